@@ -1,0 +1,44 @@
+# `make sweep`: set up and run the default sweep. `make test`: set up and run the tests.
+PYTHON ?= python3.11
+BIN := .venv/bin
+# uv does not read pip's variable for local wheels; elsewhere this is empty and changes nothing.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+SWEEP ?= sweeps/thresholds.yaml
+
+.PHONY: sweep test test-all lint bench ui clean
+
+sweep: .venv/.installed
+	$(BIN)/python -m orchestrator.sweep $(SWEEP)
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest
+
+test-all: .venv/.installed-test
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.installed-test
+	$(BIN)/python -m benchmarks.run
+
+ui: .venv/.installed
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+
+.venv/.installed: .venv/bin/uv pyproject.toml constraints.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/.installed-test: .venv/.installed pyproject.toml constraints.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,97 @@
+"""Reading published weight files: nothing in them is executed, and a partial fit is refused."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from aream.errors import DataError
+
+PRETRAINED = "pretrained"
+"""Value of ``weights`` that asks timm for the published weights of the named model."""
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read ``{"model": state}``, ``{"state_dict": state}`` or a plain state dict; strips ``module.``.
+
+    Raises:
+        DataError: no such file, not a checkpoint, or one that would run code when read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such weight file")
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            # Some published files carry their argparse.Namespace; it is plain data.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read as weights: {str(error).splitlines()[0]}") from error
+    for wrapper in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise DataError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def fit_state_dict(
+    module: torch.nn.Module,
+    state: dict[str, Tensor],
+    origin: str,
+    *,
+    new: Iterable[str] = (),
+    drop: Callable[[str, Tensor], bool] = lambda name, value: False,
+) -> None:
+    """Load ``state`` so that every parameter is accounted for.
+
+    Args:
+        new: parameters that may be missing (a head that is new to this task).
+        drop: entries of the file that are not wanted (its ImageNet head).
+
+    Raises:
+        DataError: listing names missing, left over, or of another shape.
+    """
+    kept = {name: value for name, value in state.items() if not drop(name, value)}
+    own = module.state_dict()
+    missing = sorted(set(own) - set(kept) - set(new))
+    unexpected = sorted(set(kept) - set(own))
+    shapes = [
+        f"{name}: file {tuple(kept[name].shape)}, model {tuple(own[name].shape)}"
+        for name in sorted(set(own) & set(kept))
+        if own[name].shape != kept[name].shape
+    ]
+    problems = [
+        f"{title}: {', '.join(found[:6])}{' ...' if len(found) > 6 else ''} ({len(found)})"
+        for title, found in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
+        if found
+    ]
+    if problems:
+        raise DataError(f"{origin}: does not fit {type(module).__name__}: {'; '.join(problems)}")
+    module.load_state_dict(kept, strict=False)
+
+
+def weights_fingerprint(weights: str | None, model: str) -> str:
+    """Identity of the initial weights: the content of a file, never its path.
+
+    Raises:
+        DataError: the file is missing or unreadable.
+    """
+    if weights is None:
+        return "random"
+    if weights == PRETRAINED:
+        return f"timm:{model}"
+    try:
+        with open(weights, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{weights}: no such weight file or not readable ({error.strerror})") from error

@@ -1,0 +1,77 @@
+"""What every host network offers, whatever its token layout.
+
+Axes: b images, c foreground classes, l layers, t class tokens, n = h*w patches, d channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerQK:
+    """Queries and keys of one transformer layer, before scaling; class tokens first.
+
+    Kept instead of the attention itself: the affinity logits averaged over heads are one product of them, and
+    the softmax maps are needed only without gradient and only for some layers.
+    """
+
+    queries: Float[Tensor, "b heads t+n d"]
+    keys: Float[Tensor, "b heads t+n d"]
+
+
+@dataclass(frozen=True)
+class BackboneOutput:
+    logits: tuple[Float[Tensor, "b c"], ...]
+    """One tensor a classification head; each is supervised, their mean scores an image."""
+    cam: Float[Tensor, "b c h w"]
+    """Class activation map of the host's head (AReAM Eq. 1), not normalised."""
+    layers: Sequence[LayerQK]
+    """From shallow to deep."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.cam.shape[2], self.cam.shape[3]
+
+    @property
+    def scores(self) -> Float[Tensor, "b c"]:
+        """Mean of the heads' logits."""
+        return torch.stack(self.logits).mean(dim=0)
+
+
+class Backbone(Protocol):
+    """A host network; ``build(config, classes, image_size)`` of a module here returns one (a ``torch.nn.Module``)."""
+
+    depth: int
+    """Transformer layers."""
+    class_tokens: int
+    """Tokens before the patches."""
+    patch_size: int
+    """Pixels a patch side; image sides are multiples of it."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Of the RGB input in [0, 1] that the weights expect."""
+
+    def __call__(self, images: Float[Tensor, "b 3 height width"]) -> BackboneOutput: ...
+
+    def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:
+        """The map that the affinities refine, without gradient and not normalised."""
+
+    def head_parameters(self) -> list[torch.nn.Parameter]:
+        """Parameters that are new to this task (they may learn faster)."""
+
+    # the torch.nn.Module part that callers use
+    def train(self, mode: bool = True) -> Any: ...
+    def eval(self) -> Any: ...
+    def to(self, device: torch.device) -> Any: ...
+    def parameters(self) -> Any: ...
+    def named_parameters(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+    training: bool

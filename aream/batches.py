@@ -1,0 +1,201 @@
+"""Images to tensors, with randomness that depends on (seed, epoch, image) alone.
+
+A training that is killed and resumed, or loaded by other numbers of loader processes, sees the same pixels in
+the same order, because nothing about them lives in a random state that would have to be carried along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from timm.data import create_transform
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from aream.config import config
+from aream.data._protocol import Dataset
+from aream.errors import ConfigError
+
+Statistics = tuple[float, float, float]
+
+
+@config
+class Augmentation:
+    """MCTformer's training augmentation (DeiT's, as timm builds it)."""
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the image's area that a random crop keeps, before it is resized to the training size."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    color_jitter: float = 0.4
+    """Strength of brightness, contrast and saturation jitter; used where ``rand_augment`` is null."""
+    rand_augment: str | None = "rand-m9-mstd0.5-inc1"
+    """timm's RandAugment string, or null."""
+    erasing: float = 0.25
+    """Probability of erasing a random rectangle."""
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ConfigError(f"crop_scale: need 0 < low <= high <= 1, got {list(self.crop_scale)}")
+        for name in ("flip", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}: need a probability in [0, 1], got {getattr(self, name)}")
+        if self.color_jitter < 0:
+            raise ConfigError(f"color_jitter: need a strength >= 0, got {self.color_jitter}")
+        if self.rand_augment is not None and not self.rand_augment.startswith(("rand", "original", "v0", "augmix")):
+            raise ConfigError(
+                f"rand_augment: need a timm string such as rand-m9-mstd0.5-inc1, or null, got {self.rand_augment!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: Float[Tensor, "b 3 h w"]
+    """Normalised with the backbone's mean and std."""
+    labels: Float[Tensor, "b c"]
+    ids: Sequence[str]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.ids
+        )
+
+    def rgb(self, mean: Statistics, std: Statistics) -> Float[Tensor, "b 3 h w"]:
+        """The images in [0, 1]."""
+        scale = self.images.new_tensor(std)[:, None, None]
+        shift = self.images.new_tensor(mean)[:, None, None]
+        return (self.images * scale + shift).clamp(0, 1)
+
+
+@contextlib.contextmanager
+def seeded(*parts: object) -> Iterator[None]:
+    """Run the body with python, numpy and torch seeded from ``parts``; the states before it come back after."""
+    seed = int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed % 2**63)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def to_tensor(image: Image.Image, mean: Statistics, std: Statistics) -> Float[Tensor, "3 h w"]:
+    """An RGB image as a normalised tensor of its own size."""
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def resized(image: Image.Image, side: int) -> Image.Image:
+    """A square of ``side`` pixels, bicubic; the aspect ratio is given up, as the host does at 224 px."""
+    return image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+class _TrainingImages(torch.utils.data.Dataset[tuple[Tensor, Tensor, str]]):
+    def __init__(
+        self,
+        dataset: Dataset,
+        side: int,
+        augmentation: Augmentation,
+        statistics: tuple[Statistics, Statistics],
+        seed: int,
+    ) -> None:
+        self.dataset, self.seed, self.ids = dataset, seed, list(dataset.ids("train"))
+        self.transform = create_transform(
+            side,
+            is_training=True,
+            scale=augmentation.crop_scale,
+            hflip=augmentation.flip,
+            color_jitter=augmentation.color_jitter or None,
+            auto_augment=augmentation.rand_augment,
+            re_prob=augmentation.erasing,
+            re_mode="pixel",
+            interpolation="bicubic",
+            mean=statistics[0],
+            std=statistics[1],
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
+        epoch, index = key
+        image_id = self.ids[index]
+        image = self.dataset.image(image_id)
+        with seeded(self.seed, epoch, image_id):
+            pixels = self.transform(image)
+        return pixels, torch.from_numpy(self.dataset.labels(image_id)), image_id
+
+
+class TrainingBatches:
+    """The batches of any epoch from any step on."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        side: int,
+        batch_size: int,
+        augmentation: Augmentation,
+        mean: Statistics,
+        std: Statistics,
+        seed: int,
+        loader_workers: int,
+    ) -> None:
+        self.images = _TrainingImages(dataset, side, augmentation, (mean, std), seed)
+        self.seed, self.loader_workers = seed, loader_workers
+        self.batch_size = min(batch_size, len(self.images))
+
+    def __len__(self) -> int:
+        """Batches an epoch; the last incomplete one is dropped, as the host does."""
+        return len(self.images) // self.batch_size
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        steps = [
+            [(epoch, int(index)) for index in order[step * self.batch_size : (step + 1) * self.batch_size]]
+            for step in range(first_step, len(self))
+        ]
+        loader: DataLoader[Batch] = DataLoader(
+            self.images,
+            batch_sampler=steps,  # type: ignore[arg-type]  # keys carry the epoch beside the index
+            num_workers=self.loader_workers,
+            collate_fn=_collate,
+            generator=torch.Generator().manual_seed(0),  # else the loader draws from the training's own state
+        )
+        yield from loader
+
+
+def validation_batches(
+    dataset: Dataset, *, side: int, batch_size: int, mean: Statistics, std: Statistics
+) -> Iterator[Batch]:
+    """The val split, resized to a square, in list order."""
+    ids = list(dataset.ids("val"))
+    for start in range(0, len(ids), batch_size):
+        yield _collate(
+            [
+                (
+                    to_tensor(resized(dataset.image(image_id), side), mean, std),
+                    torch.from_numpy(dataset.labels(image_id)),
+                    image_id,
+                )
+                for image_id in ids[start : start + batch_size]
+            ]
+        )
+
+
+def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
+    images, labels, ids = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.stack(labels), ids)

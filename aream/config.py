@@ -1,0 +1,81 @@
+"""Frozen configuration: what a stage may read, and the canonical form its identity is hashed from.
+
+A field that cannot change a result because something else identifies it (the folder the images lie in, the
+path of a weight file: their *content* is fingerprinted) is declared with :func:`location` and left out of
+the canonical form. Anything the encoder does not know is refused: a permissive ``str(value)`` would let an
+object's address fork the identity from one run to the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def config(cls: type[T]) -> type[T]:
+    """Declare a configuration class: a frozen, keyword-only, slotted dataclass."""
+    return dataclasses.dataclass(frozen=True, kw_only=True, slots=True)(cls)
+
+
+def location(default: Any = dataclasses.MISSING) -> Any:
+    """A field that says where bytes lie, never what they are: no part of an identity."""
+    return dataclasses.field(default=default, metadata={"location": True})
+
+
+@config
+class Component:
+    """A module chosen by name, with its own configuration: a backbone, method, refiner, dataset or segmenter."""
+
+    name: str
+    config: Any
+
+
+def component(package: str, default: Component) -> Any:
+    """A field that names a module of ``package``; in YAML ``par`` or ``{name: par, iterations: 5}``."""
+    return dataclasses.field(default=default, metadata={"component": package})
+
+
+def is_config(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def canonical(value: Any) -> Json:
+    """Encode ``value`` so that equal meaning gives equal JSON.
+
+    Raises:
+        TypeError: for a type whose meaning is not plain data, or a NaN or infinite number.
+    """
+    if is_config(value):
+        return {
+            field.name: canonical(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not field.metadata.get("location")
+        }
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"cannot identify the number {value}: it must be finite")
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    raise TypeError(f"cannot identify a value of type {type(value).__name__}: {value!r}")
+
+
+def plain(value: Any) -> Any:
+    """The whole configuration as plain data, locations included, for showing to people."""
+    if is_config(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return value

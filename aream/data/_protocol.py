@@ -1,0 +1,53 @@
+"""What every dataset offers, whatever lies on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+BACKGROUND = 0
+"""Class id of the background in every mask and pseudo-label."""
+
+IGNORE = 255
+"""Mask value of pixels that no loss and no metric counts."""
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A multi-label image set with masks for some images. ``build(config)`` of a module here returns one.
+
+    Splits are ``"train"`` (image labels; what CAMs and pseudo-labels are made for) and ``"val"``.
+    Instances are cheap to pickle: they hold ids and paths, or a seed, never pixels on their way to a worker.
+    """
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the C foreground classes; class k has mask id k + 1."""
+
+    @property
+    def scored_classes(self) -> Sequence[int]:
+        """Mask ids (0 is background) over which the headline mIoU is averaged; all C + 1 unless chosen."""
+
+    def ids(self, split: str) -> Sequence[str]:
+        """Image ids in list order; each is unique and safe as a file name."""
+
+    def image(self, image_id: str) -> Image.Image:
+        """The image, mode RGB."""
+
+    def labels(self, image_id: str) -> Float32[np.ndarray, " c"]:
+        """1 where a class is present, else 0."""
+
+    def mask(self, image_id: str) -> UInt8[np.ndarray, "h w"] | None:
+        """Ground-truth ids 0..C and ``IGNORE``, of the image's size; None where the set has no mask for it."""
+
+    def inspect(self) -> str:
+        """Read everything once and return the content's fingerprint (hex sha256 over ids, labels, images, masks).
+
+        Raises:
+            DataError: naming the first file that is missing, does not decode, has another size than its image,
+                or carries an id out of range. All problems found (at most 20) are listed in the message.
+        """

@@ -1,0 +1,247 @@
+"""The embedded dataset: drawn scenes with several classes, masks and misleading company. No files, no download.
+
+A class is a shape *and* a texture of a typical direction; its colour only hints at it. Backgrounds are cluttered, and two classes seldom come
+without a companion patch that is background in the mask: what a classifier may look at and a CAM should not.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image, ImageDraw
+
+from aream.config import config
+from aream.data._protocol import IGNORE
+from aream.errors import ConfigError
+
+CLASSES = ("disc", "square", "triangle", "ring", "cross", "star")
+COMPANIONS = {0: "rails", 2: "ripples"}
+"""Class index -> the background texture that nearly always stands beside it."""
+COMPANION_PROBABILITY = 0.85
+STRAY_PROBABILITY = 0.08
+HUE_SPREAD = 0.04
+"""Standard deviation of an object's hue around its class's, in turns; the six classes stand 1/6 turn apart."""
+TURN_SPREAD = 0.25
+"""Standard deviation of a texture's direction around its class's, radians."""
+"""How often a companion appears in an image without its class."""
+
+
+@config
+class Config:
+    image_size: int = 64
+    """Side of the square scenes, pixels."""
+    train_images: int = 600
+    val_images: int = 150
+    seed: int = 0
+    """Of the scenes, not of the training."""
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.image_size <= 512:
+            raise ConfigError(f"image_size: need 32..512 pixels, got {self.image_size}")
+        for name in ("train_images", "val_images"):
+            if not 1 <= getattr(self, name) <= 100_000:
+                raise ConfigError(f"{name}: need 1..100000, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ConfigError(f"seed: need a number >= 0, got {self.seed}")
+
+
+def build(config: Config) -> Shapes:
+    return Shapes(config)
+
+
+class Scene:
+    """One drawn image with its mask and labels."""
+
+    def __init__(self, config: Config, split: str, index: int) -> None:
+        self.side = config.image_size
+        self.rng = np.random.default_rng((config.seed, {"train": 0, "val": 1}[split], index))
+        self.canvas = self._background()
+        self.ids = np.zeros((self.side, self.side), dtype=np.uint8)
+        self.border = np.zeros((self.side, self.side), dtype=bool)
+        count = int(self.rng.choice([1, 2, 3], p=[0.35, 0.45, 0.2]))
+        chosen = [int(c) for c in self.rng.choice(len(CLASSES), size=count, replace=False)]
+        for index_of_class, companion in COMPANIONS.items():
+            likely = COMPANION_PROBABILITY if index_of_class in chosen else STRAY_PROBABILITY
+            if self.rng.random() < likely:
+                self._companion(companion)
+        for class_index in chosen:
+            self._object(class_index)
+
+    def mask(self) -> UInt8[np.ndarray, "h w"]:
+        return np.where(self.border, np.uint8(IGNORE), self.ids)
+
+    def labels(self) -> Float32[np.ndarray, " c"]:
+        """Present means seen: a class whose object lies hidden has no label."""
+        mask = self.mask()
+        seen = [(mask == index + 1).sum() >= self.side for index in range(len(CLASSES))]
+        return np.array(seen, dtype=np.float32)
+
+    def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
+        noisy = self.canvas + self.rng.normal(0, 6, self.canvas.shape)
+        return noisy.clip(0, 255).astype(np.uint8)
+
+    def _background(self) -> Float32[np.ndarray, "h w 3"]:
+        """A soft colour gradient with low-contrast lines and blobs."""
+        corner_a, corner_b = self.rng.uniform(70, 170, (2, 3))
+        y, x = np.mgrid[: self.side, : self.side] / self.side
+        blend = (np.cos(angle := self.rng.uniform(0, np.pi)) * x + np.sin(angle) * y)[..., None]
+        canvas = corner_a + (corner_b - corner_a) * blend
+        clutter = Image.new("L", (self.side, self.side), 128)
+        draw = ImageDraw.Draw(clutter)
+        for _ in range(int(self.rng.integers(4, 10))):
+            points = [float(v) for v in self.rng.uniform(0, self.side, 4)]
+            shade = int(self.rng.integers(96, 160))
+            if self.rng.random() < 0.5:
+                draw.line(points, fill=shade, width=int(self.rng.integers(1, 4)))
+            else:
+                box = [min(points[0], points[2]), min(points[1], points[3]), max(points[0], points[2]), max(points[1], points[3])]
+                draw.ellipse(box, fill=shade)
+        return (canvas + (np.asarray(clutter, dtype=np.float32) - 128)[..., None]).astype(np.float32)
+
+    def _companion(self, texture: str) -> None:
+        """A textured band or pool, background in the mask."""
+        w, h = self.rng.uniform(0.3, 0.5, 2) * self.side
+        region = self._polygon([(-1, -1), (1, -1), (1, 1), (-1, 1)], self._centre(0.2), (w / 2, h / 2))
+        u, v = self._axes(self.rng.uniform(0, np.pi))
+        period = self.side / 12
+        if texture == "rails":
+            wave = np.sign(np.sin(2 * np.pi * u / period)) * (np.sin(2 * np.pi * v / (period * 3)) > -0.3)
+        else:
+            wave = np.sin(2 * np.pi * np.hypot(u - u.mean(), v - v.mean()) / period)
+        self._paint(region, wave, contrast=45, hue=self.rng.random())
+
+    def _object(self, class_index: int) -> None:
+        radius = self.rng.uniform(0.15, 0.26) * self.side
+        region = self._shape(CLASSES[class_index], self._centre(0.2), radius)
+        u, v = self._axes(self.rng.normal(0.4 * class_index, TURN_SPREAD))
+        period = self.side / 64 * self.rng.uniform(6.5, 8)
+        hue = self.rng.normal(class_index / len(CLASSES), HUE_SPREAD)
+        self._paint(region, self._texture(class_index, u, v, period), self.rng.uniform(60, 85), hue)
+        inner = region & _shifted_and(region)
+        self.border |= region & ~inner
+        self.border &= ~inner
+        self.ids[region] = class_index + 1
+
+    def _texture(
+        self, class_index: int, u: np.ndarray, v: np.ndarray, period: float
+    ) -> Float32[np.ndarray, "h w"]:
+        a, b = np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)
+        patterns = (
+            np.sign(a),  # stripes
+            np.sign(a * b),  # checker
+            np.where((a > 0.3) & (b > 0.3), 1.0, -0.6),  # dots
+            np.full_like(a, 1.0),  # plain, bright or dark
+            np.where((np.abs(a) < 0.35) | (np.abs(b) < 0.35), 1.0, -0.6),  # grid
+            np.sin(2 * np.pi * (u + period * np.sign(np.sin(np.pi * v / period)) * 0.25) / period),  # zigzag
+        )
+        return patterns[class_index].astype(np.float32)
+
+    def _shape(self, name: str, centre: tuple[float, float], radius: float) -> Bool[np.ndarray, "h w"]:
+        if name in ("disc", "ring"):
+            y, x = np.mgrid[: self.side, : self.side]
+            distance = np.hypot(x - centre[0], y - centre[1])
+            return (distance <= radius) & ((distance >= radius * 0.45) if name == "ring" else True)
+        points = {
+            "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+            "triangle": [(0, -1.15), (1.05, 0.8), (-1.05, 0.8)],
+            "cross": [(-0.4, -1.1), (0.4, -1.1), (0.4, -0.4), (1.1, -0.4), (1.1, 0.4), (0.4, 0.4),
+                      (0.4, 1.1), (-0.4, 1.1), (-0.4, 0.4), (-1.1, 0.4), (-1.1, -0.4), (-0.4, -0.4)],
+            "star": [(r * np.sin(k * np.pi / 5), -r * np.cos(k * np.pi / 5)) for k in range(10)
+                     for r in [1.2 if k % 2 == 0 else 0.6]],
+        }[name]  # fmt: skip
+        return self._polygon(points, centre, (radius, radius))
+
+    def _polygon(
+        self, points: Sequence[tuple[float, float]], centre: tuple[float, float], scale: tuple[float, float]
+    ) -> Bool[np.ndarray, "h w"]:
+        angle = self.rng.uniform(0, 2 * np.pi)
+        cos, sin = np.cos(angle), np.sin(angle)
+        corners = [
+            (
+                float(centre[0] + cos * x * scale[0] - sin * y * scale[1]),
+                float(centre[1] + sin * x * scale[0] + cos * y * scale[1]),
+            )
+            for x, y in points
+        ]
+        image = Image.new("1", (self.side, self.side))
+        ImageDraw.Draw(image).polygon(corners, fill=1)
+        return np.array(image)
+
+    def _paint(self, region: Bool[np.ndarray, "h w"], wave: np.ndarray, contrast: float, hue: float) -> None:
+        base = 255 * np.array(colorsys.hsv_to_rgb(hue % 1, self.rng.uniform(0.3, 0.7), self.rng.uniform(0.5, 0.8)))
+        self.canvas[region] = (base + contrast * wave[..., None])[region]
+
+    def _axes(self, angle: float) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel coordinates turned by ``angle`` and shifted at random, so that no texture has a fixed phase."""
+        dx, dy = self.rng.uniform(0, self.side, 2)
+        y, x = np.mgrid[: self.side, : self.side]
+        x, y = x + dx, y + dy
+        return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+
+    def _centre(self, margin: float) -> tuple[float, float]:
+        x, y = self.rng.uniform(margin, 1 - margin, 2) * self.side
+        return float(x), float(y)
+
+
+def _shifted_and(region: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels whose four neighbours all belong to the region."""
+    padded = np.pad(region, 1)
+    inner: Bool[np.ndarray, "h w"] = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return inner
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(
+    config: Config, split: str
+) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w"], Float32[np.ndarray, "n c"]]:
+    """All scenes of a split; drawn once a process, whatever number of datasets and epochs read them."""
+    count = config.train_images if split == "train" else config.val_images
+    scenes = [Scene(config, split, index) for index in range(count)]
+    return (
+        np.stack([scene.pixels() for scene in scenes]),
+        np.stack([scene.mask() for scene in scenes]),
+        np.stack([scene.labels() for scene in scenes]),
+    )
+
+
+class Shapes:
+    """Ids are ``train_00000`` and so on."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return CLASSES
+
+    @property
+    def scored_classes(self) -> Sequence[int]:
+        return range(len(CLASSES) + 1)
+
+    def ids(self, split: str) -> Sequence[str]:
+        count = self.config.train_images if split == "train" else self.config.val_images
+        return [f"{split}_{index:05d}" for index in range(count)]
+
+    def image(self, image_id: str) -> Image.Image:
+        split, index = image_id.split("_")
+        return Image.fromarray(_drawn(self.config, split)[0][int(index)])
+
+    def labels(self, image_id: str) -> Float32[np.ndarray, " c"]:
+        split, index = image_id.split("_")
+        return _drawn(self.config, split)[2][int(index)]
+
+    def mask(self, image_id: str) -> UInt8[np.ndarray, "h w"] | None:
+        split, index = image_id.split("_")
+        return _drawn(self.config, split)[1][int(index)]
+
+    def inspect(self) -> str:
+        digest = hashlib.sha256()
+        for split in ("train", "val"):
+            for part in _drawn(self.config, split):
+                digest.update(part.tobytes())
+        return digest.hexdigest()

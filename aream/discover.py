@@ -1,0 +1,26 @@
+"""A package's folder is its registry: the name in the YAML is the module's name, so adding a backbone,
+method, refiner, dataset or stage is adding one file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from aream.errors import ConfigError
+
+
+def names(package: ModuleType) -> list[str]:
+    """Modules of ``package`` that can be named in a YAML; those with a leading underscore are not offered."""
+    return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+
+
+def load(package: ModuleType, name: str) -> ModuleType:
+    """Import ``package.name``.
+
+    Raises:
+        ConfigError: there is no such module; the message lists those there are.
+    """
+    if name not in names(package):
+        raise ConfigError(f"{package.__name__} has no {name!r}; it has: {', '.join(names(package))}")
+    return importlib.import_module(f"{package.__name__}.{name}")

@@ -1,0 +1,41 @@
+"""What can go wrong, as one tree. Every message says what, where, what was given and what is allowed.
+
+AreamError
+├── ConfigError        a value the user wrote is impossible, alone or with its neighbours
+├── DataError          an image, mask, list, label file or checkpoint cannot be used; names the file
+├── DivergedError      a loss became NaN or infinite; names the step and the images of its batch
+├── ArtifactNotFound   no complete artifact has this key
+├── ArtifactCorrupt    an artifact's bytes differ from its record
+└── StageFailed        a stage raised; carries the stage's key
+"""
+
+
+class AreamError(Exception):
+    """Root of everything this project raises on purpose."""
+
+
+class ConfigError(AreamError, ValueError):
+    """A configured value is impossible. ``ValueError`` too, so that pydantic reports it with its key."""
+
+
+class DataError(AreamError):
+    """An input file cannot be used; the message names it."""
+
+
+class DivergedError(AreamError):
+    """A loss became NaN or infinite."""
+
+
+class ArtifactNotFound(AreamError, KeyError):
+    """No complete artifact has this key."""
+
+    def __str__(self) -> str:  # KeyError would print the message quoted
+        return str(self.args[0]) if self.args else ""
+
+
+class ArtifactCorrupt(AreamError):
+    """The bytes of an artifact are not those its record lists."""
+
+
+class StageFailed(AreamError):
+    """A stage raised; the message carries its key and the cause."""

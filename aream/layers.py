@@ -1,0 +1,45 @@
+"""Naming subsets of transformer layers: by split (shallow, deep), all of them, or one by one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aream.errors import ConfigError
+
+LayerSubset = Literal["all", "shallow", "deep"] | tuple[int, ...]
+
+PUBLISHED_SPLIT = (7, 12)
+"""AReAM on DeiT-S: the first deep layer is 7 of 12 (the authors' MCTformer script)."""
+
+
+def first_deep_layer(depth: int, layer_index: int | None) -> int:
+    """The first deep layer; None scales the published 7 of 12 to ``depth``.
+
+    Raises:
+        ConfigError: ``layer_index`` leaves no shallow or no deep layer.
+    """
+    if layer_index is None:
+        split, of = PUBLISHED_SPLIT
+        return min(max(1, round(depth * split / of)), max(1, depth - 1))
+    if not 0 < layer_index < depth:
+        raise ConfigError(f"layer_index: need 0 < layer_index < {depth} (the backbone's depth), got {layer_index}")
+    return layer_index
+
+
+def resolve_layers(subset: LayerSubset, depth: int, first_deep: int) -> tuple[int, ...]:
+    """The layers a subset names, ascending, 0-based.
+
+    Raises:
+        ConfigError: a layer that the backbone does not have, one named twice, or no layer at all.
+    """
+    if subset == "all":
+        return tuple(range(depth))
+    if subset == "shallow":
+        return tuple(range(first_deep))
+    if subset == "deep":
+        return tuple(range(first_deep, depth))
+    if not subset or len(set(subset)) != len(subset) or not all(0 <= layer < depth for layer in subset):
+        raise ConfigError(
+            f"layers: need one or more different layers in 0..{depth - 1}, or all, shallow, deep; got {list(subset)}"
+        )
+    return tuple(sorted(subset))

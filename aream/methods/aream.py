@@ -1,0 +1,218 @@
+"""AReAM: attention affinities of deep layers supervised by labels derived from shallow ones.
+
+Source: Cheng et al., arXiv:2305.03112, Eqs. 7-16, read as the authors' code computes them where the printed
+equations contradict the text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from aream import discover, refiners
+from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
+from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.batches import Batch
+from aream.cam import normalise, refine
+from aream.config import Component, component, config
+from aream.errors import ConfigError
+from aream.labels import affinity_labels, reliable_labels
+from aream.layers import LayerSubset, first_deep_layer, resolve_layers
+from aream.losses import affinity_loss
+from aream.refiners import par
+
+
+@config
+class Config:
+    alpha_low: float = 0.35
+    """Score of the constant background below which a pixel is surely background, in (0, 1). Deviates from the
+    paper's 0.15: the authors' script has 0.35."""
+    alpha_high: float = 0.55
+    """Score above which a pixel is surely foreground, in (alpha_low, 1). Paper 0.35, authors' script 0.55."""
+    affinity_weight: float = 0.1
+    """Lambda of the affinity loss; not in the paper, from the authors' script."""
+    weights: Literal["uniform", "entropy_offline", "entropy_online"] = "uniform"
+    """Layer weights (Eq. 8): 1 everywhere; from the entropies of a plainly trained host (authors' code); or from the
+    batch at hand (the paper's figure)."""
+    layer_index: int | None = None
+    """First deep layer, 0-based; null: 7 of 12 (authors' MCTformer script), scaled to the depth."""
+    fusion_layers: LayerSubset = "shallow"
+    """Layers whose affinities refine the label CAM. Deviates from Eq. 9 as printed (all), as the authors' code does."""
+    supervised_layers: LayerSubset = "deep"
+    """Layers under the affinity loss. Deviates from Eq. 16 as printed (all), as the authors' code does."""
+    reduce: Literal["mean", "sum"] = "mean"
+    """Over the supervised layers: the authors' code has the mean, Eq. 16 the sum."""
+    entropy_input: Literal["raw", "minmax"] = "raw"
+    """CAM inside Eq. 7: as it comes (authors' code), or normalised (as printed; then nearly constant)."""
+    entropy_prob: Literal["softmax", "sum"] = "softmax"
+    """How the refined map becomes a distribution over positions: softmax (Eq. 7), or divided by its sum."""
+    label_mode: Literal["eval", "train", "online"] = "eval"
+    """Network that makes the labels: an extra forward in eval mode (default), in train mode (authors' code, drop path
+    active), or the training forward itself (no extra cost)."""
+    label_scales: tuple[float, ...] = (1.0,)
+    """Scales summed into the label CAM."""
+    label_flip: bool = True
+    """Whether the mirrored image is summed too."""
+    refiner: Component = component("aream.refiners", Component(name="par", config=par.Config()))
+    """Makes the labels follow the image's edges (PAR, Eqs. 10-12)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha_low < self.alpha_high < 1:
+            raise ConfigError(
+                f"alpha_low, alpha_high: need 0 < alpha_low < alpha_high < 1, got {self.alpha_low} and {self.alpha_high}"
+            )
+        if self.affinity_weight < 0:
+            raise ConfigError(f"affinity_weight: need a weight >= 0, got {self.affinity_weight}")
+        if not self.label_scales or min(self.label_scales) <= 0:
+            raise ConfigError(f"label_scales: need one or more positive scales, got {list(self.label_scales)}")
+
+
+def resolve(config: Config, depth: int) -> Config:
+    """Name the layers one by one.
+
+    Raises:
+        ConfigError: a layer or split that a backbone of this depth does not have.
+    """
+    split = first_deep_layer(depth, config.layer_index)
+    return dataclasses.replace(
+        config,
+        layer_index=None,
+        fusion_layers=resolve_layers(config.fusion_layers, depth, split),
+        supervised_layers=resolve_layers(config.supervised_layers, depth, split),
+    )
+
+
+def needs_entropy(config: Config) -> bool:
+    return config.weights == "entropy_offline"
+
+
+def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM:
+    """The method for a resolved configuration.
+
+    Raises:
+        ConfigError: offline weights without the entropies they come from.
+    """
+    if needs_entropy(config) and entropies is None:
+        raise ConfigError("weights: entropy_offline needs the layer entropies of a plainly trained host")
+    return AReAM(config, layer_weights(entropies) if needs_entropy(config) and entropies is not None else None)
+
+
+class AReAM:
+    def __init__(self, config: Config, weights: Float[Tensor, " l"] | None) -> None:
+        """``weights`` is w(l) in [0, 1] for every layer of the host, constant over training; None: uniform or online."""
+        self.config = config
+        self.weights = weights
+        self.fusion: tuple[int, ...] = tuple(int(layer) for layer in config.fusion_layers)
+        self.supervised: tuple[int, ...] = tuple(int(layer) for layer in config.supervised_layers)
+        self.refiner = discover.load(refiners, config.refiner.name).build(config.refiner.config)
+
+    def auxiliary_losses(
+        self, backbone: Backbone, batch: Batch, output: BackboneOutput
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Lambda times the affinity loss (Eqs. 15-16); gradients reach the host through its affinity logits only."""
+        labels, weights = self._labels(backbone, batch, output)
+        targets = affinity_labels(labels, output.grid)
+        logits = [
+            affinity_logits(output.layers[layer].queries, output.layers[layer].keys, backbone.class_tokens)
+            for layer in self.supervised
+        ]
+        entropy = None if weights is None else 1 - weights[list(self.supervised)]
+        loss = affinity_loss([layer.float() for layer in logits], targets, entropy, self.config.reduce)
+        return {"affinity": self.config.affinity_weight * loss}
+
+    @torch.no_grad()
+    def _labels(
+        self, backbone: Backbone, batch: Batch, output: BackboneOutput
+    ) -> tuple[Tensor, Float[Tensor, " l"] | None]:
+        """Segmentation labels (b, h, w) of the batch at image size, and the layer weights they were made with."""
+        views, restore = self._views(backbone, batch, output)
+        present = batch.labels > 0
+        weights = self._weights(backbone, views, present)
+        size = batch.images.shape[2:]
+        total = torch.zeros((*batch.labels.shape, *size), device=batch.images.device)
+        for view, flipped in zip(views, restore, strict=True):
+            cam = self._refined(backbone, view, weights)
+            cam = F.interpolate(cam, size=size, mode="bilinear", align_corners=False)
+            total += cam.flip(-1) if flipped else cam
+        cam = normalise(total) * present[:, :, None, None]
+        labels = reliable_labels(
+            cam,
+            present,
+            batch.rgb(backbone.mean, backbone.std),
+            alpha_low=self.config.alpha_low,
+            alpha_high=self.config.alpha_high,
+            refiner=self.refiner,
+        )
+        return labels, weights
+
+    def _views(
+        self, backbone: Backbone, batch: Batch, output: BackboneOutput
+    ) -> tuple[list[BackboneOutput], list[bool]]:
+        """Outputs at every label scale, mirrored or not, and whether to mirror them back."""
+        if self.config.label_mode == "online":
+            return [output], [False]
+        views, restore, training = [], [], backbone.training
+        backbone.train(self.config.label_mode == "train")
+        try:
+            for scale in self.config.label_scales:
+                images = _scaled(batch.images, scale, backbone.patch_size)
+                for flipped in (False, True) if self.config.label_flip else (False,):
+                    views.append(backbone(images.flip(-1) if flipped else images))
+                    restore.append(flipped)
+        finally:
+            backbone.train(training)
+        return views, restore
+
+    def _refined(
+        self, backbone: Backbone, view: BackboneOutput, weights: Float[Tensor, " l"] | None
+    ) -> Float[Tensor, "b c h w"]:
+        """CAM refined by the weighted mean affinity of the fusion layers (Eq. 9)."""
+        t = backbone.class_tokens
+        mean = torch.stack(
+            [
+                mean_attention(view.layers[layer].queries, view.layers[layer].keys, t)[:, t:]
+                * (1.0 if weights is None else weights[layer])
+                for layer in self.fusion
+            ]
+        ).mean(dim=0)
+        return refine(backbone.localise(view), mean)
+
+    def _weights(
+        self, backbone: Backbone, views: list[BackboneOutput], present: Tensor
+    ) -> Float[Tensor, " l"] | None:
+        if self.weights is not None:
+            return self.weights.to(present.device)
+        if self.config.weights == "uniform":
+            return None
+        return layer_weights(
+            layer_entropies(backbone, views[0], present, self.config.entropy_input, self.config.entropy_prob)
+        )
+
+
+@torch.no_grad()
+def layer_entropies(
+    backbone: Backbone,
+    output: BackboneOutput,
+    present: Tensor,
+    entropy_input: Literal["raw", "minmax"],
+    entropy_prob: Literal["softmax", "sum"],
+) -> Float[Tensor, " l"]:
+    """Entropy in bits of the CAM refined by each layer alone, averaged over the images (Eqs. 7-8)."""
+    t, cam = backbone.class_tokens, backbone.localise(output)
+    per_layer = [
+        map_entropy(mean_attention(layer.queries, layer.keys, t)[:, t:], cam, present, entropy_input, entropy_prob)
+        for layer in output.layers
+    ]
+    return torch.stack(per_layer).mean(dim=1)
+
+
+def _scaled(images: Float[Tensor, "b 3 h w"], scale: float, patch: int) -> Float[Tensor, "b 3 h2 w2"]:
+    if scale == 1:
+        return images
+    size = [max(patch, round(side * scale / patch) * patch) for side in images.shape[2:]]
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False)

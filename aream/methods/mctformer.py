@@ -1,0 +1,40 @@
+"""The plain host, the baseline of every comparison: classification losses only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxtyping import Float
+from torch import Tensor
+
+from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.batches import Batch
+from aream.config import config
+from aream.layers import first_deep_layer
+
+
+@config
+class Config:
+    layer_index: int | None = None
+    """First deep layer, read only where inference names shallow or deep layers; null: 7 of 12, scaled to the depth."""
+
+
+def resolve(config: Config, depth: int) -> Config:
+    """Training does not depend on the split."""
+    first_deep_layer(depth, config.layer_index)
+    return dataclasses.replace(config, layer_index=None)
+
+
+def needs_entropy(config: Config) -> bool:
+    return False
+
+
+def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> PlainHost:
+    return PlainHost()
+
+
+class PlainHost:
+    def auxiliary_losses(
+        self, backbone: Backbone, batch: Batch, output: BackboneOutput
+    ) -> dict[str, Float[Tensor, ""]]:
+        return {}

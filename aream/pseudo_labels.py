@@ -1,0 +1,163 @@
+"""From refined CAMs to pseudo-label maps: which pixels are background, by a threshold and the rule that set it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from aream.config import Component, component, config
+from aream.errors import ConfigError
+from aream.metrics import class_iou, mean_iou
+from aream.refiners import none
+from aream.thresholds import ThresholdCounts, otsu
+
+ThresholdRule = Literal["auto", "held_out", "otsu"]
+
+RULE_DESCRIPTIONS = {
+    "auto": "searched on train ground truth",
+    "held_out": "searched on a held-out fifth of the train ground truth, scored on the rest",
+    "otsu": "label-free (Otsu on the scores)",
+    "fixed": "label-free (fixed)",
+}
+
+
+@config
+class LabelsConfig:
+    refiner: Component = component("aream.refiners", Component(name="none", config=none.Config()))
+    """Makes the final CAMs follow the image's edges before the threshold."""
+    background_threshold: ThresholdRule | float = "auto"
+    """``auto``: best mIoU on the train masks (the field's habit); ``held_out``: best on a fifth of them, scored on the
+    rest; ``otsu`` or a number in (0, 1): no ground truth used."""
+    thresholds: tuple[float, float, float] = (0.01, 0.79, 0.01)
+    """First, last and step of the search (AReAM's authors)."""
+    absent_classes: Literal["skip", "zero"] = "skip"
+    """How classes without a pixel in the ground truth count in the mIoU: left out (AFA) or as 0 (MCTformer)."""
+
+    def __post_init__(self) -> None:
+        value = self.background_threshold
+        if isinstance(value, float | int) and not 0 < value < 1:
+            raise ConfigError(f"background_threshold: need a number in (0, 1) or auto, held_out, otsu; got {value}")
+        first, last, step = self.thresholds
+        if not (0 <= first <= last < 1 and step > 0 and (last - first) / step < 250):
+            raise ConfigError(
+                "thresholds: need 0 <= first <= last < 1 and at most 250 steps of a positive size, "
+                f"got {list(self.thresholds)}"
+            )
+
+    @property
+    def rule(self) -> str:
+        return self.background_threshold if isinstance(self.background_threshold, str) else "fixed"
+
+    def grid(self) -> Float64[np.ndarray, " t"]:
+        """The thresholds to count, ascending."""
+        if not isinstance(self.background_threshold, str):
+            return np.array([self.background_threshold])
+        first, last, step = self.thresholds
+        return np.round(first + step * np.arange(round((last - first) / step) + 1), 6)
+
+
+@dataclass(frozen=True)
+class LevelMap:
+    """An image's strongest class and how many thresholds its score exceeds: a label map for every threshold."""
+
+    classes: UInt8[np.ndarray, "h w"]
+    levels: UInt8[np.ndarray, "h w"]
+
+    @classmethod
+    def of(
+        cls, scores: Float32[np.ndarray, "k h w"], class_ids: Sequence[int], thresholds: Float64[np.ndarray, " t"]
+    ) -> LevelMap:
+        """``class_ids`` are mask ids of the k channels; without a channel everything is background."""
+        if len(class_ids) == 0:
+            empty = np.zeros(scores.shape[1:], dtype=np.uint8)
+            return cls(empty, empty)
+        strongest = np.asarray(class_ids, dtype=np.uint8)[scores.argmax(axis=0)]
+        levels = np.searchsorted(thresholds.astype(np.float32), scores.max(axis=0), side="left")
+        return cls(strongest, levels.astype(np.uint8))
+
+    def labels(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The label map at threshold ``index``: a class where its score is above it, else background."""
+        return np.where(self.levels > index, self.classes, np.uint8(0))
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    index: int
+    threshold: float
+    miou: float
+    """Over the dataset's scored classes."""
+    miou_all: float
+    """Over all classes."""
+    class_iou: list[float | None]
+    """Per mask id; None where a class is in neither the ground truth nor the prediction."""
+    thresholds: list[float]
+    curve: list[float]
+    """mIoU over the scored classes at every threshold, on the images the figure is made from."""
+
+
+class ThresholdSearch:
+    """Counts every threshold in one pass over the images, then applies the rule."""
+
+    def __init__(self, config: LabelsConfig, classes: int, scored: Sequence[int]) -> None:
+        """``classes`` counts the background; ``scored`` are the mask ids of the headline mIoU."""
+        self.config, self.scored = config, list(scored)
+        self.thresholds = config.grid()
+        self.searched = ThresholdCounts(classes, self.thresholds)
+        self.reported = ThresholdCounts(classes, self.thresholds)
+        self.histogram = np.zeros(len(self.thresholds) + 1, dtype=np.int64)
+
+    def add(
+        self,
+        image_id: str,
+        scores: Float32[np.ndarray, "k h w"],
+        class_ids: Sequence[int],
+        mask: UInt8[np.ndarray, "h w"] | None,
+    ) -> LevelMap:
+        """Count one image; ``mask`` None counts for the label-free rule only."""
+        level_map = LevelMap.of(scores, class_ids, self.thresholds)
+        if len(class_ids) > 0:
+            self.histogram += np.bincount(level_map.levels.ravel(), minlength=len(self.histogram))
+        if mask is not None:
+            held_out = self.config.rule == "held_out" and _held_out(image_id)
+            (self.searched if held_out else self.reported).add(scores, class_ids, mask)
+        return level_map
+
+    def choose(self) -> ThresholdChoice:
+        """The threshold by the configured rule, and the mIoU there on the images that did not set it (``held_out``)
+        or on all that have masks."""
+        confusions = self.reported.confusions()
+        absent = self.config.absent_classes
+        curve = [mean_iou(confusion, self.scored, absent) for confusion in confusions]
+        index = self._index(curve)
+        ious = class_iou(confusions[index])
+        return ThresholdChoice(
+            index=index,
+            threshold=float(self.thresholds[index]),
+            miou=curve[index],
+            miou_all=mean_iou(confusions[index], None, absent),
+            class_iou=[None if np.isnan(value) else float(value) for value in ious],
+            thresholds=[float(value) for value in self.thresholds],
+            curve=curve,
+        )
+
+    def _index(self, curve: list[float]) -> int:
+        rule = self.config.rule
+        if rule == "auto":
+            return int(np.argmax(curve))
+        if rule == "held_out":
+            held_out = [
+                mean_iou(confusion, self.scored, self.config.absent_classes)
+                for confusion in self.searched.confusions()
+            ]
+            return int(np.argmax(held_out))
+        return otsu(self.histogram) if rule == "otsu" else 0
+
+
+def _held_out(image_id: str) -> bool:
+    """One image in five, the same ones whatever the list's order."""
+    return hashlib.sha256(image_id.encode()).digest()[0] % 5 == 0

@@ -1,0 +1,132 @@
+"""A DeepLab-style segmenter on a timm encoder: dilated features, parallel atrous convolutions, bilinear upsampling.
+
+Source: Chen et al., "DeepLab" (LargeFOV: a 3x3 convolution of rate 12; ASPP: several rates beside each other).
+"""
+
+from __future__ import annotations
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aream.backbones._checkpoint import PRETRAINED, read_state_dict, weights_fingerprint
+from aream.config import config, location
+from aream.errors import ConfigError, DataError
+
+
+@config
+class Config:
+    encoder: str = "resnet18"
+    """timm name of a model that gives features (a convolutional one, or a plain ViT)."""
+    weights: str | None = location(None)
+    """Weight file of the encoder, ``pretrained`` for timm's hub, or null for random weights."""
+    output_stride: int | None = 8
+    """Pixels a feature; null where the encoder's stride is fixed (a ViT)."""
+    rates: tuple[int, ...] = (6, 12, 18)
+    """Dilations of the parallel 3x3 convolutions; one rate of 12 is LargeFOV."""
+    channels: int = 256
+    """Channels of each branch."""
+    dropout: float = 0.1
+    """Before the classifier."""
+
+    def __post_init__(self) -> None:
+        if self.output_stride not in (None, 8, 16, 32):
+            raise ConfigError(f"output_stride: allowed are 8, 16, 32 and null, got {self.output_stride}")
+        if not self.rates or min(self.rates) < 1 or self.channels < 1:
+            raise ConfigError(
+                f"rates, channels: need positive dilations and channels, got {list(self.rates)} and {self.channels}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout: need 0 <= dropout < 1, got {self.dropout}")
+        if self.encoder not in timm.list_models():
+            raise ConfigError(f"encoder: timm has no model {self.encoder!r}; try resnet18, resnet50 or vit_tiny_patch16_224")
+
+
+def fingerprint(config: Config) -> str:
+    """Identity of the encoder's initial weights."""
+    return weights_fingerprint(config.weights, config.encoder)
+
+
+def build(config: Config, classes: int, image_size: int) -> DeepLab:
+    """The segmenter with its initial weights, for ``classes`` outputs, background included.
+
+    Raises:
+        ConfigError: the encoder gives no features of this stride.
+        DataError: weights that do not fit or cannot be fetched.
+    """
+    return DeepLab(config, classes, image_size)
+
+
+class DeepLab(nn.Module):
+    def __init__(self, config: Config, classes: int, image_size: int) -> None:
+        super().__init__()
+        self.encoder = _encoder(config, image_size)
+        channels = int(self.encoder.feature_info.channels()[-1])
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(channels, config.channels, 3, padding=rate, dilation=rate, bias=False),
+                nn.BatchNorm2d(config.channels),
+                nn.ReLU(inplace=True),
+            )
+            for rate in config.rates
+        )
+        self.classifier = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Conv2d(config.channels * len(config.rates), classes, 1)
+        )
+        cfg = timm.get_pretrained_cfg(config.encoder)
+        self.mean, self.std = tuple(cfg.mean), tuple(cfg.std)
+
+    def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b k height width"]:
+        features = self.encoder(images)[-1]
+        logits = self.classifier(torch.cat([branch(features) for branch in self.branches], dim=1))
+        return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [*self.branches.parameters(), *self.classifier.parameters()]
+
+
+def _encoder(config: Config, image_size: int) -> nn.Module:
+    changes: dict[str, object] = {} if config.output_stride is None else {"output_stride": config.output_stride}
+    vit = config.encoder in timm.list_models(module="vision_transformer")
+    if vit:
+        changes = {"img_size": image_size, "dynamic_img_size": True, "dynamic_img_pad": True}
+    try:
+        encoder = timm.create_model(
+            config.encoder,
+            pretrained=config.weights == PRETRAINED,
+            features_only=True,
+            out_indices=(-1,) if vit else None,
+            **changes,
+        )
+    except (OSError, RuntimeError) as error:
+        if config.weights != PRETRAINED:
+            raise ConfigError(f"encoder: {config.encoder} gives no features: {str(error).splitlines()[0]}") from error
+        raise DataError(
+            f"weights of {config.encoder} cannot be fetched from timm's hub "
+            f"({str(error).splitlines()[0]}); give a local file"
+        ) from error
+    except (TypeError, NotImplementedError, AssertionError) as error:
+        raise ConfigError(
+            f"encoder, output_stride: {config.encoder} gives no features of stride {config.output_stride}: {error}"
+        ) from error
+    if config.weights and config.weights != PRETRAINED:
+        _load(encoder, config.weights)
+    return encoder
+
+
+def _load(encoder: nn.Module, path: str) -> None:
+    """Encoder weights by their timm names; classifier entries of the file are left over, nothing may be missing."""
+    state = read_state_dict(path)
+    own = encoder.state_dict()
+    prefix = "model." if all(name.startswith("model.") for name in own) else ""
+    state = {prefix + name: value for name, value in state.items()}
+    missing = [name for name in own if name not in state]
+    other = [name for name in own if name in state and state[name].shape != own[name].shape]
+    if missing or other:
+        raise DataError(
+            f"{path}: does not fit the encoder; missing ({len(missing)}): {', '.join(missing[:5])}; "
+            f"other shape ({len(other)}): {', '.join(other[:5])}"
+        )
+    encoder.load_state_dict({name: state[name] for name in own})

@@ -1,0 +1,83 @@
+"""The background threshold: every candidate counted in one pass, and a rule that needs no ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64, UInt8
+
+from aream.data._protocol import IGNORE
+
+
+class ThresholdCounts:
+    """Confusion matrices for all thresholds at once, exact.
+
+    A pixel is its strongest class where that score is strictly above the threshold (float32), else background. So
+    it is enough to count (ground truth, strongest class, number of thresholds below the score); cumulative sums
+    over the last give every threshold's matrix. Counters are 64-bit.
+    """
+
+    def __init__(self, classes: int, thresholds: Float64[np.ndarray, " t"]) -> None:
+        """``classes`` counts the background; ``thresholds`` ascend."""
+        self.classes = classes
+        self.thresholds = thresholds.astype(np.float32)
+        self.counts = np.zeros((classes, classes, len(thresholds) + 1), dtype=np.int64)
+
+    def add(
+        self,
+        scores: Float32[np.ndarray, "k h w"],
+        class_ids: Sequence[int],
+        target: UInt8[np.ndarray, "h w"],
+    ) -> None:
+        """Count one image; ``class_ids`` are the mask ids of the k channels, the first wins ties."""
+        if len(class_ids) == 0:
+            strongest = np.zeros(target.shape, dtype=np.uint8)
+            levels = np.zeros(target.shape, dtype=np.uint8)
+        else:
+            strongest = np.asarray(class_ids, dtype=np.uint8)[scores.argmax(axis=0)]
+            levels = score_levels(scores.max(axis=0), self.thresholds)
+        self.add_levels(strongest, levels, target)
+
+    def add_levels(
+        self,
+        strongest: UInt8[np.ndarray, "h w"],
+        levels: UInt8[np.ndarray, "h w"],
+        target: UInt8[np.ndarray, "h w"],
+    ) -> None:
+        """Count one image whose scores are already counted against the thresholds."""
+        counted = target != IGNORE
+        steps = self.counts.shape[2]
+        index = (target[counted].astype(np.int64) * self.classes + strongest[counted]) * steps + levels[counted]
+        self.counts += np.bincount(index, minlength=self.counts.size).reshape(self.counts.shape)
+
+    def confusions(self) -> Int64[np.ndarray, "t k k"]:
+        """One confusion matrix a threshold, rows ground truth."""
+        total = self.counts.sum(axis=2)
+        below = self.counts.cumsum(axis=2)[:, :, :-1]  # [..., i]: pixels whose score is not above threshold i
+        confusions = np.moveaxis(total[:, :, None] - below, 2, 0)
+        confusions[:, :, 0] += np.moveaxis(below.sum(axis=1), 1, 0)
+        return confusions
+
+
+def score_levels(
+    scores: Float32[np.ndarray, "h w"], thresholds: Float32[np.ndarray, " t"]
+) -> UInt8[np.ndarray, "h w"]:
+    """How many of the ascending thresholds each score exceeds (at most 255 thresholds)."""
+    return np.searchsorted(thresholds, scores, side="left").astype(np.uint8)
+
+
+def otsu(histogram: Int64[np.ndarray, " bins"]) -> int:
+    """Index of the threshold that best splits scores in two (Otsu 1979): our label-free rule, not from the papers.
+
+    Args:
+        histogram: pixels by how many thresholds their score exceeds; one bin more than thresholds.
+    """
+    levels = np.arange(len(histogram))
+    below = np.cumsum(histogram)[:-1].astype(np.float64)
+    above = histogram.sum() - below
+    sums = np.cumsum(histogram * levels)[:-1].astype(np.float64)
+    rest = (histogram * levels).sum() - sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = below * above * (sums / below - rest / above) ** 2
+    return int(np.argmax(np.nan_to_num(variance)))

@@ -1,0 +1,159 @@
+"""Plain data to frozen configuration, strictly: every unknown key, wrong type and impossible value is collected."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from aream import discover
+from aream.backbones._checkpoint import PRETRAINED
+from aream.config import Component, is_config
+from aream.errors import ConfigError
+
+T = TypeVar("T")
+Report = Callable[[str, str], None]
+"""Takes a key and what is wrong with it."""
+
+
+class Invalid(Exception):
+    """A value could not be built; what is wrong was reported."""
+
+
+def build(cls: type[T], mapping: object, key: str, report: Report, default: T | None = None) -> T:
+    """An instance of a configuration class.
+
+    Args:
+        default: keys that are not given keep its values; None: the class's defaults.
+
+    Raises:
+        Invalid: something was reported.
+    """
+    if not isinstance(mapping, Mapping):
+        report(key, f"given {show_given(mapping)}; need a section with {', '.join(_names(cls))}")
+        raise Invalid
+    values, valid = {}, True
+    for name in mapping:
+        if name not in _names(cls):
+            close = difflib.get_close_matches(str(name), _names(cls), n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            report(join(key, str(name)), f"unknown key{hint}; allowed are {', '.join(_names(cls)) or 'none'}")
+            valid = False
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.name in mapping:
+            try:
+                current = getattr(default, field.name) if default is not None else _default(field)
+                values[field.name] = _field(cls, field, mapping[field.name], join(key, field.name), report, current)
+            except Invalid:
+                valid = False
+        elif default is not None:
+            values[field.name] = getattr(default, field.name)
+        elif _default(field) is dataclasses.MISSING:
+            report(join(key, field.name), "missing; a value is needed")
+            valid = False
+    if not valid:
+        raise Invalid
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        names, colon, _ = str(error).partition(":")
+        first = names.split(",")[0].strip()
+        report(join(key, first) if colon and first in _names(cls) else key, str(error))
+        raise Invalid from error
+
+
+def build_component(package: str, value: object, key: str, report: Report, default: Component | None) -> Component:
+    """``par`` or ``{name: par, iterations: 5}``; without a name the default's module is meant."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        report(key, f"given {show_given(value)}; need a name or a section with a name")
+        raise Invalid
+    name = value.get("name", default.name if default else None)
+    if not isinstance(name, str):
+        report(join(key, "name"), f"given {show_given(name)}; need one of {', '.join(_modules(package))}")
+        raise Invalid
+    try:
+        module = discover.load(importlib.import_module(package), name)
+    except ConfigError as error:
+        report(join(key, "name"), str(error))
+        raise Invalid from error
+    rest = {inner: item for inner, item in value.items() if inner != "name"}
+    same = default.config if default is not None and default.name == name else None
+    return Component(name=name, config=build(module.Config, rest, key, report, same))
+
+
+def join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def show_given(value: object) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _modules(package: str) -> list[str]:
+    return discover.names(importlib.import_module(package))
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _field(
+    cls: type, field: dataclasses.Field[Any], value: object, key: str, report: Report, current: Any
+) -> Any:
+    package = field.metadata.get("component")
+    if package:
+        return build_component(package, value, key, report, current if isinstance(current, Component) else None)
+    kind = _config_type(_types(cls)[field.name])
+    if kind is not None and not (value is None and type(None) in typing.get_args(_types(cls)[field.name])):
+        return build(kind, value, key, report, current if is_config(current) else None)
+    try:
+        checked = _adapter(cls, field.name).validate_python(_tuples(value), strict=True)
+    except ValidationError as error:
+        report(key, f"given {show_given(value)}; {_allowed(error)}")
+        raise Invalid from error
+    if field.metadata.get("location") and isinstance(checked, str) and checked != PRETRAINED:
+        return str(Path(checked).expanduser().absolute())
+    return checked
+
+
+def _config_type(kind: Any) -> type | None:
+    """The configuration class of a field, also where the field may be null."""
+    options = [option for option in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(option)]
+    return typing.cast(type, options[0]) if options else None
+
+
+def _allowed(error: ValidationError) -> str:
+    """What pydantic would have taken, each alternative once."""
+    messages = dict.fromkeys(problem["msg"].removeprefix("Input should be ") for problem in error.errors())
+    return f"need {' or '.join(messages)}"
+
+
+@functools.cache
+def _types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _adapter(cls: type, name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_types(cls)[name], config=ConfigDict(allow_inf_nan=False))
+
+
+def _tuples(value: object) -> object:
+    """YAML has lists; frozen configuration has tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,43 @@
+"""Connecting to Ray: a cluster that is there, or a local one that listens on loopback only."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from aream.errors import ConfigError
+from orchestrator.spec import SweepSpec
+
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+
+
+def connect(address: str | None, spec: SweepSpec) -> None:
+    """Start or join a cluster, and check that it can ever run what the sweep asks for.
+
+    Raises:
+        ConfigError: no cluster at the address, or more CPUs or GPUs asked for a job than any node has: Ray would
+            wait for ever.
+    """
+    workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}}
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=workers, **quiet)
+    else:
+        try:
+            ray.init(address, runtime_env=workers, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise ConfigError(f"--address: no Ray cluster at {address!r}: {error}") from error
+    for name, resource in (("trial", spec.resources.trial), ("segmentation", spec.resources.segmentation)):
+        for kind, asked in (("CPU", resource.cpu), ("GPU", resource.gpu)):
+            most = max((node["Resources"].get(kind, 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+            if asked > most:
+                raise ConfigError(
+                    f"resources.{name}.{kind.lower()}: given {asked:g}; the largest node of this cluster has {most:g}"
+                )
+
+
+def disconnect() -> None:
+    ray.shutdown()

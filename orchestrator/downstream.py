@@ -1,0 +1,55 @@
+"""Which label artifacts train a segmenter, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.plan import Planner, show
+from orchestrator.ranking import Ranked
+from workers.pipelines import external_labels_stage, segmentation_stage
+from workers.stage import Stage
+
+
+@dataclass(frozen=True)
+class SegmentationJob:
+    stage: Stage
+    """``eval_seg``; its input trains."""
+    labels: Stage
+    title: str
+    rank: int | None
+    """Position of the labels' configuration, from 0; None for labels made elsewhere."""
+    seed: int
+    trial_key: str | None
+    point: str
+    """Values of the segmentation axes, as text."""
+
+
+def segmentation_jobs(planner: Planner, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
+    """The best configurations' labels (or those made elsewhere), at every seed and point of the segmentation axes."""
+    spec = planner.spec
+    if spec.segmentation is None:
+        return []
+    jobs: dict[str, SegmentationJob] = {}
+    for point in spec.segmentation_points():
+        config = spec.segmentation_config(point)
+        text = ", ".join(f"{key}={show(value)}" for key, value in point.items())
+        if config.labels is not None:
+            labels = external_labels_stage(config.labels, spec.base.data, planner.fingerprint)
+            for seed in spec.seeds:
+                stage = segmentation_stage(config, spec.trial({}, seed), labels, planner.fingerprint)
+                title = f"labels from {config.labels}, seed={seed}"
+                jobs[stage.key] = SegmentationJob(stage, labels, title, None, seed, None, text)
+            continue
+        for position, entry in enumerate(ranking[: config.select.top]):
+            for seed, variant in entry.variants.items():
+                trial = spec.trial(variant.values, seed)
+                stage = segmentation_stage(config, trial, variant.stages.labels, planner.fingerprint)
+                title = f"#{position + 1} {entry.title}, seed={seed}{', ' + text if text else ''}"
+                jobs.setdefault(
+                    stage.key,
+                    SegmentationJob(
+                        stage, variant.stages.labels, title, position, seed, entry.trial_keys[seed], text
+                    ),
+                )
+    return list(jobs.values())

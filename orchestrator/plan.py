@@ -1,0 +1,201 @@
+"""What a sweep will run: distinct trainings, the variants inside them, and the stages they share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aream.config import Component
+from orchestrator.spec import SweepSpec
+from workers.artifacts.store import ArtifactStore
+from workers.pipelines import VariantStages, training_stage, variant_stages
+from workers.stage import Stage
+
+Values = dict[str, Any]
+"""Axis key -> value."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to turn a training into pseudo-labels."""
+
+    values: Values
+    """Of all axes, training and variant ones."""
+    stages: VariantStages
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One distinct training and everything evaluated from it."""
+
+    values: Values
+    """Of the training axes."""
+    seed: int
+    train: Stage
+    variants: tuple[Variant, ...]
+
+    @property
+    def key(self) -> str:
+        return self.train.key
+
+    @property
+    def title(self) -> str:
+        shown = ", ".join(f"{key}={show(value)}" for key, value in self.values.items())
+        return f"{shown or 'base'}, seed={self.seed}"
+
+    def stages(self) -> Iterator[Stage]:
+        """Every stage the trial needs, inputs before what needs them, each key once."""
+        seen: set[str] = set()
+        for variant in self.variants:
+            for last in variant.stages.all():
+                for stage in last.ancestry():
+                    if stage.key not in seen:
+                        seen.add(stage.key)
+                        yield stage
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Turns points of the training axes into trials; picklable, so a worker plans the same trial as the driver."""
+
+    spec: SweepSpec
+    fingerprints: Mapping[str, str]
+    """Dataset component (as its canonical text) -> content fingerprint."""
+
+    def fingerprint(self, component: Component) -> str:
+        return self.fingerprints[repr(component)]
+
+    def trial(self, values: Mapping[str, Any], seed: int) -> TrialPlan:
+        """The trial at one point of the training axes.
+
+        Raises:
+            ConfigError: parts of the configuration do not fit each other.
+        """
+        variants: dict[str, Variant] = {}
+        for point in self.spec.variant_points(values):
+            stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses)
+            variants.setdefault(stages.labels.key, Variant(point, stages))
+        train = training_stage(self.spec.trial(values, seed), self.fingerprint)
+        return TrialPlan(dict(values), seed, train, tuple(variants.values()))
+
+    def grid(self) -> list[TrialPlan]:
+        """All trials of a grid: one for every distinct training and seed, variants of equal trainings merged."""
+        trials: dict[str, TrialPlan] = {}
+        for values in self.spec.training_points():
+            for seed in self.spec.seeds:
+                trial = self.trial(values, seed)
+                known = trials.get(trial.key)
+                if known is None:
+                    trials[trial.key] = trial
+                else:
+                    trials[trial.key] = _merged(known, trial)
+        return list(trials.values())
+
+    def corners(self) -> list[TrialPlan]:
+        """Trials at the first and the last value of every axis: what a search's trials have in common, these have."""
+        trials = []
+        for pick in (0, -1):
+            values = {axis.key: axis.extremes()[pick] for axis in self.spec.training_axes()}
+            trials += [self.trial(values, seed) for seed in self.spec.seeds]
+        return trials
+
+
+def _merged(first: TrialPlan, second: TrialPlan) -> TrialPlan:
+    """Two points with one training: their variants beside each other."""
+    variants = {variant.stages.labels.key: variant for variant in (*first.variants, *second.variants)}
+    return TrialPlan(first.values, first.seed, first.train, tuple(variants.values()))
+
+
+def shared_stages(trials: Sequence[TrialPlan]) -> list[Stage]:
+    """Stages that more than one trial needs, inputs first: run once before the trials start."""
+    counts = Counter(stage.key for trial in trials for stage in trial.stages())
+    ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
+    return [stage for key, stage in ordered.items() if counts[key] > 1]
+
+
+@dataclass(frozen=True)
+class StageRow:
+    key: str
+    stage: str
+    shared_by: int
+    """Trials that need it."""
+    stored: bool
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """The plan as ``--plan --json`` prints it."""
+
+    name: str
+    trainings: int
+    variants: int
+    stages: list[StageRow]
+    estimate: dict[str, Any]
+    search: dict[str, Any] | None = None
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
+    """Everything known before running: for a search only the number of trainings, for a grid every stage."""
+    spec = planner.spec
+    trials = planner.corners() if spec.search else planner.grid()
+    counts = Counter(stage.key for trial in trials for stage in trial.stages())
+    ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
+    rows = [StageRow(key, stage.name, counts[key], store.has(key)) for key, stage in ordered.items()]
+    trainings = spec.search.trials * len(spec.seeds) if spec.search else len(_trainings(ordered.values()))
+    variants = (
+        trainings * len(trials[0].variants) if spec.search else sum(len(trial.variants) for trial in trials)
+    )
+    return PlanSummary(
+        name=spec.name,
+        trainings=trainings,
+        variants=variants,
+        stages=[] if spec.search else rows,
+        estimate=_estimate(ordered, counts, store),
+        search={"algorithm": spec.search.algorithm, "trials": spec.search.trials} if spec.search else None,
+        trials=[
+            {"key": trial.key, "values": trial.values, "seed": trial.seed, "variants": len(trial.variants)}
+            for trial in trials
+        ],
+    )
+
+
+def _trainings(stages: Any) -> set[str]:
+    return {stage.key for stage in stages if stage.name == "train_cam"}
+
+
+def _estimate(stages: Mapping[str, Stage], counts: Counter[str], store: ArtifactStore) -> dict[str, Any]:
+    """Worker seconds from what stored stages of the same kind took; null where none has run yet.
+
+    ``seconds`` is what this sweep still has to run, ``grid_seconds`` what one process a grid point would cost:
+    every variant with a training of its own.
+    """
+    known: dict[str, list[float]] = {}
+    for key in store.keys():
+        record = store.record(key)
+        known.setdefault(record.stage, []).append(record.seconds)
+    means = {name: sum(seconds) / len(seconds) for name, seconds in known.items()}
+    names = sorted({stage.name for stage in stages.values()})
+    missing = [name for name in names if name not in means]
+    remaining = [stage for key, stage in stages.items() if not store.has(key)]
+    labels = [stage for stage in stages.values() if stage.name == "pseudo_label"]
+    grid = [ancestor for stage in labels for _ in range(counts[stage.key]) for ancestor in stage.ancestry()]
+    return {
+        "stage_seconds": {name: round(means[name], 1) for name in names if name in means},
+        "unknown_stages": missing,
+        "seconds": None if missing else round(sum(means[stage.name] for stage in remaining), 1),
+        "grid_seconds": None if missing else round(sum(means[stage.name] for stage in grid), 1),
+    }
+
+
+def show(value: Any) -> str:
+    """A short text for an axis value: a component's name, a list without spaces."""
+    if isinstance(value, Mapping) and "name" in value:
+        rest = ",".join(f"{key}={show(item)}" for key, item in value.items() if key != "name")
+        return f"{value['name']}({rest})" if rest else str(value["name"])
+    if isinstance(value, list | tuple):
+        return f"[{','.join(show(item) for item in value)}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+

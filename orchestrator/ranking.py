@@ -1,0 +1,95 @@
+"""From records to a ranked table: variants over seeds, best first."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.plan import TrialPlan, Values, Variant, show
+from workers.artifacts.store import ArtifactStore
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One configuration with its seeds. Metrics are means, spreads sample standard deviations (0 for one seed)."""
+
+    config: Values
+    metrics: dict[str, float]
+    spread: dict[str, float]
+    per_seed: dict[int, dict[str, float]]
+    trial_keys: dict[int, str]
+    label_artifacts: dict[int, str]
+    variants: dict[int, Variant]
+    seconds: float
+    """Worker seconds of the training, mean over seeds."""
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.per_seed)
+
+    def best_seed(self, metric: str, mode: str) -> int:
+        pick = max if mode == "max" else min
+        return pick(self.seeds, key=lambda seed: self.per_seed[seed][metric])
+
+    @property
+    def title(self) -> str:
+        return ", ".join(f"{key}={show(value)}" for key, value in self.config.items()) or "base"
+
+    def to_json(self, metric: str, mode: str) -> dict[str, Any]:
+        return {
+            "config": self.config,
+            "metrics": self.metrics,
+            "spread": self.spread,
+            "seeds": self.seeds,
+            "per_seed": {str(seed): values for seed, values in self.per_seed.items()},
+            "trial_keys": [self.trial_keys[seed] for seed in self.seeds],
+            "label_artifact": self.label_artifacts[self.best_seed(metric, mode)],
+            "label_artifacts": {str(seed): key for seed, key in self.label_artifacts.items()},
+            "training_seconds": round(self.seconds, 1),
+        }
+
+
+def rank(trials: Sequence[TrialPlan], store: ArtifactStore, metric: str, mode: str) -> list[Ranked]:
+    """All variants of the trials whose stages are stored, best mean first; configurations that miss the metric last."""
+    groups: dict[str, list[tuple[TrialPlan, Variant]]] = {}
+    for trial in trials:
+        for variant in trial.variants:
+            if all(store.has(stage.key) for stage in (trial.train, *variant.stages.all())):
+                groups.setdefault(_identity(variant.values), []).append((trial, variant))
+    ranked = [_ranked(group, store) for group in groups.values()]
+    sign = -1 if mode == "max" else 1
+    return sorted(ranked, key=lambda entry: (metric not in entry.metrics, sign * entry.metrics.get(metric, 0.0)))
+
+
+def mean_and_spread(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Means and sample standard deviations of the metrics that every row has."""
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    means = {name: statistics.fmean(row[name] for row in rows) for name in names}
+    spread = {name: statistics.stdev(row[name] for row in rows) if len(rows) > 1 else 0.0 for name in names}
+    return means, spread
+
+
+def _identity(values: Values) -> str:
+    return repr(sorted(values.items(), key=lambda item: item[0]))
+
+
+def _ranked(group: list[tuple[TrialPlan, Variant]], store: ArtifactStore) -> Ranked:
+    per_seed: dict[int, dict[str, float]] = {}
+    for trial, variant in group:
+        metrics = dict(store.record(trial.key).metrics)
+        for stage in variant.stages.all():
+            metrics |= store.record(stage.key).metrics
+        per_seed[trial.seed] = metrics
+    means, spread = mean_and_spread([per_seed[seed] for seed in sorted(per_seed)])
+    return Ranked(
+        config=group[0][1].values,
+        metrics=means,
+        spread=spread,
+        per_seed=per_seed,
+        trial_keys={trial.seed: trial.key for trial, _ in group},
+        label_artifacts={trial.seed: variant.stages.labels.key for trial, variant in group},
+        variants={trial.seed: variant for trial, variant in group},
+        seconds=statistics.fmean(store.record(trial.key).seconds for trial, _ in group),
+    )

@@ -1,0 +1,177 @@
+"""What of a sweep goes into MLflow: sweep > trial > variant or segmentation job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.plan import TrialPlan, Variant, show
+from orchestrator.spec import SweepSpec
+from orchestrator.state import replace_text
+from orchestrator.tracking import Tracker
+from workers.artifacts.store import ArtifactStore
+from workers.provenance import code_revision
+from workers.stage import Row, Stage
+from workers.stages.pseudo_label import OVERLAYS_FOLDER
+
+SWEEP = "sweep"
+
+
+class Recorder:
+    """Turns the driver's events into tracker calls, each thing once over all runs of the sweep."""
+
+    def __init__(
+        self, tracker: Tracker, spec: SweepSpec, fingerprints: Mapping[str, str], store: ArtifactStore, folder: Path
+    ) -> None:
+        self.tracker, self.spec, self.store = tracker, spec, store
+        self.memory = folder / "recorded.json"
+        self.steps: dict[str, int] = json.loads(self.memory.read_text()) if self.memory.exists() else {}
+        """Run -> last step logged; -1 once it is finished."""
+        self.data_digest = "+".join(sorted({digest[:16] for digest in fingerprints.values()}))
+
+    def open_sweep(self) -> None:
+        spec = self.spec
+        self.tracker.start_run(
+            SWEEP,
+            name=spec.name,
+            tags={
+                "aream.kind": "sweep",
+                "aream.spec": spec.digest[:16],
+                "aream.code": code_revision(),
+                "aream.data": self.data_digest,
+            },
+            params={axis.key: show(list(axis.extremes())) for axis in spec.axes} | {"seeds": show(list(spec.seeds))},
+        )
+        config = self.memory.parent / "config.json"
+        replace_text(config, json.dumps(spec.resolved(), indent=1))
+        self.tracker.log_file(SWEEP, config)
+        self.tracker.log_file(SWEEP, spec.path)
+
+    def trial(self, trial: TrialPlan) -> None:
+        if self._finished(trial.key):
+            return
+        self.tracker.start_run(
+            trial_run(trial.key),
+            name=trial.title,
+            parent=SWEEP,
+            tags={
+                "aream.kind": "trial",
+                "aream.trial_key": trial.key,
+                "aream.stages": " ".join(stage.key for stage in trial.train.ancestry()),
+                "aream.code": code_revision(),
+                "aream.data": self.data_digest,
+            },
+            params={**{key: show(value) for key, value in trial.values.items()}, "seed": trial.seed},
+        )
+        data = self.spec.base.data
+        self.tracker.log_dataset(trial_run(trial.key), data.name, self.data_digest[:36], data.name, "training")
+
+    def row(self, key: str, row: Row, run: str) -> None:
+        """One epoch; rows that an earlier run of this sweep logged are left out."""
+        step = int(row.get("epoch", 0))
+        if self.steps.get(key) == -1 or step <= self.steps.get(key, 0):
+            return
+        self.tracker.log_metrics(run, {name: value for name, value in row.items() if name != "epoch"}, step)
+        self.steps[key] = step
+        self._remember()
+
+    def trial_row(self, trial: TrialPlan, row: Row) -> None:
+        self.row(trial.key, row, trial_run(trial.key))
+
+    def trial_done(self, trial: TrialPlan) -> None:
+        """Variants as runs of their own; the trial carries the best of them."""
+        if self._finished(trial.key):
+            return
+        metric, pick = self.spec.rank.metric, max if self.spec.rank.mode == "max" else min
+        results = [(variant, self._variant(trial, variant)) for variant in trial.variants]
+        scored = [(metrics[metric], index) for index, (_, metrics) in enumerate(results) if metric in metrics]
+        epochs = len(self.store.record(trial.key).history)
+        if scored:
+            best = results[pick(scored)[1]]
+            self.tracker.log_metrics(trial_run(trial.key), best[1], epochs)
+            self._overlays(trial_run(trial.key), best[0].stages.labels.key)
+        self.tracker.end_run(trial_run(trial.key), "FINISHED")
+        self._finish(trial.key)
+
+    def trial_ended(self, trial: TrialPlan, status: str, reason: str) -> None:
+        """Failed or stopped early."""
+        self.tracker.set_tags(trial_run(trial.key), {"aream.reason": reason[:4000]})
+        self.tracker.end_run(trial_run(trial.key), status)
+
+    def segmentation(self, job: Stage, title: str, labels: Stage, parent: str, metrics: Row, history: Sequence[Row]) -> None:
+        """A finished segmentation job, with its labels as lineage."""
+        if self._finished(job.key):
+            return
+        run = f"segmentation/{job.key}"
+        self.tracker.start_run(
+            run,
+            name=f"segmentation: {title}",
+            parent=parent,
+            tags={
+                "aream.kind": "segmentation",
+                "aream.stages": " ".join(stage.key for stage in job.ancestry()),
+                "aream.labels": labels.key,
+                "aream.code": code_revision(),
+                "aream.data": self.data_digest,
+            },
+            params={"label_artifact": labels.key},
+        )
+        for row in history:
+            self.tracker.log_metrics(run, {k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
+        self.tracker.log_metrics(run, metrics, len(history))
+        self._overlays(run, job.key)
+        self.tracker.end_run(run, "FINISHED")
+        self._finish(job.key)
+
+    def close_sweep(self, description: str, files: Sequence[Path], best: Mapping[str, float], status: str) -> None:
+        self.tracker.describe(SWEEP, description)
+        for path in files:
+            self.tracker.log_file(SWEEP, path, "figures" if path.suffix == ".png" else "")
+        self.tracker.log_metrics(SWEEP, {f"best/{name}": value for name, value in best.items()}, 0)
+        self.tracker.end_run(SWEEP, status)
+
+    def _variant(self, trial: TrialPlan, variant: Variant) -> dict[str, float]:
+        metrics: dict[str, float] = dict(self.store.record(trial.key).metrics)
+        for stage in variant.stages.all():
+            metrics |= self.store.record(stage.key).metrics
+        run = f"variant/{trial.key}/{variant.stages.labels.key}"
+        own = {key: value for key, value in variant.values.items() if key not in trial.values}
+        title = ", ".join(f"{key}={show(value)}" for key, value in own.items()) or "labels"
+        self.tracker.start_run(
+            run,
+            name=title,
+            parent=trial_run(trial.key),
+            tags={
+                "aream.kind": "variant",
+                "aream.trial_key": trial.key,
+                "aream.labels": variant.stages.labels.key,
+                "aream.stages": " ".join(stage.key for stage in variant.stages.all()),
+            },
+            params={key: show(value) for key, value in variant.values.items()},
+        )
+        self.tracker.log_metrics(run, metrics, 0)
+        curve = self.store.get(variant.stages.labels.key) / "curve.json"
+        self.tracker.log_file(run, curve)
+        self._overlays(run, variant.stages.labels.key)
+        self.tracker.end_run(run, "FINISHED")
+        return metrics
+
+    def _overlays(self, run: str, key: str) -> None:
+        for picture in sorted((self.store.get(key) / OVERLAYS_FOLDER).glob("*.png")):
+            self.tracker.log_file(run, picture, OVERLAYS_FOLDER)
+
+    def _finished(self, key: str) -> bool:
+        return self.steps.get(key) == -1
+
+    def _finish(self, key: str) -> None:
+        self.steps[key] = -1
+        self._remember()
+
+    def _remember(self) -> None:
+        replace_text(self.memory, json.dumps(self.steps))
+
+
+def trial_run(key: str) -> str:
+    """The tracker's name of a trial's run."""
+    return f"trial/{key}"

@@ -1,0 +1,165 @@
+"""The result of a sweep as data: ``summary.json``, and the tables made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from aream.config import canonical
+from aream.pseudo_labels import RULE_DESCRIPTIONS
+from orchestrator.downstream import SegmentationJob
+from orchestrator.plan import show
+from orchestrator.ranking import Ranked, mean_and_spread
+from orchestrator.recording import trial_run
+from orchestrator.report import write_report
+from orchestrator.spec import SweepSpec
+from orchestrator.state import replace_text
+from orchestrator.workplace import Workplace
+from workers.artifacts.store import ArtifactStore
+from workers.components import build_dataset
+from workers.provenance import code_revision, library_versions
+
+HEADLINE = ("val/map", "cam/miou", "pseudo/miou", "seg/miou")
+
+
+@dataclass(frozen=True)
+class Summary:
+    spec: SweepSpec
+    ranking: Sequence[Ranked]
+    jobs: Sequence[SegmentationJob]
+    failures: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+
+    def to_json(self, store: ArtifactStore) -> dict[str, Any]:
+        spec = self.spec
+        dataset = build_dataset(spec.base.data)
+        entries = [entry.to_json(spec.rank.metric, spec.rank.mode) for entry in self.ranking]
+        jobs = [self._job(job, store) for job in self.jobs]
+        for position, entry in enumerate(entries):
+            rows = [job["metrics"] for job in jobs if job["rank"] == position and job["metrics"]]
+            if rows:
+                means, spread = mean_and_spread(rows)
+                entry["metrics"] |= means
+                entry["spread"] |= spread
+            entry["method"] = self._method(entry["config"])
+        return {
+            "name": spec.name,
+            "question": spec.description,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rank": {"metric": spec.rank.metric, "mode": spec.rank.mode},
+            "axes": [axis.key for axis in spec.axes],
+            "seeds": list(spec.seeds),
+            "data": {
+                "name": spec.base.data.name,
+                "fingerprints": sorted(set(self.fingerprints.values())),
+                "train_images": len(dataset.ids("train")),
+                "val_images": len(dataset.ids("val")),
+                "classes": list(dataset.class_names),
+                "scored_classes": list(dataset.scored_classes),
+            },
+            "protocol": self._protocol(),
+            "ranking": entries,
+            "segmentation": jobs,
+            "failures": dict(self.failures),
+            "code": code_revision(),
+            "versions": library_versions(),
+        }
+
+    def _method(self, values: Mapping[str, Any]) -> str:
+        return self.spec.trial(values, self.spec.seeds[0]).method.name
+
+    def _protocol(self) -> dict[str, str]:
+        """On which images each figure is made, and how the threshold was set."""
+        rules = {self.spec.trial(entry.config, self.spec.seeds[0]).labels.rule for entry in self.ranking}
+        rules = rules or {self.spec.base.labels.rule}
+        return {
+            "val/map": "image labels of the val split",
+            "cam/miou": "train images that have masks, before any refinement",
+            "pseudo/miou": "train images that have masks",
+            "seg/miou": "val masks",
+            "threshold": "; ".join(sorted(RULE_DESCRIPTIONS[rule] for rule in rules)),
+            "absent_classes": self.spec.base.labels.absent_classes,
+        }
+
+    def _job(self, job: SegmentationJob, store: ArtifactStore) -> dict[str, Any]:
+        stored = store.has(job.stage.key)
+        return {
+            "key": job.stage.key,
+            "title": job.title,
+            "rank": job.rank,
+            "seed": job.seed,
+            "point": job.point,
+            "label_artifact": job.labels.key,
+            "trial_key": job.trial_key,
+            "metrics": store.record(job.stage.key).metrics if stored else {},
+        }
+
+    def description(self) -> str:
+        """Markdown for the tracker's parent run, with links to its children (``{{run:...}}`` is filled in there)."""
+        content = [self.spec.description, ""] if self.spec.description else []
+        keys = [axis.key for axis in self.spec.axes]
+        metrics = [name for name in HEADLINE if any(name in entry.metrics for entry in self.ranking)]
+        content.append("| | " + " | ".join([*keys, *metrics, "trials"]) + " |")
+        content.append("|---" * (len(keys) + len(metrics) + 2) + "|")
+        for position, entry in enumerate(self.ranking[:20]):
+            cells = [show(entry.config.get(key, "")) for key in keys]
+            cells += [_number(entry.metrics.get(name), entry.spread.get(name)) for name in metrics]
+            links = [
+                f"[seed {seed}]({{{{run:{trial_run(entry.trial_keys[seed])}}}}})" for seed in entry.seeds
+            ]
+            content.append(f"| {position + 1} | " + " | ".join([*cells, " ".join(links)]) + " |")
+        for job in self.jobs:
+            content.append("")
+            content.append(f"[segmentation: {job.title}]({{{{run:segmentation/{job.stage.key}}}}})")
+        content += ["", f"Background threshold: {self._protocol()['threshold']}."]
+        return "\n".join(content)
+
+
+def write_summary(summary: Summary, workplace: Workplace, store: ArtifactStore) -> list[Path]:
+    """Write summary.json, report.html, report.md and figures; returns what a tracker should keep."""
+    content = summary.to_json(store)
+    canonical(content)  # refuses NaN and anything that is not plain data before it is written
+    replace_text(workplace.summary_file, json.dumps(content, indent=1))
+    return [workplace.summary_file, *write_report(content, store, workplace.folder)]
+
+
+def ranked_table(content: Mapping[str, Any], limit: int = 20) -> Table:
+    """The ranking for a terminal."""
+    table = Table(title=f"{content['name']}: ranked by {content['rank']['metric']}", title_justify="left")
+    metrics = [name for name in HEADLINE if any(name in entry["metrics"] for entry in content["ranking"])]
+    table.add_column("#", justify="right")
+    for key in content["axes"]:
+        table.add_column(key.removeprefix("method.").removeprefix("inference."), overflow="fold")
+    for name in metrics:
+        table.add_column(name, justify="right", no_wrap=True)
+    for position, entry in enumerate(content["ranking"][:limit]):
+        table.add_row(
+            str(position + 1),
+            *(show(entry["config"].get(key, "")) for key in content["axes"]),
+            *(_number(entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
+        )
+    return table
+
+
+def print_results(content: Mapping[str, Any]) -> None:
+    width = None if os.isatty(1) else 140
+    console = Console(width=width, highlight=False)
+    console.print(ranked_table(content))
+    for job in content["segmentation"]:
+        if job["metrics"]:
+            console.print(f"segmenter on labels {job['title']}: seg/miou {job['metrics']['seg/miou']:.4f}")
+    console.print(f"background threshold: {content['protocol']['threshold']}")
+
+
+def _number(value: float | None, spread: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f} ± {spread:.4f}" if spread else f"{value:.4f}"

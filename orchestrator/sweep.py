@@ -1,0 +1,169 @@
+"""Plan, run or resume, rank and report a sweep.
+
+    python -m orchestrator.sweep sweeps/thresholds.yaml
+
+Exit status: 0 all done, 1 some trials failed, 2 the sweep is invalid, 130 interrupted (run it again to resume).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Planner
+    from orchestrator.spec import SweepSpec
+    from orchestrator.workplace import Workplace
+
+DONE, SOME_FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    # Imported only now: --help answers before torch is read.
+    from aream.errors import AreamError
+    from orchestrator.spec import load_spec
+
+    try:
+        spec = load_spec(Path(options.sweep), options.set)
+        workplace, planner = _prepare(spec)
+        if options.plan:
+            _print_plan(planner, workplace, options.json)
+            return DONE
+        return _run(spec, workplace, planner, options)
+    except AreamError as error:
+        print(error, file=sys.stderr)
+        return INVALID
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.sweep", description="Run a sweep; running it again resumes it."
+    )
+    parser.add_argument("sweep", metavar="SWEEP.yaml")
+    parser.add_argument("--plan", action="store_true", help="show what would run, and run nothing")
+    parser.add_argument("--json", action="store_true", help="with --plan: as JSON")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML (repeatable)"
+    )
+    parser.add_argument("--address", help="an existing Ray cluster; default: a local one, on loopback only")
+    parser.add_argument("--fresh", action="store_true", help="ignore what an earlier run of this sweep left")
+    return parser
+
+
+def _prepare(spec: SweepSpec) -> tuple[Workplace, Planner]:
+    """Read the data once, and check everything that can be known before a worker is asked for.
+
+    Raises:
+        AreamError: data, weights or a configuration that cannot be used.
+    """
+    from orchestrator.plan import Planner
+    from orchestrator.preflight import check_weights, fingerprints
+    from orchestrator.workplace import Workplace
+
+    workplace = Workplace(store_uri=spec.store_uri, runs=spec.runs_dir.absolute(), name=spec.name)
+    workplace.store()
+    planner = Planner(spec, fingerprints(spec))
+    check_weights(planner)
+    return workplace, planner
+
+
+def _print_plan(planner: Planner, workplace: Workplace, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from orchestrator.plan import show, summarise
+    from orchestrator.progress import duration
+
+    plan = summarise(planner, workplace.store())
+    if as_json:
+        print(json.dumps(asdict(plan), indent=1))
+        return
+    print(f"{plan.name}: {plan.trainings} trainings, {plan.variants} variants")
+    if plan.search:
+        print(f"search: {plan.search['algorithm']}, {plan.search['trials']} points")
+    for trial in plan.trials:
+        values = ", ".join(f"{key}={show(value)}" for key, value in trial["values"].items())
+        print(f"  trial {trial['key']}  {values or 'base'}, seed={trial['seed']}  {trial['variants']} variants")
+    for row in plan.stages:
+        shared = f"  shared by {row.shared_by} trials" if row.shared_by > 1 else ""
+        print(f"  stage {row.key}{'  stored' if row.stored else ''}{shared}")
+    seconds = plan.estimate["seconds"]
+    if seconds is None:
+        print(f"estimate: unknown, no stored {', '.join(plan.estimate['unknown_stages'])} to measure by")
+    else:
+        print(
+            f"estimate: {duration(seconds)} of worker time; a training for every grid point would take "
+            f"{duration(plan.estimate['grid_seconds'])}"
+        )
+
+
+def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argparse.Namespace) -> int:
+    from orchestrator.driver import Driver, forget, held, sweep_id
+    from orchestrator.summary import print_results
+    from orchestrator.tracking import Tracker
+
+    with held(workplace):
+        if options.fresh:
+            forget(planner, workplace)
+        if spec.store_uri:
+            (workplace.folder / "store_uri").write_text(spec.store_uri)
+        default_uri = f"sqlite:///{workplace.runs / 'mlflow.db'}"
+        uri = spec.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri
+        tracker = Tracker(
+            uri, spec.experiment or spec.name, sweep_id(workplace), workplace.folder / "tracking", default_uri
+        )
+        session = _RaySession(spec, options.address)
+        driver = Driver(planner, workplace, tracker, session.start)
+        try:
+            outcome = driver.run()
+        except KeyboardInterrupt:
+            driver.interrupted()
+            raise
+        finally:
+            session.stop()
+    print_results(json.loads(workplace.summary_file.read_text()))
+    print(f"report: {workplace.folder / 'report.html'}")
+    if outcome.untracked:
+        print(f"tracking: {outcome.untracked} events wait for {uri}; run the same command again to send them")
+    print(f"browse: {_ui_command(uri)}")
+    for key, reason in outcome.failures.items():
+        print(f"failed: {key}: {reason} (log: {workplace.log_file(key)})", file=sys.stderr)
+    return SOME_FAILED if outcome.failures else DONE
+
+
+def _ui_command(uri: str) -> str:
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}"
+
+
+class _RaySession:
+    """Ray, started only when something has to run."""
+
+    def __init__(self, spec: SweepSpec, address: str | None) -> None:
+        self.spec, self.address, self.started = spec, address, False
+
+    def start(self) -> None:
+        if not self.started:
+            from orchestrator.cluster import connect
+
+            self.started = True
+            connect(self.address, self.spec)
+
+    def stop(self) -> None:
+        if self.started:
+            from orchestrator.cluster import disconnect
+
+            disconnect()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,205 @@
+"""YAML with the line of every key, read so that nothing in it can surprise: plain data only, bounded, no aliases."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aream.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 20
+DOTTED_SECTIONS = ("axes", "segmentation.axes")
+"""Mappings whose keys are dotted names themselves."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a sweep file."""
+
+    key: str
+    message: str
+    where: str
+    """FILE:LINE, or the override."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.key}: {self.message}" if self.key else f"{self.where}: {self.message}"
+
+
+class SpecError(ConfigError):
+    """Everything that is wrong with a sweep file, one problem a line."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core scalars: 1e-4 is a number, on and yes are words."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (the base class reads it so)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+@dataclass
+class Source:
+    """A sweep file as plain data, and where each key stands."""
+
+    path: Path
+    data: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    header: str = ""
+    """The comment the file opens with."""
+
+    def where(self, key: str) -> str:
+        """The place of a key, or of the closest key above it."""
+        while key:
+            if key in self.places:
+                return self.places[key]
+            key = re.sub(r"(\[\d+\]|\.?[^.\[\]]+)$", "", key)
+        return str(self.path)
+
+    def problem(self, key: str, message: str) -> Problem:
+        return Problem(key, message, self.where(key))
+
+
+def read_source(path: Path, overrides: Sequence[str]) -> Source:
+    """Read a sweep file and apply ``KEY=VALUE`` overrides.
+
+    Raises:
+        SpecError: not readable, not YAML, or YAML beyond plain bounded data.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise SpecError([Problem("", f"given {size} bytes; at most {MAX_BYTES} are allowed", str(path))])
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError([Problem("", f"cannot be read: {error}", str(path))]) from error
+    source = Source(path, header=_header(text))
+    data = _load(text, str(path), source.places)
+    if not isinstance(data, dict):
+        raise SpecError([Problem("", "the file must hold a mapping of keys to values", str(path))])
+    source.data = data
+    for override in overrides:
+        _apply(source, override)
+    return source
+
+
+def _header(text: str) -> str:
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").rstrip())
+    return " ".join(lines).strip()
+
+
+def _load(text: str, origin: str, places: dict[str, str]) -> Any:
+    try:
+        loader = _Loader(text)
+        _refuse_aliases(text, origin)
+        node = loader.get_single_node()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{origin}:{mark.line + 1}" if mark else origin
+        raise SpecError([Problem("", f"not YAML: {getattr(error, 'problem', None) or error}", where)]) from error
+    except RecursionError as error:
+        raise SpecError([Problem("", f"nested deeper than {MAX_DEPTH} levels", origin)]) from error
+    return _plain(loader, node, "", origin, places, 0) if node is not None else None
+
+
+def _refuse_aliases(text: str, origin: str) -> None:
+    """Before anything is composed: an alias of aliases grows beyond any memory."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise SpecError([Problem("", "anchors and aliases are not allowed", f"{origin}:{line}")])
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise SpecError([Problem("", f"nested deeper than {MAX_DEPTH} levels", f"{origin}:{line}")])
+
+
+def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict[str, str], depth: int) -> Any:
+    where = f"{origin}:{node.start_mark.line + 1}"
+    places.setdefault(key, where)
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            name, line = key_node.value, f"{origin}:{key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode) or not isinstance(name, str) or not name:
+                raise SpecError([Problem(key, "keys must be plain text", line)])
+            if name in mapping:
+                raise SpecError([Problem(f"{key}.{name}".strip("."), "the key stands twice", line)])
+            inner = f"{key}.{name}".strip(".")
+            places[inner] = line
+            mapping[name] = _plain(loader, value_node, inner, origin, places, depth + 1)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _plain(loader, item, f"{key}[{index}]", origin, places, depth + 1)
+            for index, item in enumerate(node.value)
+        ]
+    tag = node.tag.removeprefix("tag:yaml.org,2002:")
+    if tag not in ("str", "int", "float", "bool", "null"):
+        raise SpecError([Problem(key, f"given the tag {node.tag}; only plain values are allowed", where)])
+    try:
+        value = {
+            "str": lambda: node.value,
+            "int": lambda: int(node.value),
+            "float": lambda: float(node.value.replace(".inf", "inf").replace(".nan", "nan").lower()),
+            "bool": lambda: node.value.lower() == "true",
+            "null": lambda: None,
+        }[tag]()
+    except ValueError as error:
+        raise SpecError([Problem(key, f"given {node.value[:40]!r}; it is not a {tag}", where)]) from error
+    if isinstance(value, float) and not math.isfinite(value) or isinstance(value, int) and abs(value) > 2**63:
+        raise SpecError([Problem(key, f"given {node.value[:40]}; numbers must be finite and fit 64 bits", where)])
+    return value
+
+
+def _apply(source: Source, override: str) -> None:
+    origin = f"--set {override}"
+    key, equals, text = override.partition("=")
+    if not equals or not key or any(not part for part in key.split(".")):
+        raise SpecError([Problem("", "need KEY=VALUE with a dotted key, such as train.epochs=5", origin)])
+    value = _load(text, origin, {})
+    target, parts = source.data, _parts(key)
+    for part in parts[:-1]:
+        inner = target.get(part)
+        if isinstance(inner, str):  # a component given by its name alone
+            inner = {"name": inner}
+        elif inner is None:
+            inner = {}
+        elif not isinstance(inner, dict):
+            raise SpecError([Problem(key, f"{part} holds {inner!r}, not a section", origin)])
+        target[part] = inner
+        target = inner
+    target[parts[-1]] = value
+    source.places = {
+        known: place for known, place in source.places.items() if not known.startswith((f"{key}.", f"{key}["))
+    }
+    source.places[key] = origin
+
+
+def _parts(key: str) -> list[str]:
+    for section in DOTTED_SECTIONS:
+        if key.startswith(f"{section}."):
+            return [*section.split("."), key.removeprefix(f"{section}.")]
+    return key.split(".")

@@ -1,0 +1,33 @@
+"""Building what a configuration names: datasets, hosts, segmenters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from aream import backbones, data, discover, segmenters
+from aream.config import Component
+from aream.data._protocol import Dataset
+
+
+def build_dataset(component: Component) -> Dataset:
+    dataset: Dataset = discover.load(data, component.name).build(component.config)
+    return dataset
+
+
+def build_backbone(component: Component, classes: int, image_size: int) -> Any:
+    """The host with its initial weights, C = ``classes`` foreground classes."""
+    return discover.load(backbones, component.name).build(component.config, classes, image_size)
+
+
+def build_segmenter(component: Component, classes: int, image_size: int) -> Any:
+    """The segmenter with its initial weights; ``classes`` counts the background."""
+    return discover.load(segmenters, component.name).build(component.config, classes, image_size)
+
+
+def load_weights(module: torch.nn.Module, path: Path) -> None:
+    """Weights that a training stage kept."""
+    module.load_state_dict(load_file(path))

@@ -1,0 +1,183 @@
+"""From a trial's configuration to its stages: which part of it each stage reads, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aream import backbones, discover, methods, segmenters
+from aream.config import Component
+from aream.errors import ConfigError
+from aream.layers import first_deep_layer, resolve_layers
+from aream.methods import mctformer
+from workers.components import build_dataset
+from workers.stage import Stage
+from workers.stages import (
+    eval_seg,
+    external_labels,
+    infer_cam,
+    layer_entropy,
+    layer_gain,
+    pseudo_label,
+    train_cam,
+    train_seg,
+    warmup,
+)
+from workers.trial import SegmentationConfig, TrialConfig
+
+Fingerprint = Callable[[Component], str]
+"""Content identity of a dataset component."""
+
+BASELINE = Component(name="mctformer", config=mctformer.Config())
+"""The plainly trained host whose layer entropies AReAM's offline weights come from."""
+
+
+@dataclass(frozen=True)
+class VariantStages:
+    """What one variant of a trial needs beyond the training."""
+
+    cams: Stage
+    labels: Stage
+    analyses: tuple[Stage, ...]
+
+    def all(self) -> tuple[Stage, ...]:
+        return (self.cams, self.labels, *self.analyses)
+
+
+def training_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
+    """The ``train_cam`` stage of a trial, with its warm-up and, where the method asks, the entropies before it.
+
+    Raises:
+        ConfigError: parts of the trial do not fit each other.
+    """
+    depth, _ = _check_sizes(trial)
+    module = discover.load(methods, trial.method.name)
+    resolved = module.resolve(trial.method.config, depth)
+    inputs = {}
+    if trial.train.warmup_epochs:
+        inputs["warmup"] = _warmup_stage(trial, fingerprint)
+    if module.needs_entropy(resolved):
+        inputs["entropy"] = _entropy_stage(trial, fingerprint)
+    config = train_cam.Config(
+        data=trial.data,
+        backbone=trial.backbone,
+        method=Component(name=trial.method.name, config=resolved),
+        train=trial.train,
+        seed=trial.seed,
+    )
+    return Stage("train_cam", config, inputs, _fingerprints(trial, fingerprint))
+
+
+def variant_stages(trial: TrialConfig, fingerprint: Fingerprint, analyses: Sequence[str] = ()) -> VariantStages:
+    """CAMs, pseudo-labels and analyses of one variant; its ``cams.inputs["host"]`` is the training.
+
+    Raises:
+        ConfigError: parts of the trial do not fit each other.
+    """
+    depth, _ = _check_sizes(trial)
+    data = {"data": fingerprint(trial.data)}
+    cams = Stage(
+        "infer_cam",
+        infer_cam.Config(
+            data=trial.data,
+            backbone=trial.backbone,
+            train_image_size=trial.train.image_size,
+            cams=trial.inference.cams(),
+            precision=trial.train.precision,
+        ),
+        {"host": training_stage(trial, fingerprint)},
+        _fingerprints(trial, fingerprint),
+    )
+    split = first_deep_layer(depth, trial.method.config.layer_index)
+    layers = resolve_layers(trial.inference.layers, depth, split)
+    labels = Stage(
+        "pseudo_label",
+        pseudo_label.Config(data=trial.data, layers=layers, labels=trial.labels),
+        {"cams": cams},
+        data,
+    )
+    plain_labels = dataclasses.replace(trial.labels, refiner=type(trial.labels)().refiner)
+    stages = {
+        "layer_gain": Stage(
+            "layer_gain",
+            layer_gain.Config(data=trial.data, depth=depth, labels=plain_labels),
+            {"cams": cams},
+            data,
+        )
+    }
+    return VariantStages(cams, labels, tuple(stages[name] for name in analyses))
+
+
+def segmentation_stage(
+    segmentation: SegmentationConfig, trial: TrialConfig, labels: Stage, fingerprint: Fingerprint
+) -> Stage:
+    """The ``eval_seg`` stage of a segmenter trained on ``labels``, at the trial's seed."""
+    model = segmentation.model
+    prints = {
+        "data": fingerprint(trial.data),
+        "model": discover.load(segmenters, model.name).fingerprint(model.config),
+    }
+    train = Stage(
+        "train_seg",
+        train_seg.Config(data=trial.data, model=model, train=segmentation.train, seed=trial.seed),
+        {"labels": labels},
+        prints,
+    )
+    return Stage(
+        "eval_seg",
+        eval_seg.Config(
+            data=trial.data,
+            model=model,
+            crop=segmentation.train.crop,
+            evaluate=segmentation.evaluate,
+            precision=segmentation.train.precision,
+        ),
+        {"segmenter": train},
+        {"data": prints["data"]},
+    )
+
+
+def external_labels_stage(folder: str, data: Component, fingerprint: Fingerprint) -> Stage:
+    """Labels made elsewhere, identified by their content.
+
+    Raises:
+        DataError: a label is missing.
+    """
+    prints = {"data": fingerprint(data), "folder": external_labels.fingerprint(folder, build_dataset(data))}
+    return Stage("external_labels", external_labels.Config(data=data, folder=folder), {}, prints)
+
+
+def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
+    # Which epoch's weights are kept at the end does not change the warm-up.
+    train = dataclasses.replace(trial.train, select="best")
+    config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed)
+    return Stage("warmup", config, {}, _fingerprints(trial, fingerprint))
+
+
+def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
+    method = trial.method.config
+    config = layer_entropy.Config(
+        data=trial.data,
+        backbone=trial.backbone,
+        image_size=trial.train.image_size,
+        entropy_input=method.entropy_input,
+        entropy_prob=method.entropy_prob,
+        precision=trial.train.precision,
+    )
+    host = training_stage(dataclasses.replace(trial, method=BASELINE), fingerprint)
+    return Stage("layer_entropy", config, {"host": host}, _fingerprints(trial, fingerprint))
+
+
+def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:
+    backbone = discover.load(backbones, trial.backbone.name)
+    return {"data": fingerprint(trial.data), "backbone": backbone.fingerprint(trial.backbone.config)}
+
+
+def _check_sizes(trial: TrialConfig) -> tuple[int, int]:
+    """(depth, patch size) of the backbone; image sides must be whole patches."""
+    depth, patch = discover.load(backbones, trial.backbone.name).shape(trial.backbone.config)
+    for key, side in (("train.image_size", trial.train.image_size), ("inference.image_size", trial.inference.image_size)):
+        if side is not None and side % patch:
+            raise ConfigError(f"{key}: need a multiple of the patch size {patch}, got {side}")
+    return depth, patch

@@ -1,0 +1,32 @@
+"""How a worker runs, as opposed to what it computes: nothing here is part of an identity."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Runtime:
+    gpu: bool = False
+    """Whether the scheduler gave this worker a (share of a) GPU."""
+    threads: int = 1
+    """CPU threads of torch: the cores the scheduler gave. One number for a machine keeps its results equal."""
+    loader_workers: int = 0
+    """Processes that decode images beside the training."""
+    checkpoint_s: float = 60.0
+    """Seconds between checkpoints inside an epoch."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda" if self.gpu else "cpu")
+
+    def prepare(self) -> None:
+        """Set threads and deterministic kernels for this process; to be called before the first CUDA call."""
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_num_threads(self.threads)
+        # Some upsampling kernels have no deterministic gradient on CUDA; they warn instead of stopping the run.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False

@@ -1,0 +1,167 @@
+"""Stages: named computations whose key is the hash of everything that can change their result."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from aream import discover
+from aream.config import canonical
+from aream.errors import AreamError, ArtifactCorrupt, StageFailed
+from workers import stages
+from workers.artifacts.record import ArtifactRecord
+from workers.artifacts.store import ArtifactStore
+from workers.checkpoint import CheckpointFile
+from workers.provenance import code_revision, library_versions
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One computation of the tree; ``name`` is a module of ``workers.stages``."""
+
+    name: str
+    config: Any
+    """All it may read of the trial."""
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Identity of what the config only points at: the dataset, weight files."""
+
+    @property
+    def module(self) -> ModuleType:
+        return discover.load(stages, self.name)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """``<name>-<16 hex digits>``: equal keys promise equal bytes."""
+        identity = {
+            "name": self.name,
+            "version": self.module.VERSION,
+            "config": canonical(self.config),
+            "fingerprints": dict(self.fingerprints),
+            "inputs": {name: stage.key for name, stage in self.inputs.items()},
+        }
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def ancestry(self) -> Iterator[Stage]:
+        """The stages this one needs, inputs first, then itself; each key once."""
+        seen: set[str] = set()
+
+        def walk(stage: Stage) -> Iterator[Stage]:
+            for parent in stage.inputs.values():
+                yield from walk(parent)
+            if stage.key not in seen:
+                seen.add(stage.key)
+                yield stage
+
+        yield from walk(self)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use beside its config and inputs; none of it changes the result."""
+
+    runtime: Runtime
+    checkpoint: CheckpointFile
+    report: Callable[[Row], None]
+    """Takes one row of metrics an epoch."""
+
+
+class StageRunner:
+    """Runs stages against a store: what is there is not computed again, what is damaged is."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        runtime: Runtime,
+        checkpoints: Path,
+        report: Callable[[Stage, Row], None] = lambda stage, row: None,
+    ) -> None:
+        self.store, self.runtime, self.checkpoints, self.report = store, runtime, checkpoints, report
+
+    def run(self, stage: Stage) -> ArtifactRecord:
+        """The stage's record, computing it and what it needs where the store has not got it.
+
+        A stage found in the store reports the rows it reported when it ran.
+
+        Raises:
+            StageFailed: the stage raised; its checkpoint stays, so that the next try continues there.
+        """
+        if self.store.has(stage.key):
+            record = self.store.record(stage.key)
+            for row in record.history:
+                self.report(stage, dict(row))
+            return record
+        inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
+        checkpoint = CheckpointFile(self.checkpoints / f"{stage.key}.pt")
+        rows: list[Row] = []
+
+        def report(row: Row) -> None:
+            rows.append(row)
+            self.report(stage, row)
+
+        context = StageContext(self.runtime, checkpoint, report)
+        out = self.store.staging()
+        started = time.monotonic()
+        log.info("running %s", stage.key)
+        try:
+            metrics = stage.module.run(stage.config, inputs, out, context)
+        except AreamError as error:
+            shutil.rmtree(out, ignore_errors=True)
+            raise StageFailed(f"{stage.key}: {error}") from error
+        except BaseException:
+            shutil.rmtree(out, ignore_errors=True)
+            raise
+        record = self.store.put(stage.key, out, self._record(stage, metrics, rows, time.monotonic() - started))
+        checkpoint.discard()
+        return record
+
+    def _materialise(self, stage: Stage) -> Path:
+        """The folder of an input, recomputed if its bytes are not those of its record."""
+        if not self.store.has(stage.key):
+            self._run_silently(stage)
+        try:
+            return self.store.get(stage.key)
+        except ArtifactCorrupt as error:
+            log.warning("%s; it is computed again", error)
+            self.store.discard(stage.key)
+            self._run_silently(stage)
+            return self.store.get(stage.key)
+
+    def _run_silently(self, stage: Stage) -> None:
+        StageRunner(self.store, self.runtime, self.checkpoints).run(stage)
+
+    def _record(self, stage: Stage, metrics: Row, rows: list[Row], seconds: float) -> ArtifactRecord:
+        config = canonical(stage.config)
+        assert isinstance(config, dict)  # a stage's Config is a dataclass
+        return ArtifactRecord(
+            key=stage.key,
+            stage=stage.name,
+            version=stage.module.VERSION,
+            config=config,
+            fingerprints=dict(stage.fingerprints),
+            inputs={name: parent.key for name, parent in stage.inputs.items()},
+            metrics={name: float(value) for name, value in metrics.items()},
+            history=rows,
+            seconds=round(seconds, 3),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            code=code_revision(),
+            host=socket.gethostname(),
+            versions=library_versions(),
+        )

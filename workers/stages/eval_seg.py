@@ -1,0 +1,60 @@
+"""mIoU of a trained segmenter on the val split, against ground truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from aream.config import Component, config
+from aream.metrics import class_iou, mean_iou
+from aream.overlays import overlay
+from aream.segmentation import SegmentationEvaluation, evaluate, predict
+from workers.components import build_dataset, build_segmenter, load_weights
+from workers.label_files import PALETTE
+from workers.stage import Row, StageContext
+from workers.stages.pseudo_label import OVERLAYS, OVERLAYS_FOLDER
+from workers.stages.train_cam import WEIGHTS_FILE
+
+VERSION = 1
+
+
+@config
+class Config:
+    data: Component
+    model: Component
+    crop: int
+    """Side of the training crops: the grid a ViT encoder's positions were learnt for."""
+    evaluate: SegmentationEvaluation
+    precision: str
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Input ``segmenter``: the trained weights."""
+    dataset = build_dataset(config.data)
+    segmenter = build_segmenter(config.model, len(dataset.class_names) + 1, config.crop)
+    load_weights(segmenter, inputs["segmenter"] / WEIGHTS_FILE)
+    segmenter.to(context.runtime.device)
+    (out / OVERLAYS_FOLDER).mkdir()
+
+    def predictions() -> Iterator[tuple[str, np.ndarray]]:
+        found = predict(
+            segmenter, dataset, "val", config.evaluate, device=context.runtime.device, precision=config.precision
+        )
+        for index, (image_id, labels) in enumerate(found):
+            if index < OVERLAYS:
+                picture = overlay(
+                    dataset.image(image_id), np.zeros(labels.shape), labels, dataset.mask(image_id), PALETTE
+                )
+                picture.save(out / OVERLAYS_FOLDER / f"{image_id}.png")
+            yield image_id, labels
+
+    confusion = evaluate(predictions(), dataset)
+    ious = [None if np.isnan(value) else float(value) for value in class_iou(confusion)]
+    (out / "iou.json").write_text(json.dumps(dict(zip(["background", *dataset.class_names], ious, strict=True))))
+    return {
+        "seg/miou": mean_iou(confusion, dataset.scored_classes),
+        "seg/miou_all": mean_iou(confusion, None),
+    }

@@ -1,0 +1,39 @@
+"""CAMs of the train images under a trained host; every layer subset is read from what this writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from aream.config import Component, config
+from aream.inference import CamInference, infer_cams
+from workers.cam_files import write_cams
+from workers.components import build_backbone, build_dataset, load_weights
+from workers.stage import Row, StageContext
+from workers.stages.train_cam import WEIGHTS_FILE
+
+VERSION = 1
+
+
+@config
+class Config:
+    data: Component
+    backbone: Component
+    train_image_size: int
+    """Side of the training images: the grid the positions were learnt for."""
+    cams: CamInference
+    precision: str
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Input ``host``: the trained weights."""
+    dataset = build_dataset(config.data)
+    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train_image_size)
+    load_weights(backbone, inputs["host"] / WEIGHTS_FILE)
+    device = context.runtime.device
+    backbone.to(device)
+    images = write_cams(
+        out,
+        infer_cams(backbone, dataset, "train", config.cams, device=device, precision=config.precision),
+    )
+    return {"images": float(images)}

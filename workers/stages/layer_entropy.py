@@ -1,0 +1,66 @@
+"""Entropy of every layer's refined CAM under a plainly trained host, averaged over the train images (AReAM Eqs. 7-8).
+
+The authors do this in a script of its own that leaves a file behind; here it is a stage with an identity.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aream.batches import resized, to_tensor
+from aream.config import Component, config
+from aream.methods.aream import layer_entropies
+from aream.training import autocast
+from workers.components import build_backbone, build_dataset, load_weights
+from workers.stage import Row, StageContext
+
+VERSION = 1
+BATCH = 16
+
+
+@config
+class Config:
+    data: Component
+    backbone: Component
+    image_size: int
+    """Side of the square the images are resized to (the authors: the training size, no crop)."""
+    entropy_input: Literal["raw", "minmax"]
+    entropy_prob: Literal["softmax", "sum"]
+    precision: str
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Input ``host``: a host trained without the affinity loss."""
+    dataset = build_dataset(config.data)
+    backbone = build_backbone(config.backbone, len(dataset.class_names), config.image_size)
+    load_weights(backbone, inputs["host"] / "model.safetensors")
+    device = context.runtime.device
+    backbone.to(device).eval()
+    ids = list(dataset.ids("train"))
+    total = torch.zeros(backbone.depth, dtype=torch.float64)
+    for start in range(0, len(ids), BATCH):
+        chunk = ids[start : start + BATCH]
+        images = torch.stack(
+            [to_tensor(resized(dataset.image(i), config.image_size), backbone.mean, backbone.std) for i in chunk]
+        )
+        present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]) > 0
+        with torch.no_grad(), autocast(device, config.precision):
+            output = backbone(images.to(device))
+        entropies = layer_entropies(
+            backbone, output, present.to(device), config.entropy_input, config.entropy_prob
+        )
+        total += entropies.double().cpu() * len(chunk)
+    means = (total / len(ids)).tolist()
+    (out / "entropies.json").write_text(json.dumps(means))
+    return {f"entropy/layer_{layer:02d}": value for layer, value in enumerate(means)}
+
+
+def read(folder: Path) -> Float[Tensor, " l"]:
+    return torch.tensor(json.loads((folder / "entropies.json").read_text()), dtype=torch.float32)

@@ -1,0 +1,120 @@
+"""Pseudo-labels of the train images: CAMs refined by one layer subset, a threshold found or given, label PNGs."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from PIL import Image
+
+from aream import discover, refiners
+from aream.config import Component, config
+from aream.data._protocol import Dataset
+from aream.errors import DataError
+from aream.inference import UNREFINED, ImageCams
+from aream.overlays import overlay
+from aream.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
+from aream.refiners._protocol import Refiner
+from workers.cam_files import read_cams
+from workers.components import build_dataset
+from workers.label_files import PALETTE, write_labels
+from workers.stage import Row, StageContext
+
+VERSION = 1
+LABELS_FOLDER = "labels"
+OVERLAYS_FOLDER = "overlays"
+OVERLAYS = 6
+
+
+@config
+class Config:
+    data: Component
+    layers: tuple[int, ...]
+    """Layers whose mean affinity refines the CAM."""
+    labels: LabelsConfig
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Input ``cams``: what ``infer_cam`` wrote."""
+    dataset = build_dataset(config.data)
+    refiner = discover.load(refiners, config.labels.refiner.name).build(config.labels.refiner.config)
+    classes = len(dataset.class_names) + 1
+    search = ThresholdSearch(config.labels, classes, dataset.scored_classes)
+    unrefined = ThresholdSearch(config.labels, classes, dataset.scored_classes)
+    packed: dict[str, PackedLevels] = {}
+    for cams in read_cams(inputs["cams"]):
+        mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
+        unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask)
+        scores = refined_scores(cams, config.layers, refiner, dataset)
+        packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask))
+    if not packed:
+        raise DataError("no image to label: the train split is empty")
+    choice, plain = search.choose(), unrefined.choose()
+    (out / LABELS_FOLDER).mkdir()
+    for image_id, levels in packed.items():
+        write_labels(out / LABELS_FOLDER / f"{image_id}.png", levels.unpack().labels(choice.index))
+    _write_overlays(config, dataset, inputs["cams"], out, choice.index, packed)
+    summary = {"rule": config.labels.rule, "refined": asdict(choice), "unrefined": asdict(plain)}
+    (out / "curve.json").write_text(json.dumps(summary))
+    return {
+        "pseudo/miou": choice.miou,
+        "pseudo/miou_all": choice.miou_all,
+        "pseudo/threshold": choice.threshold,
+        "cam/miou": plain.miou,
+        "cam/miou_all": plain.miou_all,
+        "cam/threshold": plain.threshold,
+    }
+
+
+def refined_scores(
+    cams: ImageCams, layers: tuple[int, ...], refiner: Refiner, dataset: Dataset
+) -> Float32[np.ndarray, "k h w"]:
+    """CAMs at image size after layer and image refinement."""
+    scores = cams.combine(layers)
+    if not len(scores):
+        return scores
+    pixels = np.array(dataset.image(cams.image_id), dtype=np.float32)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    refined: Float32[np.ndarray, "k h w"] = refiner.refine(image, torch.from_numpy(scores)[None])[0].numpy()
+    return refined
+
+
+class PackedLevels:
+    """A level map compressed, so that those of all images fit in memory and nothing is computed twice."""
+
+    def __init__(self, level_map: LevelMap) -> None:
+        self.shape = level_map.classes.shape
+        self.bytes = zlib.compress(level_map.classes.tobytes() + level_map.levels.tobytes(), level=1)
+
+    def unpack(self) -> LevelMap:
+        both = np.frombuffer(zlib.decompress(self.bytes), dtype=np.uint8).reshape(2, *self.shape)
+        return LevelMap(both[0], both[1])
+
+
+def _write_overlays(
+    config: Config, dataset: Dataset, folder: Path, out: Path, index: int, packed: Mapping[str, PackedLevels]
+) -> None:
+    """The first images that show an object and have a mask."""
+    (out / OVERLAYS_FOLDER).mkdir()
+    written = 0
+    for cams in read_cams(folder):
+        mask = dataset.mask(cams.image_id)
+        if mask is None or not cams.classes:
+            continue
+        picture: Image.Image = overlay(
+            dataset.image(cams.image_id),
+            cams.combine(config.layers).max(axis=0),
+            packed[cams.image_id].unpack().labels(index),
+            mask,
+            PALETTE,
+        )
+        picture.save(out / OVERLAYS_FOLDER / f"{cams.image_id}.png")
+        written += 1
+        if written == OVERLAYS:
+            return

@@ -1,0 +1,64 @@
+"""Training a host with a method, forked from the shared warm-up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from aream import discover, methods
+from aream.config import Component, config
+from aream.training import Checkpoints, Training, TrainConfig, seed_everything
+from workers.components import build_backbone, build_dataset
+from workers.stage import Row, StageContext
+from workers.stages import layer_entropy, warmup
+
+VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+
+
+@config
+class Config:
+    data: Component
+    backbone: Component
+    method: Component
+    """Resolved: layers named one by one."""
+    train: TrainConfig
+    seed: int
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them."""
+    dataset = build_dataset(config.data)
+    seed_everything(config.seed)
+    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
+    entropies = layer_entropy.read(inputs["entropy"]) if "entropy" in inputs else None
+    training = Training(
+        backbone,
+        discover.load(methods, config.method.name).build(config.method.config, entropies),
+        dataset,
+        config.train,
+        config.seed,
+        device=context.runtime.device,
+        loader_workers=context.runtime.loader_workers,
+    )
+    state = context.checkpoint.load()
+    if state is None and "warmup" in inputs:
+        # Through the file even where the state is at hand: only so are all forks equal bit for bit.
+        state = torch.load(inputs["warmup"] / warmup.STATE_FILE, map_location="cpu", weights_only=True)
+    if state is not None:
+        training.restore(state)
+    for row in training.history:
+        context.report(row)
+    training.run(
+        config.train.epochs,
+        report=context.report,
+        checkpoints=Checkpoints(context.checkpoint.save, context.runtime.checkpoint_s),
+    )
+    weights, val_map = training.selected()
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
+    (out / "history.json").write_text(json.dumps(training.history, indent=1))
+    return {"val/map": val_map}

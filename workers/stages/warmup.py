@@ -1,0 +1,51 @@
+"""The epochs on image labels alone that every method of a host shares; trainings fork from its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from aream.config import Component, config
+from aream.training import Checkpoints, Training, TrainConfig, seed_everything
+from workers.components import build_backbone, build_dataset
+from workers.stage import Row, StageContext
+
+VERSION = 1
+STATE_FILE = "state.pt"
+
+
+@config
+class Config:
+    data: Component
+    backbone: Component
+    train: TrainConfig
+    seed: int
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    dataset = build_dataset(config.data)
+    seed_everything(config.seed)
+    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
+    training = Training(
+        backbone,
+        None,
+        dataset,
+        config.train,
+        config.seed,
+        device=context.runtime.device,
+        loader_workers=context.runtime.loader_workers,
+    )
+    state = context.checkpoint.load()
+    if state is not None:
+        training.restore(state)
+    for row in training.history:
+        context.report(row)
+    training.run(
+        config.train.warmup_epochs,
+        report=context.report,
+        checkpoints=Checkpoints(context.checkpoint.save, context.runtime.checkpoint_s),
+    )
+    torch.save(training.state(), out / STATE_FILE)
+    return {"val/map": training.history[-1]["val/map"]}

@@ -1,0 +1,72 @@
+"""What one trial is: the frozen sections of a sweep file at one point of its axes."""
+
+from __future__ import annotations
+
+from aream.backbones import mctformer_v2
+from aream.config import Component, component, config, location
+from aream.data import shapes
+from aream.errors import ConfigError
+from aream.errors import ConfigError
+from aream.inference import CamInference
+from aream.layers import LayerSubset
+from aream.methods import aream as aream_method
+from aream.pseudo_labels import LabelsConfig
+from aream.segmentation import SegmentationEvaluation, SegmentationTraining
+from aream.segmenters import deeplab
+from aream.training import TrainConfig
+
+
+@config
+class InferenceSection:
+    layers: LayerSubset = "all"
+    """Layers whose mean affinity refines the final CAM (AReAM: all)."""
+    image_size: int | None = None
+    """Side of the square that images are resized to, pixels; null: native size, padded to whole patches."""
+    scales: tuple[float, ...] = (1.0,)
+    """Scales summed into the CAM."""
+    flip: bool = True
+    """Whether the mirrored image is summed too."""
+
+    def __post_init__(self) -> None:
+        self.cams()
+
+    def cams(self) -> CamInference:
+        """The part that asks for its own forward passes; layer subsets are all read from one."""
+        return CamInference(image_size=self.image_size, scales=self.scales, flip=self.flip)
+
+
+@config
+class TrialConfig:
+    """One point of a sweep. Each component names a module of its package."""
+
+    data: Component = component("aream.data", Component(name="shapes", config=shapes.Config()))
+    backbone: Component = component(
+        "aream.backbones", Component(name="mctformer_v2", config=mctformer_v2.Config())
+    )
+    method: Component = component("aream.methods", Component(name="aream", config=aream_method.Config()))
+    train: TrainConfig = TrainConfig()
+    inference: InferenceSection = InferenceSection()
+    labels: LabelsConfig = LabelsConfig()
+    seed: int = 0
+
+
+@config
+class Selection:
+    top: int = 1
+    """How many of the best ranked variants train a segmenter, each at every seed of the sweep."""
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise ConfigError(f"top: need a positive number, got {self.top}")
+
+
+@config
+class SegmentationConfig:
+    """The downstream job at one point of its axes."""
+
+    model: Component = component("aream.segmenters", Component(name="deeplab", config=deeplab.Config()))
+    train: SegmentationTraining = SegmentationTraining()
+    evaluate: SegmentationEvaluation = SegmentationEvaluation()
+    select: Selection = Selection()
+    labels: str | None = location(None)
+    """A folder of pseudo-label PNGs made elsewhere, used instead of the selected ones; null: the sweep's own."""
