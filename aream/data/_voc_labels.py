@@ -1,0 +1,130 @@
+"""Image-level label files as this field publishes them: pickled dicts, plain arrays, XML; read without executing any."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from aream.errors import DataError
+
+CLASS_NAMES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+Labels = dict[str, Float32[np.ndarray, " c"]]
+
+_ALLOWED = {
+    (module, name)
+    for prefix in ("numpy.core", "numpy._core")
+    for module, name in (
+        (f"{prefix}.multiarray", "_reconstruct"),
+        (f"{prefix}.multiarray", "scalar"),
+        (f"{prefix}.numeric", "_frombuffer"),
+    )
+} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Rebuilds numpy arrays, scalars and builtin containers; any other global is refused before it is imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a label file")
+        return super().find_class(module, name)
+
+
+def read_label_file(path: Path) -> Labels:
+    """Labels by image id, from ``.npy`` (a pickled dict, keys text or int, with or without ``.jpg``) or ``.npz``
+    (arrays ``ids`` and ``labels``).
+
+    Raises:
+        DataError: missing, not such a file, or one that would run code.
+    """
+    try:
+        content = path.read_bytes()
+        table = _arrays(content) if path.suffix == ".npz" else _pickled_dict(content)
+        labels = {image_id(key): _vector(key, value) for key, value in table.items()}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError, MemoryError) as error:
+        raise DataError(f"{path}: not a label file: {error}") from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: refused as a label file: {error}") from error
+    if not labels:
+        raise DataError(f"{path}: holds no labels")
+    return labels
+
+
+def read_annotations(folder: Path, ids: Sequence[str]) -> Labels:
+    """Labels from ``Annotations/ID.xml``: the names of the objects.
+
+    Raises:
+        DataError: a file is missing, is no annotation, or names an unknown class.
+    """
+    return {identifier: _annotation(folder / f"{identifier}.xml") for identifier in ids}
+
+
+def image_id(key: object) -> str:
+    """``2007_000032`` from ``2007_000032``, ``2007_000032.jpg`` or the int 2007000032."""
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        text = str(int(key))
+        return f"{text[:4]}_{text[4:]}"
+    if isinstance(key, bytes):
+        key = key.decode()
+    if not isinstance(key, str):
+        raise ValueError(f"the key {key!r} is neither text nor a number")
+    return key.removesuffix(".jpg")
+
+
+def _pickled_dict(content: bytes) -> Mapping[Any, Any]:
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read_header:
+        raise ValueError(f"npy format {version} is not known")
+    _, _, dtype = read_header[version](file)
+    if not dtype.hasobject:
+        raise ValueError("it holds a plain array, not a dict of image ids")
+    table = _ArraysOnly(file, encoding="latin1").load()
+    if isinstance(table, np.ndarray):
+        table = table.item()
+    if not isinstance(table, dict):
+        raise ValueError(f"it holds a {type(table).__name__}, not a dict of image ids")
+    return table
+
+
+def _arrays(content: bytes) -> Mapping[Any, Any]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(zip(arrays["ids"].tolist(), arrays["labels"], strict=True))
+
+
+def _vector(key: object, value: object) -> Float32[np.ndarray, " c"]:
+    vector = np.asarray(value, dtype=np.float32).reshape(-1)
+    if vector.shape != (len(CLASS_NAMES),) or not np.isin(vector, (0, 1)).all():
+        raise ValueError(f"the labels of {key!r} are not {len(CLASS_NAMES)} zeros and ones")
+    return vector
+
+
+def _annotation(path: Path) -> Float32[np.ndarray, " c"]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            raise DataError(f"{path}: an annotation declares no document type or entities")
+        names = [element.text or "" for element in ElementTree.fromstring(text).findall("object/name")]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no annotation for this image of the list") from error
+    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise DataError(f"{path}: cannot be read as an annotation ({error})") from error
+    unknown = sorted(set(names) - set(CLASS_NAMES))
+    if unknown:
+        raise DataError(f"{path}: unknown classes {', '.join(unknown)}; allowed are {', '.join(CLASS_NAMES)}")
+    return np.array([name in names for name in CLASS_NAMES], dtype=np.float32)
