@@ -87,6 +87,10 @@ class _Listening(tune.Callback):
     def __post_init__(self) -> None:
         self.plans: dict[str, TrialPlan] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores its callbacks beside the trials, for a restore of its own that is not used here."""
+        return {"planner": self.planner, "plans": {}}
+
     def plan(self, trial: Trial) -> TrialPlan:
         if trial.trial_id not in self.plans:
             self.plans[trial.trial_id] = self.planner.trial(trial.config["values"], trial.config["seed"])

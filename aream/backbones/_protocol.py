@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,7 @@ class BackboneOutput:
         return torch.stack(self.logits).mean(dim=0)
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A host network; ``build(config, classes, image_size)`` of a module here returns one (a ``torch.nn.Module``)."""
 

@@ -7,7 +7,7 @@ host must be measured first) and ``build(config, entropies) -> Method``.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +16,7 @@ from aream.backbones._protocol import Backbone, BackboneOutput
 from aream.batches import Batch
 
 
+@runtime_checkable
 class Method(Protocol):
     def auxiliary_losses(
         self, backbone: Backbone, batch: Batch, output: BackboneOutput

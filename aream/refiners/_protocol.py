@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Refiner(Protocol):
     def kernel(self, images: Float[Tensor, "b 3 h w"]) -> Any:
         """What depends on the images (RGB in [0, 1]) alone, computed once for any number of score maps."""

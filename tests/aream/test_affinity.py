@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import oracles
+import pytest
+import torch
+
+from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
+
+
+@pytest.fixture
+def queries_keys():
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 3, 2 + 6, 4)
+    return torch.randn(shape, generator=generator).double(), torch.randn(shape, generator=generator).double()
+
+
+def test_affinity_logits_are_the_mean_over_heads(queries_keys):
+    q, k = queries_keys
+    expected = oracles.mean_logits(q, k)[:, 2:, 2:]
+    torch.testing.assert_close(affinity_logits(q, k, 2), expected, rtol=0, atol=1e-12)
+
+
+def test_affinity_logits_have_the_gradient_of_the_per_head_form(queries_keys):
+    q, k = (x.clone().requires_grad_() for x in queries_keys)
+    assert torch.autograd.gradcheck(lambda q, k: affinity_logits(q, k, 2), (q, k))
+
+
+def test_mean_attention_drops_class_columns_without_renormalising(queries_keys):
+    q, k = queries_keys
+    found = mean_attention(q, k, 2)
+    torch.testing.assert_close(found.double(), oracles.mean_softmax(q, k, 2), rtol=0, atol=1e-6)
+    assert (found.sum(dim=-1) < 1).all()
+
+
+def test_mean_attention_of_one_token_and_no_class_token():
+    q = torch.randn(1, 2, 1, 4)
+    torch.testing.assert_close(mean_attention(q, q, 0), torch.ones(1, 1, 1))
+
+
+@pytest.mark.parametrize("entropy_input", ["raw", "minmax"])
+@pytest.mark.parametrize("entropy_prob", ["softmax", "sum"])
+def test_entropy_against_a_loop(entropy_input, entropy_prob):
+    generator = torch.Generator().manual_seed(1)
+    affinity = torch.rand(2, 6, 6, generator=generator).softmax(-1)
+    cam = torch.rand(2, 3, 2, 3, generator=generator) * 4
+    present = torch.tensor([[True, False, True], [False, True, False]])
+    found = map_entropy(affinity, cam, present, entropy_input, entropy_prob)
+    for image in range(2):
+        refined = [0.0] * 6
+        for c in range(3):
+            if not present[image, c]:
+                continue
+            values = cam[image, c].flatten().tolist()
+            if entropy_input == "minmax":
+                low, high = min(values), max(values)
+                values = [(v - low) / (high - low + 1e-6) for v in values]
+            for m in range(6):
+                refined[m] += sum(float(affinity[image, m, n]) * values[n] for n in range(6))
+        weights = [math.exp(v) for v in refined] if entropy_prob == "softmax" else refined
+        probabilities = [w / sum(weights) for w in weights]
+        expected = -sum(p * math.log2(p) for p in probabilities)
+        assert found[image].item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("entropy_prob", ["softmax", "sum"])
+def test_entropy_of_an_image_without_activation_is_that_of_a_uniform_map(entropy_prob):
+    found = map_entropy(torch.eye(4)[None], torch.zeros(1, 2, 2, 2), torch.zeros(1, 2).bool(), "raw", entropy_prob)
+    assert found.item() == pytest.approx(2.0)
+
+
+def test_layers_of_less_entropy_weigh_more():
+    weights = layer_weights(torch.tensor([3.0, 1.0, 2.0]))
+    torch.testing.assert_close(weights, torch.tensor([0.0, 1.0, 0.5]))
+
+
+def test_equal_entropies_weigh_uniformly():
+    torch.testing.assert_close(layer_weights(torch.full((4,), 2.5)), torch.ones(4))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import oracles
+import pytest
+from sklearn.metrics import average_precision_score
+
+from aream.metrics import class_iou, confusion_matrix, mean_average_precision, mean_iou
+
+
+def test_confusion_matrix_against_a_loop():
+    rng = np.random.default_rng(0)
+    prediction = rng.integers(0, 4, (7, 9)).astype(np.uint8)
+    target = rng.choice([0, 1, 2, 3, 255], (7, 9)).astype(np.uint8)
+    np.testing.assert_array_equal(confusion_matrix(prediction, target, 4), oracles.confusion(prediction, target, 4))
+
+
+def test_counts_beyond_32_bits():
+    huge = np.array([[6_000_000_000, 3_000_000_000], [0, 9_000_000_000]], dtype=np.int64)
+    np.testing.assert_allclose(class_iou(huge), [6 / 9, 9 / 12])
+
+
+def test_absent_classes_are_skipped_or_count_as_zero():
+    confusion = np.diag([10, 10, 0]).astype(np.int64)
+    confusion[0, 2] = 10  # predicted, but never there
+    assert mean_iou(confusion, absent="skip") == pytest.approx((0.5 + 1.0) / 2)
+    assert mean_iou(confusion, absent="zero") == pytest.approx((0.5 + 1.0 + 0.0) / 3)
+    assert mean_iou(confusion, classes=[1]) == pytest.approx(1.0)
+    assert np.isnan(class_iou(np.zeros((2, 2), dtype=np.int64))).all()
+
+
+def test_all_ignored_image_counts_nothing():
+    ignored = np.full((3, 3), 255, dtype=np.uint8)
+    assert confusion_matrix(np.zeros_like(ignored), ignored, 3).sum() == 0
+    assert mean_iou(np.zeros((3, 3), dtype=np.int64)) == 0.0
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 6])
+def test_mean_average_precision_against_sklearn_with_ties(decimals):
+    rng = np.random.default_rng(2)
+    scores = np.round(rng.normal(size=(40, 5)), decimals).astype(np.float32)
+    labels = rng.integers(0, 2, (40, 5)).astype(np.float32)
+    labels[:, 3] = 0  # a class without a positive is left out
+    expected = np.mean([average_precision_score(labels[:, c], scores[:, c]) for c in (0, 1, 2, 4)])
+    assert mean_average_precision(scores, labels) == pytest.approx(expected)
