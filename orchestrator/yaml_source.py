@@ -139,6 +139,9 @@ def _refuse_aliases(text: str, origin: str) -> None:
 def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict[str, str], depth: int) -> Any:
     where = f"{origin}:{node.start_mark.line + 1}"
     places.setdefault(key, where)
+    tag = node.tag.removeprefix("tag:yaml.org,2002:")
+    if tag not in ("map", "seq", "str", "int", "float", "bool", "null"):
+        raise SpecError([Problem(key, f"given the tag {node.tag}; only plain values are allowed", where)])
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -156,9 +159,6 @@ def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict
             _plain(loader, item, f"{key}[{index}]", origin, places, depth + 1)
             for index, item in enumerate(node.value)
         ]
-    tag = node.tag.removeprefix("tag:yaml.org,2002:")
-    if tag not in ("str", "int", "float", "bool", "null"):
-        raise SpecError([Problem(key, f"given the tag {node.tag}; only plain values are allowed", where)])
     try:
         value = {
             "str": lambda: node.value,
@@ -167,7 +167,7 @@ def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict
             "bool": lambda: node.value.lower() == "true",
             "null": lambda: None,
         }[tag]()
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise SpecError([Problem(key, f"given {node.value[:40]!r}; it is not a {tag}", where)]) from error
     if isinstance(value, float) and not math.isfinite(value) or isinstance(value, int) and abs(value) > 2**63:
         raise SpecError([Problem(key, f"given {node.value[:40]}; numbers must be finite and fit 64 bits", where)])
@@ -196,6 +196,8 @@ def _apply(source: Source, override: str) -> None:
         known: place for known, place in source.places.items() if not known.startswith((f"{key}.", f"{key}["))
     }
     source.places[key] = origin
+    for end in range(1, len(parts)):
+        source.places.setdefault(".".join(parts[:end]), origin)
 
 
 def _parts(key: str) -> list[str]:

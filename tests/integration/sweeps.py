@@ -1,0 +1,99 @@
+"""Small real sweeps run as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL = """
+# Which alpha?
+name: small
+runs: {runs}
+data: {{name: shapes, image_size: 32, train_images: 40, val_images: 12}}
+backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 24, depth: 3, heads: 2, initialisation: mimetic}}
+method: {{name: aream, refiner: {{name: par, dilations: [1, 2], iterations: 2}}}}
+train:
+  epochs: 5
+  warmup_epochs: 1
+  batch_size: 8
+  lr: 1e-3
+  lr_warmup_epochs: 1
+  image_size: 32
+  augmentation: {{crop_scale: [0.6, 1.0], rand_augment: null, erasing: 0.0}}
+inference: {{image_size: 32}}
+axes:
+  method.alpha_low: [0.25, 0.35]
+  inference.layers: [all, shallow]
+segmentation:
+  model: {{encoder: resnet10t, rates: [1], channels: 16}}
+  train: {{epochs: 2, batch_size: 8, lr: 0.01, crop: 32}}
+  evaluate: {{scales: [1.0]}}
+"""
+
+
+def write_small(folder: Path, extra: str = "") -> Path:
+    path = folder / "small.yaml"
+    path.write_text(SMALL.format(runs=folder / "runs") + extra)
+    return path
+
+
+def command(sweep: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-u", "-m", "orchestrator.sweep", str(sweep), *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
+
+
+def run(sweep: Path, *arguments: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        command(sweep, *arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def start(sweep: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(sweep), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    """Read the output up to a line that contains ``text``."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"the process ended before it printed {text!r}:\n{''.join(seen)}")
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "runs" / "small" / "summary.json").read_text())
+    return content
+
+
+def results(folder: Path) -> tuple[Any, Any]:
+    """What must be equal between two runs: the ranking without its times, and the digests of all labels."""
+    ranking = [
+        {key: value for key, value in entry.items() if key != "training_seconds"}
+        for entry in summary(folder)["ranking"]
+    ]
+    digests = {}
+    for path in sorted((folder / "runs" / "artifacts" / "records").glob("pseudo_label-*.json")):
+        record = json.loads(path.read_text())
+        digests[record["key"]] = [(file["path"], file["sha256"]) for file in record["files"]]
+    return ranking, digests

@@ -1,0 +1,62 @@
+"""SIGKILL in mid-training, then the same command: the result is that of a run that was never killed."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+import sweeps
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    sweeps.run(sweeps.write_small(folder))
+    return sweeps.results(folder)
+
+
+def test_two_runs_of_one_seed_give_the_same_labels(undisturbed, tmp_path):
+    sweeps.run(sweeps.write_small(tmp_path))
+    assert sweeps.results(tmp_path) == undisturbed
+    assert all(len(files) > 40 for files in undisturbed[1].values())
+
+
+def test_driver_killed_in_mid_training(undisturbed, tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    process = sweeps.start(sweep)
+    sweeps.read_until(process, "trial running epoch 3/5")
+    sweeps.kill(process.pid)
+    process.wait(timeout=60)
+    assert not (tmp_path / "runs" / "small" / "summary.json").exists()
+    checkpoints = list((tmp_path / "runs" / "checkpoints").glob("train_cam-*.pt"))
+    assert checkpoints, "nothing to continue from"
+    output = sweeps.run(sweep)
+    assert "epoch 1/5" not in output.split("trials", 1)[1].split("trial done")[0] or len(checkpoints) == 1
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_worker_killed_in_mid_training(undisturbed, tmp_path):
+    process = sweeps.start(sweeps.write_small(tmp_path))
+    sweeps.read_until(process, "trial running epoch 3/5")
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "run_trial" in " ".join(child.cmdline())
+    ]
+    assert workers, "no worker of a trial was found"
+    sweeps.kill(workers[0].pid)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_a_second_run_finds_everything_done(tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    sweeps.run(sweep)
+    first = sweeps.results(tmp_path)
+    records = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/artifacts/records").iterdir()}
+    output = sweeps.run(sweep)
+    assert "trial running epoch" not in output
+    assert sweeps.results(tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/artifacts/records").iterdir()} == records
