@@ -79,33 +79,6 @@ def par(image, scores, dilations, sharpness, position_weight, iterations):
     return scores
 
 
-def par_convolutions(images, scores, config):
-    """PAR as published: a 3x3 one-hot kernel a neighbour and dilation, applied by convolution."""
-    one_hot = torch.zeros(8, 1, 3, 3, dtype=images.dtype)
-    for index, (y, x) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)]):
-        one_hot[index, 0, y, x] = 1
-
-    def neighbours(maps):
-        b, c, h, w = maps.shape
-        found = []
-        for dilation in config.dilations:
-            padded = F.pad(maps, (dilation,) * 4, mode="replicate").reshape(b * c, 1, h + 2 * dilation, w + 2 * dilation)
-            found.append(F.conv2d(padded, one_hot, dilation=dilation).reshape(b, c, 8, h, w))
-        return torch.cat(found, dim=2)
-
-    around = neighbours(images)
-    spread = around.std(dim=2, keepdim=True)
-    color = -(((around - images[:, :, None]).abs() / (spread + 1e-8) / config.sharpness) ** 2).mean(dim=1, keepdim=True)
-    distances = torch.tensor(
-        [d * r for d in config.dilations for r in (2**0.5, 1, 2**0.5, 1, 1, 2**0.5, 1, 2**0.5)], dtype=images.dtype
-    )
-    position = -((distances / (distances.std() + 1e-8) / config.sharpness) ** 2)
-    kernel = color.softmax(dim=2) + config.position_weight * position.softmax(dim=0)[None, None, :, None, None]
-    for _ in range(config.iterations):
-        scores = (neighbours(scores) * kernel).sum(dim=2)
-    return scores
-
-
 def reliable_labels(cam, present, image, alpha_low, alpha_high, refine, downscale=2):
     """One image: each alpha in turn, its present classes alone, refined and compared; then the two passes combined."""
     size = tuple(image.shape[1:])

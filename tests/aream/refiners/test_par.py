@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from aream.refiners import par
+from benchmarks.published import par_convolutions
 
 
 def test_kernel_and_iterations_against_a_pixel_loop():
@@ -24,7 +25,7 @@ def test_equals_the_one_hot_convolutions(shape):
     generator = torch.Generator().manual_seed(0)
     images, scores = torch.rand(2, 3, *shape, generator=generator), torch.rand(2, 4, *shape, generator=generator)
     refiner = par.build(config)
-    expected = oracles.par_convolutions(images.double(), scores.double(), config)
+    expected = par_convolutions(images.double(), scores.double(), config)
     found = refiner.apply(refiner.kernel(images), scores)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 

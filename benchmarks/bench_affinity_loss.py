@@ -1,0 +1,54 @@
+"""Affinity loss from queries and keys, heads merged, against the mean of every head's logits."""
+
+from __future__ import annotations
+
+import torch
+from benchmarks.measure import Result, cpu_seconds, peak_bytes
+from benchmarks.published import affinity_loss_per_head
+
+from aream.affinity import affinity_logits
+from aream.losses import affinity_loss
+
+LAYERS, BATCH, HEADS, TOKENS, WIDTH = 3, 8, 6, 576, 64
+
+
+def measure() -> list[Result]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (LAYERS, BATCH, HEADS, TOKENS + 1, WIDTH)
+    queries, keys = (torch.randn(shape, generator=generator).unbind(0) for _ in range(2))
+    tensors = [tensor.clone().requires_grad_() for tensor in (*queries, *keys)]
+    q, k = tensors[:LAYERS], tensors[LAYERS:]
+    labels = torch.randint(0, 3, (BATCH, TOKENS, TOKENS), generator=generator)
+    labels[labels == 2] = 255
+    gradients: dict[str, tuple[torch.Tensor, ...]] = {}
+
+    def ours() -> None:
+        logits = [affinity_logits(a, b, 1) for a, b in zip(q, k, strict=True)]
+        gradients["ours"] = torch.autograd.grad(affinity_loss(logits, labels), tensors)
+
+    def baseline() -> None:
+        gradients["baseline"] = torch.autograd.grad(affinity_loss_per_head(q, k, 1, labels), tensors)
+
+    # Memory first: what the baseline frees would hide what ours needs.
+    ours_bytes = peak_bytes(ours)
+    base_bytes = peak_bytes(baseline)
+    spent, base = cpu_seconds(ours, baseline, repeats=5)
+    difference = max(
+        (a - b).abs().max().item() for a, b in zip(gradients["ours"], gradients["baseline"], strict=True)
+    )
+    common = {
+        "input": f"{LAYERS} layers, batch {BATCH}, {TOKENS} tokens, {HEADS} heads of {WIDTH}, forward and backward",
+        "same": difference < 1e-6,
+        "difference": f"gradients differ by {difference:.1e} at most",
+    }
+    return [
+        Result(name="affinity_loss", unit="CPU s", ours=spent, baseline=base, required=2.5, **common),
+        Result(
+            name="affinity_loss_memory",
+            unit="MiB",
+            ours=ours_bytes / 2**20,
+            baseline=base_bytes / 2**20,
+            required=5,
+            **common,
+        ),
+    ]

@@ -1,0 +1,82 @@
+"""Measuring one thing against its baseline in one run: CPU seconds, peak memory, a ratio and what it must reach."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from workers.provenance import code_revision, library_versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Result:
+    name: str
+    unit: str
+    ours: float
+    baseline: float
+    required: float
+    """Least ratio baseline / ours."""
+    input: str
+    same: bool = True
+    """Whether both computed the same within the tolerance the benchmark names."""
+    difference: str = ""
+    ratio: float = 0.0
+    versions: dict[str, str] = field(default_factory=library_versions)
+    commit: str = field(default_factory=code_revision)
+    machine: str = field(default_factory=lambda: f"{platform.machine()}, {psutil.cpu_count()} cores")
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        self.ratio = round(self.baseline / self.ours, 2) if self.ours else float("inf")
+
+    @property
+    def passed(self) -> bool:
+        return self.same and self.ratio >= self.required
+
+    def save(self) -> None:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{self.name.replace(' ', '_')}.json"
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def cpu_seconds(ours: Callable[[], Any], baseline: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Median CPU seconds of each, measured in turns so that both see the same machine."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for work, spent in zip((ours, baseline), times, strict=True):
+            started = time.process_time()
+            work()
+            spent.append(time.process_time() - started)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """Resident memory that ``work`` adds at its peak, sampled every millisecond; run it warm, in a fresh process."""
+    process = psutil.Process()
+    base, peak, done = process.memory_info().rss, 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return max(peak - base, 1)

@@ -1,0 +1,82 @@
+"""Run every CPU benchmark, each in a process of its own on one thread; the table comes last.
+
+    python -m benchmarks.run [--only NAME]
+
+Exit status 1 where a required ratio is missed or a result differs from its baseline's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import benchmarks
+from benchmarks.measure import Result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the CPU benchmarks.")
+    parser.add_argument("--only", help="name of one benchmark, such as par")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        return _measure(options.inside)
+    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name.startswith("bench_"))
+    chosen = [name for name in names if options.only in (None, name.removeprefix("bench_"))]
+    if not chosen:
+        parser.error(f"--only: no benchmark {options.only!r}; there are {', '.join(n[6:] for n in names)}")
+    results, broken = [], []
+    for name in chosen:
+        print(f"{name} ...", flush=True)
+        done = _run(name)
+        if done.returncode:
+            broken.append(name)
+            print(done.stderr, file=sys.stderr)
+            continue
+        results += [Result(**row) for row in json.loads(done.stdout.splitlines()[-1])]
+    for result in results:
+        result.save()
+    _print(results)
+    for name in broken:
+        print(f"{name} did not finish", file=sys.stderr)
+    return 0 if not broken and all(result.passed for result in results) else 1
+
+
+def _run(name: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.run", "--inside", name]
+    root = Path(benchmarks.__path__[0]).parent
+    return subprocess.run(command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _measure(name: str) -> int:
+    results = importlib.import_module(f"benchmarks.{name}").measure()
+    print(json.dumps([asdict(result) for result in results]))
+    return 0
+
+
+def _print(results: list[Result]) -> None:
+    table = Table(title="baseline / ours, both measured in this run", title_justify="left")
+    for column in ("benchmark", "unit", "ours", "baseline", "ratio", "required", "difference", ""):
+        table.add_column(column)
+    for result in results:
+        verdict = "[green]ok[/]" if result.passed else "[red]missed[/]"
+        numbers = [f"{value:.3g}" for value in (result.ours, result.baseline)]
+        table.add_row(
+            result.name, result.unit, *numbers, f"{result.ratio:.1f}", f"{result.required:g}", result.difference, verdict
+        )
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
