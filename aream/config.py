@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -45,8 +44,8 @@ def is_config(value: object) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def canonical(value: Any) -> Json:
-    """Encode ``value`` so that equal meaning gives equal JSON.
+def canonical(value: Any) -> Any:
+    """Encode ``value`` as JSON data, so that equal meaning gives equal text.
 
     Raises:
         TypeError: for a type whose meaning is not plain data, or a NaN or infinite number.

@@ -49,7 +49,7 @@ class CamInference:
 class ScaleMaps:
     """One image at one scale; flips are summed."""
 
-    maps: Float32[Tensor, "layers+1 present h w"]
+    maps: Float32[Tensor, "maps present h w"]
     """The host's CAM of each present class, then the same refined by each layer alone; not normalised."""
     covered: tuple[float, float]
     """Share of the grid's height and width that the image covers; the rest is padding."""
@@ -160,7 +160,7 @@ def _canvas(
 
 def _layer_maps(
     backbone: Backbone, images: Float[Tensor, "b 3 height width"], device: torch.device, precision: str
-) -> Float32[Tensor, "layers+1 b c h w"]:
+) -> Float32[Tensor, "maps b c h w"]:
     with autocast(device, precision):
         output = backbone(images)
     cam, t = backbone.localise(output), backbone.class_tokens

@@ -22,8 +22,8 @@ class LayerQK:
     the softmax maps are needed only without gradient and only for some layers.
     """
 
-    queries: Float[Tensor, "b heads t+n d"]
-    keys: Float[Tensor, "b heads t+n d"]
+    queries: Float[Tensor, "b heads tokens d"]
+    keys: Float[Tensor, "b heads tokens d"]
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ def _is_plain(attention: torch.nn.Module) -> bool:
 
 
 def run_block(
-    block: Block, tokens: Float[Tensor, "b t+n dim"]
-) -> tuple[Float[Tensor, "b t+n dim"], LayerQK]:
+    block: Block, tokens: Float[Tensor, "b tokens dim"]
+) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
     """One pre-norm transformer block; attention is fused, its queries and keys are handed out."""
     attended, layer = _attend(block.attn, block.norm1(tokens))
     tokens = tokens + block.drop_path1(block.ls1(attended))
@@ -75,8 +75,8 @@ def run_block(
 
 
 def _attend(
-    attention: Attention, tokens: Float[Tensor, "b t+n dim"]
-) -> tuple[Float[Tensor, "b t+n dim"], LayerQK]:
+    attention: Attention, tokens: Float[Tensor, "b tokens dim"]
+) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
     b, count, _ = tokens.shape
     qkv = attention.qkv(tokens).reshape(b, count, 3, attention.num_heads, attention.head_dim)
     queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)

@@ -184,7 +184,7 @@ class MCTformerV2(nn.Module):
             logits=(tokens[:, :t].mean(dim=-1), scores.mean(dim=(2, 3))), cam=F.relu(scores), layers=layers
         )
 
-    def _positions(self, h: int, w: int) -> Float[Tensor, "1 t+n dim"]:
+    def _positions(self, h: int, w: int) -> Float[Tensor, "1 tokens dim"]:
         """Positions for an h x w grid: bicubic, with the published 0.1 shift of the scale factor."""
         if (h, w) == self.position_grid:
             return self.pos_embed

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 from PIL import Image, ImageDraw
 
 from aream.config import config
@@ -29,6 +29,19 @@ HUE_SPREAD = 0.04
 TURN_SPREAD = 0.25
 """Standard deviation of a texture's direction around its class's, radians."""
 """How often a companion appears in an image without its class."""
+
+
+UNIT_SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
+_QUARTER = np.array([(0.4, -1.1), (0.4, -0.4), (1.1, -0.4)])
+OUTLINES = {
+    "square": 0.9 * UNIT_SQUARE,
+    "triangle": np.array([(0.0, -1.15), (1.05, 0.8), (-1.05, 0.8)]),
+    "cross": np.concatenate([_QUARTER @ np.linalg.matrix_power([[0, 1], [-1, 0]], k) for k in range(4)]),
+    "star": np.array(
+        [(r * np.sin(k * np.pi / 5), -r * np.cos(k * np.pi / 5)) for k in range(10) for r in [0.6 + 0.6 * (k % 2 == 0)]]
+    ),
+}
+"""Corners of the polygonal classes around the origin, in multiples of the radius."""
 
 
 @config
@@ -105,15 +118,15 @@ class Scene:
 
     def _companion(self, texture: str) -> None:
         """A textured band or pool, background in the mask."""
-        w, h = self.rng.uniform(0.3, 0.5, 2) * self.side
-        region = self._polygon([(-1, -1), (1, -1), (1, 1), (-1, 1)], self._centre(0.2), (w / 2, h / 2))
+        w, h = (float(v) for v in self.rng.uniform(0.3, 0.5, 2) * self.side)
+        region = self._polygon(UNIT_SQUARE, self._centre(0.2), (w / 2, h / 2))
         u, v = self._axes(self.rng.uniform(0, np.pi))
         period = self.side / 12
         if texture == "rails":
             wave = np.sign(np.sin(2 * np.pi * u / period)) * (np.sin(2 * np.pi * v / (period * 3)) > -0.3)
         else:
             wave = np.sin(2 * np.pi * np.hypot(u - u.mean(), v - v.mean()) / period)
-        self._paint(region, wave, contrast=45, hue=self.rng.random())
+        self._paint(region, wave, contrast=45.0, hue=self.rng.random())
 
     def _object(self, class_index: int) -> None:
         radius = self.rng.uniform(0.15, 0.26) * self.side
@@ -146,28 +159,14 @@ class Scene:
             y, x = np.mgrid[: self.side, : self.side]
             distance = np.hypot(x - centre[0], y - centre[1])
             return (distance <= radius) & ((distance >= radius * 0.45) if name == "ring" else True)
-        points = {
-            "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-            "triangle": [(0, -1.15), (1.05, 0.8), (-1.05, 0.8)],
-            "cross": [(-0.4, -1.1), (0.4, -1.1), (0.4, -0.4), (1.1, -0.4), (1.1, 0.4), (0.4, 0.4),
-                      (0.4, 1.1), (-0.4, 1.1), (-0.4, 0.4), (-1.1, 0.4), (-1.1, -0.4), (-0.4, -0.4)],
-            "star": [(r * np.sin(k * np.pi / 5), -r * np.cos(k * np.pi / 5)) for k in range(10)
-                     for r in [1.2 if k % 2 == 0 else 0.6]],
-        }[name]  # fmt: skip
-        return self._polygon(points, centre, (radius, radius))
+        return self._polygon(OUTLINES[name], centre, (radius, radius))
 
     def _polygon(
-        self, points: Sequence[tuple[float, float]], centre: tuple[float, float], scale: tuple[float, float]
+        self, points: Float64[np.ndarray, "n 2"], centre: tuple[float, float], scale: tuple[float, float]
     ) -> Bool[np.ndarray, "h w"]:
         angle = self.rng.uniform(0, 2 * np.pi)
-        cos, sin = np.cos(angle), np.sin(angle)
-        corners = [
-            (
-                float(centre[0] + cos * x * scale[0] - sin * y * scale[1]),
-                float(centre[1] + sin * x * scale[0] + cos * y * scale[1]),
-            )
-            for x, y in points
-        ]
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        corners = [(float(x), float(y)) for x, y in (points * scale) @ turn + centre]
         image = Image.new("1", (self.side, self.side))
         ImageDraw.Draw(image).polygon(corners, fill=1)
         return np.array(image)

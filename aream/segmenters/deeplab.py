@@ -23,7 +23,9 @@ class Config:
     weights: str | None = location(None)
     """Weight file of the encoder, ``pretrained`` for timm's hub, or null for random weights."""
     output_stride: int | None = 8
-    """Pixels a feature; null where the encoder's stride is fixed (a ViT)."""
+    """Pixels a feature of the last level; null where the encoder's stride is fixed (a ViT)."""
+    level: int = -1
+    """Which of the encoder's feature levels is read, the last by default; an earlier one is finer and cheaper."""
     rates: tuple[int, ...] = (6, 12, 18)
     """Dilations of the parallel 3x3 convolutions; one rate of 12 is LargeFOV."""
     channels: int = 256
@@ -97,7 +99,7 @@ def _encoder(config: Config, image_size: int) -> nn.Module:
             config.encoder,
             pretrained=config.weights == PRETRAINED,
             features_only=True,
-            out_indices=(-1,) if vit else None,
+            out_indices=(config.level,),
             **changes,
         )
     except (OSError, RuntimeError) as error:
@@ -107,9 +109,10 @@ def _encoder(config: Config, image_size: int) -> nn.Module:
             f"weights of {config.encoder} cannot be fetched from timm's hub "
             f"({str(error).splitlines()[0]}); give a local file"
         ) from error
-    except (TypeError, NotImplementedError, AssertionError) as error:
+    except (TypeError, NotImplementedError, AssertionError, IndexError, ValueError) as error:
         raise ConfigError(
-            f"encoder, output_stride: {config.encoder} gives no features of stride {config.output_stride}: {error}"
+            f"encoder, output_stride, level: {config.encoder} gives no level {config.level} features of stride "
+            f"{config.output_stride}: {error}"
         ) from error
     if config.weights and config.weights != PRETRAINED:
         _load(encoder, config.weights)

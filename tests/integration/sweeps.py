@@ -32,7 +32,7 @@ axes:
   method.alpha_low: [0.25, 0.35]
   inference.layers: [all, shallow]
 segmentation:
-  model: {{encoder: resnet10t, rates: [1], channels: 16}}
+  model: {{encoder: resnet10t, output_stride: null, level: 1, rates: [1], channels: 16}}
   train: {{epochs: 2, batch_size: 8, lr: 0.01, crop: 32}}
   evaluate: {{scales: [1.0]}}
 """

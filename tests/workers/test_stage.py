@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+
+from aream.backbones import mctformer_v2
+from aream.batches import Augmentation
+from aream.config import Component
+from aream.data import shapes
+from aream.errors import StageFailed
+from aream.methods import aream, mctformer
+from aream.pseudo_labels import LabelsConfig
+from aream.segmentation import SegmentationEvaluation, SegmentationTraining
+from aream.segmenters import deeplab
+from aream.training import TrainConfig
+from workers.artifacts.local import LocalStore
+from workers.components import build_dataset
+from workers.label_files import read_labels, write_labels
+from workers.pipelines import external_labels_stage, segmentation_stage, training_stage, variant_stages
+from workers.runtime import Runtime
+from workers.stage import StageRunner
+from workers.trial import InferenceSection, SegmentationConfig, TrialConfig
+
+DATA = Component(name="shapes", config=shapes.Config(image_size=32, train_images=10, val_images=4))
+TRIAL = TrialConfig(
+    data=DATA,
+    backbone=Component(
+        name="mctformer_v2",
+        config=mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2),
+    ),
+    method=Component(name="aream", config=aream.Config()),
+    train=TrainConfig(
+        epochs=3, warmup_epochs=1, batch_size=4, lr=1e-3, lr_warmup_epochs=1, image_size=32,
+        augmentation=Augmentation(rand_augment=None, crop_scale=(0.5, 1.0)),
+    ),
+    inference=InferenceSection(image_size=32),
+)  # fmt: skip
+
+
+def fingerprint(component: Component) -> str:
+    return build_dataset(component).inspect()
+
+
+def with_method(trial: TrialConfig, **changes) -> TrialConfig:
+    config = dataclasses.replace(trial.method.config, **changes)
+    return dataclasses.replace(trial, method=Component(name=trial.method.name, config=config))
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in product code may catch it."""
+
+
+class Work:
+    """A store and checkpoints in a folder, and stages run in this process."""
+
+    def __init__(self, folder, die_after: int | None = None, checkpoint_s: float = 60.0):
+        self.store, self.rows = LocalStore(folder / "store"), []
+        self.die_after = die_after
+        runtime = Runtime(checkpoint_s=checkpoint_s)
+        self.runner = StageRunner(self.store, runtime, folder / "checkpoints", self.report)
+
+    def report(self, stage, row):
+        self.rows.append((stage.name, row))
+        if self.die_after is not None and len(self.rows) == self.die_after:
+            raise Killed
+
+    def digests(self, stage):
+        return [(entry.path, entry.sha256) for entry in self.runner.run(stage).files]
+
+
+def test_keys_change_with_what_changes_the_result_only():
+    base = training_stage(TRIAL, fingerprint)
+    same = [
+        dataclasses.replace(TRIAL, inference=InferenceSection(image_size=64)),
+        dataclasses.replace(TRIAL, labels=LabelsConfig(background_threshold=0.4)),
+        with_method(TRIAL, supervised_layers=(2,)),  # what `deep` means for three layers
+    ]
+    other = [
+        dataclasses.replace(TRIAL, seed=1),
+        with_method(TRIAL, alpha_low=0.2),
+        dataclasses.replace(TRIAL, train=dataclasses.replace(TRIAL.train, epochs=4)),
+    ]
+    assert {training_stage(trial, fingerprint).key for trial in same} == {base.key}
+    assert len({base.key, *(training_stage(trial, fingerprint).key for trial in other)}) == 4
+
+
+def test_trials_that_differ_after_the_warmup_share_it():
+    first, second = (training_stage(with_method(TRIAL, alpha_low=low), fingerprint) for low in (0.2, 0.3))
+    assert first.key != second.key
+    assert first.inputs["warmup"].key == second.inputs["warmup"].key
+
+
+def test_layer_subsets_share_the_training_and_the_cams():
+    subsets = ("all", "shallow", "deep", (0, 2))
+    stages = [
+        variant_stages(dataclasses.replace(TRIAL, inference=InferenceSection(image_size=32, layers=layers)), fingerprint)
+        for layers in subsets
+    ]
+    assert len({stage.cams.key for stage in stages}) == 1
+    assert len({stage.labels.key for stage in stages}) == 4
+
+
+def test_offline_entropy_comes_from_the_baseline_of_the_same_seed():
+    trial = with_method(TRIAL, weights="entropy_offline")
+    baseline = dataclasses.replace(TRIAL, method=Component(name="mctformer", config=mctformer.Config()))
+    entropy = training_stage(trial, fingerprint).inputs["entropy"]
+    assert entropy.inputs["host"].key == training_stage(baseline, fingerprint).key
+
+
+def test_a_fork_of_the_warmup_equals_training_straight_through(tmp_path):
+    """The warm-up ends a process in one case and does not exist as a stage in the other."""
+    work = Work(tmp_path)
+    forked = training_stage(TRIAL, fingerprint)
+    straight = dataclasses.replace(forked, inputs={})
+    model = {path: digest for path, digest in work.digests(forked)}
+    assert model["model.safetensors"] == dict(work.digests(straight))["model.safetensors"]
+    again = with_method(TRIAL, alpha_low=0.34)  # a second fork of the same file
+    second = training_stage(again, fingerprint)
+    assert dict(work.digests(second))["model.safetensors"] == dict(
+        work.digests(dataclasses.replace(second, inputs={}))
+    )["model.safetensors"]
+
+
+@pytest.mark.parametrize("die_after", [1, 2])
+@pytest.mark.parametrize("checkpoint_s", [60.0, 0.0], ids=["every epoch", "every step"])
+def test_a_killed_training_continues_exactly(tmp_path, die_after, checkpoint_s):
+    stage = training_stage(TRIAL, fingerprint)
+    expected = Work(tmp_path / "whole").digests(stage)
+    with pytest.raises(Killed):
+        Work(tmp_path / "killed", die_after=die_after, checkpoint_s=checkpoint_s).runner.run(stage)
+    second = Work(tmp_path / "killed", checkpoint_s=checkpoint_s)
+    assert second.digests(stage) == expected
+    assert not list((tmp_path / "killed" / "checkpoints").glob("train_cam*"))
+
+
+def test_a_damaged_checkpoint_is_not_trusted(tmp_path):
+    stage = training_stage(TRIAL, fingerprint)
+    expected = Work(tmp_path / "whole").digests(stage)
+    with pytest.raises(Killed):
+        Work(tmp_path / "killed", die_after=2).runner.run(stage)
+    (checkpoint,) = (tmp_path / "killed" / "checkpoints").glob("train_cam*")
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    assert Work(tmp_path / "killed").digests(stage) == expected
+
+
+def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
+    work = Work(tmp_path)
+    stages = variant_stages(TRIAL, fingerprint, ["layer_gain"])
+    labels = work.runner.run(stages.labels)
+    assert 0 <= labels.metrics["cam/miou"] <= 1
+    assert 0 <= labels.metrics["pseudo/miou"] <= 1
+    dataset = build_dataset(DATA)
+    for image_id in dataset.ids("train"):
+        found = read_labels(work.store.get(stages.labels.key) / "labels" / f"{image_id}.png")
+        present = {0, *(int(c) + 1 for c in dataset.labels(image_id).nonzero()[0])}
+        assert set(found.flatten().tolist()) <= present
+    gain = work.runner.run(stages.analyses[0])
+    assert gain.metrics["layer/all/miou"] == pytest.approx(labels.metrics["pseudo/miou"])
+    assert gain.metrics["layer/none/miou"] == pytest.approx(labels.metrics["cam/miou"])
+    evaluation = work.runner.run(segmentation_stage(segmentation(), TRIAL, stages.labels, fingerprint))
+    assert 0 <= evaluation.metrics["seg/miou"] <= 1
+    train = work.store.record(evaluation.inputs["segmenter"])
+    assert train.inputs["labels"] == stages.labels.key
+
+
+def segmentation() -> SegmentationConfig:
+    return SegmentationConfig(
+        model=Component(
+            name="deeplab", config=deeplab.Config(encoder="resnet10t", rates=(1,), channels=8, output_stride=None, level=1)
+        ),
+        train=SegmentationTraining(epochs=2, batch_size=4, crop=32, lr=0.01),
+        evaluate=SegmentationEvaluation(scales=(1.0, 1.5)),
+    )
+
+
+def test_a_killed_segmentation_continues_exactly(tmp_path):
+    labels = variant_stages(TRIAL, fingerprint).labels
+    stage = segmentation_stage(segmentation(), TRIAL, labels, fingerprint).inputs["segmenter"]
+    whole = Work(tmp_path / "whole")
+    expected = whole.digests(stage)
+    killed = Work(tmp_path / "killed")
+    killed.runner.run(labels)
+    killed.die_after = len(killed.rows) + 1
+    with pytest.raises(Killed):
+        killed.runner.run(stage)
+    assert Work(tmp_path / "killed").digests(stage) == expected
+
+
+def test_ground_truth_is_refused_as_pseudo_labels(tmp_path):
+    dataset = build_dataset(DATA)
+    (tmp_path / "masks").mkdir()
+    for image_id in dataset.ids("train"):
+        write_labels(tmp_path / "masks" / f"{image_id}.png", dataset.mask(image_id))
+    labels = external_labels_stage(str(tmp_path / "masks"), DATA, fingerprint)
+    with pytest.raises(StageFailed, match="the pseudo-labels are the ground truth"):
+        Work(tmp_path).runner.run(segmentation_stage(segmentation(), TRIAL, labels, fingerprint))
+
+
+def test_labels_made_elsewhere_must_fit_their_images(tmp_path):
+    dataset = build_dataset(DATA)
+    (tmp_path / "labels").mkdir()
+    for image_id in dataset.ids("train"):
+        write_labels(tmp_path / "labels" / f"{image_id}.png", dataset.mask(image_id) // 2)
+    first = tmp_path / "labels" / f"{dataset.ids('train')[0]}.png"
+    write_labels(first, dataset.mask(dataset.ids("train")[0])[:-1])
+    with pytest.raises(StageFailed, match=f"{first.name}: size"):
+        Work(tmp_path).runner.run(external_labels_stage(str(tmp_path / "labels"), DATA, fingerprint))
+
+
+def test_a_corrupt_input_is_computed_again(tmp_path):
+    stages = variant_stages(TRIAL, fingerprint)
+    work = Work(tmp_path)
+    expected = work.digests(stages.labels)
+    work.store.discard(stages.labels.key)
+    (work.store.get(stages.cams.key) / "index.json").write_text("[]")
+    assert Work(tmp_path).digests(stages.labels) == expected
+
+
+def test_a_diverged_loss_names_its_step_and_images(tmp_path):
+    trial = dataclasses.replace(TRIAL, train=dataclasses.replace(TRIAL.train, lr=1e30, lr_floor=0.0))
+    with pytest.raises(StageFailed, match=r"not finite in epoch \d, step \d.*images: train_"):
+        Work(tmp_path).runner.run(training_stage(trial, fingerprint))
+
+
+def test_a_store_without_room_publishes_nothing(tmp_path):
+    """A full disk, here a folder that no longer takes files."""
+    work = Work(tmp_path)
+    stage = training_stage(TRIAL, fingerprint)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "staging").write_text("in the way")
+    with pytest.raises(OSError, match="staging"):
+        work.runner.run(stage)
+    (tmp_path / "store" / "staging").unlink()
+    shutil.rmtree(tmp_path / "store")
+    assert work.digests(stage)
