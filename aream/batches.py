@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,9 +66,7 @@ class Batch:
     ids: Sequence[str]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.ids
-        )
+        return Batch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.ids)
 
     def rgb(self, mean: Statistics, std: Statistics) -> Float[Tensor, "b 3 h w"]:
         """The images in [0, 1]."""
@@ -168,9 +167,9 @@ class TrainingBatches:
             [(epoch, int(index)) for index in order[step * self.batch_size : (step + 1) * self.batch_size]]
             for step in range(first_step, len(self))
         ]
-        loader: DataLoader[Batch] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self.images,
-            batch_sampler=steps,  # type: ignore[arg-type]  # keys carry the epoch beside the index
+            batch_sampler=steps,  # keys carry the epoch beside the index
             num_workers=self.loader_workers,
             collate_fn=_collate,
             generator=torch.Generator().manual_seed(0),  # else the loader draws from the training's own state

@@ -116,9 +116,7 @@ def infer_cams(
         ]
         for index, image_id in enumerate(chunk):
             width, height = images[index].size
-            yield ImageCams(
-                image_id, (height, width), present[index], tuple(maps[index] for maps in per_scale)
-            )
+            yield ImageCams(image_id, (height, width), present[index], tuple(maps[index] for maps in per_scale))
 
 
 def _infer_scale(

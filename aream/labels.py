@@ -65,9 +65,7 @@ def _winners(
     return ids.gather(1, winner.flatten(1)).reshape(winner.shape)
 
 
-def affinity_labels(
-    labels: Int64[Tensor, "b height width"], grid: tuple[int, int]
-) -> Int64[Tensor, "b n n"]:
+def affinity_labels(labels: Int64[Tensor, "b height width"], grid: tuple[int, int]) -> Int64[Tensor, "b n n"]:
     """1 where two patches carry the same label, 0 where not, 255 where either is ignored (AReAM Eq. 14).
 
     Labels are taken down to the patch grid by nearest neighbour. The diagonal stays positive and there is no

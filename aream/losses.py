@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def classification_loss(
-    logits: tuple[Float[Tensor, "b c"], ...], target: Float[Tensor, "b c"]
-) -> Float[Tensor, ""]:
+def classification_loss(logits: tuple[Float[Tensor, "b c"], ...], target: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     """Multi-label soft margin of every head, summed (MCTformer-V2)."""
     return torch.stack([F.multilabel_soft_margin_loss(head, target) for head in logits]).sum()
 

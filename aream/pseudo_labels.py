@@ -70,7 +70,10 @@ class LevelMap:
 
     @classmethod
     def of(
-        cls, scores: Float32[np.ndarray, "k h w"], class_ids: Sequence[int], thresholds: Float64[np.ndarray, " t"]
+        cls,
+        scores: Float32[np.ndarray, "k h w"],
+        class_ids: Sequence[int],
+        thresholds: Float64[np.ndarray, " t"],
     ) -> LevelMap:
         """``class_ids`` are mask ids of the k channels; without a channel everything is background."""
         if len(class_ids) == 0:
@@ -151,8 +154,7 @@ class ThresholdSearch:
             return int(np.argmax(curve))
         if rule == "held_out":
             held_out = [
-                mean_iou(confusion, self.scored, self.config.absent_classes)
-                for confusion in self.searched.confusions()
+                mean_iou(confusion, self.scored, self.config.absent_classes) for confusion in self.searched.confusions()
             ]
             return int(np.argmax(held_out))
         return otsu(self.histogram) if rule == "otsu" else 0

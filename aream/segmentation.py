@@ -68,9 +68,7 @@ class SegmentationEvaluation:
             raise ConfigError(f"scales: need one or more positive scales, got {list(self.scales)}")
 
 
-def segmentation_loss(
-    logits: Float[Tensor, "b k h w"], labels: Int64[Tensor, "b h w"]
-) -> Float[Tensor, ""]:
+def segmentation_loss(logits: Float[Tensor, "b k h w"], labels: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
     """Cross-entropy over labelled pixels; a batch without any contributes exactly 0 (a plain mean would be NaN)."""
     total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
     return total / (labels != IGNORE).sum().clamp(min=1)
@@ -188,11 +186,12 @@ class SegmentationRun:
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
             left = np.random.randint(max(size[0] - side, 0) + 1)
             top = np.random.randint(max(size[1] - side, 0) + 1)
-        pixels = to_tensor(
-            image.resize(size, Image.Resampling.BICUBIC), self.segmenter.mean, self.segmenter.std
-        )
+        pixels = to_tensor(image.resize(size, Image.Resampling.BICUBIC), self.segmenter.mean, self.segmenter.std)
         target = torch.from_numpy(np.array(labels.resize(size, Image.Resampling.NEAREST), dtype=np.int64))
-        pixels, target = pixels[:, top : top + side, left : left + side], target[top : top + side, left : left + side]
+        pixels, target = (
+            pixels[:, top : top + side, left : left + side],
+            target[top : top + side, left : left + side],
+        )
         border = (0, side - target.shape[1], 0, side - target.shape[0])
         pixels, target = F.pad(pixels, border), F.pad(target, border, value=IGNORE)
         return (pixels.flip(-1), target.flip(-1)) if mirrored else (pixels, target)
@@ -220,17 +219,13 @@ def predict(
             with autocast(device, precision):
                 logits = segmenter(views.to(device)).float()
             merged = (logits[0] + logits[1].flip(-1)) / 2 if config.flip else logits[0]
-            merged = F.interpolate(
-                merged[None], size=(image.height, image.width), mode="bilinear", align_corners=False
-            )
+            merged = F.interpolate(merged[None], size=(image.height, image.width), mode="bilinear", align_corners=False)
             total = merged if total is None else total + merged
         assert total is not None  # the configuration has at least one scale
         yield image_id, total[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
-def evaluate(
-    predictions: Iterator[tuple[str, UInt8[np.ndarray, "h w"]]], dataset: Dataset
-) -> Int64[np.ndarray, "k k"]:
+def evaluate(predictions: Iterator[tuple[str, UInt8[np.ndarray, "h w"]]], dataset: Dataset) -> Int64[np.ndarray, "k k"]:
     """One confusion matrix over all predicted images that have a mask."""
     classes = len(dataset.class_names) + 1
     total = np.zeros((classes, classes), dtype=np.int64)

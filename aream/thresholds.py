@@ -60,9 +60,7 @@ class ThresholdCounts:
         return confusions
 
 
-def score_levels(
-    scores: Float32[np.ndarray, "h w"], thresholds: Float32[np.ndarray, " t"]
-) -> UInt8[np.ndarray, "h w"]:
+def score_levels(scores: Float32[np.ndarray, "h w"], thresholds: Float32[np.ndarray, " t"]) -> UInt8[np.ndarray, "h w"]:
     """How many of the ascending thresholds each score exceeds (at most 255 thresholds)."""
     return np.searchsorted(thresholds, scores, side="left").astype(np.uint8)
 

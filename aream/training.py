@@ -69,7 +69,9 @@ class TrainConfig:
                 f"lr_warmup_epochs: need 0 <= lr_warmup_epochs <= epochs ({self.epochs}), got {self.lr_warmup_epochs}"
             )
         if not 0 <= self.lr_floor <= self.lr or self.lr == 0:
-            raise ConfigError(f"lr, lr_floor: need 0 <= lr_floor <= lr and lr > 0, got lr {self.lr}, floor {self.lr_floor}")
+            raise ConfigError(
+                f"lr, lr_floor: need 0 <= lr_floor <= lr and lr > 0, got lr {self.lr}, floor {self.lr_floor}"
+            )
         if self.head_lr_scale <= 0 or self.weight_decay < 0:
             raise ConfigError(
                 f"head_lr_scale, weight_decay: need a positive scale and a decay >= 0, "
@@ -99,7 +101,13 @@ def random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -200,7 +208,11 @@ class Training:
         while self.epoch < until:
             self._train_epoch(checkpoints)
             row = {name: total / len(self.batches) for name, total in self.sums.items()}
-            row |= {"epoch": float(self.epoch + 1), "val/map": self.validate(), "lr": self.optimizer.param_groups[0]["lr"]}
+            row |= {
+                "epoch": float(self.epoch + 1),
+                "val/map": self.validate(),
+                "lr": self.optimizer.param_groups[0]["lr"],
+            }
             self.history.append(row)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
             past_warmup = self.epoch > self.config.warmup_epochs

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from benchmarks.measure import Result, cpu_seconds, peak_bytes
-from benchmarks.published import affinity_loss_per_head
 
 from aream.affinity import affinity_logits
 from aream.losses import affinity_loss
+from benchmarks.measure import Result, cpu_seconds, peak_bytes
+from benchmarks.published import affinity_loss_per_head
 
 LAYERS, BATCH, HEADS, TOKENS, WIDTH = 3, 8, 6, 576, 64
 
@@ -33,9 +33,7 @@ def measure() -> list[Result]:
     ours_bytes = peak_bytes(ours)
     base_bytes = peak_bytes(baseline)
     spent, base = cpu_seconds(ours, baseline, repeats=5)
-    difference = max(
-        (a - b).abs().max().item() for a, b in zip(gradients["ours"], gradients["baseline"], strict=True)
-    )
+    difference = max((a - b).abs().max().item() for a, b in zip(gradients["ours"], gradients["baseline"], strict=True))
     common = {
         "input": f"{LAYERS} layers, batch {BATCH}, {TOKENS} tokens, {HEADS} heads of {WIDTH}, forward and backward",
         "same": difference < 1e-6,

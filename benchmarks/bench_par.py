@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from benchmarks.measure import Result, cpu_seconds
-from benchmarks.published import par_convolutions
 
 from aream.refiners import par
+from benchmarks.measure import Result, cpu_seconds
+from benchmarks.published import par_convolutions
 
 
 def measure() -> list[Result]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from benchmarks.measure import Result, cpu_seconds
-from benchmarks.published import miou_at
 
 from aream.metrics import mean_iou
 from aream.thresholds import ThresholdCounts
+from benchmarks.measure import Result, cpu_seconds
+from benchmarks.published import miou_at
 
 IMAGES, CLASSES = 200, 21
 THRESHOLDS = np.round(np.arange(60) * 0.01, 6)
@@ -52,7 +52,7 @@ def measure() -> list[Result]:
             ours=spent,
             baseline=base,
             required=50,
-            input=f"{IMAGES} images {SIZE[0]}x{SIZE[1]} with 2 classes each, {len(THRESHOLDS)} thresholds, {CLASSES} classes",
+            input=f"{IMAGES} images {SIZE[0]}x{SIZE[1]}, 2 of {CLASSES} classes each, {len(THRESHOLDS)} thresholds",
             same=difference < 1e-12,
             difference=f"mIoU differs by {difference:g} at most",
         )

@@ -22,7 +22,9 @@ def par_convolutions(images: Tensor, scores: Tensor, config: par.Config) -> Tens
         b, c, h, w = maps.shape
         found = []
         for dilation in config.dilations:
-            padded = F.pad(maps, (dilation,) * 4, mode="replicate").reshape(b * c, 1, h + 2 * dilation, w + 2 * dilation)
+            padded = F.pad(maps, (dilation,) * 4, mode="replicate").reshape(
+                b * c, 1, h + 2 * dilation, w + 2 * dilation
+            )
             found.append(F.conv2d(padded, one_hot, dilation=dilation).reshape(b, c, 8, h, w))
         return torch.cat(found, dim=2)
 
@@ -30,7 +32,8 @@ def par_convolutions(images: Tensor, scores: Tensor, config: par.Config) -> Tens
     spread = around.std(dim=2, keepdim=True)
     color = -(((around - images[:, :, None]).abs() / (spread + 1e-8) / config.sharpness) ** 2).mean(dim=1, keepdim=True)
     distances = torch.tensor(
-        [d * r for d in config.dilations for r in (2**0.5, 1, 2**0.5, 1, 1, 2**0.5, 1, 2**0.5)], dtype=images.dtype
+        [d * r for d in config.dilations for r in (2**0.5, 1, 2**0.5, 1, 1, 2**0.5, 1, 2**0.5)],
+        dtype=images.dtype,
     )
     position = -((distances / (distances.std() + 1e-8) / config.sharpness) ** 2)
     kernel = color.softmax(dim=2) + config.position_weight * position.softmax(dim=0)[None, None, :, None, None]
@@ -54,9 +57,7 @@ def affinity_loss_per_head(
     return total / len(queries)
 
 
-def miou_at(
-    images: Sequence[tuple[np.ndarray, Sequence[int], np.ndarray]], threshold: float, classes: int
-) -> float:
+def miou_at(images: Sequence[tuple[np.ndarray, Sequence[int], np.ndarray]], threshold: float, classes: int) -> float:
     """One threshold as published evaluations do it: a full score volume an image, and TP, P and T class by class."""
     hits, predicted, actual = (np.zeros(classes, dtype=np.int64) for _ in range(3))
     for scores, ids, target in images:

@@ -56,7 +56,7 @@ def _run(name: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.run", "--inside", name]
     root = Path(benchmarks.__path__[0]).parent
-    return subprocess.run(command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
 
 
 def _measure(name: str) -> int:
@@ -73,7 +73,13 @@ def _print(results: list[Result]) -> None:
         verdict = "[green]ok[/]" if result.passed else "[red]missed[/]"
         numbers = [f"{value:.3g}" for value in (result.ours, result.baseline)]
         table.add_row(
-            result.name, result.unit, *numbers, f"{result.ratio:.1f}", f"{result.required:g}", result.difference, verdict
+            result.name,
+            result.unit,
+            *numbers,
+            f"{result.ratio:.1f}",
+            f"{result.required:g}",
+            result.difference,
+            verdict,
         )
     Console(width=None if sys.stdout.isatty() else 150).print(table)
 

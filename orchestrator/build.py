@@ -113,9 +113,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def _field(
-    cls: type, field: dataclasses.Field[Any], value: object, key: str, report: Report, current: Any
-) -> Any:
+def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, report: Report, current: Any) -> Any:
     package = field.metadata.get("component")
     if package:
         return build_component(package, value, key, report, current if isinstance(current, Component) else None)

@@ -48,8 +48,6 @@ def segmentation_jobs(planner: Planner, ranking: Sequence[Ranked]) -> list[Segme
                 title = f"#{position + 1} {entry.title}, seed={seed}{', ' + text if text else ''}"
                 jobs.setdefault(
                     stage.key,
-                    SegmentationJob(
-                        stage, variant.stages.labels, title, position, seed, entry.trial_keys[seed], text
-                    ),
+                    SegmentationJob(stage, variant.stages.labels, title, position, seed, entry.trial_keys[seed], text),
                 )
     return list(jobs.values())

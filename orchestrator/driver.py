@@ -39,9 +39,7 @@ class Outcome:
 class Driver:
     """One run of a sweep. Also the listener of its trials."""
 
-    def __init__(
-        self, planner: Planner, workplace: Workplace, tracker: Tracker, start_ray: Callable[[], None]
-    ) -> None:
+    def __init__(self, planner: Planner, workplace: Workplace, tracker: Tracker, start_ray: Callable[[], None]) -> None:
         self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
         self.spec, self.store = planner.spec, workplace.store()
         self.state = SweepState(workplace.state_file, self.spec.name)
@@ -151,7 +149,9 @@ class Driver:
             return
         self.progress.phase("trials")
         self.start_ray()
-        from orchestrator.tuning import run_trials  # ray.tune takes seconds to import; a finished sweep needs none
+        from orchestrator.tuning import (
+            run_trials,  # ray.tune takes seconds to import; a finished sweep needs none
+        )
 
         run_trials(self.planner, self.workplace, self, listed=pending, stopped=stopped)
 

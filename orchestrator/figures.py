@@ -23,13 +23,19 @@ ALPHAS = ("method.alpha_low", "method.alpha_high")
 def draw_figures(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[tuple[Path, str]]:
     """Write what the results allow as PNGs; returns (file, caption)."""
     folder.mkdir(parents=True, exist_ok=True)
+    metric = content["rank"]["metric"]
     drawn = [
-        (_threshold_curves(content, store, folder), "mIoU at every background threshold, best seed of the first configurations; "
-         "dashed: the same CAM before refinement"),
-        (_alpha_heatmap(content, folder), f"mean {content['rank']['metric']} over seeds for the two alphas, best variant of each"),
-        (_layers(content, store, folder), "CAM refined by one layer's affinity alone, best threshold; dashed: by all layers; dotted: by none"),
-        (_training(content, store, folder), "val mAP over the epochs, best seed of the first configurations"),
-    ]  # fmt: skip
+        (
+            _threshold_curves(content, store, folder),
+            "mIoU at every background threshold, best seed of the first configurations; dashed: unrefined",
+        ),
+        (_alpha_heatmap(content, folder), f"mean {metric} over seeds for the two alphas, best variant of each"),
+        (
+            _layers(content, folder),
+            "CAM refined by one layer's affinity alone, best threshold; dashed: by all layers; dotted: by none",
+        ),
+        (_training(content, store, folder), "val mAP over the epochs, first seed of the first configurations"),
+    ]
     return [(path, caption) for path, caption in drawn if path is not None]
 
 
@@ -61,7 +67,7 @@ def _alpha_heatmap(content: Mapping[str, Any], folder: Path) -> Path | None:
     best: dict[tuple[float, float], float] = {}
     for entry in content["ranking"]:  # best first: the first of a cell is its best variant
         if all(key in entry["config"] for key in ALPHAS) and metric in entry["metrics"]:
-            best.setdefault(tuple(entry["config"][key] for key in ALPHAS), entry["metrics"][metric])  # type: ignore[arg-type]
+            best.setdefault(tuple(entry["config"][key] for key in ALPHAS), entry["metrics"][metric])
     lows, highs = sorted({low for low, _ in best}), sorted({high for _, high in best})
     if len(lows) * len(highs) < 2:
         return None
@@ -79,12 +85,14 @@ def _alpha_heatmap(content: Mapping[str, Any], folder: Path) -> Path | None:
     return _save(figure, folder / "alphas.png")
 
 
-def _layers(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> Path | None:
+def _layers(content: Mapping[str, Any], folder: Path) -> Path | None:
     """One line a training, from the layer analysis where the sweep asked for it; mean over seeds with its spread."""
     lines: dict[str, list[dict[str, float]]] = {}
     for entry in content["ranking"]:
         if "layer/none/miou" in entry["metrics"]:
-            own = {key: value for key, value in entry["config"].items() if not key.startswith(("inference.", "labels."))}
+            own = {
+                key: value for key, value in entry["config"].items() if not key.startswith(("inference.", "labels."))
+            }
             lines.setdefault(_title({"config": own}), [entry["metrics"], entry["spread"]])
     if not lines:
         return None

@@ -15,7 +15,7 @@ def locate(sweep: str, runs: Path) -> Workplace:
         AreamError: neither exists, or the YAML is invalid.
     """
     if sweep.endswith((".yaml", ".yml")):
-        from orchestrator.spec import load_spec
+        from orchestrator.spec_reader import load_spec
 
         spec = load_spec(Path(sweep))
         return Workplace(store_uri=spec.store_uri, runs=spec.runs_dir.absolute(), name=spec.name)

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aream.config import Component
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import SweepSpec, Values
 from workers.artifacts.store import ArtifactStore
 from workers.pipelines import VariantStages, training_stage, variant_stages
 from workers.stage import Stage
-
-Values = dict[str, Any]
-"""Axis key -> value."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +142,7 @@ def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
     ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
     rows = [StageRow(key, stage.name, counts[key], store.has(key)) for key, stage in ordered.items()]
     trainings = spec.search.trials * len(spec.seeds) if spec.search else len(_trainings(ordered.values()))
-    variants = (
-        trainings * len(trials[0].variants) if spec.search else sum(len(trial.variants) for trial in trials)
-    )
+    variants = trainings * len(trials[0].variants) if spec.search else sum(len(trial.variants) for trial in trials)
     return PlanSummary(
         name=spec.name,
         trainings=trainings,
@@ -198,4 +193,3 @@ def show(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(show(item) for item in value)}]"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.plan import TrialPlan, Values, Variant, show
+from orchestrator.plan import TrialPlan, Variant, show
+from orchestrator.spec import Values
 from workers.artifacts.store import ArtifactStore
 
 

@@ -22,7 +22,12 @@ class Recorder:
     """Turns the driver's events into tracker calls, each thing once over all runs of the sweep."""
 
     def __init__(
-        self, tracker: Tracker, spec: SweepSpec, fingerprints: Mapping[str, str], store: ArtifactStore, folder: Path
+        self,
+        tracker: Tracker,
+        spec: SweepSpec,
+        fingerprints: Mapping[str, str],
+        store: ArtifactStore,
+        folder: Path,
     ) -> None:
         self.tracker, self.spec, self.store = tracker, spec, store
         self.memory = folder / "recorded.json"
@@ -99,7 +104,9 @@ class Recorder:
         self.tracker.set_tags(trial_run(trial.key), {"aream.reason": reason[:4000]})
         self.tracker.end_run(trial_run(trial.key), status)
 
-    def segmentation(self, job: Stage, title: str, labels: Stage, parent: str, metrics: Row, history: Sequence[Row]) -> None:
+    def segmentation(
+        self, job: Stage, title: str, labels: Stage, parent: str, metrics: Row, history: Sequence[Row]
+    ) -> None:
         """A finished segmentation job, with its labels as lineage."""
         if self._finished(job.key):
             return

@@ -1,6 +1,6 @@
 """report.html (self-contained) and report.md of a sweep, from its summary and the store.
 
-    python -m orchestrator.report NAME|SWEEP.yaml
+python -m orchestrator.report NAME|SWEEP.yaml
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
 
 
 def _columns(content: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    metrics = ("val/map", "cam/miou", "pseudo/miou", "pseudo/miou_all", "pseudo/threshold", "seg/miou", "seg/miou_all")
+    metrics = (
+        "val/map",
+        "cam/miou",
+        "pseudo/miou",
+        "pseudo/miou_all",
+        "pseudo/threshold",
+        "seg/miou",
+        "seg/miou_all",
+    )
     shown = [name for name in metrics if any(name in entry["metrics"] for entry in content["ranking"])]
     same = all(
         entry["metrics"].get(name) == entry["metrics"].get(f"{name}_all")
@@ -97,19 +105,24 @@ def _markdown(content: Mapping[str, Any], figures: Sequence[tuple[Path, str]]) -
         lines += ["", "## Segmentation", ""]
         lines += [f"- {job['title']}: {_job(job)}; labels `{job['label_artifact']}`" for job in content["segmentation"]]
     if content["failures"]:
-        lines += ["", "## Failed", "", *(f"- `{key}`: {reason}" for key, reason in content["failures"].items())]
+        lines += [
+            "",
+            "## Failed",
+            "",
+            *(f"- `{key}`: {reason}" for key, reason in content["failures"].items()),
+        ]
     lines += [f"\n![{caption}](figures/{path.name})" for path, caption in figures]
     lines += ["", f"Code {content['code']}; {content['created']}"]
     return "\n".join(lines) + "\n"
 
 
-def _html(
-    content: Mapping[str, Any], figures: Sequence[tuple[Path, str]], overlays: Sequence[tuple[Path, str]]
-) -> str:
+def _html(content: Mapping[str, Any], figures: Sequence[tuple[Path, str]], overlays: Sequence[tuple[Path, str]]) -> str:
     axes, metrics = _columns(content)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ["#", *axes, *metrics, "seeds"])
     rows = "".join(
-        f"<tr{' class=best' if index == 0 else ''}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        f"<tr{' class=best' if index == 0 else ''}>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        + "</tr>"
         for index, row in enumerate(_rows(content))
     )
     parts = [
@@ -128,14 +141,18 @@ def _html(
             f"{jobs}</table>"
         )
     if content["failures"]:
-        failed = "".join(f"<li><code>{html.escape(k)}</code>: {html.escape(v)}</li>" for k, v in content["failures"].items())
+        failed = "".join(
+            f"<li><code>{html.escape(k)}</code>: {html.escape(v)}</li>" for k, v in content["failures"].items()
+        )
         parts.append(f"<h2>Failed</h2><ul>{failed}</ul>")
     parts.append("<h2>Curves</h2>" + "".join(_figure(path, caption) for path, caption in figures))
     if overlays:
         parts.append("<h2>Overlays</h2><p class=small>image, CAM, pseudo-label, ground truth; white is ignored</p>")
         parts.append("".join(_figure(path, caption) for path, caption in overlays))
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-    parts.append(f"<p class=small>{html.escape(content['created'])}; code {html.escape(content['code'])}; {versions}</p>")
+    parts.append(
+        f"<p class=small>{html.escape(content['created'])}; code {html.escape(content['code'])}; {versions}</p>"
+    )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(content['name'])}</title>"
         f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>"
@@ -165,7 +182,9 @@ def _overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Pa
 def main(arguments: Sequence[str]) -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.report", description="Write report.html and report.md.")
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.report", description="Write report.html and report.md."
+    )
     parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
     parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
     options = parser.parse_args(arguments)

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from orchestrator.axes import Axis
-from orchestrator.plan import Values
+from orchestrator.spec import Values
 
 MAX_REJECTED = 1000
 """Points in a row that ``where`` may refuse before the search gives up."""
@@ -106,9 +106,7 @@ class SearchedPoints(Searcher):
             if self.allowed(values):
                 return values
             self.optuna.on_trial_complete(point, error=True)
-        raise RuntimeError(
-            f"{MAX_REJECTED} suggestions in a row break a `where` constraint; widen the axes or drop it"
-        )
+        raise RuntimeError(f"{MAX_REJECTED} suggestions in a row break a `where` constraint; widen the axes or drop it")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Rows of an epoch carry no rank metric; the scheduler reads them, the search does not."""
@@ -143,7 +141,8 @@ def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
     if axis.kind in ("grid", "choice"):
         # Optuna's storages take plain scalars only, so choices go by their position.
         return optuna.distributions.CategoricalDistribution([str(index) for index in range(len(axis.values))])
-    assert axis.low is not None and axis.high is not None  # set for every continuous kind
+    assert axis.low is not None  # set for every continuous kind
+    assert axis.high is not None
     if axis.kind == "int":
         return optuna.distributions.IntDistribution(int(axis.low), int(axis.high))
     return optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.kind == "loguniform")

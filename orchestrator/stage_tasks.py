@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import ray
 
-from orchestrator.spec import Resource
+from orchestrator.settings import Resource
 from orchestrator.workplace import Workplace
 from workers.stage import Row, Stage
 

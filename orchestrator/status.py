@@ -1,6 +1,6 @@
 """What a sweep is doing, from another terminal.
 
-    python -m orchestrator.status NAME|SWEEP.yaml [--json]
+python -m orchestrator.status NAME|SWEEP.yaml [--json]
 """
 
 from __future__ import annotations

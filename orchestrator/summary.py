@@ -112,9 +112,7 @@ class Summary:
         for position, entry in enumerate(self.ranking[:20]):
             cells = [show(entry.config.get(key, "")) for key in keys]
             cells += [_number(entry.metrics.get(name), entry.spread.get(name)) for name in metrics]
-            links = [
-                f"[seed {seed}]({{{{run:{trial_run(entry.trial_keys[seed])}}}}})" for seed in entry.seeds
-            ]
+            links = [f"[seed {seed}]({{{{run:{trial_run(entry.trial_keys[seed])}}}}})" for seed in entry.seeds]
             content.append(f"| {position + 1} | " + " | ".join([*cells, " ".join(links)]) + " |")
         for job in self.jobs:
             content.append("")

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # Imported only now: --help answers before torch is read.
     from aream.errors import AreamError
-    from orchestrator.spec import load_spec
+    from orchestrator.spec_reader import load_spec
 
     try:
         spec = load_spec(Path(options.sweep), options.set)
@@ -52,7 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plan", action="store_true", help="show what would run, and run nothing")
     parser.add_argument("--json", action="store_true", help="with --plan: as JSON")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML (repeatable)"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the YAML (repeatable)",
     )
     parser.add_argument("--address", help="an existing Ray cluster; default: a local one, on loopback only")
     parser.add_argument("--fresh", action="store_true", help="ignore what an earlier run of this sweep left")

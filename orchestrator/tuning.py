@@ -19,11 +19,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from aream.errors import StageFailed
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.search import ListedPoints, SearchedPoints
 from orchestrator.spec import SweepSpec
 from orchestrator.workplace import Workplace
-from aream.errors import StageFailed
 from workers.stage import Row, Stage
 
 
@@ -37,9 +37,7 @@ class TrialListener(Protocol):
     def failed(self, trial: TrialPlan, error: str) -> None: ...
 
 
-def run_trial(
-    config: Mapping[str, Any], planner: Planner, workplace: Workplace, stopped: frozenset[str]
-) -> None:
+def run_trial(config: Mapping[str, Any], planner: Planner, workplace: Workplace, stopped: frozenset[str]) -> None:
     """One trial on a worker: train, infer once, label every variant; reports rows of epochs, then the result.
 
     A worker that dies raises, and Tune tries again, from the checkpoint; a stage that fails for a reason of its own
@@ -97,6 +95,11 @@ class _Listening(tune.Callback):
             self.plans[trial.trial_id] = self.planner.trial(trial.config["values"], trial.config["seed"])
         return self.plans[trial.trial_id]
 
+    def _last_plan(self, trial: Trial) -> TrialPlan:
+        plan = self.plan(trial)
+        del self.plans[trial.trial_id]
+        return plan
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.listener.started(self.plan(trial))
 
@@ -108,7 +111,7 @@ class _Listening(tune.Callback):
             self.listener.row(self.plan(trial), row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        plan = self.plans.pop(trial.trial_id, None) or self.plan(trial)
+        plan = self._last_plan(trial)
         if trial.last_result.get("failure"):
             self.listener.failed(plan, trial.last_result["failure"])
         elif trial.last_result.get("complete"):
@@ -117,9 +120,9 @@ class _Listening(tune.Callback):
             self.listener.stopped_early(plan)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        error = trial.get_error() if hasattr(trial, "get_error") else None
+        error = trial.get_error()
         cause = getattr(error, "cause", None) or error
-        self.listener.failed(self.plans.pop(trial.trial_id, None) or self.plan(trial), str(cause or "unknown error"))
+        self.listener.failed(self._last_plan(trial), str(cause or "unknown error"))
 
 
 def run_trials(

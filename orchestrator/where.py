@@ -71,7 +71,7 @@ class Where:
 
 
 def _check(node: ast.expr, text: str) -> None:
-    """Refuse every construct but comparisons, and/or/not, + - * /, numbers, texts, lists and dotted keys."""
+    """Refuse all but comparisons, and/or/not, + - * /, numbers, texts, lists and dotted keys."""
     children: list[ast.expr] = []
     if isinstance(node, ast.BoolOp):
         children = node.values
@@ -87,8 +87,8 @@ def _check(node: ast.expr, text: str) -> None:
         _dotted(node, text)
     elif not (isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | None)):
         raise ConfigError(
-            f"{text!r}: {ast.unparse(node)[:40]!r} is not allowed; constraints hold comparisons, and, or, not, + - * /, "
-            "numbers, texts, lists and keys"
+            f"{text!r}: {ast.unparse(node)[:40]!r} is not allowed; constraints hold comparisons, and, or, not, "
+            "+ - * /, numbers, texts, lists and keys"
         )
     for child in children:
         _check(child, text)

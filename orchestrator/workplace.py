@@ -62,7 +62,7 @@ class Workplace:
         try:
             yield
         except Exception:
-            handler.stream.write(traceback.format_exc())
+            logging.getLogger(__name__).error("%s", traceback.format_exc())
             raise
         finally:
             root.removeHandler(handler)

@@ -128,7 +128,7 @@ def _refuse_aliases(text: str, origin: str) -> None:
     """Before anything is composed: an alias of aliases grows beyond any memory."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise SpecError([Problem("", "anchors and aliases are not allowed", f"{origin}:{line}")])
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -136,8 +136,12 @@ def _refuse_aliases(text: str, origin: str) -> None:
             raise SpecError([Problem("", f"nested deeper than {MAX_DEPTH} levels", f"{origin}:{line}")])
 
 
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1 if node.start_mark else 1
+
+
 def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict[str, str], depth: int) -> Any:
-    where = f"{origin}:{node.start_mark.line + 1}"
+    where = f"{origin}:{_line(node)}"
     places.setdefault(key, where)
     tag = node.tag.removeprefix("tag:yaml.org,2002:")
     if tag not in ("map", "seq", "str", "int", "float", "bool", "null"):
@@ -145,7 +149,7 @@ def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            name, line = key_node.value, f"{origin}:{key_node.start_mark.line + 1}"
+            name, line = key_node.value, f"{origin}:{_line(key_node)}"
             if not isinstance(key_node, yaml.ScalarNode) or not isinstance(name, str) or not name:
                 raise SpecError([Problem(key, "keys must be plain text", line)])
             if name in mapping:
@@ -156,8 +160,7 @@ def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [
-            _plain(loader, item, f"{key}[{index}]", origin, places, depth + 1)
-            for index, item in enumerate(node.value)
+            _plain(loader, item, f"{key}[{index}]", origin, places, depth + 1) for index, item in enumerate(node.value)
         ]
     try:
         value = {
@@ -169,7 +172,7 @@ def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict
         }[tag]()
     except (ValueError, KeyError) as error:
         raise SpecError([Problem(key, f"given {node.value[:40]!r}; it is not a {tag}", where)]) from error
-    if isinstance(value, float) and not math.isfinite(value) or isinstance(value, int) and abs(value) > 2**63:
+    if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and abs(value) > 2**63):
         raise SpecError([Problem(key, f"given {node.value[:40]}; numbers must be finite and fit 64 bits", where)])
     return value
 

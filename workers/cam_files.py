@@ -54,7 +54,7 @@ def read_cams(folder: Path) -> Iterator[ImageCams]:
         index = json.loads((folder / "index.json").read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: holds no readable CAM index ({error})") from error
-    shard, opened = "", None
+    shard = ""
     for entry in index:
         if entry["shard"] != shard:
             shard = entry["shard"]

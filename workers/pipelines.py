@@ -177,7 +177,10 @@ def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str
 def _check_sizes(trial: TrialConfig) -> tuple[int, int]:
     """(depth, patch size) of the backbone; image sides must be whole patches."""
     depth, patch = discover.load(backbones, trial.backbone.name).shape(trial.backbone.config)
-    for key, side in (("train.image_size", trial.train.image_size), ("inference.image_size", trial.inference.image_size)):
+    for key, side in (
+        ("train.image_size", trial.train.image_size),
+        ("inference.image_size", trial.inference.image_size),
+    ):
         if side is not None and side % patch:
             raise ConfigError(f"{key}: need a multiple of the patch size {patch}, got {side}")
     return depth, patch

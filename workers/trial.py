@@ -6,7 +6,6 @@ from aream.backbones import mctformer_v2
 from aream.config import Component, component, config, location
 from aream.data import shapes
 from aream.errors import ConfigError
-from aream.errors import ConfigError
 from aream.inference import CamInference
 from aream.layers import LayerSubset
 from aream.methods import aream as aream_method
@@ -40,9 +39,7 @@ class TrialConfig:
     """One point of a sweep. Each component names a module of its package."""
 
     data: Component = component("aream.data", Component(name="shapes", config=shapes.Config()))
-    backbone: Component = component(
-        "aream.backbones", Component(name="mctformer_v2", config=mctformer_v2.Config())
-    )
+    backbone: Component = component("aream.backbones", Component(name="mctformer_v2", config=mctformer_v2.Config()))
     method: Component = component("aream.methods", Component(name="aream", config=aream_method.Config()))
     train: TrainConfig = TrainConfig()
     inference: InferenceSection = InferenceSection()

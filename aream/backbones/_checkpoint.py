@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import pickle
+import struct
+import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -31,10 +32,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            # Some published files carry their argparse.Namespace; it is plain data.
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            # Some published files carry the namespace of their command line: plain data, read as such.
+            namespace = (types.SimpleNamespace, "argparse.Namespace")
+            with torch.serialization.safe_globals([namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, struct.error) as error:
         raise DataError(f"{path}: cannot be read as weights: {str(error).splitlines()[0]}") from error
     for wrapper in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

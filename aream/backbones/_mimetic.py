@@ -12,6 +12,7 @@ import math
 
 import torch
 from jaxtyping import Float
+from timm.layers.attention import Attention
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ VALUE_PROJECTION = (0.4, -0.4)
 
 
 @torch.no_grad()
-def initialise_attention(attention: torch.nn.Module) -> None:
+def initialise_attention(attention: Attention) -> None:
     """Set the queries, keys, values and projection of one timm attention layer."""
     heads, width = attention.num_heads, attention.head_dim
     dim = attention.qkv.in_features

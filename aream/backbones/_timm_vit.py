@@ -19,8 +19,8 @@ from aream.errors import ConfigError, DataError
 
 @functools.cache
 def plain_vit_names() -> frozenset[str]:
-    """Names timm lists for its VisionTransformer module."""
-    return frozenset(timm.list_models(module="vision_transformer"))
+    """Names of timm's VisionTransformer module and of DeiT's, which builds the same class."""
+    return frozenset(timm.list_models(module="vision_transformer") + timm.list_models(module="deit"))
 
 
 def create_vit(name: str, *, pretrained: bool = False, **changes: Any) -> VisionTransformer:
@@ -64,9 +64,7 @@ def _is_plain(attention: torch.nn.Module) -> bool:
     return type(attention) is Attention and attention.gate is None
 
 
-def run_block(
-    block: Block, tokens: Float[Tensor, "b tokens dim"]
-) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
+def run_block(block: Block, tokens: Float[Tensor, "b tokens dim"]) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
     """One pre-norm transformer block; attention is fused, its queries and keys are handed out."""
     attended, layer = _attend(block.attn, block.norm1(tokens))
     tokens = tokens + block.drop_path1(block.ls1(attended))

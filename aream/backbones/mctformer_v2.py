@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,6 +38,9 @@ class Config:
     """Stochastic depth rate of the last block, in [0, 1)."""
     normalisation: str | None = None
     """``imagenet`` or ``half`` (mean = std = 0.5); null: what timm says the model expects."""
+    final_norm: bool = False
+    """Whether the ViT's last LayerNorm is applied to the tokens before both heads. The published host leaves it out;
+    with few epochs on ImageNet weights the heads learn much faster behind it."""
     initialisation: Literal["timm", "mimetic"] = "timm"
     """Of random weights: timm's, or attention that starts out local and alike-to-alike, for small data."""
     patch_size: int | None = None
@@ -107,9 +111,7 @@ def _is_classifier(name: str, value: Tensor) -> bool:
 class MCTformerV2(nn.Module):
     """Parameter names are those of the published checkpoints."""
 
-    def __init__(
-        self, config: Config, classes: int, image_size: int | None, *, pretrained: bool = False
-    ) -> None:
+    def __init__(self, config: Config, classes: int, image_size: int | None, *, pretrained: bool = False) -> None:
         """``image_size`` None: the size of the named timm model."""
         super().__init__()
         changes = {
@@ -127,7 +129,8 @@ class MCTformerV2(nn.Module):
         )
         self.patch_embed = vit.patch_embed
         self.blocks = vit.blocks
-        self.norm = vit.norm  # part of the published state dict; the method never applies it
+        self.norm = vit.norm  # part of the published state dict, applied only where the configuration asks
+        self.final_norm = config.final_norm
         self.class_tokens = classes
         self.depth = len(vit.blocks)
         self.patch_size = int(vit.patch_embed.patch_size[0])
@@ -167,7 +170,7 @@ class MCTformerV2(nn.Module):
             images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
 
         The CAM is the rectified output of the 3x3 head (Eq. 1), bias kept; logits are the mean of each class
-        token over its channels (no final norm) and the global average of the head's map before rectifying.
+        token over its channels and the global average of the head's map before rectifying.
         """
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
@@ -177,6 +180,8 @@ class MCTformerV2(nn.Module):
         for block in self.blocks:
             tokens, layer = run_block(block, tokens)
             layers.append(layer)
+        if self.final_norm:
+            tokens = self.norm(tokens)
         t = self.class_tokens
         features = tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w)
         scores = self.head(features)
@@ -201,21 +206,18 @@ class MCTformerV2(nn.Module):
         Deviates from MCTformer-V2, which sums the last three layers; AReAM's authors average all of them.
         """
         t = self.class_tokens
-        attention = sum(
-            mean_attention(layer.queries, layer.keys, t)[:, :t] for layer in output.layers
-        ) / len(output.layers)
+        maps = [mean_attention(layer.queries, layer.keys, t)[:, :t] for layer in output.layers]
+        attention = torch.stack(maps).mean(dim=0)
         return fuse_class_attention(output.cam.detach().float(), attention)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        return list(self.head.parameters())
+        """The CAM head and the class tokens: pretrained weights know neither."""
+        return [*self.head.parameters(), self.cls_token]
 
 
-def _mean_std(
-    config: Config, vit: nn.Module
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _mean_std(config: Config, vit: VisionTransformer) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     if config.normalisation == "imagenet":
         return IMAGENET_MEAN_STD
     if config.normalisation == "half":
         return HALF_MEAN_STD
     return tuple(vit.pretrained_cfg["mean"]), tuple(vit.pretrained_cfg["std"])
-

@@ -1,4 +1,4 @@
-"""Image-level label files as this field publishes them: pickled dicts, plain arrays, XML; read without executing any."""
+"""Image-level label files as this field publishes them: pickled dicts, plain arrays, XML. None is executed."""
 
 from __future__ import annotations
 

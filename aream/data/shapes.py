@@ -1,7 +1,8 @@
 """The embedded dataset: drawn scenes with several classes, masks and misleading company. No files, no download.
 
-A class is a shape *and* a texture of a typical direction; its colour only hints at it. Backgrounds are cluttered, and two classes seldom come
-without a companion patch that is background in the mask: what a classifier may look at and a CAM should not.
+A class is a shape *and* a texture of a typical direction; its colour only hints at it. Backgrounds are cluttered,
+and two classes seldom come without a companion patch that is background in the mask: what a classifier may look at
+and a CAM should not.
 """
 
 from __future__ import annotations
@@ -112,7 +113,12 @@ class Scene:
             if self.rng.random() < 0.5:
                 draw.line(points, fill=shade, width=int(self.rng.integers(1, 4)))
             else:
-                box = [min(points[0], points[2]), min(points[1], points[3]), max(points[0], points[2]), max(points[1], points[3])]
+                box = [
+                    min(points[0], points[2]),
+                    min(points[1], points[3]),
+                    max(points[0], points[2]),
+                    max(points[1], points[3]),
+                ]
                 draw.ellipse(box, fill=shade)
         return (canvas + (np.asarray(clutter, dtype=np.float32) - 128)[..., None]).astype(np.float32)
 
@@ -140,9 +146,7 @@ class Scene:
         self.border &= ~inner
         self.ids[region] = class_index + 1
 
-    def _texture(
-        self, class_index: int, u: np.ndarray, v: np.ndarray, period: float
-    ) -> Float32[np.ndarray, "h w"]:
+    def _texture(self, class_index: int, u: np.ndarray, v: np.ndarray, period: float) -> Float32[np.ndarray, "h w"]:
         a, b = np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)
         patterns = (
             np.sign(a),  # stripes

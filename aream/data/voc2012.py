@@ -19,7 +19,14 @@ from aream.data._protocol import IGNORE
 from aream.data._voc_labels import CLASS_NAMES, Labels, read_annotations, read_label_file
 from aream.errors import ConfigError, DataError
 
-TRAIN_LISTS = ("train_aug.txt", "train_aug_id.txt", "train_aug(id).txt", "trainaug.txt", "train.txt", "train_id.txt")
+TRAIN_LISTS = (
+    "train_aug.txt",
+    "train_aug_id.txt",
+    "train_aug(id).txt",
+    "trainaug.txt",
+    "train.txt",
+    "train_id.txt",
+)
 VAL_LISTS = ("val.txt", "val_id.txt")
 LABEL_FILES = ("cls_labels.npy", "cls_labels_plain.npz", "cls_labels_onehot.npy")
 LISTS_FOLDER = Path("ImageSets") / "Segmentation"
@@ -48,9 +55,7 @@ class Config:
         if scored is not None and (
             not scored or len(set(scored)) != len(scored) or not all(0 <= c <= len(CLASS_NAMES) for c in scored)
         ):
-            raise ConfigError(
-                f"scored_classes: need different mask ids in 0..{len(CLASS_NAMES)}, got {list(scored)}"
-            )
+            raise ConfigError(f"scored_classes: need different mask ids in 0..{len(CLASS_NAMES)}, got {list(scored)}")
 
 
 def build(config: Config) -> Voc2012:

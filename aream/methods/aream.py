@@ -42,9 +42,9 @@ class Config:
     layer_index: int | None = None
     """First deep layer, 0-based; null: 7 of 12 (authors' MCTformer script), scaled to the depth."""
     fusion_layers: LayerSubset = "shallow"
-    """Layers whose affinities refine the label CAM. Deviates from Eq. 9 as printed (all), as the authors' code does."""
+    """Layers whose affinities refine the label CAM. Deviates from Eq. 9 as printed (all), like the authors' code."""
     supervised_layers: LayerSubset = "deep"
-    """Layers under the affinity loss. Deviates from Eq. 16 as printed (all), as the authors' code does."""
+    """Layers under the affinity loss. Deviates from Eq. 16 as printed (all), like the authors' code."""
     reduce: Literal["mean", "sum"] = "mean"
     """Over the supervised layers: the authors' code has the mean, Eq. 16 the sum."""
     entropy_input: Literal["raw", "minmax"] = "raw"
@@ -64,7 +64,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.alpha_low < self.alpha_high < 1:
             raise ConfigError(
-                f"alpha_low, alpha_high: need 0 < alpha_low < alpha_high < 1, got {self.alpha_low} and {self.alpha_high}"
+                "alpha_low, alpha_high: need 0 < alpha_low < alpha_high < 1, "
+                f"got {self.alpha_low} and {self.alpha_high}"
             )
         if self.affinity_weight < 0:
             raise ConfigError(f"affinity_weight: need a weight >= 0, got {self.affinity_weight}")
@@ -104,7 +105,7 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM
 
 class AReAM:
     def __init__(self, config: Config, weights: Float[Tensor, " l"] | None) -> None:
-        """``weights`` is w(l) in [0, 1] for every layer of the host, constant over training; None: uniform or online."""
+        """``weights`` is w(l) in [0, 1] for every layer of the host, constant in training; None: uniform or online."""
         self.config = config
         self.weights = weights
         self.fusion: tuple[int, ...] = tuple(int(layer) for layer in config.fusion_layers)
@@ -182,9 +183,7 @@ class AReAM:
         ).mean(dim=0)
         return refine(backbone.localise(view), mean)
 
-    def _weights(
-        self, backbone: Backbone, views: list[BackboneOutput], present: Tensor
-    ) -> Float[Tensor, " l"] | None:
+    def _weights(self, backbone: Backbone, views: list[BackboneOutput], present: Tensor) -> Float[Tensor, " l"] | None:
         if self.weights is not None:
             return self.weights.to(present.device)
         if self.config.weights == "uniform":

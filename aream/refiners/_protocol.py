@@ -16,7 +16,5 @@ class Refiner(Protocol):
     def apply(self, kernel: Any, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Refined scores; no gradient."""
 
-    def refine(
-        self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, "b c h w"]:
+    def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """``apply(kernel(images), scores)`` on the scale of the scores, so that thresholds keep their meaning."""

@@ -77,9 +77,7 @@ class PAR:
         return colors.add_(self.config.position_weight * self._position_kernel(images)[None, :, None, None])
 
     @torch.no_grad()
-    def apply(
-        self, kernel: Float[Tensor, "b2 k h w"], scores: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, "b c h w"]:
+    def apply(self, kernel: Float[Tensor, "b2 k h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Spread the scores; their scale grows by (1 + position_weight) an iteration, harmless for an argmax."""
         h, w = scores.shape[2:]
         for _ in range(self.config.iterations):
@@ -89,9 +87,7 @@ class PAR:
                 scores.addcmul_(kernel[:, index, None], view)
         return scores
 
-    def refine(
-        self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, "b c h w"]:
+    def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         growth = (1 + self.config.position_weight) ** self.config.iterations
         return self.apply(self.kernel(images), scores) / growth
 

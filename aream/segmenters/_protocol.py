@@ -1,4 +1,4 @@
-"""What a downstream segmentation network offers; ``build(config, classes, image_size)`` of a module here returns one."""
+"""A downstream segmentation network; ``build(config, classes, image_size)`` of a module here returns one."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ Source: Chen et al., "DeepLab" (LargeFOV: a 3x3 convolution of rate 12; ASPP: se
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from jaxtyping import Float
@@ -43,7 +45,9 @@ class Config:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout: need 0 <= dropout < 1, got {self.dropout}")
         if self.encoder not in timm.list_models():
-            raise ConfigError(f"encoder: timm has no model {self.encoder!r}; try resnet18, resnet50 or vit_tiny_patch16_224")
+            raise ConfigError(
+                f"encoder: timm has no model {self.encoder!r}; try resnet18, resnet50 or vit_tiny_patch16_224"
+            )
 
 
 def fingerprint(config: Config) -> str:
@@ -64,8 +68,9 @@ def build(config: Config, classes: int, image_size: int) -> DeepLab:
 class DeepLab(nn.Module):
     def __init__(self, config: Config, classes: int, image_size: int) -> None:
         super().__init__()
-        self.encoder = _encoder(config, image_size)
-        channels = int(self.encoder.feature_info.channels()[-1])
+        encoder = _encoder(config, image_size)
+        self.encoder: nn.Module = encoder
+        channels = int(encoder.feature_info.channels()[-1])
         self.branches = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(channels, config.channels, 3, padding=rate, dilation=rate, bias=False),
@@ -89,7 +94,7 @@ class DeepLab(nn.Module):
         return [*self.branches.parameters(), *self.classifier.parameters()]
 
 
-def _encoder(config: Config, image_size: int) -> nn.Module:
+def _encoder(config: Config, image_size: int) -> Any:
     changes: dict[str, object] = {} if config.output_stride is None else {"output_stride": config.output_stride}
     vit = config.encoder in timm.list_models(module="vision_transformer")
     if vit:

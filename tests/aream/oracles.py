@@ -74,7 +74,9 @@ def par(image, scores, dilations, sharpness, position_weight, iterations):
         for y in range(h):
             for x in range(w):
                 for index, (dy, dx) in enumerate(offsets):
-                    spread[:, y, x] += kernel[index, y, x] * scores[:, min(max(y + dy, 0), h - 1), min(max(x + dx, 0), w - 1)]
+                    spread[:, y, x] += (
+                        kernel[index, y, x] * scores[:, min(max(y + dy, 0), h - 1), min(max(x + dx, 0), w - 1)]
+                    )
         scores = spread
     return scores
 

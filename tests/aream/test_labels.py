@@ -37,7 +37,13 @@ def test_between_the_alphas_is_uncertain():
     cam = torch.tensor([0.2, 0.45, 0.9]).reshape(1, 1, 1, 3).repeat(1, 1, 2, 1)
     images = torch.rand(1, 3, 2, 3)
     found = reliable_labels(
-        cam, torch.ones(1, 1).bool(), images, alpha_low=0.35, alpha_high=0.55, refiner=REFINERS["none"], downscale=1
+        cam,
+        torch.ones(1, 1).bool(),
+        images,
+        alpha_low=0.35,
+        alpha_high=0.55,
+        refiner=REFINERS["none"],
+        downscale=1,
     )
     assert found.tolist() == [[[0, 255, 1], [0, 255, 1]]]
 
@@ -56,7 +62,13 @@ def test_padding_is_ignored_and_absent_classes_never_win():
     valid = torch.ones(1, 6, 6).bool()
     valid[:, :, 4:] = False
     found = reliable_labels(
-        cam, present, torch.rand(1, 3, 6, 6), alpha_low=0.3, alpha_high=0.5, refiner=REFINERS["par"], valid=valid
+        cam,
+        present,
+        torch.rand(1, 3, 6, 6),
+        alpha_low=0.3,
+        alpha_high=0.5,
+        refiner=REFINERS["par"],
+        valid=valid,
     )
     assert found[:, :, :4].eq(2).all()
     assert found[:, :, 4:].eq(255).all()

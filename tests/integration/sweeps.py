@@ -62,7 +62,12 @@ def run(sweep: Path, *arguments: str, expect: int = 0) -> str:
 
 def start(sweep: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(sweep), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(sweep),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.spec import load_spec
+from orchestrator.spec_reader import load_spec
 from orchestrator.yaml_source import SpecError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,10 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
         9: r"colour: unknown key; allowed are name",
     }
     for line, pattern in expected.items():
-        assert any(re.match(f"{re.escape(str(path))}:{line}: {pattern}", problem) for problem in found), (line, found)
+        assert any(re.match(f"{re.escape(str(path))}:{line}: {pattern}", problem) for problem in found), (
+            line,
+            found,
+        )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,15 @@ def test_each_mistake_says_what_is_allowed(write, text, message):
 
 def test_overrides_are_validated_like_the_file(write):
     path = write("name: x\nlabels: {refiner: par}\n")
-    spec = load_spec(path, ["train.epochs=7", "train.warmup_epochs=2", "labels.refiner.iterations=3", "axes.method.alpha_low=[0.1, 0.2]"])
+    spec = load_spec(
+        path,
+        [
+            "train.epochs=7",
+            "train.warmup_epochs=2",
+            "labels.refiner.iterations=3",
+            "axes.method.alpha_low=[0.1, 0.2]",
+        ],
+    )
     assert spec.base.train.epochs == 7
     assert spec.base.labels.refiner.config.iterations == 3
     assert [point["method.alpha_low"] for point in spec.training_points()] == [0.1, 0.2]
@@ -125,7 +136,10 @@ def test_axes_over_components_and_layer_lists(write):
     methods = [spec.trial(point, 0).method for point in spec.training_points()]
     assert [method.name for method in methods] == ["mctformer", "aream"]
     assert methods[1].config.weights == "entropy_offline"
-    assert [spec.trial(p, 0).inference.layers for p in spec.variant_points(spec.training_points()[0])] == ["all", (0, 1)]
+    assert [spec.trial(p, 0).inference.layers for p in spec.variant_points(spec.training_points()[0])] == [
+        "all",
+        (0, 1),
+    ]
 
 
 def test_where_removes_points_and_reads_unvaried_keys(write):

@@ -10,10 +10,14 @@ from orchestrator.where import Where
 VALUES = {"a.x": 0.25, "a.y": 0.5, "layers": "all", "n": 3}
 
 numbers = st.sampled_from(["a.x", "a.y", "n", "1", "2.5", "0"])
-terms = st.recursive(numbers, lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), inner), max_leaves=4)
+terms = st.recursive(
+    numbers, lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), inner), max_leaves=4
+)
 comparisons = st.builds("{} {} {}".format, terms, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), terms)
 expressions = st.recursive(
-    comparisons, lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner), max_leaves=4
+    comparisons,
+    lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner),
+    max_leaves=4,
 )
 
 

@@ -95,7 +95,9 @@ def test_trials_that_differ_after_the_warmup_share_it():
 def test_layer_subsets_share_the_training_and_the_cams():
     subsets = ("all", "shallow", "deep", (0, 2))
     stages = [
-        variant_stages(dataclasses.replace(TRIAL, inference=InferenceSection(image_size=32, layers=layers)), fingerprint)
+        variant_stages(
+            dataclasses.replace(TRIAL, inference=InferenceSection(image_size=32, layers=layers)), fingerprint
+        )
         for layers in subsets
     ]
     assert len({stage.cams.key for stage in stages}) == 1
@@ -118,9 +120,10 @@ def test_a_fork_of_the_warmup_equals_training_straight_through(tmp_path):
     assert model["model.safetensors"] == dict(work.digests(straight))["model.safetensors"]
     again = with_method(TRIAL, alpha_low=0.34)  # a second fork of the same file
     second = training_stage(again, fingerprint)
-    assert dict(work.digests(second))["model.safetensors"] == dict(
-        work.digests(dataclasses.replace(second, inputs={}))
-    )["model.safetensors"]
+    assert (
+        dict(work.digests(second))["model.safetensors"]
+        == dict(work.digests(dataclasses.replace(second, inputs={})))["model.safetensors"]
+    )
 
 
 @pytest.mark.parametrize("die_after", [1, 2])
@@ -170,7 +173,8 @@ def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
 def segmentation() -> SegmentationConfig:
     return SegmentationConfig(
         model=Component(
-            name="deeplab", config=deeplab.Config(encoder="resnet10t", rates=(1,), channels=8, output_stride=None, level=1)
+            name="deeplab",
+            config=deeplab.Config(encoder="resnet10t", rates=(1,), channels=8, output_stride=None, level=1),
         ),
         train=SegmentationTraining(epochs=2, batch_size=4, crop=32, lr=0.01),
         evaluate=SegmentationEvaluation(scales=(1.0, 1.5)),

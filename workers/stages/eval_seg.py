@@ -41,7 +41,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
     def predictions() -> Iterator[tuple[str, np.ndarray]]:
         found = predict(
-            segmenter, dataset, "val", config.evaluate, device=context.runtime.device, precision=config.precision
+            segmenter,
+            dataset,
+            "val",
+            config.evaluate,
+            device=context.runtime.device,
+            precision=config.precision,
         )
         for index, (image_id, labels) in enumerate(found):
             if index < OVERLAYS:

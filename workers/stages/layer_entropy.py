@@ -53,9 +53,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]) > 0
         with torch.no_grad(), autocast(device, config.precision):
             output = backbone(images.to(device))
-        entropies = layer_entropies(
-            backbone, output, present.to(device), config.entropy_input, config.entropy_prob
-        )
+        entropies = layer_entropies(backbone, output, present.to(device), config.entropy_input, config.entropy_prob)
         total += entropies.double().cpu() * len(chunk)
     means = (total / len(ids)).tolist()
     (out / "entropies.json").write_text(json.dumps(means))

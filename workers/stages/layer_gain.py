@@ -1,4 +1,4 @@
-"""What each layer's affinity alone does to the CAM: best-threshold mIoU a layer, beside none and all (AReAM Figs. 2, 10)."""
+"""What each layer's affinity alone does to the CAM: best-threshold mIoU a layer (AReAM Figs. 2b and 10)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from aream import discover, methods
 from aream.config import Component, config
-from aream.training import Checkpoints, Training, TrainConfig, seed_everything
+from aream.training import Checkpoints, TrainConfig, Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup

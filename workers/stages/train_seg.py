@@ -48,9 +48,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     refuse_ground_truth(dataset, labels_of)
     seed_everything(config.seed)
     segmenter = build_segmenter(config.model, len(dataset.class_names) + 1, config.train.crop)
-    training = SegmentationRun(
-        segmenter, dataset, labels_of, config.train, config.seed, device=context.runtime.device
-    )
+    training = SegmentationRun(segmenter, dataset, labels_of, config.train, config.seed, device=context.runtime.device)
     state = context.checkpoint.load()
     if state is not None:
         training.restore(state)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from aream.config import Component, config
-from aream.training import Checkpoints, Training, TrainConfig, seed_everything
+from aream.training import Checkpoints, TrainConfig, Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.stage import Row, StageContext
 

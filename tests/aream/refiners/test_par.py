@@ -23,7 +23,10 @@ def test_kernel_and_iterations_against_a_pixel_loop():
 def test_equals_the_one_hot_convolutions(shape):
     config = par.Config()
     generator = torch.Generator().manual_seed(0)
-    images, scores = torch.rand(2, 3, *shape, generator=generator), torch.rand(2, 4, *shape, generator=generator)
+    images, scores = (
+        torch.rand(2, 3, *shape, generator=generator),
+        torch.rand(2, 4, *shape, generator=generator),
+    )
     refiner = par.build(config)
     expected = par_convolutions(images.double(), scores.double(), config)
     found = refiner.apply(refiner.kernel(images), scores)

@@ -88,9 +88,7 @@ def test_damage_is_seen_on_reading_and_can_be_computed_again(store, tmp_path, da
     assert (store.get(KEY) / "labels" / "a.png").read_text() == "hello"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"key": "x"}', record().to_json().replace('"seconds"', '"second"')]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "x"}', record().to_json().replace('"seconds"', '"second"')])
 def test_an_unreadable_record_is_corrupt(store, tmp_path, text):
     store.put(KEY, fill(store.staging()), record())
     (tmp_path / "store" / "records" / f"{KEY}.json").write_text(text)
@@ -107,7 +105,9 @@ def test_a_record_that_points_outside_is_refused(store, tmp_path, path):
         store.get(KEY)
 
 
-@pytest.mark.parametrize("key", ["", "../x-0123456789ab", "a/b-0123456789ab", "x-xyz", "x-0123456789ab\0", "X-0123456789ab"])
+@pytest.mark.parametrize(
+    "key", ["", "../x-0123456789ab", "a/b-0123456789ab", "x-xyz", "x-0123456789ab\0", "X-0123456789ab"]
+)
 def test_hostile_keys_are_refused(store, key):
     for ask in (store.has, store.record, store.get, store.discard):
         with pytest.raises(ConfigError, match="artifact key"):

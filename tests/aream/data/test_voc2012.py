@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aream.data import voc2012
+from aream.data._protocol import Dataset
+from aream.data._voc_labels import CLASS_NAMES, read_label_file
+from aream.errors import ConfigError, DataError
+
+IDS = ("2007_000032", "2007_000039", "2008_000123")
+VAL = ("2009_000001",)
+
+
+def vector(*classes: int) -> np.ndarray:
+    labels = np.zeros(20, dtype=np.float32)
+    labels[list(classes)] = 1
+    return labels
+
+
+LABELS = {identifier: vector(index, 14) for index, identifier in enumerate((*IDS, *VAL))}
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "Annotations"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for identifier in (*IDS, *VAL):
+        Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).save(root / f"JPEGImages/{identifier}.jpg")
+    for identifier in (*IDS[:2], *VAL):  # an augmented list may name images without a mask
+        mask = rng.choice([0, 1, 20, 255], (12, 16)).astype(np.uint8)
+        image = Image.fromarray(mask)
+        if identifier == IDS[0]:
+            image.putpalette(rng.integers(0, 255, 768, dtype=np.uint8).tolist())
+        image.save(root / f"SegmentationClass/{identifier}.png")
+    write_list(root, "train.txt", "\n".join(IDS))
+    write_list(root, "val.txt", VAL[0])
+    np.save(root / "cls_labels.npy", LABELS)
+    return root
+
+
+def write_list(root, name, text):
+    (root / "ImageSets/Segmentation" / name).write_text(text)
+
+
+def build(root, **changes):
+    return voc2012.build(voc2012.Config(root=str(root), **changes))
+
+
+def fails(root, *messages, **changes):
+    with pytest.raises(DataError) as caught:
+        build(root, **changes).inspect()
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_reads_images_masks_and_labels(root):
+    dataset = build(root)
+    assert isinstance(dataset, Dataset)
+    assert (list(dataset.ids("train")), list(dataset.ids("val"))) == (list(IDS), list(VAL))
+    assert dataset.image(IDS[0]).mode == "RGB"
+    assert set(np.unique(dataset.mask(IDS[0]))) == {0, 1, 20, 255}  # indices, not the palette's colours
+    assert dataset.mask(IDS[2]) is None
+    np.testing.assert_array_equal(dataset.labels(IDS[1]), LABELS[IDS[1]])
+    assert len(pickle.dumps(dataset)) < 5000
+
+
+def test_the_fingerprint_is_that_of_the_content(root, tmp_path):
+    first = build(root).inspect()
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert build(tmp_path / "elsewhere").inspect() == first
+    Image.new("L", (16, 12)).save(root / f"SegmentationClass/{IDS[0]}.png")
+    assert build(root).inspect() != first
+
+
+@pytest.mark.parametrize("name", ["train_aug.txt", "train_aug_id.txt", "train_aug(id).txt", "trainaug.txt"])
+@pytest.mark.parametrize(
+    "text", ["{0}\n{1}\n", "{0}\n{1}", "/JPEGImages/{0}.jpg /SegmentationClassAug/{0}.png\r\nJPEGImages/{1}.jpg x\n"]
+)
+def test_every_list_format(root, name, text):
+    write_list(root, name, text.format(*IDS))
+    assert list(build(root).ids("train")) == list(IDS[:2])
+
+
+def test_lists_by_path_or_name(root, tmp_path):
+    (tmp_path / "mine.txt").write_text(IDS[1])
+    assert list(build(root, train_list=str(tmp_path / "mine.txt")).ids("train")) == [IDS[1]]
+    write_list(root, "other.txt", IDS[2])
+    assert list(build(root, train_list="other.txt").ids("train")) == [IDS[2]]
+
+
+def xml(root, identifier, *names):
+    objects = "".join(f"<object><name>{name}</name></object>" for name in names)
+    (root / f"Annotations/{identifier}.xml").write_text(f"<annotation>{objects}</annotation>")
+
+
+@pytest.mark.parametrize("form", ["jpg keys", "int keys", "onehot", "npz", "python 2", "xml"])
+def test_every_label_format(root, form):
+    path = root / "cls_labels.npy"
+    path.unlink()
+    if form == "jpg keys":
+        np.save(path, {f"{key}.jpg": value for key, value in LABELS.items()})
+    elif form == "int keys":
+        np.save(path, {int(key.replace("_", "")): value for key, value in LABELS.items()})
+    elif form == "onehot":
+        np.save(root / "cls_labels_onehot.npy", LABELS)
+    elif form == "npz":
+        np.savez(root / "cls_labels_plain.npz", ids=list(LABELS), labels=np.stack(list(LABELS.values())))
+    elif form == "python 2":
+        header = np.lib.format
+        with path.open("wb") as file:
+            header.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+            pickle.dump(np.array(LABELS, dtype=object), file, protocol=2)
+    else:
+        for identifier, labels in LABELS.items():
+            xml(root, identifier, *(CLASS_NAMES[c] for c in labels.nonzero()[0]))
+    dataset = build(root)
+    for identifier, labels in LABELS.items():
+        np.testing.assert_array_equal(dataset.labels(identifier), labels)
+
+
+def test_the_published_label_files_are_read_whole(data_root):
+    folder = data_root / "lists" / "voc12"
+    plain, pickled = (read_label_file(folder / name) for name in ("cls_labels_plain.npz", "cls_labels.npy"))
+    assert len(plain) == 12031
+    assert plain.keys() == pickled.keys()
+    assert all(np.array_equal(plain[key], pickled[key]) for key in plain)
+
+
+def test_the_published_lists_are_read_whole(data_root):
+    counts = {"train.txt": 1464, "val.txt": 1449, "train_aug.txt": 10582}
+    for name, count in counts.items():
+        assert len(voc2012._read_list(data_root / "lists" / "voc12" / name)) == count
+
+
+def test_the_real_images(data_root):
+    dataset = build(data_root / "voc12_animals")
+    assert (len(dataset.ids("train")), len(dataset.ids("val"))) == (520, 200)
+    image_id = dataset.ids("val")[0]
+    assert dataset.mask(image_id).shape == dataset.image(image_id).size[::-1]
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_a_label_file_that_would_run_code_is_refused(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save(root / "cls_labels.npy", {IDS[0]: Hostile()})
+    fails(root, "cls_labels.npy", "system", "not part of a label file")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_what_is_missing_is_named(root, tmp_path):
+    fails(tmp_path / "nowhere", "data.root", "nowhere", "JPEGImages")
+    (root / f"JPEGImages/{IDS[0]}.jpg").unlink()
+    (root / f"SegmentationClass/{VAL[0]}.png").unlink()
+    fails(root, f"{IDS[0]}.jpg: no such image", f"{VAL[0]}.png: no mask for this val image")
+    (root / "ImageSets/Segmentation/val.txt").unlink()
+    fails(root, "no list of image ids", "val_id.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lists no image"),
+        ("../../etc/passwd", "is not an image id"),
+        ("a\0b", "is not an image id"),
+        (f"{IDS[0]}\n{IDS[0]}", "stands on line 1 already"),
+    ],
+)
+def test_bad_lists(root, text, message):
+    write_list(root, "train.txt", text)
+    fails(root, "train.txt", message)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.write_bytes(b"no image"), "does not decode"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-80]), "does not decode"),
+        (lambda p: p.write_bytes(b""), "does not decode"),
+    ],
+)
+def test_images_that_do_not_decode(root, damage, message):
+    damage(root / f"JPEGImages/{IDS[1]}.jpg")
+    fails(root, f"{IDS[1]}.jpg", message)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (Image.new("L", (15, 12)), "size (15, 12) is not the image's (16, 12)"),
+        (Image.new("L", (16, 12), 21), "label ids [21] are out of range; allowed are 0..20 and 255"),
+        (Image.new("RGB", (16, 12)), "got mode RGB"),
+    ],
+)
+def test_bad_masks(root, mask, message):
+    mask.save(root / f"SegmentationClass/{IDS[1]}.png")
+    fails(root, f"{IDS[1]}.png", message)
+
+
+def test_all_problems_are_listed_together(root):
+    for identifier in IDS:
+        (root / f"JPEGImages/{identifier}.jpg").write_bytes(b"")
+    fails(root, *(f"{identifier}.jpg" for identifier in IDS))
+
+
+def test_absurdly_large_images_are_refused(root, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    fails(root, f"{IDS[0]}.jpg", "exceeds limit")
+
+
+@pytest.mark.parametrize("content", [{}, {"2007_000032": [1, 2]}, [1, 2], {"2007_000032": np.full(20, 3.0)}])
+def test_label_files_of_another_shape(root, content):
+    np.save(root / "cls_labels.npy", content)
+    fails(root, "cls_labels.npy")
+
+
+def test_images_without_labels(root):
+    np.save(root / "cls_labels.npy", {IDS[0]: vector(1)})
+    fails(root, f"no labels for {IDS[1]}", f"no labels for {VAL[0]}")
+    (root / "cls_labels.npy").unlink()
+    fails(root, f"{IDS[0]}.xml: no annotation")
+    xml(root, IDS[0], "unicorn")
+    fails(root, "unknown classes unicorn")
+    (root / f"Annotations/{IDS[0]}.xml").write_text("<!DOCTYPE x [<!ENTITY a 'b'>]><annotation/>")
+    fails(root, "declares no document type")
+    shutil.rmtree(root / "Annotations")
+    fails(root, "no image labels; looked for cls_labels.npy")
+
+
+def test_scored_classes_are_checked():
+    with pytest.raises(ConfigError, match="scored_classes"):
+        voc2012.Config(root="x", scored_classes=(21,))

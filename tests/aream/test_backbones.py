@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aream import backbones, discover
+from aream.backbones import mctformer_v2
+from aream.backbones._checkpoint import read_state_dict
+from aream.backbones._timm_vit import run_block
+
+from aream.errors import ConfigError, DataError
+
+TINY = mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=2, heads=3, drop_path=0.0)
+SMALL_CONFIGS = {"mctformer_v2": TINY}
+
+
+@pytest.mark.parametrize("name", discover.names(backbones))
+def test_contract(name):
+    """Shapes, gradients and repeatability of every backbone there is."""
+    module = discover.load(backbones, name)
+    torch.manual_seed(0)
+    host = module.build(SMALL_CONFIGS[name], 4, 32).eval()
+    assert module.shape(SMALL_CONFIGS[name]) == (host.depth, host.patch_size)
+    images = torch.randn(2, 3, 32, 48)
+    output = host(images)
+    assert output.grid == (4, 6)
+    assert output.cam.shape == (2, 4, 4, 6)
+    assert [logits.shape for logits in output.logits] == [(2, 4)] * len(output.logits)
+    assert len(output.layers) == host.depth
+    assert output.layers[0].queries.shape[2] == host.class_tokens + 24
+    localised = host.localise(output)
+    assert localised.shape == output.cam.shape
+    assert not localised.requires_grad
+    torch.testing.assert_close(host(images).scores, output.scores)
+    output.scores.sum().backward()
+    assert all(parameter.grad is not None for parameter in host.head_parameters()[:1])
+
+
+def test_attention_is_that_of_timm():
+    """A block run for its queries and keys gives what timm's own forward gives."""
+    host = mctformer_v2.build(TINY, 3, 32).eval()
+    tokens = torch.randn(2, 10, 12)
+    found, layer = run_block(host.blocks[0], tokens)
+    torch.testing.assert_close(found, host.blocks[0](tokens))
+    assert layer.queries.shape == (2, 3, 10, 4)
+
+
+def test_parameter_count_of_the_published_host():
+    with torch.device("meta"):
+        host = mctformer_v2.MCTformerV2(mctformer_v2.Config(), classes=20, image_size=None)
+    assert sum(parameter.numel() for parameter in host.parameters()) == 21_749_396
+
+
+@pytest.mark.parametrize(
+    "vit", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224"]
+)
+def test_the_plain_vits_users_name(vit):
+    assert mctformer_v2.shape(mctformer_v2.Config(vit=vit)) == (12, 16)
+
+
+@pytest.mark.parametrize("vit", ["resnet50", "vit_nothing", "vit_base_patch16_clip_224", "vit_small_patch14_reg4_dinov2"])
+def test_other_networks_are_refused(vit):
+    with pytest.raises(ConfigError, match="plain ViT"):
+        mctformer_v2.shape(mctformer_v2.Config(vit=vit))
+
+
+def test_positions_of_another_grid_follow_the_published_interpolation():
+    host = mctformer_v2.build(TINY, 2, 32)
+    found = host._positions(6, 5)
+    grid = host.pos_embed[:, 2:].reshape(1, 4, 4, 12).permute(0, 3, 1, 2)
+    expected = F.interpolate(grid, scale_factor=(6.1 / 4, 5.1 / 4), mode="bicubic", align_corners=False)
+    assert found.shape == (1, 2 + 30, 12)
+    torch.testing.assert_close(found[:, 2:], expected.permute(0, 2, 3, 1).flatten(1, 2))
+    torch.testing.assert_close(found[:, :2], host.pos_embed[:, :2])
+
+
+@pytest.mark.parametrize("suffix", ["", "module."])
+@pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
+def test_deit_weights_repeat_the_class_token(tmp_path, wrapper, suffix):
+    donor = mctformer_v2.build(TINY, 1, 224)
+    state = {suffix + k: v for k, v in donor.state_dict().items() if not k.startswith("head")}
+    state |= {f"{suffix}head.weight": torch.zeros(1000, 12), f"{suffix}head.bias": torch.zeros(1000)}
+    content = {wrapper: state, "args": argparse.Namespace(lr=0.1)} if wrapper else state
+    torch.save(content, tmp_path / "w.pth")
+    host = mctformer_v2.build(dataclasses.replace(TINY, weights=str(tmp_path / "w.pth")), 5, 224)
+    for c in range(5):
+        torch.testing.assert_close(host.cls_token[:, c], donor.cls_token[:, 0])
+        torch.testing.assert_close(host.pos_embed[:, c], donor.pos_embed[:, 0])
+    torch.testing.assert_close(host.blocks[1].attn.qkv.weight, donor.blocks[1].attn.qkv.weight)
+
+
+def test_mctformer_checkpoints_load_whole(tmp_path):
+    donor = mctformer_v2.build(TINY, 5, 224)
+    torch.save({"model": donor.state_dict(), "epoch": 3}, tmp_path / "w.pth")
+    host = mctformer_v2.build(dataclasses.replace(TINY, weights=str(tmp_path / "w.pth")), 5, 224)
+    torch.testing.assert_close(host.head.weight, donor.head.weight)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_weights_that_do_not_fit_or_would_run_code_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    donor = mctformer_v2.build(TINY, 1, 224).state_dict()
+    del donor["blocks.1.attn.qkv.weight"]
+    torch.save(donor, "partial.pth")
+    torch.save({"x": Hostile()}, "hostile.pth")
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    torch.save([1, 2], "list.pth")
+    with pytest.raises(DataError, match=r"missing: blocks\.1\.attn\.qkv\.weight \(1\)"):
+        mctformer_v2.build(dataclasses.replace(TINY, weights="partial.pth"), 3, 224)
+    for name, message in (
+        ("hostile.pth", "cannot be read"),
+        ("junk.pth", "cannot be read"),
+        ("list.pth", "holds no state dict"),
+        ("none.pth", "no such weight file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_state_dict(name)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_real_weights_load_and_normalise_by_half(data_root):
+    path = data_root / "weights" / "vit_tiny_patch16_224_imagenet1k.pth"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    host = mctformer_v2.build(mctformer_v2.Config(vit="vit_tiny_patch16_224", weights=str(path)), 20, 224)
+    assert host.mean == host.std == (0.5, 0.5, 0.5)
+    with pytest.raises(DataError, match="does not fit"):
+        mctformer_v2.build(mctformer_v2.Config(weights=str(path)), 20, 224)

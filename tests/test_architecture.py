@@ -1,0 +1,46 @@
+"""The house rules a reader relies on, read off the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"aream": 0, "workers": 1, "orchestrator": 2}
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+ONLY_IN = {"ray": "orchestrator/", "mlflow": "orchestrator/tracking.py", "optuna": "orchestrator/search.py"}
+MOST_LINES = 320
+
+
+def imported(path: Path) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module.split(".")[0])
+    return modules
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    name = str(path.relative_to(ROOT))
+    level = PACKAGES[name.split("/")[0]]
+    modules = imported(path)
+    assert not {package for package, above in PACKAGES.items() if above > level} & modules
+    for module, place in ONLY_IN.items():
+        assert module not in modules or name.startswith(place), f"{module} belongs in {place}"
+    if level == 0:
+        assert not modules & {"argparse", "pydantic", "boto3", "os"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_readable(path):
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+def test_docker_is_no_package():
+    """mlflow imports the PyPI package of that name."""
+    assert not (ROOT / "docker" / "__init__.py").exists()
