@@ -14,7 +14,7 @@ from aream.config import Component, component, config
 from aream.errors import ConfigError
 from aream.metrics import class_iou, mean_iou
 from aream.refiners import none
-from aream.thresholds import ThresholdCounts, otsu
+from aream.thresholds import ScoreLevels, ThresholdCounts, otsu
 
 ThresholdRule = Literal["auto", "held_out", "otsu"]
 
@@ -69,19 +69,13 @@ class LevelMap:
     levels: UInt8[np.ndarray, "h w"]
 
     @classmethod
-    def of(
-        cls,
-        scores: Float32[np.ndarray, "k h w"],
-        class_ids: Sequence[int],
-        thresholds: Float64[np.ndarray, " t"],
-    ) -> LevelMap:
+    def of(cls, scores: Float32[np.ndarray, "k h w"], class_ids: Sequence[int], levels: ScoreLevels) -> LevelMap:
         """``class_ids`` are mask ids of the k channels; without a channel everything is background."""
         if len(class_ids) == 0:
             empty = np.zeros(scores.shape[1:], dtype=np.uint8)
             return cls(empty, empty)
         strongest = np.asarray(class_ids, dtype=np.uint8)[scores.argmax(axis=0)]
-        levels = np.searchsorted(thresholds.astype(np.float32), scores.max(axis=0), side="left")
-        return cls(strongest, levels.astype(np.uint8))
+        return cls(strongest, levels(scores.max(axis=0)))
 
     def labels(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """The label map at threshold ``index``: a class where its score is above it, else background."""
@@ -112,6 +106,7 @@ class ThresholdSearch:
         self.thresholds = config.grid()
         self.searched = ThresholdCounts(classes, self.thresholds)
         self.reported = ThresholdCounts(classes, self.thresholds)
+        self.levels = ScoreLevels(self.thresholds.astype(np.float32))
         self.histogram = np.zeros(len(self.thresholds) + 1, dtype=np.int64)
 
     def add(
@@ -122,12 +117,13 @@ class ThresholdSearch:
         mask: UInt8[np.ndarray, "h w"] | None,
     ) -> LevelMap:
         """Count one image; ``mask`` None counts for the label-free rule only."""
-        level_map = LevelMap.of(scores, class_ids, self.thresholds)
+        level_map = LevelMap.of(scores, class_ids, self.levels)
         if len(class_ids) > 0:
             self.histogram += np.bincount(level_map.levels.ravel(), minlength=len(self.histogram))
         if mask is not None:
             held_out = self.config.rule == "held_out" and _held_out(image_id)
-            (self.searched if held_out else self.reported).add(scores, class_ids, mask)
+            counts = self.searched if held_out else self.reported
+            counts.add_levels(level_map.classes, level_map.levels, mask)
         return level_map
 
     def choose(self) -> ThresholdChoice:

@@ -8,6 +8,34 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from aream.data._protocol import IGNORE
+from aream.errors import ConfigError
+
+BINS = 4096
+
+
+class ScoreLevels:
+    """How many thresholds each score exceeds, exactly, by one table look-up and one comparison a pixel.
+
+    Scores fall into 4096 equal bins; multiplying a float32 by a power of two is exact, so bins have sharp edges. A bin
+    holds at most one threshold, and only that one has to be compared.
+    """
+
+    def __init__(self, thresholds: Float32[np.ndarray, " t"]) -> None:
+        """``thresholds`` ascend in [0, 1), at most 255 of them, further apart than 1/4096.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        bins = (thresholds * BINS).astype(np.int64)
+        if len(thresholds) > 255 or np.any(np.diff(bins) < 1) or np.any(bins < 0) or np.any(bins >= BINS):
+            raise ConfigError(f"thresholds: need at most 255 in [0, 1), ascending by more than 1/{BINS}")
+        self.below = np.searchsorted(bins, np.arange(BINS + 1), side="left").astype(np.uint8)
+        self.inside = np.full(BINS + 1, np.inf, dtype=np.float32)
+        self.inside[bins] = thresholds
+
+    def __call__(self, scores: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+        bins = np.clip((scores * BINS).astype(np.int32), 0, BINS)
+        return self.below[bins] + (scores > self.inside[bins])
 
 
 class ThresholdCounts:
@@ -21,7 +49,7 @@ class ThresholdCounts:
     def __init__(self, classes: int, thresholds: Float64[np.ndarray, " t"]) -> None:
         """``classes`` counts the background; ``thresholds`` ascend."""
         self.classes = classes
-        self.thresholds = thresholds.astype(np.float32)
+        self.levels = ScoreLevels(thresholds.astype(np.float32))
         self.counts = np.zeros((classes, classes, len(thresholds) + 1), dtype=np.int64)
 
     def add(
@@ -36,7 +64,7 @@ class ThresholdCounts:
             levels = np.zeros(target.shape, dtype=np.uint8)
         else:
             strongest = np.asarray(class_ids, dtype=np.uint8)[scores.argmax(axis=0)]
-            levels = score_levels(scores.max(axis=0), self.thresholds)
+            levels = self.levels(scores.max(axis=0))
         self.add_levels(strongest, levels, target)
 
     def add_levels(
@@ -58,11 +86,6 @@ class ThresholdCounts:
         confusions = np.moveaxis(total[:, :, None] - below, 2, 0)
         confusions[:, :, 0] += np.moveaxis(below.sum(axis=1), 1, 0)
         return confusions
-
-
-def score_levels(scores: Float32[np.ndarray, "h w"], thresholds: Float32[np.ndarray, " t"]) -> UInt8[np.ndarray, "h w"]:
-    """How many of the ascending thresholds each score exceeds (at most 255 thresholds)."""
-    return np.searchsorted(thresholds, scores, side="left").astype(np.uint8)
 
 
 def otsu(histogram: Int64[np.ndarray, " bins"]) -> int:

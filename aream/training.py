@@ -208,9 +208,8 @@ class Training:
         while self.epoch < until:
             self._train_epoch(checkpoints)
             row = {name: total / len(self.batches) for name, total in self.sums.items()}
-            row |= {
+            row |= self.validate() | {
                 "epoch": float(self.epoch + 1),
-                "val/map": self.validate(),
                 "lr": self.optimizer.param_groups[0]["lr"],
             }
             self.history.append(row)
@@ -261,8 +260,8 @@ class Training:
         return {f"train/{name}_loss": value.item() for name, value in losses.items()}
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """Mean average precision of the image labels on the val split."""
+    def validate(self) -> dict[str, float]:
+        """Mean average precision of the val split's image labels, over the dataset's scored classes and over all."""
         self.backbone.eval()
         scores, labels = [], []
         for batch in validation_batches(
@@ -276,7 +275,12 @@ class Training:
                 output = self.backbone(batch.images.to(self.device))
             scores.append(output.scores.float().cpu())
             labels.append(batch.labels)
-        return mean_average_precision(torch.cat(scores).numpy(), torch.cat(labels).numpy())
+        every = torch.cat(scores).numpy(), torch.cat(labels).numpy()
+        scored = [mask_id - 1 for mask_id in self.dataset.scored_classes if mask_id > 0]
+        return {
+            "val/map": mean_average_precision(every[0][:, scored], every[1][:, scored]),
+            "val/map_all": mean_average_precision(*every),
+        }
 
 
 def parameter_groups(backbone: Backbone, config: TrainConfig) -> list[dict[str, Any]]:

@@ -38,9 +38,6 @@ class Config:
     """Stochastic depth rate of the last block, in [0, 1)."""
     normalisation: str | None = None
     """``imagenet`` or ``half`` (mean = std = 0.5); null: what timm says the model expects."""
-    final_norm: bool = False
-    """Whether the ViT's last LayerNorm is applied to the tokens before both heads. The published host leaves it out;
-    with few epochs on ImageNet weights the heads learn much faster behind it."""
     initialisation: Literal["timm", "mimetic"] = "timm"
     """Of random weights: timm's, or attention that starts out local and alike-to-alike, for small data."""
     patch_size: int | None = None
@@ -129,8 +126,7 @@ class MCTformerV2(nn.Module):
         )
         self.patch_embed = vit.patch_embed
         self.blocks = vit.blocks
-        self.norm = vit.norm  # part of the published state dict, applied only where the configuration asks
-        self.final_norm = config.final_norm
+        self.norm = vit.norm  # part of the published state dict; the method never applies it
         self.class_tokens = classes
         self.depth = len(vit.blocks)
         self.patch_size = int(vit.patch_embed.patch_size[0])
@@ -170,7 +166,7 @@ class MCTformerV2(nn.Module):
             images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
 
         The CAM is the rectified output of the 3x3 head (Eq. 1), bias kept; logits are the mean of each class
-        token over its channels and the global average of the head's map before rectifying.
+        token over its channels (no final norm) and the global average of the head's map before rectifying.
         """
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
@@ -180,8 +176,6 @@ class MCTformerV2(nn.Module):
         for block in self.blocks:
             tokens, layer = run_block(block, tokens)
             layers.append(layer)
-        if self.final_norm:
-            tokens = self.norm(tokens)
         t = self.class_tokens
         features = tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w)
         scores = self.head(features)

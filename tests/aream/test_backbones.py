@@ -12,7 +12,6 @@ from aream import backbones, discover
 from aream.backbones import mctformer_v2
 from aream.backbones._checkpoint import read_state_dict
 from aream.backbones._timm_vit import run_block
-
 from aream.errors import ConfigError, DataError
 
 TINY = mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=2, heads=3, drop_path=0.0)
@@ -63,7 +62,9 @@ def test_the_plain_vits_users_name(vit):
     assert mctformer_v2.shape(mctformer_v2.Config(vit=vit)) == (12, 16)
 
 
-@pytest.mark.parametrize("vit", ["resnet50", "vit_nothing", "vit_base_patch16_clip_224", "vit_small_patch14_reg4_dinov2"])
+@pytest.mark.parametrize(
+    "vit", ["resnet50", "vit_nothing", "vit_base_patch16_clip_224", "vit_small_patch14_reg4_dinov2"]
+)
 def test_other_networks_are_refused(vit):
     with pytest.raises(ConfigError, match="plain ViT"):
         mctformer_v2.shape(mctformer_v2.Config(vit=vit))

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+from orchestrator.spool import Spool
+from orchestrator.tracking import Tracker
+
+# mlflow's database layer warns about its own dependencies
+pytestmark = pytest.mark.filterwarnings("ignore::Warning")
+
+
+@pytest.fixture
+def open_tracker(tmp_path):
+    trackers = []
+
+    def open_tracker(uri: str | None = None, spool: str = "spool") -> Tracker:
+        default = f"sqlite:///{tmp_path}/mlflow.db"
+        trackers.append(Tracker(uri or default, "experiment", "sweep-1", tmp_path / spool, default))
+        return trackers[-1]
+
+    yield open_tracker
+    for tracker in trackers:
+        if tracker.thread.is_alive():
+            tracker.close(5)
+
+
+def client(tmp_path: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+
+        return mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def runs(tmp_path):
+    found = client(tmp_path).search_runs(["1"])
+    return {run.data.tags["aream.run"]: run for run in found}
+
+
+def record_sweep(tracker: Tracker, picture: Path) -> None:
+    tracker.start_run("sweep", name="thresholds", params={"method.alpha_low": "0.2"})
+    tracker.start_run("trial/a", name="alpha 0.2", parent="sweep", params={"a(b)": 1}, tags={"key": "a"})
+    for step in range(1, 4):
+        tracker.log_metrics("trial/a", {"val/map": 0.1 * step, "broken": float("nan")}, step)
+    tracker.log_file("trial/a", picture, "overlays")
+    tracker.log_dataset("trial/a", "shapes", "abc", "shapes", "training")
+    tracker.end_run("trial/a", "FINISHED")
+    tracker.describe("sweep", "[trial]({{run:trial/a}}) and [none]({{run:trial/b}})")
+    tracker.end_run("sweep", "FINISHED")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    (tmp_path / "picture.png").write_bytes(b"png")
+    return tmp_path / "picture.png"
+
+
+def check(tmp_path) -> None:
+    found = runs(tmp_path)
+    assert set(found) == {"sweep", "trial/a"}
+    sweep, trial = found["sweep"], found["trial/a"]
+    assert trial.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+    assert trial.data.params == {"a_b_": "1"}
+    assert "broken" not in trial.data.metrics
+    history = client(tmp_path).get_metric_history(trial.info.run_id, "val/map")
+    assert [(point.step, round(point.value, 6)) for point in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert sweep.data.tags["mlflow.note.content"] == (
+        f"[trial](#/experiments/1/runs/{trial.info.run_id}) and [none](#)"
+    )
+    assert [item.path for item in client(tmp_path).list_artifacts(trial.info.run_id, "overlays")] == [
+        "overlays/picture.png"
+    ]
+    assert trial.inputs.dataset_inputs[0].dataset.name == "shapes"
+    assert (sweep.info.status, trial.info.status) == ("FINISHED", "FINISHED")
+
+
+def test_a_sweep_is_recorded_whole(open_tracker, tmp_path, picture):
+    tracker = open_tracker()
+    record_sweep(tracker, picture)
+    picture.unlink()  # a kept file may go away at once
+    assert tracker.close(60) == 0
+    check(tmp_path)
+
+
+def test_replaying_the_whole_spool_changes_nothing(open_tracker, tmp_path, picture):
+    tracker = open_tracker()
+    record_sweep(tracker, picture)
+    assert tracker.close(60) == 0
+    (tmp_path / "spool" / "offset").unlink()
+    assert open_tracker().close(60) == 0
+    check(tmp_path)
+
+
+def test_a_resumed_sweep_continues_its_runs(open_tracker, tmp_path, picture):
+    tracker = open_tracker()
+    record_sweep(tracker, picture)
+    tracker.close(60)
+    second = open_tracker()
+    second.start_run("trial/a", name="alpha 0.2", parent="sweep", params={"a(b)": 2})
+    second.log_metrics("trial/a", {"val/map": 0.4}, 4)
+    second.end_run("trial/a", "FINISHED")
+    assert second.close(60) == 0
+    trial = runs(tmp_path)["trial/a"]
+    assert len(runs(tmp_path)) == 2
+    assert trial.data.metrics["val/map"] == 0.4
+    assert trial.data.params == {"a_b_": "1"}  # MLflow's params cannot change; the new value is a tag
+    assert trial.data.tags["now.a_b_"] == "2"
+
+
+def test_a_server_that_is_away_costs_nothing_and_is_told_later(open_tracker, tmp_path, picture):
+    tracker = open_tracker("http://127.0.0.1:9")
+    record_sweep(tracker, picture)
+    left = tracker.close(1)
+    assert left == len((tmp_path / "spool" / "events.jsonl").read_text().splitlines()) > 0
+    assert open_tracker().close(60) == 0
+    check(tmp_path)
+
+
+def test_what_mlflow_refuses_does_not_block_the_rest(open_tracker, tmp_path):
+    tracker = open_tracker()
+    tracker.start_run("sweep", name="x")
+    tracker.log_metrics("sweep", {"k" * 400: 1.0}, 1)  # longer than a key may be
+    tracker.log_metrics("sweep", {"fine": 1.0}, 1)
+    tracker.end_run("sweep", "FINISHED")
+    assert tracker.close(60) == 0
+    assert runs(tmp_path)["sweep"].info.status == "FINISHED"
+
+
+def test_spool_keeps_order_and_its_place(tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(5):
+        spool.append({"n": number})
+    first = spool.pending(3)
+    assert [event["n"] for event, _ in first] == [0, 1, 2]
+    spool.done(first[-1][1])
+    spool.close()
+    again = Spool(tmp_path)
+    assert [event["n"] for event, _ in again.pending(10)] == [3, 4]
+    assert again.left() == 2
+    again.close()
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"n": 1})
+    spool.close()
+    with spool.path.open("ab") as file:
+        file.write(json.dumps({"n": 2}).encode()[:-2])
+    again = Spool(tmp_path)
+    again.append({"n": 3})
+    assert [event["n"] for event, _ in again.pending(10)] == [1, 3]
+    again.close()
