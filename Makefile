@@ -1,4 +1,4 @@
-# `make sweep`: set up and run the default sweep. `make test`: set up and run the tests.
+# `make sweep` sets up and runs the default sweep; `make test` sets up and runs the fast tests.
 PYTHON ?= python3.11
 BIN := .venv/bin
 # uv does not read pip's variable for local wheels; elsewhere this is empty and changes nothing.
@@ -6,7 +6,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 SWEEP ?= sweeps/thresholds.yaml
 
-.PHONY: sweep test test-all lint bench ui clean
+.PHONY: sweep test test-integration lint bench ui clean
 
 sweep: .venv/.installed
 	$(BIN)/python -m orchestrator.sweep $(SWEEP)
@@ -14,8 +14,8 @@ sweep: .venv/.installed
 test: .venv/.installed-test
 	$(BIN)/python -m pytest
 
-test-all: .venv/.installed-test
-	$(BIN)/python -m pytest -m "not gpu"
+test-integration: .venv/.installed-test
+	$(BIN)/python -m pytest -m "integration or slow"
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -1,0 +1,125 @@
+"""A sweep as a person sees it: `mlflow ui` in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tenacity import retry, stop_after_delay, wait_fixed
+
+import sweeps
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@retry(stop=stop_after_delay(240), wait=wait_fixed(1))
+def wait_until_healthy(url: str) -> None:
+    with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        assert answer.status == 200
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ui")
+    sweeps.run(sweeps.write_small(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(recorded):
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{recorded}/runs/mlflow.db",
+    ]  # fmt: skip
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def runs(recorded):
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{recorded}/runs/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "small"]
+    found = client.search_runs([experiment.experiment_id])
+    return experiment.experiment_id, {run.data.tags["aream.run"]: run for run in found}
+
+
+def test_runs_are_nested_and_say_where_they_come_from(runs, recorded):
+    _, by_name = runs
+    kinds = [run.data.tags["aream.kind"] for run in by_name.values()]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"sweep": 1, "trial": 2, "variant": 4, "segmentation": 1}
+    sweep = by_name["sweep"]
+    description = sweep.data.tags["mlflow.note.content"]
+    for name, run in by_name.items():
+        assert run.data.tags["aream.sweep"] == sweep.data.tags["aream.sweep"]
+        if name.startswith("trial/"):
+            assert run.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+            assert run.info.run_id in description
+            assert run.data.metrics.keys() >= {"val/map", "cam/miou", "pseudo/miou", "train/affinity_loss"}
+            assert run.inputs.dataset_inputs
+    (segmentation,) = [run for name, run in by_name.items() if name.startswith("segmentation/")]
+    best = sweeps.summary(recorded)["ranking"][0]
+    assert segmentation.data.tags["aream.labels"] == best["label_artifact"]
+    assert segmentation.data.tags["mlflow.parentRunId"] == by_name[f"trial/{best['trial_keys'][0]}"].info.run_id
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, recorded, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    experiment, by_name = runs
+    (trial, *_) = [run for name, run in by_name.items() if name.startswith("trial/")]
+    shots = Path(os.environ.get("AREAM_SCREENSHOTS", tmp_path))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(f"{server}/#/experiments/{experiment}/runs?orderByKey=attributes.start_time&orderByAsc=false")
+        page.get_by_text("small", exact=True).first.wait_for()
+        page.get_by_text("method.alpha_low=0.25", exact=False).first.wait_for()
+        page.screenshot(path=shots / "mlflow_runs.png")
+        page.goto(f"{server}/#/experiments/{experiment}/runs/{by_name['sweep'].info.run_id}")
+        page.get_by_role("link", name="seed 0").first.wait_for()
+        page.screenshot(path=shots / "mlflow_sweep.png")
+        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/model-metrics")
+        page.locator(".js-plotly-plot, svg.main-svg").first.wait_for()
+        page.get_by_text("val/map").first.wait_for()
+        page.screenshot(path=shots / "mlflow_chart.png")
+        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/artifacts/overlays")
+        page.get_by_text("train_00000.png").first.click()
+        picture = page.locator("img[src*='blob:'], img[src*='get-artifact']").first
+        picture.wait_for()
+        assert picture.evaluate("image => image.naturalWidth") > 0
+        page.screenshot(path=shots / "mlflow_overlay.png")
+        browser.close()
