@@ -125,9 +125,23 @@ def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, re
     except ValidationError as error:
         report(key, f"given {show_given(value)}; {_allowed(error)}")
         raise Invalid from error
-    if field.metadata.get("location") and isinstance(checked, str) and checked != PRETRAINED:
-        return str(Path(checked).expanduser().absolute())
     return checked
+
+
+def located(value: Any, folder: Path) -> Any:
+    """A copy of built configuration whose relative locations start from ``folder``."""
+    if isinstance(value, tuple):
+        return tuple(located(item, folder) for item in value)
+    if not is_config(value):
+        return value
+    changed = {}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if field.metadata.get("location") and isinstance(item, str) and item != PRETRAINED:
+            changed[field.name] = str(folder / Path(item).expanduser())
+        else:
+            changed[field.name] = located(item, folder)
+    return dataclasses.replace(value, **changed)
 
 
 def _config_type(kind: Any) -> type | None:

@@ -18,7 +18,7 @@ def locate(sweep: str, runs: Path) -> Workplace:
         from orchestrator.spec_reader import load_spec
 
         spec = load_spec(Path(sweep))
-        return Workplace(store_uri=spec.store_uri, runs=spec.runs_dir.absolute(), name=spec.name)
+        return Workplace(store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name)
     runs = runs.absolute()
     if "/" in sweep or not (runs / sweep).is_dir():
         known = sorted(path.parent.name for path in runs.glob("*/state.json"))

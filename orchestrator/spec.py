@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from aream.config import plain
 from aream.errors import ConfigError
 from orchestrator.axes import Axis
-from orchestrator.build import Invalid, build
+from orchestrator.build import Invalid, build, located
 from orchestrator.settings import Rank, Resources, Scheduler, Search
 from orchestrator.where import Where
 from workers.trial import SegmentationConfig, TrialConfig
@@ -42,6 +42,8 @@ class SweepSpec:
     store_uri: str | None
     runs_dir: Path
     path: Path
+    folder: Path
+    """Absolute; where relative locations start. Fixed when the file is read: a worker's own folder is another."""
     axes: tuple[Axis, ...]
     segmentation_axes: tuple[Axis, ...]
     where: tuple[Where, ...]
@@ -71,7 +73,7 @@ class SweepSpec:
             ConfigError: the configuration is impossible.
         """
         mapping = {**overlaid(self.trial_data, values), "seed": seed}
-        return strict(lambda report: build(TrialConfig, mapping, "", report))
+        return located(strict(lambda report: build(TrialConfig, mapping, "", report)), self.folder)
 
     def segmentation_config(self, values: Mapping[str, Any]) -> SegmentationConfig:
         """The downstream job at a point of its axes.
@@ -80,7 +82,8 @@ class SweepSpec:
             ConfigError: the configuration is impossible.
         """
         mapping = overlaid(self.segmentation_data or {}, values)
-        return strict(lambda report: build(SegmentationConfig, mapping, "segmentation", report))
+        config = strict(lambda report: build(SegmentationConfig, mapping, "segmentation", report))
+        return located(config, self.folder)
 
     def allowed(self, values: Mapping[str, Any]) -> bool:
         """Whether a point of the training axes meets the constraints, with at least one of its variants."""

@@ -73,7 +73,7 @@ def _prepare(spec: SweepSpec) -> tuple[Workplace, Planner]:
     from orchestrator.preflight import check_weights, fingerprints
     from orchestrator.workplace import Workplace
 
-    workplace = Workplace(store_uri=spec.store_uri, runs=spec.runs_dir.absolute(), name=spec.name)
+    workplace = Workplace(store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name)
     workplace.store()
     planner = Planner(spec, fingerprints(spec))
     check_weights(planner)
