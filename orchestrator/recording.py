@@ -42,6 +42,8 @@ class Recorder:
             name=spec.name,
             tags={
                 "aream.kind": "sweep",
+                "mlflow.source.name": str(spec.path),
+                "mlflow.source.type": "PROJECT",
                 "aream.spec": spec.digest[:16],
                 "aream.code": code_revision(),
                 "aream.data": self.data_digest,

@@ -6,6 +6,7 @@ sweep or a replayed spool continues the run it began instead of making another.
 
 from __future__ import annotations
 
+import getpass
 import logging
 import math
 import os
@@ -185,7 +186,9 @@ class _Delivery:
                 # Beside the database, so that both move together.
                 folder = Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
                 location = (folder / self.experiment).as_uri()
-            self.experiment_id = client.create_experiment(self.experiment, artifact_location=location)
+            # The UI then opens on trainings instead of the pages for language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            self.experiment_id = client.create_experiment(self.experiment, artifact_location=location, tags=kind)
         else:
             self.experiment_id = found.experiment_id
         self.client = client
@@ -215,6 +218,7 @@ class _Delivery:
                 "aream.sweep": self.sweep_id,
                 "aream.run": event["run"],
                 "mlflow.runName": event["name"],
+                "mlflow.user": getpass.getuser(),
             }
             if event["parent"]:
                 tags["mlflow.parentRunId"] = self._id(event["parent"])

@@ -71,7 +71,7 @@ class Source:
         while key:
             if key in self.places:
                 return self.places[key]
-            key = re.sub(r"(\[\d+\]|\.?[^.\[\]]+)$", "", key)
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
         return str(self.path)
 
     def problem(self, key: str, message: str) -> Problem:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import shutil
 import socket
 import time
@@ -119,7 +120,7 @@ class StageRunner:
         context = StageContext(self.runtime, checkpoint, report)
         out = self.store.staging()
         started = time.monotonic()
-        log.info("running %s", stage.key)
+        log.info("running %s in process %d on %s", stage.key, os.getpid(), socket.gethostname())
         try:
             metrics = stage.module.run(stage.config, inputs, out, context)
         except AreamError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +63,10 @@ def run(sweep: Path, *arguments: str, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def start(sweep: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(sweep: Path) -> Iterator[subprocess.Popen[str]]:
+    """A sweep as a process of its own, gone when the body ends."""
+    process = subprocess.Popen(
         command(sweep),
         cwd=ROOT,
         env=environment(),
@@ -69,10 +74,19 @@ def start(sweep: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
-    """Read the output up to a line that contains ``text``."""
+    """Read the output up to a line that contains ``text``.
+
+    Raises:
+        AssertionError: there is none.
+    """
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
@@ -84,6 +98,12 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def training_process(folder: Path) -> int:
+    """The process that trains, by its log."""
+    (log, *_) = sorted((folder / "runs" / "small" / "logs").glob("train_cam-*.log"), key=lambda path: path.stat().st_mtime)
+    return int(re.findall(r"running train_cam-\w+ in process (\d+)", log.read_text())[-1])
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -102,3 +122,11 @@ def results(folder: Path) -> tuple[Any, Any]:
         record = json.loads(path.read_text())
         digests[record["key"]] = [(file["path"], file["sha256"]) for file in record["files"]]
     return ranking, digests
+
+
+def status(sweep: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.status", str(sweep)],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import psutil
+import signal
+
 import pytest
 
 import sweeps
@@ -25,30 +26,34 @@ def test_two_runs_of_one_seed_give_the_same_labels(undisturbed, tmp_path):
 
 def test_driver_killed_in_mid_training(undisturbed, tmp_path):
     sweep = sweeps.write_small(tmp_path)
-    process = sweeps.start(sweep)
-    sweeps.read_until(process, "trial running epoch 3/5")
-    sweeps.kill(process.pid)
-    process.wait(timeout=60)
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, "trial running epoch 3/5")
+        sweeps.kill(process.pid)
+        process.wait(timeout=60)
     assert not (tmp_path / "runs" / "small" / "summary.json").exists()
-    checkpoints = list((tmp_path / "runs" / "checkpoints").glob("train_cam-*.pt"))
-    assert checkpoints, "nothing to continue from"
-    output = sweeps.run(sweep)
-    assert "epoch 1/5" not in output.split("trials", 1)[1].split("trial done")[0] or len(checkpoints) == 1
+    sweeps.run(sweep)
     assert sweeps.results(tmp_path) == undisturbed
 
 
 def test_worker_killed_in_mid_training(undisturbed, tmp_path):
-    process = sweeps.start(sweeps.write_small(tmp_path))
-    sweeps.read_until(process, "trial running epoch 3/5")
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "run_trial" in " ".join(child.cmdline())
-    ]
-    assert workers, "no worker of a trial was found"
-    sweeps.kill(workers[0].pid)
-    output, _ = process.communicate(timeout=600)
+    with sweeps.started(sweeps.write_small(tmp_path)) as process:
+        sweeps.read_until(process, "trial running epoch 3/5")
+        sweeps.kill(sweeps.training_process(tmp_path))
+        output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_interrupted_says_so_and_resumes(undisturbed, tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, "trial running epoch 2/5")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "run the same command again to resume" in output
+    assert "interrupted" in sweeps.status(sweep)
+    sweeps.run(sweep)
     assert sweeps.results(tmp_path) == undisturbed
 
 

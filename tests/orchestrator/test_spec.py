@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.spec_reader import load_spec
@@ -153,6 +153,7 @@ def test_where_removes_points_and_reads_unvaried_keys(write):
 
 
 @settings(max_examples=150, deadline=None)
+@example(text="a]: 0")
 @given(text=st.text(alphabet="abn:{}[]&*!?|>-#'\"\\ \n\t0.1e,~%@`\x00", max_size=60))
 def test_junk_is_refused_and_never_crashes(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("junk") / "junk.yaml"
@@ -166,3 +167,16 @@ def test_missing_and_huge_files(tmp_path):
     huge = tmp_path / "huge.yaml"
     huge.write_text("#" * (2 << 20))
     assert "at most" in problems(huge)[0]
+
+
+def test_relative_locations_stay_where_the_file_was_read(write, tmp_path, monkeypatch):
+    path = write("name: x\ndata: {name: voc2012, root: images}\naxes: {backbone.weights: [a.pth, b.pth]}\n")
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    spec = load_spec(path)
+    monkeypatch.chdir(elsewhere)
+    trial = spec.trial({"backbone.weights": "b.pth"}, seed=0)
+    assert trial.data.config.root == str(here / "images")
+    assert trial.backbone.config.weights == str(here / "b.pth")
