@@ -95,9 +95,11 @@ class Recorder:
         scored = [(metrics[metric], index) for index, (_, metrics) in enumerate(results) if metric in metrics]
         epochs = len(self.store.record(trial.key).history)
         if scored:
-            best = results[pick(scored)[1]]
-            self.tracker.log_metrics(trial_run(trial.key), best[1], epochs)
-            self._overlays(trial_run(trial.key), best[0].stages.labels.key)
+            variant, metrics = results[pick(scored)[1]]
+            # The curve of val/map ends at the last epoch; what the labels were made with is that of the selected one.
+            shown = {"selected/val/map" if name == "val/map" else name: value for name, value in metrics.items()}
+            self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
+            self._overlays(trial_run(trial.key), variant.stages.labels.key)
         self.tracker.end_run(trial_run(trial.key), "FINISHED")
         self._finish(trial.key)
 

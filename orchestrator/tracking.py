@@ -186,9 +186,7 @@ class _Delivery:
                 # Beside the database, so that both move together.
                 folder = Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
                 location = (folder / self.experiment).as_uri()
-            # The UI then opens on trainings instead of the pages for language models.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            self.experiment_id = client.create_experiment(self.experiment, artifact_location=location, tags=kind)
+            self.experiment_id = client.create_experiment(self.experiment, artifact_location=location)
         else:
             self.experiment_id = found.experiment_id
         self.client = client

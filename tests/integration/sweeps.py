@@ -102,7 +102,9 @@ def kill(pid: int) -> None:
 
 def training_process(folder: Path) -> int:
     """The process that trains, by its log."""
-    (log, *_) = sorted((folder / "runs" / "small" / "logs").glob("train_cam-*.log"), key=lambda path: path.stat().st_mtime)
+    (log, *_) = sorted(
+        (folder / "runs" / "small" / "logs").glob("train_cam-*.log"), key=lambda path: path.stat().st_mtime
+    )
     return int(re.findall(r"running train_cam-\w+ in process (\d+)", log.read_text())[-1])
 
 

@@ -27,6 +27,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+TRAINING = "?workflowType=machine_learning"
+"""The UI's pages for trainings instead of those for language models."""
 
 
 def free_port() -> int:
@@ -92,7 +94,13 @@ def test_runs_are_nested_and_say_where_they_come_from(runs, recorded):
         if name.startswith("trial/"):
             assert run.data.tags["mlflow.parentRunId"] == sweep.info.run_id
             assert run.info.run_id in description
-            assert run.data.metrics.keys() >= {"val/map", "cam/miou", "pseudo/miou", "train/affinity_loss"}
+            assert run.data.metrics.keys() >= {
+                "val/map",
+                "selected/val/map",
+                "cam/miou",
+                "pseudo/miou",
+                "train/affinity_loss",
+            }
             assert run.inputs.dataset_inputs
     (segmentation,) = [run for name, run in by_name.items() if name.startswith("segmentation/")]
     best = sweeps.summary(recorded)["ranking"][0]
@@ -111,7 +119,7 @@ def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, recorded, tmp_p
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1600, "height": 900})
         page.set_default_timeout(120_000)
-        page.goto(f"{server}/#/experiments/{experiment}/runs")
+        page.goto(f"{server}/#/experiments/{experiment}/runs{TRAINING}")
         page.get_by_role("row").get_by_role("link", name="small").wait_for()
         close = page.get_by_role("button", name="Close", exact=True)  # the assistant's panel, where there is one
         if close.count():
@@ -122,15 +130,15 @@ def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, recorded, tmp_p
         expand.nth(1).click()
         page.get_by_role("row").get_by_role("link", name="inference.layers=shallow").first.wait_for()
         page.screenshot(path=shots / "mlflow_runs.png")
-        page.goto(f"{server}/#/experiments/{experiment}/runs/{by_name['sweep'].info.run_id}")
+        page.goto(f"{server}/#/experiments/{experiment}/runs/{by_name['sweep'].info.run_id}{TRAINING}")
         page.get_by_role("link", name="seed 0").first.wait_for()
         page.screenshot(path=shots / "mlflow_sweep.png")
-        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/model-metrics")
+        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/model-metrics{TRAINING}")
         page.get_by_placeholder("Search metric charts").fill("val/map")
         chart = page.locator(".js-plotly-plot").first
         chart.locator(".scatterlayer .trace path").first.wait_for(state="attached")
         page.screenshot(path=shots / "mlflow_chart.png")
-        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/artifacts/overlays")
+        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/artifacts/overlays{TRAINING}")
         page.get_by_text("train_00000.png").first.click()
         picture = page.locator("img[src^='blob:']").first
         picture.wait_for()
