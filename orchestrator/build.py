@@ -63,9 +63,12 @@ def build(cls: type[T], mapping: object, key: str, report: Report, default: T | 
     try:
         return cls(**values)
     except ConfigError as error:
-        names, colon, _ = str(error).partition(":")
+        names, colon, rest = str(error).partition(":")
         first = names.split(",")[0].strip()
-        report(join(key, first) if colon and first in _names(cls) else key, str(error))
+        if colon and first in _names(cls):
+            report(join(key, first), rest.strip() if names == first else str(error))
+        else:
+            report(key, str(error))
         raise Invalid from error
 
 

@@ -16,6 +16,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from orchestrator.axes import Axis
 from orchestrator.spec import Values
+from orchestrator.state import replace_text
 
 MAX_REJECTED = 1000
 """Points in a row that ``where`` may refuse before the search gives up."""
@@ -66,15 +67,19 @@ class SearchedPoints(Searcher):
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         self.axes, self.allowed, self.seeds, self.trials = list(axes), allowed, tuple(seeds), trials
+        self.log_file = log_file
+        self.replay = deque(_read_log(log_file))
         samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+        # The seed moves on with the log: the same one would draw the replayed points a second time.
         self.optuna = OptunaSearch(
             space={axis.key: _distribution(axis) for axis in axes},
             metric=metric,
             mode=mode,
-            sampler=samplers[algorithm](seed=seed),
+            sampler=samplers[algorithm](seed=seed + len(self.replay)),
         )
-        self.log_file = log_file
-        self.replay = deque(_read_log(log_file))
+        self.asked = 0
+        self.asks: dict[str, str] = {}
+        """Point -> Optuna's name for it: one that `where` refuses needs another name for the next try."""
         self.queue: deque[tuple[str, Values, int]] = deque()
         self.suggested = 0
         self.open: dict[str, str] = {}
@@ -101,11 +106,13 @@ class SearchedPoints(Searcher):
 
     def _ask(self, point: str) -> Values:
         for _ in range(MAX_REJECTED):
-            raw = self.optuna.suggest(point)
+            name, self.asked = f"ask{self.asked}", self.asked + 1
+            raw = self.optuna.suggest(name)
             values = {axis.key: _value(axis, raw[axis.key]) for axis in self.axes}
             if self.allowed(values):
+                self.asks[point] = name
                 return values
-            self.optuna.on_trial_complete(point, error=True)
+            self.optuna.on_trial_complete(name, error=True)
         raise RuntimeError(f"{MAX_REJECTED} suggestions in a row break a `where` constraint; widen the axes or drop it")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -121,14 +128,14 @@ class SearchedPoints(Searcher):
         complete = [value for value in scores if value is not None]
         if len(complete) < len(scores):  # failed or pruned: known to Optuna as a point without a value
             if point not in self.replayed:
-                self.optuna.on_trial_complete(point, error=True)
+                self.optuna.on_trial_complete(self.asks.pop(point), error=True)
             return
         mean = sum(complete) / len(complete)
         if point in self.replayed:
             raw = {axis.key: _raw(axis, self.replayed[point][axis.key]) for axis in self.axes}
             self.optuna.add_evaluated_point(raw, mean)
         else:
-            self.optuna.on_trial_complete(point, {self.metric: mean, "training_iteration": 1})
+            self.optuna.on_trial_complete(self.asks.pop(point), {self.metric: mean, "training_iteration": 1})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the log file and the store are what a later run continues from."""
@@ -159,11 +166,13 @@ def _raw(axis: Axis, value: Any) -> Any:
 
 
 def _read_log(path: Path) -> list[Values]:
-    """Whole lines only: a driver killed while writing leaves a torn last one."""
+    """Whole lines only: a driver killed while writing leaves a torn last one, which is cut off."""
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    whole, _, torn = path.read_text().rpartition("\n")
+    if torn:
+        replace_text(path, f"{whole}\n" if whole else "")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _append_log(path: Path, values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aream import backbones, discover, methods, segmenters
 from aream.config import Component
 from aream.errors import ConfigError
+from aream.inference import UNREFINED
 from aream.layers import first_deep_layer, resolve_layers
 from aream.methods import mctformer
 from workers.components import build_dataset
@@ -90,7 +91,8 @@ def variant_stages(trial: TrialConfig, fingerprint: Fingerprint, analyses: Seque
         _fingerprints(trial, fingerprint),
     )
     split = first_deep_layer(depth, trial.method.config.layer_index)
-    layers = resolve_layers(trial.inference.layers, depth, split)
+    chosen = trial.inference.layers
+    layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
     labels = Stage(
         "pseudo_label",
         pseudo_label.Config(data=trial.data, layers=layers, labels=trial.labels),

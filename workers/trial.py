@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from aream.backbones import mctformer_v2
 from aream.config import Component, component, config, location
 from aream.data import shapes
@@ -17,8 +19,8 @@ from aream.training import TrainConfig
 
 @config
 class InferenceSection:
-    layers: LayerSubset = "all"
-    """Layers whose mean affinity refines the final CAM (AReAM: all)."""
+    layers: LayerSubset | Literal["none"] = "all"
+    """Layers whose mean affinity refines the final CAM (AReAM: all); none: the CAM as the host makes it."""
     image_size: int | None = None
     """Side of the square that images are resized to, pixels; null: native size, padded to whole patches."""
     scales: tuple[float, ...] = (1.0,)

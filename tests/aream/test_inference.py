@@ -66,9 +66,7 @@ def test_every_layer_subset_from_one_pass_at_native_size(host, dataset, scales):
         for layers in (UNREFINED, (0,), (0, 2), (0, 1, 2)):
             found = cams.combine(layers)
             assert found.shape == (len(cams.classes), 36, 36)
-            np.testing.assert_allclose(
-                found, expected(host, dataset, cams.image_id, layers, scales), rtol=0, atol=2e-5
-            )
+            np.testing.assert_allclose(found, expected(host, dataset, cams.image_id, layers, scales), rtol=0, atol=2e-5)
 
 
 def test_each_image_is_seen_once_a_scale_and_flip(host, dataset, monkeypatch):

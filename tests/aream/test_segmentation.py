@@ -86,4 +86,3 @@ def test_evaluation_counts_every_masked_pixel_once(dataset):
     counts = evaluate(perfect, dataset)
     labelled = sum((dataset.mask(image_id) != 255).sum() for image_id in dataset.ids("val"))
     assert counts.sum() == labelled == np.trace(counts)
-

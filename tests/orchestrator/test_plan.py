@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator import sweep
+from orchestrator.plan import Planner, shared_stages
+from orchestrator.preflight import fingerprints
+from orchestrator.spec_reader import load_spec
+
+GRID = """
+name: grid
+runs: {runs}
+data: {{name: shapes, image_size: 32, train_images: 4, val_images: 2}}
+backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 12, depth: 4, heads: 2}}
+train: {{epochs: 4, warmup_epochs: 2, lr_warmup_epochs: 0, image_size: 32}}
+axes:
+  method.alpha_low: [0.2, 0.3, 0.4]
+  inference.layers: [none, all, shallow, [0, 3]]
+"""
+
+
+@pytest.fixture
+def grid(tmp_path) -> Path:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID.format(runs=tmp_path / "runs"))
+    return path
+
+
+def planned(path: Path, capsys, *overrides: str) -> dict:
+    arguments = [argument for override in overrides for argument in ("--set", override)]
+    assert sweep.main([str(path), "--plan", "--json", *arguments]) == 0
+    content: dict = json.loads(capsys.readouterr().out)
+    return content
+
+
+def test_three_alphas_and_four_layer_subsets_train_three_times(grid, capsys):
+    plan = planned(grid, capsys)
+    assert plan["trainings"] == 3
+    assert plan["variants"] == 12
+    counts = {}
+    for row in plan["stages"]:
+        counts.setdefault(row["stage"], []).append(row["shared_by"])
+        assert row["stored"] is False
+    assert counts["warmup"] == [3]
+    assert counts["train_cam"] == counts["infer_cam"] == [1, 1, 1]
+    assert counts["pseudo_label"] == [1] * 12
+    assert plan["estimate"]["seconds"] is None
+    assert not (grid.parent / "runs").exists() or not list((grid.parent / "runs").rglob("*.json"))
+
+
+def test_seeds_multiply_trainings_and_share_nothing(grid, capsys):
+    plan = planned(grid, capsys, "seeds=[0, 1]")
+    assert (plan["trainings"], plan["variants"]) == (6, 24)
+    assert sorted(row["shared_by"] for row in plan["stages"] if row["stage"] == "warmup") == [3, 3]
+
+
+def test_points_that_mean_the_same_training_are_one(grid, capsys):
+    """`shallow` and its layers by name are one subset; a baseline ignores the other method's values."""
+    plan = planned(grid, capsys, "axes={method.fusion_layers: [shallow, [0, 1]]}")
+    assert plan["trainings"] == 1
+
+
+def test_where_the_key_changes_and_where_not(grid):
+    def key(*overrides: str) -> str:
+        spec = load_spec(grid, overrides)
+        return Planner(spec, fingerprints(spec)).trial({}, 0).key
+
+    base = key()
+    assert key("train.lr=1e-3") != base
+    assert key("method.refiner.iterations=3") != base
+    assert key("data.train_images=5") != base
+    assert key("inference.flip=false") == base
+    assert key("resources.trial.cpu=2") == base
+    assert key("name=other") == base
+
+
+def test_shared_stages_come_before_what_needs_them(grid):
+    spec = load_spec(grid)
+    planner = Planner(spec, fingerprints(spec))
+    (shared,) = shared_stages(planner.grid())
+    assert shared.name == "warmup"
+    assert shared_stages(planner.grid()[:1]) == []
+
+
+def test_the_plan_of_a_search_counts_its_points(grid, capsys):
+    plan = planned(
+        grid, capsys, "search={trials: 5}", "axes={method.alpha_low: {uniform: [0.2, 0.4]}, inference.layers: [all]}"
+    )
+    assert plan["trainings"] == 5
+    assert plan["search"] == {"algorithm": "tpe", "trials": 5}
