@@ -203,7 +203,6 @@ class Driver:
         record = self.store.record(trial.key)
         shown = {"val/map": record.metrics["val/map"]} | ({metric: pick(found)} if found else {})
         self.state.tasks[trial.key].metrics |= shown
-        self.state.tasks[trial.key].epoch = self.state.tasks[trial.key].epochs
 
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:
         best = summary.ranking[0].metrics if summary.ranking else {}

@@ -56,6 +56,8 @@ class SweepState:
             task.ended = self.clock()
         for name, value in changes.items():
             setattr(task, name, value)
+        if status == "done":
+            task.epoch = task.epochs
         self.save(soon=status is None)
 
     def row(self, key: str, row: Mapping[str, float]) -> None:

@@ -11,11 +11,9 @@ import sweeps
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    sweeps.run(sweeps.write_small(folder))
-    return sweeps.results(folder)
+@pytest.fixture
+def undisturbed(finished):
+    return sweeps.results(finished)
 
 
 def test_two_runs_of_one_seed_give_the_same_labels(undisturbed, tmp_path):

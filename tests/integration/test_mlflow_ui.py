@@ -50,18 +50,11 @@ def wait_until_healthy(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ui")
-    sweeps.run(sweeps.write_small(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(recorded):
+def server(finished):
     port = free_port()
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{recorded}/runs/mlflow.db",
+        "--backend-store-uri", f"sqlite:///{finished}/runs/mlflow.db",
     ]  # fmt: skip
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -74,16 +67,16 @@ def server(recorded):
 
 
 @pytest.fixture(scope="module")
-def runs(recorded):
+def runs(finished):
     import mlflow
 
-    client = mlflow.MlflowClient(f"sqlite:///{recorded}/runs/mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{finished}/runs/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "small"]
     found = client.search_runs([experiment.experiment_id])
     return experiment.experiment_id, {run.data.tags["aream.run"]: run for run in found}
 
 
-def test_runs_are_nested_and_say_where_they_come_from(runs, recorded):
+def test_runs_are_nested_and_say_where_they_come_from(runs, finished):
     _, by_name = runs
     kinds = [run.data.tags["aream.kind"] for run in by_name.values()]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"sweep": 1, "trial": 2, "variant": 4, "segmentation": 1}
@@ -103,13 +96,13 @@ def test_runs_are_nested_and_say_where_they_come_from(runs, recorded):
             }
             assert run.inputs.dataset_inputs
     (segmentation,) = [run for name, run in by_name.items() if name.startswith("segmentation/")]
-    best = sweeps.summary(recorded)["ranking"][0]
+    best = sweeps.summary(finished)["ranking"][0]
     assert segmentation.data.tags["aream.labels"] == best["label_artifact"]
     assert segmentation.data.tags["mlflow.parentRunId"] == by_name[f"trial/{best['trial_keys'][0]}"].info.run_id
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, recorded, tmp_path):
+def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, tmp_path):
     from playwright.sync_api import sync_playwright
 
     experiment, by_name = runs
