@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
 from aream.errors import ConfigError
 from orchestrator.spec import SweepSpec
@@ -12,6 +13,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
+
+CONNECT_S = 10.0
 
 
 def connect(address: str | None, spec: SweepSpec) -> None:
@@ -26,6 +29,7 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     if address is None:
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=workers, **quiet)
     else:
+        _refuse_silence(address)
         try:
             ray.init(address, runtime_env=workers, **quiet)
         except (ConnectionError, ValueError) as error:
@@ -37,6 +41,21 @@ def connect(address: str | None, spec: SweepSpec) -> None:
                 raise ConfigError(
                     f"resources.{name}.{kind.lower()}: given {asked:g}; the largest node of this cluster has {most:g}"
                 )
+
+
+def _refuse_silence(address: str) -> None:
+    """Ray itself would ask a host that does not answer for minutes.
+
+    Raises:
+        ConfigError: nothing listens there.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:  # "auto": Ray looks for a cluster of this machine
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"--address: no Ray cluster at {address!r}: {error}") from error
 
 
 def disconnect() -> None:

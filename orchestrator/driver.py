@@ -69,14 +69,14 @@ class Driver:
         left = self.tracker.close(TRACKING_CLOSE_S)
         return Outcome(ranking, self.failures, left)
 
-    def interrupted(self) -> None:
-        """Leave a state that tells, and what the tracker has not sent in its spool."""
-        self.state.phase = "interrupted"
+    def abandon(self, phase: str, status: str) -> None:
+        """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""
+        self.state.phase = phase
         for task in self.state.tasks.values():
             if task.status == "running":
                 task.status = "waiting"
         self.state.save()
-        self.tracker.end_run(SWEEP, "KILLED")
+        self.tracker.end_run(SWEEP, status)
         self.tracker.close(TRACKING_CLOSE_S / 3)
 
     # The life of a trial, told by Tune or by the store.

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     content = json.loads(workplace.state_file.read_text())
-    content["alive"] = content["phase"] not in ("finished", "interrupted") and _alive(content["pid"])
+    content["alive"] = content["phase"] not in ("finished", "interrupted", "failed") and _alive(content["pid"])
     if options.json:
         print(json.dumps(content, indent=1))
     else:

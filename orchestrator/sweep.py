@@ -129,7 +129,10 @@ def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argpa
         try:
             outcome = driver.run()
         except KeyboardInterrupt:
-            driver.interrupted()
+            driver.abandon("interrupted", "KILLED")
+            raise
+        except Exception:
+            driver.abandon("failed", "FAILED")
             raise
         finally:
             session.stop()

@@ -37,7 +37,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             with torch.serialization.safe_globals([namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, struct.error) as error:
-        raise DataError(f"{path}: cannot be read as weights: {str(error).splitlines()[0]}") from error
+        # torch's own text advises to load without weights_only, which would run what the file says.
+        raise DataError(
+            f"{path}: cannot be read as weights ({type(error).__name__}); "
+            "need a safetensors file, or a state dict as torch.save writes it without other objects"
+        ) from error
     for wrapper in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
