@@ -90,7 +90,8 @@ class Driver:
     def row(self, trial: TrialPlan, row: Row) -> None:
         self.state.row(trial.key, row)
         self.recorder.trial_row(trial, row)
-        self.progress.changed(trial.key)
+        if row.get("epoch", 0) >= trial.train.config.train.warmup_epochs:  # earlier rows are the shared warm-up's
+            self.progress.changed(trial.key)
 
     def finished(self, trial: TrialPlan) -> None:
         self._note_best(trial)

@@ -136,17 +136,14 @@ class StageRunner:
     def _materialise(self, stage: Stage) -> Path:
         """The folder of an input, recomputed if its bytes are not those of its record."""
         if not self.store.has(stage.key):
-            self._run_silently(stage)
+            self.run(stage)
         try:
             return self.store.get(stage.key)
         except ArtifactCorrupt as error:
             log.warning("%s; it is computed again", error)
             self.store.discard(stage.key)
-            self._run_silently(stage)
+            self.run(stage)
             return self.store.get(stage.key)
-
-    def _run_silently(self, stage: Stage) -> None:
-        StageRunner(self.store, self.runtime, self.checkpoints).run(stage)
 
     def _record(self, stage: Stage, metrics: Row, rows: list[Row], seconds: float) -> ArtifactRecord:
         config = canonical(stage.config)
