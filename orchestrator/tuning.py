@@ -26,6 +26,9 @@ from orchestrator.spec import SweepSpec
 from orchestrator.workplace import Workplace
 from workers.stage import Row, Stage
 
+MAX_PENDING = 64
+"""Trials of a grid that wait for resources beside each other."""
+
 
 class TrialListener(Protocol):
     """What the driver does with a trial's life; all calls come from one thread."""
@@ -140,6 +143,9 @@ def run_trials(
     """
     spec = planner.spec
     searcher, count = _points(planner, workplace, listed)
+    if spec.search is None:
+        # Else workers of a listed grid start one after the other, each after the imports of the one before.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(count, MAX_PENDING))
     resource = spec.resources.trial
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, planner=planner, workplace=workplace, stopped=stopped),

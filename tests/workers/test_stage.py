@@ -63,7 +63,7 @@ class Work:
 
     def report(self, stage, row):
         self.rows.append((stage.name, row))
-        if self.die_after is not None and len(self.rows) == self.die_after:
+        if self.die_after is not None and [name for name, _ in self.rows].count("train_cam") == self.die_after:
             raise Killed
 
     def digests(self, stage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +30,7 @@ VERSION = 1
 LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"
 OVERLAYS = 6
+BATCH_PIXELS = 2**17
 
 
 @config
@@ -48,11 +49,11 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     search = ThresholdSearch(config.labels, classes, dataset.scored_classes)
     unrefined = ThresholdSearch(config.labels, classes, dataset.scored_classes)
     packed: dict[str, PackedLevels] = {}
-    for cams in read_cams(inputs["cams"]):
-        mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
-        unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask)
-        scores = refined_scores(cams, config.layers, refiner, dataset)
-        packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask))
+    for batch in same_sized(read_cams(inputs["cams"])):
+        for cams, scores in zip(batch, refined_scores(batch, config.layers, refiner, dataset), strict=True):
+            mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
+            unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask)
+            packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask))
     if not packed:
         raise DataError("no image to label: the train split is empty")
     choice, plain = search.choose(), unrefined.choose()
@@ -72,17 +73,33 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     }
 
 
+def same_sized(images: Iterable[ImageCams]) -> Iterator[list[ImageCams]]:
+    """Consecutive images of one size, as many as ``BATCH_PIXELS`` allow: small ones would cost mostly calls."""
+    batch: list[ImageCams] = []
+    for cams in images:
+        height, width = cams.size
+        if batch and (batch[0].size != cams.size or (len(batch) + 1) * height * width > BATCH_PIXELS):
+            yield batch
+            batch = []
+        batch.append(cams)
+    if batch:
+        yield batch
+
+
 def refined_scores(
-    cams: ImageCams, layers: tuple[int, ...], refiner: Refiner, dataset: Dataset
-) -> Float32[np.ndarray, "k h w"]:
-    """CAMs at image size after layer and image refinement."""
-    scores = cams.combine(layers)
-    if not len(scores):
+    batch: Sequence[ImageCams], layers: tuple[int, ...], refiner: Refiner, dataset: Dataset
+) -> list[Float32[np.ndarray, "k h w"]]:
+    """CAMs at image size after layer and image refinement, of images of one size."""
+    scores = [cams.combine(layers) for cams in batch]
+    most = max(len(maps) for maps in scores)
+    if most == 0:
         return scores
-    pixels = np.array(dataset.image(cams.image_id), dtype=np.float32)
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-    refined: Float32[np.ndarray, "k h w"] = refiner.refine(image, torch.from_numpy(scores)[None])[0].numpy()
-    return refined
+    stacked = torch.zeros(len(batch), most, *batch[0].size)
+    for index, maps in enumerate(scores):
+        stacked[index, : len(maps)] = torch.from_numpy(maps)
+    pixels = np.stack([np.array(dataset.image(cams.image_id), dtype=np.float32) for cams in batch])
+    refined = refiner.refine(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, stacked).numpy()
+    return [refined[index, : len(maps)] for index, maps in enumerate(scores)]
 
 
 class PackedLevels:
