@@ -57,13 +57,13 @@ class Work:
 
     def __init__(self, folder, die_after: int | None = None, checkpoint_s: float = 60.0):
         self.store, self.rows = LocalStore(folder / "store"), []
-        self.die_after = die_after
+        self.die_after, self.dying = die_after, "train_cam"
         runtime = Runtime(checkpoint_s=checkpoint_s)
         self.runner = StageRunner(self.store, runtime, folder / "checkpoints", self.report)
 
     def report(self, stage, row):
         self.rows.append((stage.name, row))
-        if self.die_after is not None and [name for name, _ in self.rows].count("train_cam") == self.die_after:
+        if self.die_after is not None and [name for name, _ in self.rows].count(self.dying) == self.die_after:
             raise Killed
 
     def digests(self, stage):
@@ -188,7 +188,7 @@ def test_a_killed_segmentation_continues_exactly(tmp_path):
     expected = whole.digests(stage)
     killed = Work(tmp_path / "killed")
     killed.runner.run(labels)
-    killed.die_after = len(killed.rows) + 1
+    killed.die_after, killed.dying = 1, "train_seg"
     with pytest.raises(Killed):
         killed.runner.run(stage)
     assert Work(tmp_path / "killed").digests(stage) == expected
