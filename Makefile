@@ -33,11 +33,11 @@ ui: .venv/.installed
 	$(BIN)/python -m pip install --quiet uv
 
 .venv/.installed: .venv/bin/uv pyproject.toml constraints.txt
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -c constraints.txt -e .
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt -e .
 	touch $@
 
 .venv/.installed-test: .venv/.installed pyproject.toml constraints.txt
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -c constraints.txt -e '.[test]'
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt -e '.[test]'
 	touch $@
 
 clean:

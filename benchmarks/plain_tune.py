@@ -15,13 +15,14 @@ from typing import Any
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 
 import ray
-import torch
 from ray import tune
 
 SWEEP = Path(__file__).parent / "sharing.yaml"
 
 
 def train_point(config: dict[str, Any], sweep: str) -> None:
+    import torch
+
     from aream.inference import infer_cams
     from aream.layers import first_deep_layer, resolve_layers
     from aream.methods import aream
