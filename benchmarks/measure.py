@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from workers.provenance import code_revision, library_versions
 
@@ -63,20 +64,9 @@ def cpu_seconds(ours: Callable[[], Any], baseline: Callable[[], Any], repeats: i
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
-    """Resident memory that ``work`` adds at its peak, sampled every millisecond; run it warm, in a fresh process."""
-    process = psutil.Process()
-    base, peak, done = process.memory_info().rss, 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.001):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    """Most bytes that torch holds at once for what ``work`` allocates, results included; exact, by its own allocator."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
-    finally:
-        done.set()
-        watcher.join()
-    return max(peak - base, 1)
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(held)

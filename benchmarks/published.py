@@ -42,19 +42,21 @@ def par_convolutions(images: Tensor, scores: Tensor, config: par.Config) -> Tens
     return scores
 
 
-def affinity_loss_per_head(
-    queries: Sequence[Tensor], keys: Sequence[Tensor], class_tokens: int, labels: Tensor
-) -> Tensor:
-    """Every head's logits, their mean, the sigmoid, and masked means of positives and negatives, a layer at a time."""
+def logits_per_head(queries: Sequence[Tensor], keys: Sequence[Tensor]) -> list[Tensor]:
+    """Every head's logits of every layer, as a host's forward returns them."""
+    return [(q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5 for q, k in zip(queries, keys, strict=True)]
+
+
+def affinity_loss_per_head(logits: Sequence[Tensor], class_tokens: int, labels: Tensor) -> Tensor:
+    """Mean over heads, sigmoid, and masked means of positives and negatives, a layer at a time."""
     total = torch.zeros(())
     positive, negative = (labels == 1).float(), (labels == 0).float()
-    for q, k in zip(queries, keys, strict=True):
-        logits = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
-        probability = torch.sigmoid(logits[:, :, class_tokens:, class_tokens:].mean(dim=1))
+    for layer in logits:
+        probability = torch.sigmoid(layer[:, :, class_tokens:, class_tokens:].mean(dim=1))
         gain = ((1 - probability) * positive).sum() / (positive.sum() + 1)
         push = (probability * negative).sum() / (negative.sum() + 1)
         total = total + 0.5 * gain + 0.5 * push
-    return total / len(queries)
+    return total / len(logits)
 
 
 def miou_at(images: Sequence[tuple[np.ndarray, Sequence[int], np.ndarray]], threshold: float, classes: int) -> float:

@@ -125,10 +125,10 @@ def _training(content: Mapping[str, Any], store: ArtifactStore, folder: Path) ->
             break
     axes.set_xlabel("epoch")
     axes.set_ylabel("val mAP")
-    axes.legend(fontsize=7)
     if not shown:
         plt.close(figure)
         return None
+    axes.legend(fontsize=7)
     return _save(figure, folder / "training.png")
 
 
