@@ -14,6 +14,8 @@ from benchmarks.measure import Result
 
 ROOT = Path(__file__).resolve().parent.parent
 
+WALL_TIME = True
+
 
 def _timed(*command: str) -> tuple[float, str]:
     """Wall seconds and output of a command."""

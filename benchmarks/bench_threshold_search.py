@@ -13,6 +13,8 @@ IMAGES, CLASSES = 200, 21
 THRESHOLDS = np.round(np.arange(60) * 0.01, 6)
 SIZE = (375, 500)
 
+WALL_TIME = False
+
 
 def scenes() -> list[tuple[np.ndarray, list[int], np.ndarray]]:
     rng = np.random.default_rng(0)

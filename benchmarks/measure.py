@@ -64,7 +64,7 @@ def cpu_seconds(ours: Callable[[], Any], baseline: Callable[[], Any], repeats: i
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
-    """Most bytes that torch holds at once for what ``work`` allocates, results included; exact, by its own allocator."""
+    """Most bytes that torch holds at once for what ``work`` allocates, results included, by its allocator's events."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]

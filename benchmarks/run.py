@@ -14,6 +14,8 @@ import os
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,9 +38,7 @@ def main() -> int:
     if not chosen:
         parser.error(f"--only: no benchmark {options.only!r}; there are {', '.join(n[6:] for n in names)}")
     results, broken = [], []
-    for name in chosen:
-        print(f"{name} ...", flush=True)
-        done = _run(name)
+    for name, done in _run_all(chosen):
         if done.returncode:
             broken.append(name)
             print(done.stderr, file=sys.stderr)
@@ -52,7 +52,19 @@ def main() -> int:
     return 0 if not broken and all(result.passed for result in results) else 1
 
 
+def _run_all(names: Sequence[str]) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
+    """Those that count CPU seconds beside each other, one a core; those of wall time alone, after them."""
+    alone = [name for name in names if importlib.import_module(f"benchmarks.{name}").WALL_TIME]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        running = {pool.submit(_run, name): name for name in names if name not in alone}
+        for future in as_completed(running):
+            yield running[future], future.result()
+    for name in alone:
+        yield name, _run(name)
+
+
 def _run(name: str) -> subprocess.CompletedProcess[str]:
+    print(f"{name} ...", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.run", "--inside", name]
     root = Path(benchmarks.__path__[0]).parent

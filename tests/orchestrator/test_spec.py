@@ -180,3 +180,9 @@ def test_relative_locations_stay_where_the_file_was_read(write, tmp_path, monkey
     trial = spec.trial({"backbone.weights": "b.pth"}, seed=0)
     assert trial.data.config.root == str(here / "images")
     assert trial.backbone.config.weights == str(here / "b.pth")
+
+
+def test_the_sweep_in_the_readme_is_valid(write):
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    spec = load_spec(write(example))
+    assert len(spec.training_points()) == 6
