@@ -155,6 +155,9 @@ class Driver:
         )
 
         run_trials(self.planner, self.workplace, self, listed=pending, stopped=stopped)
+        for trial in pending:
+            if self.state.tasks[trial.key].status in ("waiting", "running"):
+                self.failed(trial, "it did not end; run the same command again")
 
     def _segmentation(self, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
         jobs = segmentation_jobs(self.planner, ranking)
