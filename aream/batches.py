@@ -7,8 +7,10 @@ the same order, because nothing about them lives in a random state that would ha
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,10 +54,22 @@ class Augmentation:
                 raise ConfigError(f"{name}: need a probability in [0, 1], got {getattr(self, name)}")
         if self.color_jitter < 0:
             raise ConfigError(f"color_jitter: need a strength >= 0, got {self.color_jitter}")
-        if self.rand_augment is not None and not self.rand_augment.startswith(("rand", "original", "v0", "augmix")):
+        if self.rand_augment is not None and not _known_policy(self.rand_augment):
             raise ConfigError(
                 f"rand_augment: need a timm string such as rand-m9-mstd0.5-inc1, or null, got {self.rand_augment!r}"
             )
+
+
+@functools.lru_cache(maxsize=64)
+def _known_policy(text: str) -> bool:
+    """Whether timm takes it; the only way to know is to have it parsed."""
+    if not text.startswith(("rand", "original", "v0", "augmix")) or re.search(r"\d{4}", text):
+        return False
+    try:
+        create_transform(32, is_training=True, auto_augment=text)
+    except (AssertionError, ValueError, KeyError, TypeError, OverflowError, NotImplementedError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

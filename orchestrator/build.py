@@ -141,10 +141,17 @@ def located(value: Any, folder: Path) -> Any:
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
         if field.metadata.get("location") and isinstance(item, str) and item != PRETRAINED:
-            changed[field.name] = str(folder / Path(item).expanduser())
+            changed[field.name] = str(folder / _home(item, field.name))
         else:
             changed[field.name] = located(item, folder)
     return dataclasses.replace(value, **changed)
+
+
+def _home(path: str, key: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key}: given {path!r}; there is no such user's home folder") from error
 
 
 def _config_type(kind: Any) -> type | None:
@@ -156,7 +163,7 @@ def _config_type(kind: Any) -> type | None:
 def _allowed(error: ValidationError) -> str:
     """What pydantic would have taken, each alternative once."""
     messages = dict.fromkeys(problem["msg"].removeprefix("Input should be ") for problem in error.errors())
-    return f"need {' or '.join(messages)}"
+    return f"need {' or '.join(messages)}".replace("a valid tuple", "a list")
 
 
 @functools.cache

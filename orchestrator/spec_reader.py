@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from orchestrator.yaml_source import DOTTED_SECTIONS, Problem, Source, SpecError
 from workers.trial import SegmentationConfig, TrialConfig
 
 MAX_POINTS = 10_000
+MAX_CONSTRAINTS = 20
 TRIAL_KEYS = (*TRAINING_SECTIONS, *VARIANT_SECTIONS)
 OTHER_KEYS = ("axes", "where", "segmentation")
 T = TypeVar("T")
@@ -105,6 +107,9 @@ class _Reader:
         if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
             self.report("where", f"given {given!r}; need a list of constraints, each a text")
             return ()
+        if len(given) > MAX_CONSTRAINTS:
+            self.report("where", f"given {len(given)} constraints; at most {MAX_CONSTRAINTS} are allowed")
+            return ()
         constraints = []
         for index, text in enumerate(given):
             try:
@@ -128,6 +133,10 @@ class _Reader:
         return data, axes
 
     def _check_search(self, settings: Settings, axes: Sequence[Axis]) -> None:
+        if settings.search is not None and settings.search.trials > MAX_POINTS:
+            self.report("search.trials", f"given {settings.search.trials}; at most {MAX_POINTS} are allowed")
+        if settings.search is not None and settings.search.seed >= 2**32:
+            self.report("search.seed", f"given {settings.search.seed}; need a number below 2**32")
         for axis in axes:
             if not axis.listed and (settings.search is None or axis.variant):
                 why = "a variant axis is listed" if axis.variant else "a range needs `search`"
@@ -135,8 +144,25 @@ class _Reader:
         if settings.search is not None and not any(not axis.variant for axis in axes):
             self.report("search", "there is nothing to search: no axis under data, backbone, method or train")
 
+    def _countable(self, spec: SweepSpec) -> bool:
+        """Whether the points are few enough to be looked at one by one; counted without making any."""
+        variants = math.prod(len(axis.values) for axis in spec.axes if axis.variant)
+        trainings = math.prod(len(axis.values) for axis in spec.training_axes())
+        counts = {
+            "axes": variants * (trainings if spec.search is None else 1) * len(spec.seeds),
+            "segmentation.axes": math.prod(len(axis.values) for axis in spec.segmentation_axes),
+        }
+        for key, count in counts.items():
+            if count > MAX_POINTS:
+                seeds = f" at {len(spec.seeds)} seeds" if key == "axes" and len(spec.seeds) > 1 else ""
+                what = "variants a trial" if spec.search is not None and key == "axes" else "points"
+                self.report(key, f"given {count:,} {what}{seeds}; at most {MAX_POINTS:,} are allowed")
+        return all(count <= MAX_POINTS for count in counts.values())
+
     def _check_points(self, spec: SweepSpec) -> None:
         """Every point of a grid, or the ends of a search's axes, must be a possible trial."""
+        if not self._countable(spec):
+            return
         seen: set[str] = set()
         try:
             for where in spec.where:
@@ -148,8 +174,9 @@ class _Reader:
                 for axis in spec.axes
             ]
             count = 0
-            for values in itertools.islice(product([axis for axis in ends if not axis.variant]), MAX_POINTS):
-                for point in itertools.islice(spec._points(values, spec._variant_axes()), MAX_POINTS):
+            most = MAX_POINTS // math.prod(len(axis.values) for axis in ends if axis.variant)
+            for values in itertools.islice(product([axis for axis in ends if not axis.variant]), most):
+                for point in spec._points(values, spec._variant_axes()):
                     count += 1
                     try:
                         spec.trial(point, spec.seeds[0])
