@@ -91,12 +91,12 @@ class Planner:
         return list(trials.values())
 
     def corners(self) -> list[TrialPlan]:
-        """Trials at the first and the last value of every axis: what a search's trials have in common, these have."""
-        trials = []
-        for pick in (0, -1):
-            values = {axis.key: axis.extremes()[pick] for axis in self.spec.training_axes()}
-            trials += [self.trial(values, seed) for seed in self.spec.seeds]
-        return trials
+        """Trials at the first and the last possible point: what a search's trials have in common, these have.
+
+        None where only points within the ranges meet the constraints.
+        """
+        ends = (next(self.spec.extreme_points(backwards=backwards), None) for backwards in (False, True))
+        return [self.trial(values, seed) for values in ends if values is not None for seed in self.spec.seeds]
 
 
 def _merged(first: TrialPlan, second: TrialPlan) -> TrialPlan:
@@ -142,7 +142,8 @@ def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
     ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
     rows = [StageRow(key, stage.name, counts[key], store.has(key)) for key, stage in ordered.items()]
     trainings = spec.search.trials * len(spec.seeds) if spec.search else len(_trainings(ordered.values()))
-    variants = trainings * len(trials[0].variants) if spec.search else sum(len(trial.variants) for trial in trials)
+    at_most = max((len(trial.variants) for trial in trials), default=0)
+    variants = trainings * at_most if spec.search else sum(len(trial.variants) for trial in trials)
     return PlanSummary(
         name=spec.name,
         trainings=trainings,

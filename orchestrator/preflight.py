@@ -10,11 +10,11 @@ from workers.trial import TrialConfig
 
 
 def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
-    """Every training point of a grid, or the ends of the axes of a search."""
+    """Every training point of a grid, or every dataset and backbone that a search may propose."""
     if spec.search is None:
         return [spec.trial(values, spec.seeds[0]) for values in spec.training_points()]
-    axes = spec.training_axes()
-    return [spec.trial({axis.key: axis.extremes()[pick] for axis in axes}, spec.seeds[0]) for pick in (0, -1)]
+    varied = [axis.key for axis in spec.training_axes() if axis.key.split(".")[0] in ("data", "backbone")]
+    return [spec.trial(values, spec.seeds[0]) for values in spec.points_of([*varied, "train.image_size"])]
 
 
 def fingerprints(spec: SweepSpec) -> dict[str, str]:

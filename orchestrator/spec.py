@@ -7,22 +7,25 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aream.config import plain
 from aream.errors import ConfigError
-from orchestrator.axes import Axis
+from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
 from orchestrator.build import Invalid, build, located
 from orchestrator.settings import Rank, Resources, Scheduler, Search
-from orchestrator.where import Where
+from orchestrator.where import MissingKey, Where
 from workers.trial import SegmentationConfig, TrialConfig
 
 Values = dict[str, Any]
 """Axis key -> value."""
 T = TypeVar("T")
+MAX_POINTS = 10_000
+"""Points of one sweep that are looked at one by one."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,13 @@ class SweepSpec:
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
 
+    def with_component_names(self) -> SweepSpec:
+        """The same with the names written out that axes may replace, so that it shows which settings go with them."""
+        names = [axis.key for axis in self.axes if axis.key.endswith(".name") and self._exists(axis.key, {})]
+        return dataclasses.replace(
+            self, trial_data=overlaid(self.trial_data, {name: self.read(name, {}) for name in names})
+        )
+
     def training_axes(self) -> list[Axis]:
         return [axis for axis in self.axes if not axis.variant]
 
@@ -85,17 +95,60 @@ class SweepSpec:
         config = strict(lambda report: build(SegmentationConfig, mapping, "segmentation", report))
         return located(config, self.folder)
 
-    def allowed(self, values: Mapping[str, Any]) -> bool:
-        """Whether a point of the training axes meets the constraints, with at least one of its variants."""
-        return any(True for _ in self._points(values, self._variant_axes()))
+    def present(self, axis: Axis, values: Mapping[str, Any]) -> bool:
+        """Whether an axis exists where the axes before it have ``values``.
+
+        Raises:
+            ConditionError: its condition cannot be decided there.
+        """
+        if axis.when is None:
+            return True
+        try:
+            return axis.when.holds(lambda name: self.read(name, values))
+        except MissingKey:
+            return False
+        except ConfigError as error:
+            raise ConditionError(axis.key, str(error)) from error
+
+    def violation(self, values: Mapping[str, Any]) -> float:
+        """How far a point of the training axes is from meeting the constraints with one of its variants; 0: it does.
+
+        A constraint on a key that does not exist at the point asks nothing of it.
+        """
+        nearest = math.inf
+        for point in self._expand(self._variant_axes(), values) if self.where else ():
+            nearest = min(nearest, sum(self._missed(where, point) for where in self.where))
+            if nearest == 0:
+                break
+        return nearest if self.where else 0.0
 
     def training_points(self) -> list[Values]:
         """The grid over the training axes, in the file's order."""
-        return [values for values in product(self.training_axes()) if self.allowed(values)]
+        return [values for values in self._expand(self.training_axes(), {}) if self.violation(values) == 0]
+
+    def extreme_points(self, *, backwards: bool = False) -> Iterator[Values]:
+        """Points of the training axes that meet the constraints, ranges at their ends only; looks at a bounded number.
+
+        Args:
+            backwards: from the last value of every axis to the first.
+        """
+        order = -1 if backwards else 1
+        points = self._expand(self.training_axes(), {}, lambda axis: axis.candidates()[::order])
+        for values in itertools.islice(points, MAX_POINTS):
+            if self.violation(values) == 0:
+                yield values
+
+    def points_of(self, keys: Iterable[str]) -> list[Values]:
+        """Every combination of the axes that decide about some keys, ranges at their ends only."""
+        axes = self._deciding(keys)
+        where = [where for where in self.where if all(axis in axes for axis in self._deciding(where.names()))]
+        points = self._expand(axes, {}, Axis.candidates)
+        return [point for point in points if not any(self._missed(one, point) for one in where)]
 
     def variant_points(self, values: Mapping[str, Any]) -> list[Values]:
         """All axes' values at a training point, one a variant."""
-        return list(self._points(values, self._variant_axes()))
+        points = self._expand(self._variant_axes(), values)
+        return [point for point in points if not any(self._missed(where, point) for where in self.where)]
 
     def segmentation_points(self) -> list[Values]:
         return list(product(self.segmentation_axes))
@@ -106,8 +159,8 @@ class SweepSpec:
             "name": self.name,
             **{key: value for key, value in plain(self.base).items() if key != "seed"},
             "segmentation": plain(self.segmentation),
-            "axes": {axis.key: plain(dataclasses.asdict(axis)) for axis in self.axes},
-            "segmentation_axes": {axis.key: plain(dataclasses.asdict(axis)) for axis in self.segmentation_axes},
+            "axes": {axis.key: _axis_data(axis) for axis in self.axes},
+            "segmentation_axes": {axis.key: _axis_data(axis) for axis in self.segmentation_axes},
             "where": [where.text for where in self.where],
             "seeds": list(self.seeds),
             "search": plain(self.search),
@@ -120,31 +173,107 @@ class SweepSpec:
     def _variant_axes(self) -> list[Axis]:
         return [axis for axis in self.axes if axis.variant]
 
-    def _points(self, values: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[Values]:
-        for point in product(axes):
-            full = {**values, **point}
-            if all(where.holds(lambda name, full=full: self.read(name, full)) for where in self.where):  # type: ignore[misc]
-                yield {axis.key: full[axis.key] for axis in self.axes if axis.key in full}
+    @functools.cached_property
+    def ordered_axes(self) -> list[Axis]:
+        """Each axis after those its condition reads."""
+        return dependency_order(self.axes)
+
+    def _expand(
+        self,
+        axes: Iterable[Axis],
+        values: Mapping[str, Any],
+        candidates: Callable[[Axis], Sequence[Any]] = lambda axis: axis.values,
+    ) -> Iterator[Values]:
+        """``values`` with those of listed axes added, the last axis fastest; an axis is left out where it is absent."""
+        keys = {axis.key for axis in axes}
+        points: Iterator[Values] = iter([dict(values)])
+        for axis in self.ordered_axes:
+            if axis.key in keys:
+                points = self._added(axis, points, candidates(axis))
+        for point in points:
+            yield {axis.key: point[axis.key] for axis in self.axes if axis.key in point}
+
+    def _added(self, axis: Axis, points: Iterator[Values], candidates: Sequence[Any]) -> Iterator[Values]:
+        for point in points:
+            if self.present(axis, point):
+                yield from ({**point, axis.key: value} for value in candidates)
+            else:
+                yield point
+
+    def _missed(self, where: Where, values: Mapping[str, Any]) -> float:
+        try:
+            return where.violation(lambda name: self.read(name, values))
+        except MissingKey:
+            return 0.0
+
+    def knows(self, name: str) -> bool:
+        """Whether a dotted key exists at any value of the axes that decide about it."""
+        points = self._expand(self._deciding([name]), {}, Axis.candidates)
+        return any(self._exists(name, values) for values in points)
+
+    def _deciding(self, keys: Iterable[str]) -> list[Axis]:
+        """The axes that some keys depend on, those of their conditions included."""
+        names = list(keys)
+        deciding = [axis for axis in self.axes if any(axis.decides(name) for name in names)]
+        for axis in deciding:
+            deciding += [other for other in dependencies(axis, self.axes) if other not in deciding]
+        return deciding
+
+    def _exists(self, name: str, values: Mapping[str, Any]) -> bool:
+        try:
+            self.read(name, values)
+        except MissingKey:
+            return False
+        return True
 
     def read(self, name: str, values: Mapping[str, Any]) -> Any:
         """The value of a dotted key at a point.
 
         Raises:
-            ConfigError: no such key there.
+            MissingKey: no such key there.
+            ConfigError: the configuration is impossible there.
         """
         if name in values:
             return values[name]
-        node: Any = plain(self.trial(values, self.seeds[0]))
-        for part in name.split("."):
-            node = (
-                node["config"]
-                if isinstance(node, dict) and set(node) == {"name", "config"} and part != "name"
-                else node
-            )
-            if not isinstance(node, dict) or part not in node:
-                raise ConfigError(f"{name}: no such key at {dict(values)}")
-            node = node[part]
-        return node
+        deciding = {axis.key for axis in self.axes if axis.decides(name)}
+        try:
+            return self._fixed(name, json.dumps({key: values[key] for key in values if key in deciding}))
+        except MissingKey:
+            raise
+        except ConfigError:  # impossible without the other axes' values
+            return _entry(name, plain(self.trial(values, self.seeds[0])))
+
+    def _fixed(self, name: str, values_text: str) -> Any:
+        """A key that is no axis of its own, at the axes that decide about it: read once, not at every point."""
+        if (name, values_text) not in self._known:
+            values = json.loads(values_text)
+            try:
+                self._known[name, values_text] = _entry(name, overlaid(self.trial_data, values))
+            except MissingKey:  # not in the file: a default
+                self._known[name, values_text] = _entry(name, plain(self.trial(values, self.seeds[0])))
+        return self._known[name, values_text]
+
+    @functools.cached_property
+    def _known(self) -> dict[tuple[str, str], Any]:
+        return {}
+
+
+def _entry(name: str, node: Any) -> Any:
+    """What stands at a dotted key of nested sections; a component may be given by its name alone."""
+    for part in name.split("."):
+        if isinstance(node, dict) and set(node) == {"name", "config"} and part != "name":
+            node = node["config"]
+        elif isinstance(node, str):
+            node = {"name": node}
+        if not isinstance(node, dict) or part not in node:
+            raise MissingKey(f"{name}: no such key")
+        node = node[part]
+    return node
+
+
+def _axis_data(axis: Axis) -> dict[str, Any]:
+    data = {field.name: plain(getattr(axis, field.name)) for field in dataclasses.fields(axis) if field.name != "when"}
+    return data | ({"when": axis.when.text} if axis.when else {})
 
 
 def product(axes: Sequence[Axis]) -> Iterator[Values]:
@@ -154,14 +283,19 @@ def product(axes: Sequence[Axis]) -> Iterator[Values]:
 
 
 def overlaid(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested sections with dotted keys set; whole sections before what lies in them."""
+    """A copy of nested sections with dotted keys set; whole sections before what lies in them.
+
+    Where a component's name is set to another, the settings of the one before go with it.
+    """
     result = json.loads(json.dumps(mapping))
-    for key in sorted(values, key=lambda key: key.count(".")):
+    for key in sorted(values, key=lambda key: (key.count("."), not key.endswith(".name"))):
         target, parts = result, key.split(".")
         for part in parts[:-1]:
             inner = target.get(part)
             target[part] = {"name": inner} if isinstance(inner, str) else inner if isinstance(inner, dict) else {}
             target = target[part]
+        if key.endswith(".name") and target.get("name", values[key]) != values[key]:
+            target.clear()
         target[parts[-1]] = json.loads(json.dumps(values[key]))
     return dict(result)
 

@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aream.errors import AreamError, ConfigError
-from orchestrator.axes import SEGMENTATION_SECTIONS, TRAINING_SECTIONS, VARIANT_SECTIONS, Axis, parse_axis
+from orchestrator.axes import (
+    SEGMENTATION_SECTIONS,
+    TRAINING_SECTIONS,
+    VARIANT_SECTIONS,
+    Axis,
+    ConditionError,
+    parse_axis,
+)
 from orchestrator.build import Invalid, build, join
 from orchestrator.settings import Settings
-from orchestrator.spec import SweepSpec, product
+from orchestrator.spec import MAX_POINTS, SweepSpec
 from orchestrator.where import Where
 from orchestrator.yaml_source import DOTTED_SECTIONS, Problem, Source, SpecError, read_source
 from workers.trial import SegmentationConfig, TrialConfig
 
-MAX_POINTS = 10_000
 MAX_CONSTRAINTS = 20
 TRIAL_KEYS = (*TRAINING_SECTIONS, *VARIANT_SECTIONS)
 OTHER_KEYS = ("axes", "where", "segmentation")
@@ -79,7 +85,7 @@ class _Reader:
             where=where,
             trial_data=trial_data,
             segmentation_data=segmentation,
-        )
+        ).with_component_names()
         self._check_points(spec)
         if self.problems:
             raise SpecError(self.problems)
@@ -99,6 +105,8 @@ class _Reader:
         for key, value in given.items():
             try:
                 axes.append(parse_axis(key, value, sections))
+            except ConditionError as error:
+                self.report(join(section, f"{key}.when"), str(error))
             except ConfigError as error:
                 self.report(join(section, key), str(error))
         return tuple(axes)
@@ -128,6 +136,8 @@ class _Reader:
         for axis in axes:
             if not axis.listed:
                 self.report(f"segmentation.axes.{axis.key}", "segmentation axes are listed: need grid or choice")
+            if axis.when is not None:
+                self.report(f"segmentation.axes.{axis.key}.when", "segmentation axes take no condition")
         data = {key: value for key, value in given.items() if key != "axes"}
         self._try(lambda: build(SegmentationConfig, data, "segmentation", self.report))
         return data, axes
@@ -141,6 +151,10 @@ class _Reader:
             if not axis.listed and (settings.search is None or axis.variant):
                 why = "a variant axis is listed" if axis.variant else "a range needs `search`"
                 self.report(f"axes.{axis.key}", f"given {axis.kind}; {why}: use grid")
+            elif not axis.listed and axis.key.startswith("data."):
+                self.report(
+                    f"axes.{axis.key}", f"given {axis.kind}; every dataset is read before the sweep: use choice"
+                )
         if settings.search is not None and not any(not axis.variant for axis in axes):
             self.report("search", "there is nothing to search: no axis under data, backbone, method or train")
 
@@ -159,24 +173,36 @@ class _Reader:
                 self.report(key, f"given {count:,} {what}{seeds}; at most {MAX_POINTS:,} are allowed")
         return all(count <= MAX_POINTS for count in counts.values())
 
+    def _check_names(self, spec: SweepSpec) -> bool:
+        """Whether conditions and constraints read keys that exist, and no two conditions wait for each other."""
+        texts = {f"axes.{axis.key}.when": axis.when for axis in spec.axes if axis.when}
+        texts |= {f"where[{index}]": where for index, where in enumerate(spec.where)}
+        before = len(self.problems)
+        try:
+            _ = spec.ordered_axes
+            for key, text in texts.items():
+                for name in text.names():
+                    if not any(name == axis.key for axis in spec.axes) and not spec.knows(name):
+                        self.report(key, f"{name}: no such key")
+        except ConditionError as error:
+            self.report(f"axes.{error.key}.when", str(error))
+        except AreamError as error:
+            self.report("axes", str(error))
+        return len(self.problems) == before
+
     def _check_points(self, spec: SweepSpec) -> None:
         """Every point of a grid, or the ends of a search's axes, must be a possible trial."""
         if not self._countable(spec):
             return
+        if not self._check_names(spec):
+            return
         seen: set[str] = set()
+        count = 0
         try:
-            for where in spec.where:
-                for name in where.names():
-                    if not any(name == axis.key for axis in spec.axes):
-                        spec.read(name, {})
-            ends = [
-                Axis(axis.key, "grid", values=tuple(dict.fromkeys(axis.extremes()))) if not axis.listed else axis
-                for axis in spec.axes
-            ]
-            count = 0
-            most = MAX_POINTS // math.prod(len(axis.values) for axis in ends if axis.variant)
-            for values in itertools.islice(product([axis for axis in ends if not axis.variant]), most):
-                for point in spec._points(values, spec._variant_axes()):
+            points = spec.training_points() if spec.search is None else spec.extreme_points()
+            most = MAX_POINTS // math.prod(len(axis.values) for axis in spec.axes if axis.variant)
+            for values in itertools.islice(points, most):
+                for point in spec.variant_points(values):
                     count += 1
                     try:
                         spec.trial(point, spec.seeds[0])
@@ -186,6 +212,9 @@ class _Reader:
                             self.report("axes", f"the point {point} is impossible: {error}")
             for point in spec.segmentation_points():
                 spec.segmentation_config(point)
+        except ConditionError as error:
+            self.report(f"axes.{error.key}.when", str(error))
+            return
         except AreamError as error:
             self.report("where" if spec.where else "axes", str(error))
             return

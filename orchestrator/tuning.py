@@ -180,7 +180,7 @@ def _points(planner: Planner, workplace: Workplace, listed: Sequence[TrialPlan])
         return ListedPoints([(trial.values, trial.seed) for trial in listed]), len(listed)
     searched = SearchedPoints(
         spec.training_axes(),
-        spec.allowed,
+        lambda values: spec.violation(values) == 0,
         spec.seeds,
         spec.search.trials,
         algorithm=spec.search.algorithm,

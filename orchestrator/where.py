@@ -19,6 +19,9 @@ ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
+NEAREST_MISS = 1e-6
+"""Of a constraint that is just not met: told apart from one that is."""
+
 COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -29,6 +32,10 @@ COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.In: lambda item, group: item in group,
     ast.NotIn: lambda item, group: item not in group,
 }
+
+
+class MissingKey(ConfigError):
+    """A key that does not exist at a point, such as a setting of another method."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,16 @@ class Where:
         except (TypeError, ZeroDivisionError, OverflowError) as error:
             given = ", ".join(f"{name} = {read(name)!r}" for name in self.names())
             raise ConfigError(f"{self.text!r} cannot be decided for {given}: {error}") from error
+
+    def violation(self, read: Callable[[str], Any]) -> float:
+        """0 where the constraint is met, else how far it is missed: what a sampler can follow into a narrow region.
+
+        Each comparison of numbers counts their distance relative to their size, in (0, 1]; any other counts 1.
+
+        Raises:
+            ConfigError: values that cannot be compared or divided so.
+        """
+        return 0.0 if self.holds(read) else max(_miss(self._tree(), read, wanted=True), NEAREST_MISS)
 
     def _tree(self) -> ast.expr:
         if len(self.text) > MAX_LENGTH:
@@ -136,3 +153,30 @@ def _value(node: ast.expr, read: Callable[[str], Any]) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     return read(_dotted(node, ""))
+
+
+def _miss(node: ast.expr, read: Callable[[str], Any], *, wanted: bool) -> float:
+    """How far an expression is from the truth value that is wanted of it."""
+    if isinstance(node, ast.BoolOp):
+        parts = [_miss(part, read, wanted=wanted) for part in node.values]
+        return sum(parts) if isinstance(node.op, ast.And) is wanted else min(parts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return _miss(node.operand, read, wanted=not wanted)
+    try:
+        if bool(_value(node, read)) is wanted:
+            return 0.0
+        if not isinstance(node, ast.Compare):
+            return 1.0
+        values = [_value(part, read) for part in (node.left, *node.comparators)]
+    except (TypeError, ZeroDivisionError, OverflowError):  # of a part that and/or left out
+        return 1.0
+    if not wanted:
+        return NEAREST_MISS
+    pairs = zip(values, node.ops, values[1:], strict=False)
+    return sum(_distance(left, right) for left, op, right in pairs if not COMPARISONS[type(op)](left, right))
+
+
+def _distance(left: Any, right: Any) -> float:
+    if not isinstance(left, int | float) or not isinstance(right, int | float):
+        return 1.0
+    return max(abs(left - right) / max(abs(left) + abs(right), NEAREST_MISS), NEAREST_MISS)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aream.errors import ConfigError
@@ -27,6 +29,7 @@ class Section:
 
 @given(expressions)
 def test_means_what_python_means(text):
+    assume(len(text) <= 500 and sum(1 for _ in ast.walk(ast.parse(text))) <= 100)
     expected = eval(text, {"a": Section, "n": 3})  # the oracle, on expressions made here
     assert Where(text).holds(VALUES.__getitem__) is bool(expected)
 
@@ -75,3 +78,28 @@ def test_everything_else_is_refused(text):
 def test_undecidable_values_are_named(text):
     with pytest.raises(ConfigError, match="cannot be decided for"):
         Where(text).holds(VALUES.__getitem__)
+
+
+@given(expressions)
+def test_a_violation_is_zero_exactly_where_the_constraint_holds(text):
+    assume(len(text) <= 500 and sum(1 for _ in ast.walk(ast.parse(text))) <= 100)
+    where = Where(text)
+    assert (where.violation(VALUES.__getitem__) == 0) is where.holds(VALUES.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("text", "near", "far"),
+    [
+        ("x < y", {"x": 0.31, "y": 0.3}, {"x": 0.9, "y": 0.3}),
+        ("x == 4", {"x": 5}, {"x": 50}),
+        ("x < y and y < z", {"x": 2, "y": 1, "z": 3}, {"x": 2, "y": 1, "z": 0.5}),
+        ("x < 1 or y < 1", {"x": 1.1, "y": 9}, {"x": 5, "y": 9}),
+    ],
+)
+def test_a_nearer_point_is_a_smaller_violation(text, near, far):
+    where = Where(text)
+    assert 0 < where.violation(near.__getitem__) < where.violation(far.__getitem__)
+
+
+def test_a_part_that_cannot_be_decided_after_one_that_fails_counts_whole():
+    assert Where("n > 5 and 1 / z > 2").violation({"n": 4, "z": 0}.__getitem__) > 1
