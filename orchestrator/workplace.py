@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.artifacts.store import ArtifactStore, open_store
+from workers.artifacts.opening import open_store
+from workers.artifacts.store import ArtifactStore
 from workers.runtime import Runtime
 from workers.stage import Row, Stage, StageRunner
 
@@ -47,7 +48,7 @@ class Workplace:
         """A stage runner on this machine, its process prepared."""
         runtime = Runtime(gpu=gpu, threads=threads, loader_workers=self.loader_workers)
         runtime.prepare()
-        return StageRunner(self.store(), runtime, self.runs / "checkpoints", report)
+        return StageRunner(self.store(), runtime, report)
 
     @contextlib.contextmanager
     def logged(self, key: str) -> Iterator[None]:

@@ -1,58 +1,89 @@
-"""The file a killed stage continues from: replaced atomically, checked when read, never executed."""
+"""The file a killed stage continues from: replaced as a whole, checked when read, never executed.
+
+It lies in the store, so that a stage can go on on another machine; while the store is away, on this one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import logging
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aream.errors import AreamError
+from workers.artifacts.record import check_key
+from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages.file import FolderStorage
+
 log = logging.getLogger(__name__)
+
+PATIENCE_S = 20.0
+"""How long a training waits for a store that is away before it keeps its checkpoint to itself."""
+NUMBER_BYTES = 8
 
 
 class CheckpointFile:
-    """A sha256 digest followed by what ``torch.save`` wrote."""
+    """A sha256 digest, a number that grows with every save, and what ``torch.save`` wrote."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, storage: ObjectStorage, key: str, scratch: Path) -> None:
+        self.storage, self.here, self.name = storage, FolderStorage(scratch), checkpoint_name(key)
+        self.places = [storage] if storage.uri == self.here.uri else [storage, self.here]
+        self.number = 0
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+        self.number += 1
         buffer = io.BytesIO()
+        buffer.write(self.number.to_bytes(NUMBER_BYTES, "big"))
         torch.save(state, buffer)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        content = hashlib.sha256(buffer.getbuffer()).digest() + buffer.getvalue()
         try:
-            with beside.open("wb") as file:
-                file.write(hashlib.sha256(buffer.getbuffer()).digest())
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+            self.storage.with_patience(PATIENCE_S).write(self.name, content)
+        except AreamError as error:
+            if len(self.places) == 1:
+                raise
+            log.warning("the checkpoint stays on this machine: %s", error)
+            self.here.write(self.name, content)
 
     def load(self) -> dict[str, Any] | None:
         """The last state, or None where there is none that can be trusted (the stage then starts anew)."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-        digest, payload = content[:32], content[32:]
-        if hashlib.sha256(payload).digest() != digest:
-            log.warning("checkpoint %s is damaged; the stage starts from its beginning", self.path)
+        last: tuple[int, bytes] = (0, b"")
+        for storage in self.places:
+            try:
+                content = storage.read(self.name)
+            except FileNotFoundError:
+                continue
+            number = self._number(content, storage.uri)
+            if number > last[0]:
+                last = number, content[32 + NUMBER_BYTES :]
+        self.number, payload = last
+        if not payload:
             return None
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            log.warning("checkpoint %s cannot be read (%s); the stage starts from its beginning", self.path, error)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            log.warning("checkpoint %s cannot be read (%s); the stage starts from its beginning", self.name, error)
             return None
         return state
 
     def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
+        for storage in self.places:
+            try:
+                storage.delete(self.name)
+            except AreamError as error:
+                log.warning("a checkpoint that nobody needs stays: %s", error)
+
+    def _number(self, content: bytes, origin: str) -> int:
+        """0 where the content is damaged."""
+        if len(content) < 32 + NUMBER_BYTES or hashlib.sha256(content[32:]).digest() != content[:32]:
+            log.warning("checkpoint %s in %s is damaged and is not used", self.name, origin)
+            return 0
+        return int.from_bytes(content[32 : 32 + NUMBER_BYTES], "big")
+
+
+def checkpoint_name(key: str) -> str:
+    return f"checkpoints/{check_key(key)}.pt"

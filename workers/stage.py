@@ -19,8 +19,10 @@ from typing import Any
 
 from aream import discover
 from aream.config import canonical
-from aream.errors import AreamError, ArtifactCorrupt, StageFailed
+from aream.errors import AreamError, ArtifactCorrupt, ArtifactNotFound, Interrupted, StageFailed, StageHeld
+from aream.training import Checkpoints
 from workers import stages
+from workers.artifacts.leases import Leases
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile
@@ -82,6 +84,12 @@ class StageContext:
     checkpoint: CheckpointFile
     report: Callable[[Row], None]
     """Takes one row of metrics an epoch."""
+    stop: Callable[[], bool]
+    """Whether the stage should save its checkpoint and raise ``Interrupted``; cheap enough to ask every step."""
+
+    def checkpoints(self) -> Checkpoints:
+        """For a training loop."""
+        return Checkpoints(self.checkpoint.save, self.runtime.checkpoint_s, stop=self.stop)
 
 
 class StageRunner:
@@ -91,10 +99,13 @@ class StageRunner:
         self,
         store: ArtifactStore,
         runtime: Runtime,
-        checkpoints: Path,
         report: Callable[[Stage, Row], None] = lambda stage, row: None,
+        stop: Callable[[], bool] = lambda: False,
+        leases: Leases | None = None,
     ) -> None:
-        self.store, self.runtime, self.checkpoints, self.report = store, runtime, checkpoints, report
+        self.store, self.runtime, self.report, self.stop = store, runtime, report, stop
+        self.leases = leases or Leases(store.storage)
+        self.store.remove_orphans()
 
     def run(self, stage: Stage) -> ArtifactRecord:
         """The stage's record, computing it and what it needs where the store has not got it.
@@ -103,47 +114,79 @@ class StageRunner:
 
         Raises:
             StageFailed: the stage raised; its checkpoint stays, so that the next try continues there.
+            StageHeld: another process computes it, or something it needs, right now.
+            Interrupted: ``stop`` said so; the checkpoint stays.
         """
-        if self.store.has(stage.key):
-            record = self.store.record(stage.key)
-            for row in record.history:
-                self.report(stage, dict(row))
-            return record
-        inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
-        checkpoint = CheckpointFile(self.checkpoints / f"{stage.key}.pt")
+        record = self._stored(stage)
+        if record is None:
+            if self.stop():
+                raise Interrupted(f"{stage.key}: stopped before it began")
+            inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
+            lease = self.leases.take(stage.key)
+            if lease is None:
+                holder = self.leases.holder(stage.key)
+                raise StageHeld(stage.key, holder.owner if holder else "a process that has just ended")
+            with lease:
+                record = self._stored(stage)  # its holder may have ended between the first look and the lease
+                if record is None:
+                    return self._compute(stage, inputs)
+        for row in record.history:
+            self.report(stage, dict(row))
+        return record
+
+    def _stored(self, stage: Stage) -> ArtifactRecord | None:
+        try:
+            return self.store.record(stage.key)
+        except ArtifactNotFound:
+            return None
+        except ArtifactCorrupt as error:
+            log.warning("%s; it is computed again", error)
+            self.store.discard(stage.key)
+            return None
+
+    def _compute(self, stage: Stage, inputs: Mapping[str, Path]) -> ArtifactRecord:
+        checkpoint = CheckpointFile(self.store.storage, stage.key, self.store.scratch)
         rows: list[Row] = []
 
         def report(row: Row) -> None:
             rows.append(row)
             self.report(stage, row)
 
-        context = StageContext(self.runtime, checkpoint, report)
-        out = self.store.staging()
+        context = StageContext(self.runtime, checkpoint, report, self.stop)
         started = time.monotonic()
         log.info("running %s in process %d on %s", stage.key, os.getpid(), socket.gethostname())
         try:
-            metrics = stage.module.run(stage.config, inputs, out, context)
-        except AreamError as error:
-            shutil.rmtree(out, ignore_errors=True)
-            raise StageFailed(f"{stage.key}: {error}") from error
-        except BaseException:
-            shutil.rmtree(out, ignore_errors=True)
+            out = self.store.staging()
+            try:
+                metrics = stage.module.run(stage.config, inputs, out, context)
+                seconds = time.monotonic() - started
+                record = self.store.put(stage.key, out, self._record(stage, metrics, rows, seconds))
+            finally:
+                shutil.rmtree(out, ignore_errors=True)
+        except Interrupted:
             raise
-        record = self.store.put(stage.key, out, self._record(stage, metrics, rows, time.monotonic() - started))
+        except AreamError as error:
+            raise StageFailed(f"{stage.key}: {error}") from error
+        except OSError as error:
+            raise StageFailed(f"{stage.key}: {error.filename or ''}: {error.strerror or error}") from error
+        log.info("finished %s in %.1f s", stage.key, time.monotonic() - started)
         checkpoint.discard()
         return record
 
     def _materialise(self, stage: Stage) -> Path:
         """The folder of an input, recomputed if its bytes are not those of its record."""
-        if not self.store.has(stage.key):
-            self.run(stage)
+        self._needed(stage)
         try:
             return self.store.get(stage.key)
-        except ArtifactCorrupt as error:
+        except (ArtifactCorrupt, ArtifactNotFound) as error:
             log.warning("%s; it is computed again", error)
             self.store.discard(stage.key)
-            self.run(stage)
+            self._needed(stage)
             return self.store.get(stage.key)
+
+    def _needed(self, stage: Stage) -> None:
+        if not self.store.has(stage.key):
+            self.run(stage)
 
     def _record(self, stage: Stage, metrics: Row, rows: list[Row], seconds: float) -> ArtifactRecord:
         config = canonical(stage.config)

@@ -15,7 +15,7 @@ from aream.pseudo_labels import LabelsConfig
 from aream.segmentation import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from aream.training import TrainConfig
-from workers.artifacts.local import LocalStore
+from workers.artifacts.opening import open_store
 from workers.components import build_dataset
 from workers.label_files import read_labels, write_labels
 from workers.pipelines import external_labels_stage, segmentation_stage, training_stage, variant_stages
@@ -56,10 +56,10 @@ class Work:
     """A store and checkpoints in a folder, and stages run in this process."""
 
     def __init__(self, folder, die_after: int | None = None, checkpoint_s: float = 60.0):
-        self.store, self.rows = LocalStore(folder / "store"), []
+        self.store, self.rows = open_store(None, folder / "store"), []
         self.die_after, self.dying = die_after, "train_cam"
         runtime = Runtime(checkpoint_s=checkpoint_s)
-        self.runner = StageRunner(self.store, runtime, folder / "checkpoints", self.report)
+        self.runner = StageRunner(self.store, runtime, self.report)
 
     def report(self, stage, row):
         self.rows.append((stage.name, row))
@@ -67,7 +67,7 @@ class Work:
             raise Killed
 
     def digests(self, stage):
-        return [(entry.path, entry.sha256) for entry in self.runner.run(stage).files]
+        return [(entry.path, entry.sha256) for entry in self.store.files(self.runner.run(stage))]
 
 
 def test_keys_change_with_what_changes_the_result_only():
@@ -135,7 +135,7 @@ def test_a_killed_training_continues_exactly(tmp_path, die_after, checkpoint_s):
         Work(tmp_path / "killed", die_after=die_after, checkpoint_s=checkpoint_s).runner.run(stage)
     second = Work(tmp_path / "killed", checkpoint_s=checkpoint_s)
     assert second.digests(stage) == expected
-    assert not list((tmp_path / "killed" / "checkpoints").glob("train_cam*"))
+    assert not list((tmp_path / "killed" / "store" / "checkpoints").glob("train_cam*"))
 
 
 def test_a_damaged_checkpoint_is_not_trusted(tmp_path):
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path):
     expected = Work(tmp_path / "whole").digests(stage)
     with pytest.raises(Killed):
         Work(tmp_path / "killed", die_after=2).runner.run(stage)
-    (checkpoint,) = (tmp_path / "killed" / "checkpoints").glob("train_cam*")
+    (checkpoint,) = (tmp_path / "killed" / "store" / "checkpoints").glob("train_cam*")
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)

@@ -1,16 +1,21 @@
-"""What is known of an artifact: what made it, from what, and the digest of every file."""
+"""What is known of an artifact: what made it, from what, and which blob lists its files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 from typing import Any
 
 from aream.errors import ArtifactCorrupt, ConfigError
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
+KINDS: dict[str, tuple[type, ...]] = {
+    "key": (str,), "stage": (str,), "version": (int,), "config": (dict,), "fingerprints": (dict,), "inputs": (dict,),
+    "metrics": (dict,), "history": (list,), "seconds": (float, int), "created": (str,), "code": (str,), "host": (str,),
+    "versions": (dict,), "index": (str,), "files": (int,), "size": (int,),
+}  # fmt: skip
 KEY_PATTERN = re.compile(r"[a-z0-9_]{1,64}-[0-9a-f]{12,64}")
 
 
@@ -23,14 +28,6 @@ def check_key(key: str) -> str:
     if not KEY_PATTERN.fullmatch(key):
         raise ConfigError(f"artifact key {key!r}: need <stage>-<12 to 64 hex digits>, such as train_cam-0123456789ab")
     return key
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    path: str
-    """Relative, with forward slashes."""
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,11 @@ class ArtifactRecord:
     code: str
     host: str
     versions: dict[str, str]
-    files: tuple[FileEntry, ...] = field(default=())
+    index: str = ""
+    """Digest of the blob that lists the files; filled in by the store."""
+    files: int = 0
+    size: int = 0
+    """Bytes of all files."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
@@ -62,26 +63,21 @@ class ArtifactRecord:
         """Read a record.
 
         Raises:
-            ArtifactCorrupt: not JSON, other fields or types, or a path that leaves the artifact.
+            ArtifactCorrupt: not JSON, other fields or types, or a key that is none.
         """
         try:
             content = json.loads(text)
             expected = {f.name for f in dataclasses.fields(cls)}
             if not isinstance(content, dict) or set(content) != expected:
                 raise ValueError(f"need exactly the fields {sorted(expected)}")
-            content["files"] = tuple(_entry(entry) for entry in content["files"])
-            for name, kind in (("config", dict), ("inputs", dict), ("metrics", dict), ("history", list)):
-                if not isinstance(content[name], kind):
-                    raise ValueError(f"{name} must be a {kind.__name__}")
+            for name, kind in KINDS.items():
+                if type(content[name]) not in kind:
+                    raise ValueError(f"{name} must be {' or '.join(k.__name__ for k in kind)}")
+            if not DIGEST.fullmatch(content["index"]) or content["files"] < 0 or content["size"] < 0:
+                raise ValueError("index must be a sha256 in hexadecimal, files and size 0 or more")
+            for name in content["inputs"].values():
+                check_key(name)
             check_key(content["key"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactCorrupt(f"{origin}: not an artifact record: {error}") from error
         return cls(**content)
-
-
-def _entry(content: dict[str, Any]) -> FileEntry:
-    entry = FileEntry(**content)
-    path = PurePosixPath(entry.path)
-    if path.is_absolute() or ".." in path.parts or "\0" in entry.path or not path.parts:
-        raise ValueError(f"the file {entry.path!r} lies outside the artifact")
-    return entry

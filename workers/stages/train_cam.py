@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from aream import discover, methods
 from aream.config import Component, config
-from aream.training import Checkpoints, TrainConfig, Training, seed_everything
+from aream.training import TrainConfig, Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
@@ -56,7 +56,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     training.run(
         config.train.epochs,
         report=context.report,
-        checkpoints=Checkpoints(context.checkpoint.save, context.runtime.checkpoint_s),
+        checkpoints=context.checkpoints(),
     )
     weights, val_map = training.selected()
     save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)

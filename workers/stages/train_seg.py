@@ -13,7 +13,7 @@ from aream.config import Component, config
 from aream.data._protocol import IGNORE, Dataset
 from aream.errors import DataError
 from aream.segmentation import ReadLabels, SegmentationRun, SegmentationTraining
-from aream.training import Checkpoints, seed_everything
+from aream.training import seed_everything
 from workers.components import build_dataset, build_segmenter
 from workers.label_files import read_labels
 from workers.stage import Row, StageContext
@@ -56,7 +56,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         context.report(row)
     training.run(
         report=context.report,
-        checkpoints=Checkpoints(context.checkpoint.save, context.runtime.checkpoint_s),
+        checkpoints=context.checkpoints(),
     )
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in segmenter.state_dict().items()},

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from aream.config import Component, config
-from aream.training import Checkpoints, TrainConfig, Training, seed_everything
+from aream.training import TrainConfig, Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.stage import Row, StageContext
 
@@ -45,7 +45,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     training.run(
         config.train.warmup_epochs,
         report=context.report,
-        checkpoints=Checkpoints(context.checkpoint.save, context.runtime.checkpoint_s),
+        checkpoints=context.checkpoints(),
     )
     torch.save(training.state(), out / STATE_FILE)
     return {"val/map": training.history[-1]["val/map"]}

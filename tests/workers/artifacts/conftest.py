@@ -1,0 +1,60 @@
+"""Servers that speak S3, and stores on every storage."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from artifact_stores import reopened
+from workers.artifacts.store import ArtifactStore
+
+KINDS = ("file", "s3")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A server in this process; AREAM_TEST_S3 names a real one instead (its keys in AWS_*)."""
+    given = os.environ.get("AREAM_TEST_S3")
+    if given:
+        yield given
+        return
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_keys(monkeypatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        if name not in os.environ:
+            monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def bucket(s3_endpoint, s3_keys) -> str:
+    name = f"aream-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(params=KINDS)
+def store_uri(request, tmp_path) -> tuple[str, str | None]:
+    """(URI, endpoint) of an empty store of each kind."""
+    if request.param == "file":
+        return (tmp_path / "store").as_uri(), None
+    bucket = request.getfixturevalue("bucket")
+    return f"s3://{bucket}/some/prefix", request.getfixturevalue("s3_endpoint")
+
+
+@pytest.fixture
+def store(store_uri, tmp_path) -> ArtifactStore:
+    return reopened(store_uri, tmp_path)

@@ -1,0 +1,149 @@
+"""A server that answers 500, 503 and SlowDown, cuts connections and truncates bodies, or knows no conditional put."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from test_stores import KEY, contents, fill, record
+
+from aream.errors import ConfigError, StoreUnavailable
+from faulty_proxy import FAULTS, FaultyProxy
+from workers.artifacts import packing
+from workers.artifacts.storages import s3
+from workers.artifacts.storages.s3 import S3Storage
+from workers.artifacts.store import ArtifactStore
+
+
+@pytest.fixture
+def proxy(s3_endpoint):
+    with FaultyProxy(s3_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_artifacts_survive_every_fault(proxy, bucket, tmp_path, seed):
+    proxy.random.seed(seed)
+    store = ArtifactStore(S3Storage(bucket, "p", proxy.url), tmp_path / "here")
+    store.storage.conditional()
+    proxy.rate = 0.3
+    expected = {}
+    for number in range(6):
+        key = f"infer_cam-{number:016x}"
+        source = fill(store.staging(), f"text {number}")
+        (source / "large").write_bytes(bytes([number]) * (3 * packing.PACK_BYTES if number == 0 else 2_000_000))
+        expected[key] = contents(source)
+        store.put(key, source, record(key))
+    there = ArtifactStore(S3Storage(bucket, "p", proxy.url), tmp_path / "there")
+    for key, files in expected.items():
+        assert contents(there.get(key)) == files
+    proxy.rate = 0.0
+    assert sorted(there.keys()) == sorted(expected)
+    assert proxy.met == set(FAULTS)
+
+
+def test_a_server_that_is_away_is_named_and_no_credential_is(proxy, bucket, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "PLANTEDKEY")
+    storage = S3Storage(bucket, "p", proxy.url, patience_s=1.0)
+    proxy.always = "503"
+    with pytest.raises(StoreUnavailable, match=rf"s3://{bucket}/p: no answer for 1 s"):
+        storage.write("x", b"x")
+    proxy.always = "403"
+    with pytest.raises(ConfigError, match=r"refuses") as refusal:
+        storage.write("x", b"x")
+    caplog_own = "".join(
+        r.getMessage() for r in caplog.records if not r.name.startswith(("boto", "urllib3", "werkzeug"))
+    )
+    for text in (str(refusal.value), repr(storage), caplog_own):
+        assert "planted-secret" not in text
+        assert "PLANTEDKEY" not in text
+
+
+def test_what_the_server_refuses_is_not_repeated(proxy, bucket):
+    storage = S3Storage(bucket, "p", proxy.url)
+    proxy.always = "403"
+    with pytest.raises(ConfigError):
+        storage.read("x")
+    assert len(proxy.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [("no-such-bucket-here", "NoSuchBucket"), (None, "no answer")], ids=["bucket", "server"]
+)
+def test_check_says_what_is_wrong(s3_endpoint, s3_keys, bucket, monkeypatch, name, match):
+    monkeypatch.setattr(s3, "CHECK_PATIENCE_S", 1.0)
+    endpoint = s3_endpoint if name else "http://127.0.0.1:9"
+    with pytest.raises((ConfigError, StoreUnavailable), match=match):
+        S3Storage(name or bucket, "p", endpoint).check()
+    S3Storage(bucket, "p", s3_endpoint).check()
+
+
+def test_no_credentials(bucket, s3_endpoint, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="finds no credentials"):
+        S3Storage(bucket, "p", s3_endpoint).read("x")
+
+
+def test_one_writer_wins_also_without_conditional_puts(s3_endpoint, bucket):
+    with FaultyProxy(s3_endpoint) as proxy:
+        proxy.dropped_header = "if-none-match"
+        storages = [S3Storage(bucket, "p", proxy.url) for _ in range(8)]
+        assert not storages[0].conditional()
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(lambda number: storages[number].create("x", f"writer {number}".encode()), range(8)))
+        assert won.count(True) == 1
+        assert storages[0].read("x") == f"writer {won.index(True)}".encode()
+        assert not list(storages[0].list("claims/"))
+
+
+def test_one_writer_wins_with_conditional_puts(s3_endpoint, bucket):
+    storages = [S3Storage(bucket, "p", s3_endpoint) for _ in range(8)]
+    assert storages[0].conditional()
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: storages[number].create("x", f"writer {number}".encode()), range(8)))
+    assert won.count(True) == 1
+
+
+def test_a_claim_of_a_dead_writer_stands_in_nobodys_way(s3_endpoint, bucket, monkeypatch):
+    with FaultyProxy(s3_endpoint) as proxy:
+        proxy.dropped_header = "if-none-match"
+        storage = S3Storage(bucket, "p", proxy.url)
+        storage.write("claims/x/0", b"")
+        monkeypatch.setattr(s3, "CLAIM_LIFE_S", 1.0)
+        time.sleep(2.5)
+        assert storage.create("x", b"mine")
+
+
+def test_unfinished_uploads_are_dropped(s3_endpoint, bucket):
+    storage = S3Storage(bucket, "p", s3_endpoint)
+    storage.client.create_multipart_upload(Bucket=bucket, Key="p/blobs/00/half")
+    assert storage.discard_unfinished(older_than=0) == 1
+    assert storage.discard_unfinished(older_than=0) == 0
+
+
+def test_threads_share_a_storage(s3_endpoint, bucket):
+    storage = S3Storage(bucket, "p", s3_endpoint)
+    errors = []
+
+    def work(number: int) -> None:
+        try:
+            storage.write(f"{number}", bytes([number]))
+            assert storage.read(f"{number}") == bytes([number])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(list(storage.list(""))) == 16

@@ -1,0 +1,169 @@
+"""Who computes what right now, so that two workers, sweeps or machines that need one stage compute it once.
+
+A lease is an object ``leases/NAME/GENERATION`` that its holder rewrites with a higher beat every few seconds. Nobody
+compares clocks: a lease is dead when an observer saw no new beat for ``ttl_s`` of its own monotonic time, or at once
+where its process ran on this machine and is gone. It is taken over by creating the next generation, of which only one
+can succeed. A holder that was frozen and taken over does no harm: equal keys promise equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from aream.errors import AreamError
+from workers.artifacts.processes import Process
+from workers.artifacts.storages._protocol import ObjectStorage
+
+log = logging.getLogger(__name__)
+
+TTL_S = 60.0
+BEATS_A_TTL = 6
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What a lease says of who holds it."""
+
+    generation: int
+    owner: str
+    """``pid P on HOST``, for people."""
+    process: str
+    beat: int
+    token: str
+    """Of one taking of the lease."""
+
+    def known_dead(self) -> bool:
+        process = Process.parse(self.process)
+        return process is not None and process.known_dead()
+
+
+class Leases:
+    """The leases of a storage as one process sees them."""
+
+    def __init__(
+        self, storage: ObjectStorage, ttl_s: float = TTL_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.storage, self.ttl_s, self.clock = storage.with_patience(ttl_s / 3), ttl_s, clock
+        self.seen: dict[str, tuple[Holder, float]] = {}
+        """Name -> the holder, and when its beat was first seen as it is."""
+
+    def take(self, name: str, on_beat: Callable[[], None] = lambda: None) -> Lease | None:
+        """The lease, or None where another holds it.
+
+        Args:
+            on_beat: called with every beat, in the lease's own thread.
+        """
+        found = self.holder(name)
+        if found is not None and not self._dead(name, found):
+            return None
+        generation = 0 if found is None else found.generation + 1
+        own = Holder(generation, _owner(), Process.this().token(), 0, uuid.uuid4().hex)
+        if not self.storage.create(_object(name, generation), _content(own)):
+            return None
+        self.seen.pop(name, None)
+        return Lease(self.storage, name, own, self.ttl_s / BEATS_A_TTL, on_beat)
+
+    def holder(self, name: str) -> Holder | None:
+        """Who holds a lease, dead or alive."""
+        objects = list(self.storage.list(f"leases/{name}/"))
+        for info in reversed(objects):
+            try:
+                return _parse(int(info.name.rpartition("/")[2]), self.storage.read(info.name))
+            except FileNotFoundError:  # released between the two calls
+                continue
+        return None
+
+    def living(self, name: str) -> Holder | None:
+        """Who holds a lease, as far as this process can tell; to be asked again and again."""
+        found = self.holder(name)
+        return None if found is None or self._dead(name, found) else found
+
+    def clear(self, name: str) -> None:
+        """Remove a lease whose holder is dead."""
+        lease = self.take(name)
+        if lease is not None:
+            lease.release()
+
+    def _dead(self, name: str, found: Holder) -> bool:
+        if found.known_dead():
+            return True
+        known, since = self.seen.get(name, (None, 0.0))
+        if known != found:
+            self.seen[name] = (found, self.clock())
+            return False
+        return self.clock() - since >= self.ttl_s
+
+
+class Lease:
+    """Held until released; a context."""
+
+    def __init__(
+        self, storage: ObjectStorage, name: str, holder: Holder, beat_s: float, on_beat: Callable[[], None]
+    ) -> None:
+        self.storage, self.name, self.holder, self.beat_s, self.on_beat = storage, name, holder, beat_s, on_beat
+        self.beat = 0
+        self.released = threading.Event()
+        self.thread = threading.Thread(target=self._keep, name=f"lease {name}", daemon=True)
+        self.thread.start()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Older generations first: else one of them would seem to be the holder."""
+        self.released.set()
+        self.thread.join()
+        try:
+            for info in self.storage.list(f"leases/{self.name}/"):
+                if int(info.name.rpartition("/")[2]) <= self.holder.generation:
+                    self.storage.delete(info.name)
+        except AreamError as error:
+            log.warning("the lease of %s stays until it is seen to be dead: %s", self.name, error)
+
+    def _keep(self) -> None:
+        while not self.released.wait(self.beat_s):
+            self.on_beat()
+            self.beat += 1
+            own = Holder(self.holder.generation, self.holder.owner, self.holder.process, self.beat, self.holder.token)
+            try:
+                if self.storage.stat(_object(self.name, self.holder.generation)) is None:
+                    log.warning("the lease of %s was taken over; going on, the result is the same", self.name)
+                    return
+                self.storage.write(_object(self.name, self.holder.generation), _content(own))
+            except AreamError as error:
+                log.warning("no beat for %s: %s", self.name, error)
+
+
+def _object(name: str, generation: int) -> str:
+    return f"leases/{name}/{generation:08d}"
+
+
+def _owner() -> str:
+    return f"pid {Process.this().pid} on {socket.gethostname()}"
+
+
+def _content(holder: Holder) -> bytes:
+    names = ("owner", "process", "beat", "token")
+    return json.dumps({name: getattr(holder, name) for name in names}).encode()
+
+
+def _parse(generation: int, content: bytes) -> Holder:
+    """A damaged lease is one that never beats."""
+    try:
+        given = json.loads(content)
+        return Holder(generation, str(given["owner"]), str(given["process"]), int(given["beat"]), str(given["token"]))
+    except (ValueError, TypeError, KeyError):
+        return Holder(generation, "unknown", "", 0, "")

@@ -1,0 +1,63 @@
+"""Who holds something: a process on a machine, told apart from a later one with its number."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+TOKEN = re.compile(r"([0-9a-f]{12})-([0-9]{1,10})-([0-9]{1,20})")
+
+
+@dataclass(frozen=True)
+class Process:
+    machine: str
+    """12 hex digits: one boot of one machine, and where the numbers of its processes are valid."""
+    pid: int
+    started: int
+    """Clock ticks after boot; 0 where the system does not tell."""
+
+    @classmethod
+    def this(cls) -> Process:
+        return _this(os.getpid())
+
+    @classmethod
+    def parse(cls, token: str) -> Process | None:
+        match = TOKEN.fullmatch(token)
+        return cls(match[1], int(match[2]), int(match[3])) if match else None
+
+    def token(self) -> str:
+        return f"{self.machine}-{self.pid}-{self.started}"
+
+    def known_dead(self) -> bool:
+        """Whether it ran on this machine and is gone; False where that cannot be known from here."""
+        return self.started > 0 and self.machine == machine_id() and _start_tick(self.pid) != self.started
+
+
+@functools.cache
+def _this(pid: int) -> Process:
+    return Process(machine_id(), pid, _start_tick(pid) or 0)
+
+
+@functools.cache
+def machine_id() -> str:
+    parts = [socket.gethostname()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/etc/machine-id"):
+        if os.path.exists(path):
+            parts.append(Path(path).read_text().strip())
+    if os.path.exists("/proc/self/ns/pid"):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _start_tick(pid: int) -> int | None:
+    """None where no such process runs (one that is dead but not yet waited for counts as gone)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])

@@ -1,0 +1,1 @@
+"""Where bytes lie: one file a URI scheme, found by its name."""

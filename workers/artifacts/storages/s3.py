@@ -1,0 +1,284 @@
+"""Objects in a bucket, through boto3. Credentials come from boto3's own chain alone and are never part of a message.
+
+Not every server that speaks S3 knows a conditional put: some ignore ``If-None-Match``. A probe tells; without it,
+writers of one name put claims beside it, and the earliest claim by the server's clock wins.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import SplitResult
+
+import boto3
+from boto3.exceptions import Boto3Error, S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ResponseStreamingError,
+)  # fmt: skip
+from botocore.exceptions import (
+    ConnectionError as Unreachable,
+)
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from aream.errors import ConfigError, StoreUnavailable
+from workers.artifacts.storages._protocol import ObjectInfo
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+PATIENCE_S = 300.0
+"""How long a server may be away before a call gives up: a training's result is worth the wait."""
+CHECK_PATIENCE_S = 10.0
+CONNECT_S, READ_S = 5, 30
+PART_BYTES = 8 << 20
+THREADS = 4
+TRANSFER = TransferConfig(multipart_threshold=2 * PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=THREADS)
+CLAIM_SETTLE_S = 1.5
+"""Longer than a small put takes: after it every claim made in the same second is listed."""
+CLAIM_LIFE_S = 60.0
+"""A claim that much older than one's own was left by a writer that died."""
+BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict")
+BAD_ENDPOINT = "store.endpoint: need http://HOST[:PORT] or https://HOST[:PORT], without user or password"
+
+
+def open_storage(parts: SplitResult, endpoint: str | None) -> S3Storage:
+    """``s3://bucket/prefix``.
+
+    Raises:
+        ConfigError: no bucket, or more than a bucket and a prefix.
+    """
+    if not parts.hostname or parts.netloc != parts.hostname or parts.query or parts.fragment:
+        raise ConfigError("store.uri: need s3://bucket/prefix; credentials come from the environment or ~/.aws only")
+    if endpoint is not None and (not endpoint.startswith(("http://", "https://")) or "@" in endpoint):
+        raise ConfigError(BAD_ENDPOINT)
+    return S3Storage(parts.netloc, parts.path.strip("/"), endpoint)
+
+
+class S3Storage:
+    def __init__(self, bucket: str, prefix: str, endpoint: str | None = None, patience_s: float = PATIENCE_S) -> None:
+        self.bucket, self.prefix, self.endpoint, self.patience_s = bucket, prefix, endpoint, patience_s
+        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._client: S3Client | None = None
+        self._lock = threading.Lock()
+        self._conditional: bool | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return S3Storage, (self.bucket, self.prefix, self.endpoint, self.patience_s)
+
+    @property
+    def client(self) -> S3Client:
+        with self._lock:
+            if self._client is None:
+                # Checksums of newer AWS kinds are not understood by every server; readers check digests themselves.
+                options = Config(
+                    connect_timeout=CONNECT_S,
+                    read_timeout=READ_S,
+                    retries={"mode": "standard", "max_attempts": 2},
+                    max_pool_connections=2 * THREADS,
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                )
+                try:
+                    self._client = boto3.session.Session().client("s3", endpoint_url=self.endpoint, config=options)
+                except (BotoCoreError, ValueError) as error:
+                    raise ConfigError(f"{self.uri}: boto3 cannot make a client ({type(error).__name__})") from error
+            return self._client
+
+    def check(self) -> None:
+        impatient, name = self.with_patience(CHECK_PATIENCE_S), f"probe/{uuid.uuid4().hex}"
+        impatient.write(name, b"probe")
+        if impatient.read(name) != b"probe":
+            raise ConfigError(f"{self.uri}: does not give back what was written")
+        impatient.delete(name)
+
+    def with_patience(self, seconds: float) -> S3Storage:
+        return S3Storage(self.bucket, self.prefix, self.endpoint, seconds)
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        if length == 0:
+            return b""
+        extra: dict[str, Any] = {}
+        if start or length is not None:
+            extra["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+
+        def get() -> bytes:
+            try:
+                answer = self.client.get_object(Bucket=self.bucket, Key=self._key(name), **extra)
+            except ClientError as error:
+                if _code(error) == "InvalidRange":  # behind the end, where a file gives nothing either
+                    return b""
+                raise
+            content = answer["Body"].read()
+            if len(content) != answer["ContentLength"]:
+                raise IncompleteReadError(actual_bytes=len(content), expected_bytes=answer["ContentLength"])
+            return content
+
+        return self._patiently(get, name)
+
+    def write(self, name: str, content: bytes) -> None:
+        self._patiently(lambda: self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=content), name)
+
+    def create(self, name: str, content: bytes) -> bool:
+        if not self.conditional():
+            return self._create_by_claim(name, content)
+        try:
+            self._patiently(lambda: self._put_new(name, content), name)
+        except FileExistsError:
+            # A retry after a cut connection may meet the object of its own first attempt.
+            return self.read(name) == content
+        return True
+
+    def upload(self, name: str, path: Path) -> None:
+        self._patiently(lambda: self.client.upload_file(str(path), self.bucket, self._key(name), Config=TRANSFER), name)
+
+    def download(self, name: str, path: Path) -> None:
+        self._patiently(
+            lambda: self.client.download_file(self.bucket, self._key(name), str(path), Config=TRANSFER), name
+        )
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        try:
+            found = self._patiently(lambda: self.client.head_object(Bucket=self.bucket, Key=self._key(name)), name)
+        except FileNotFoundError:
+            return None
+        return ObjectInfo(name, found["ContentLength"], found["LastModified"].timestamp())
+
+    def touch(self, name: str) -> None:
+        source = {"Bucket": self.bucket, "Key": self._key(name)}
+        self._patiently(
+            lambda: self.client.copy(
+                source,  # type: ignore[arg-type]
+                self.bucket,
+                self._key(name),
+                ExtraArgs={"MetadataDirective": "REPLACE", "Metadata": {"touched": str(int(time.time()))}},
+            ),
+            name,
+        )
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        token: dict[str, Any] = {}
+        while True:
+            page = self._patiently(
+                lambda token=token: self.client.list_objects_v2(  # type: ignore[misc]
+                    Bucket=self.bucket, Prefix=self._key(prefix), **token
+                ),
+                prefix,
+            )
+            for entry in page.get("Contents", []):
+                name = entry["Key"][len(self._key("")) :]
+                yield ObjectInfo(name, entry["Size"], entry["LastModified"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def delete(self, name: str) -> None:
+        self._patiently(lambda: self.client.delete_object(Bucket=self.bucket, Key=self._key(name)), name)
+
+    def discard_unfinished(self, older_than: float) -> int:
+        found = self._patiently(
+            lambda: self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self._key("")), "multipart uploads"
+        )
+        count = 0
+        for upload in found.get("Uploads", []):
+            if (datetime.now(UTC) - upload["Initiated"]).total_seconds() >= older_than:
+                self.client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                count += 1
+        return count
+
+    def conditional(self) -> bool:
+        """Whether the server refuses a put with ``If-None-Match: *`` on an object that is there."""
+        if self._conditional is None:
+            name = f"probe/{uuid.uuid4().hex}"
+            self.write(name, b"1")
+            try:
+                self._patiently(lambda: self._put_new(name, b"2"), name)
+            except FileExistsError:
+                self._conditional = True
+            except ConfigError:  # "not implemented"
+                self._conditional = False
+            else:
+                self._conditional = False
+            self.delete(name)
+        return self._conditional
+
+    def _put_new(self, name: str, content: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=content, IfNoneMatch="*")
+
+    def _create_by_claim(self, name: str, content: bytes) -> bool:
+        if self.stat(name) is not None:
+            return False
+        claim = f"claims/{name}/{uuid.uuid4().hex}"
+        self.write(claim, b"")
+        try:
+            time.sleep(CLAIM_SETTLE_S)
+            claims = sorted(self.list(f"claims/{name}/"), key=lambda info: (int(info.modified), info.name))
+            mine = next(info for info in claims if info.name == claim)
+            living = [info for info in claims if mine.modified - info.modified < CLAIM_LIFE_S]
+            if living[0].name != claim or self.stat(name) is not None:
+                return False
+            self.write(name, content)
+            return True
+        finally:
+            self.delete(claim)
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    def _patiently(self, call: Callable[[], T], name: str) -> T:
+        """Repeat what failed on the way, not what the server refused."""
+        retrying = Retrying(
+            retry=retry_if_exception(_in_transit),
+            wait=wait_random_exponential(multiplier=0.2, max=10.0),
+            stop=stop_after_delay(self.patience_s),
+            reraise=True,
+        )
+        try:
+            return retrying(call)
+        except (ClientError, BotoCoreError, Boto3Error, OSError) as error:
+            raise self._explained(error, name) from (None if isinstance(error, ClientError) else error)
+
+    def _explained(self, error: Exception, name: str) -> Exception:
+        """Our own words: a server's message may quote an access key."""
+        code = _code(error)
+        if code in ("404", "NoSuchKey"):
+            return FileNotFoundError(f"{self.uri}/{name}")
+        if code in ("412", "PreconditionFailed"):
+            return FileExistsError(f"{self.uri}/{name}")
+        if _in_transit(error):
+            return StoreUnavailable(f"{self.uri}: no answer for {self.patience_s:g} s ({code or type(error).__name__})")
+        if isinstance(error, NoCredentialsError):
+            return ConfigError(f"{self.uri}: boto3 finds no credentials (environment, ~/.aws, instance profile)")
+        if isinstance(error, OSError):
+            return StoreUnavailable(f"{name}: {error.strerror or error}")
+        return ConfigError(f"{self.uri}: the server refuses {name}: {code or type(error).__name__}")
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, ClientError):
+        return _code(error.__context__)
+    return ""
+
+
+def _in_transit(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, S3UploadFailedError):
+        return error.__context__ is None or _in_transit(error.__context__)
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return (status >= 500 and status != 501) or status in (408, 429) or _code(error) in BUSY
+    return isinstance(error, Unreachable | HTTPClientError | IncompleteReadError | ResponseStreamingError)
