@@ -17,6 +17,7 @@ from aream import discover
 from aream.backbones._checkpoint import PRETRAINED
 from aream.config import Component, is_config
 from aream.errors import ConfigError
+from orchestrator.settings import masked
 
 T = TypeVar("T")
 Report = Callable[[str, str], None]
@@ -98,7 +99,7 @@ def join(key: str, name: str) -> str:
 
 
 def show_given(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else masked(repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -123,6 +124,12 @@ def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, re
     kind = _config_type(_types(cls)[field.name])
     if kind is not None and not (value is None and type(None) in typing.get_args(_types(cls)[field.name])):
         return build(kind, value, key, report, current if is_config(current) else None)
+    item = _item_type(_types(cls)[field.name])
+    if item is not None and isinstance(value, list | tuple):
+        built = [_try_build(item, entry, f"{key}[{index}]", report) for index, entry in enumerate(value)]
+        if None in built:
+            raise Invalid
+        return tuple(built)
     try:
         checked = _adapter(cls, field.name).validate_python(_tuples(value), strict=True)
     except ValidationError as error:
@@ -154,8 +161,25 @@ def _home(path: str, key: str) -> Path:
         raise ConfigError(f"{key}: given {path!r}; there is no such user's home folder") from error
 
 
+def _try_build(cls: type[T], value: object, key: str, report: Report) -> T | None:
+    try:
+        return build(cls, value, key, report)
+    except Invalid:
+        return None
+
+
+def _item_type(kind: Any) -> type | None:
+    """The configuration class that a field holds a list of."""
+    if typing.get_origin(kind) is not tuple:
+        return None
+    (item, *_) = typing.get_args(kind)
+    return typing.cast(type, item) if dataclasses.is_dataclass(item) else None
+
+
 def _config_type(kind: Any) -> type | None:
     """The configuration class of a field, also where the field may be null."""
+    if typing.get_origin(kind) is tuple:
+        return None
     options = [option for option in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(option)]
     return typing.cast(type, options[0]) if options else None
 

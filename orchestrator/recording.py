@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.plan import TrialPlan, Variant, show
+from orchestrator.settings import masked
 from orchestrator.spec import SweepSpec
 from orchestrator.state import replace_text
 from orchestrator.tracking import Tracker
@@ -53,7 +54,13 @@ class Recorder:
         config = self.memory.parent / "config.json"
         replace_text(config, json.dumps(spec.resolved(), indent=1))
         self.tracker.log_file(SWEEP, config)
-        self.tracker.log_file(SWEEP, spec.path)
+        source = spec.path.read_text()
+        if masked(source) == source:
+            self.tracker.log_file(SWEEP, spec.path)
+        else:
+            without_password = self.memory.parent / spec.path.name
+            replace_text(without_password, masked(source))
+            self.tracker.log_file(SWEEP, without_password)
 
     def trial(self, trial: TrialPlan) -> None:
         if self._finished(trial.key):

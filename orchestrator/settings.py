@@ -11,32 +11,63 @@ from aream.errors import ConfigError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@|([?&][a-z]*password=)[^&\s'\"]*")
+STORAGES = ("sqlite:///", "postgresql://")
+
+
+def masked(text: str) -> str:
+    """The text with every password of a URL replaced."""
+    return PASSWORD.sub(lambda found: f"{found[2]}***" if found[2] else f"{found[1]}:***@", text)
+
+
+@config
+class Objective:
+    metric: str
+    """Of a trial's best variant, or ``cost/seconds`` and ``cost/gpu_seconds``."""
+    mode: Literal["max", "min"] = "max"
+
+
 @config
 class Search:
-    algorithm: Literal["tpe", "random"] = "tpe"
+    algorithm: Literal["tpe", "random", "nsga2", "gp"] = "tpe"
     trials: int
-    """Points to try, each at every seed."""
+    """Points to try, each at every seed. Raised, the same search goes on."""
     seed: int = 0
+    objectives: tuple[Objective, ...] = ()
+    """What is searched for; none: the sweep's ``rank``. The mean over seeds counts."""
+    storage: str | None = None
+    """Optuna storage, ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``; null: a file in the sweep's folder."""
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.seed < 0:
             raise ConfigError(f"trials: need a positive number and a seed >= 0, got {self.trials} and {self.seed}")
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) != len(metrics):
+            raise ConfigError(f"objectives: need different metrics, got {', '.join(metrics)}")
+        if self.storage is not None and not self.storage.startswith(STORAGES):
+            raise ConfigError(f"storage: need null or a URL that starts with {' or '.join(STORAGES)}")
 
 
 @config
 class Scheduler:
-    name: Literal["asha"] = "asha"
+    name: Literal["asha", "median"] = "asha"
     metric: str = "val/map"
-    """Reported every epoch; larger is better."""
+    """Reported every epoch."""
+    mode: Literal["max", "min"] = "max"
     grace_epochs: int = 1
-    """Epochs that every trial gets."""
+    """Epochs after the warm-up that every trial gets: those of the warm-up are shared and tell no trials apart."""
     reduction_factor: int = 3
+    """Of asha: one in so many goes on from each rung to the next, which is so many times further."""
+    min_trials: int = 3
+    """Of median: trials that must have come as far before one can be stopped."""
 
     def __post_init__(self) -> None:
         if self.grace_epochs < 1:
             raise ConfigError(f"grace_epochs: need a positive number, got {self.grace_epochs}")
         if self.reduction_factor < 2:
             raise ConfigError(f"reduction_factor: need 2 or more, got {self.reduction_factor}")
+        if self.min_trials < 1:
+            raise ConfigError(f"min_trials: need a positive number, got {self.min_trials}")
 
 
 @config

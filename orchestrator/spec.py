@@ -17,7 +17,8 @@ from aream.config import plain
 from aream.errors import ConfigError
 from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
 from orchestrator.build import Invalid, build, located
-from orchestrator.settings import Rank, Resources, Scheduler, Search
+from orchestrator.sections import entry, overlaid
+from orchestrator.settings import Objective, Rank, Resources, Scheduler, Search, masked
 from orchestrator.where import MissingKey, Where
 from workers.trial import SegmentationConfig, TrialConfig
 
@@ -61,6 +62,12 @@ class SweepSpec:
     @functools.cached_property
     def segmentation(self) -> SegmentationConfig | None:
         return None if self.segmentation_data is None else self.segmentation_config({})
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a search looks for; the sweep's rank unless it says more."""
+        given = self.search.objectives if self.search else ()
+        return given or (Objective(metric=self.rank.metric, mode=self.rank.mode),)
 
     @property
     def digest(self) -> str:
@@ -163,7 +170,7 @@ class SweepSpec:
             "segmentation_axes": {axis.key: _axis_data(axis) for axis in self.segmentation_axes},
             "where": [where.text for where in self.where],
             "seeds": list(self.seeds),
-            "search": plain(self.search),
+            "search": _search_data(self.search),
             "scheduler": plain(self.scheduler),
             "rank": plain(self.rank),
             "analyses": list(self.analyses),
@@ -241,16 +248,16 @@ class SweepSpec:
         except MissingKey:
             raise
         except ConfigError:  # impossible without the other axes' values
-            return _entry(name, plain(self.trial(values, self.seeds[0])))
+            return entry(name, plain(self.trial(values, self.seeds[0])))
 
     def _fixed(self, name: str, values_text: str) -> Any:
         """A key that is no axis of its own, at the axes that decide about it: read once, not at every point."""
         if (name, values_text) not in self._known:
             values = json.loads(values_text)
             try:
-                self._known[name, values_text] = _entry(name, overlaid(self.trial_data, values))
+                self._known[name, values_text] = entry(name, overlaid(self.trial_data, values))
             except MissingKey:  # not in the file: a default
-                self._known[name, values_text] = _entry(name, plain(self.trial(values, self.seeds[0])))
+                self._known[name, values_text] = entry(name, plain(self.trial(values, self.seeds[0])))
         return self._known[name, values_text]
 
     @functools.cached_property
@@ -258,17 +265,10 @@ class SweepSpec:
         return {}
 
 
-def _entry(name: str, node: Any) -> Any:
-    """What stands at a dotted key of nested sections; a component may be given by its name alone."""
-    for part in name.split("."):
-        if isinstance(node, dict) and set(node) == {"name", "config"} and part != "name":
-            node = node["config"]
-        elif isinstance(node, str):
-            node = {"name": node}
-        if not isinstance(node, dict) or part not in node:
-            raise MissingKey(f"{name}: no such key")
-        node = node[part]
-    return node
+def _search_data(search: Search | None) -> Any:
+    if search is None or search.storage is None:
+        return plain(search)
+    return plain(dataclasses.replace(search, storage=masked(search.storage)))
 
 
 def _axis_data(axis: Axis) -> dict[str, Any]:
@@ -280,24 +280,6 @@ def product(axes: Sequence[Axis]) -> Iterator[Values]:
     """Points of listed axes, the last axis fastest."""
     for combination in itertools.product(*(axis.values for axis in axes)):
         yield dict(zip((axis.key for axis in axes), combination, strict=True))
-
-
-def overlaid(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested sections with dotted keys set; whole sections before what lies in them.
-
-    Where a component's name is set to another, the settings of the one before go with it.
-    """
-    result = json.loads(json.dumps(mapping))
-    for key in sorted(values, key=lambda key: (key.count("."), not key.endswith(".name"))):
-        target, parts = result, key.split(".")
-        for part in parts[:-1]:
-            inner = target.get(part)
-            target[part] = {"name": inner} if isinstance(inner, str) else inner if isinstance(inner, dict) else {}
-            target = target[part]
-        if key.endswith(".name") and target.get("name", values[key]) != values[key]:
-            target.clear()
-        target[parts[-1]] = json.loads(json.dumps(values[key]))
-    return dict(result)
 
 
 def strict(make: Callable[[Callable[[str, str], None]], T]) -> T:

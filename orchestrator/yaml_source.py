@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from aream.errors import ConfigError
+from orchestrator.settings import masked
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -54,7 +55,8 @@ class SpecError(ConfigError):
 
 
 def _printable(text: str, most: int) -> str:
-    """One line of bounded length, whatever stands in it."""
+    """One line of bounded length without passwords, whatever stands in it."""
+    text = masked(text)
     kept = text if len(text) <= most else f"{text[: most - 3]}..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept)
 
@@ -229,7 +231,8 @@ def _check_key(name: str, where: str) -> None:
 
 
 def _apply(source: Source, override: str) -> None:
-    origin = f"--set {override if len(override) <= MAX_KEY else override[:MAX_KEY] + '...'}"
+    shown = masked(override)
+    origin = f"--set {shown if len(shown) <= MAX_KEY else shown[:MAX_KEY] + '...'}"
     key, equals, text = override.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
         raise SpecError([Problem("", "need KEY=VALUE with a dotted key, such as train.epochs=5", origin)])
