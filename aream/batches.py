@@ -27,7 +27,25 @@ from aream.config import config
 from aream.data._protocol import Dataset
 from aream.errors import ConfigError
 
+MAX_SIDE = 8192
+"""Pixels a side of what a network is given: beyond, the mistake is in the configuration, not in the machine."""
+MAX_SCALE = 8.0
+MAX_SCALES = 32
+
 Statistics = tuple[float, float, float]
+
+
+def check_scales(key: str, scales: Sequence[float]) -> None:
+    """Refuse scales of images that no image has.
+
+    Raises:
+        ConfigError: none, too many, or one outside (0, MAX_SCALE].
+    """
+    if not 1 <= len(scales) <= MAX_SCALES or not all(0 < scale <= MAX_SCALE for scale in scales):
+        raise ConfigError(
+            f"{key}: need one or more positive scales of at most {MAX_SCALE:g}, at most {MAX_SCALES} of them, "
+            f"got {list(scales[:MAX_SCALES])}"
+        )
 
 
 @config

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from aream.affinity import mean_attention
 from aream.backbones._protocol import Backbone
-from aream.batches import resized, to_tensor
+from aream.batches import MAX_SIDE, check_scales, resized, to_tensor
 from aream.cam import normalise, refine
 from aream.config import config
 from aream.data._protocol import Dataset
@@ -39,10 +39,11 @@ class CamInference:
     """Whether the mirrored image is summed too."""
 
     def __post_init__(self) -> None:
-        if self.image_size is not None and self.image_size < 1:
-            raise ConfigError(f"image_size: need a positive number or null, got {self.image_size}")
-        if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) != len(self.scales):
-            raise ConfigError(f"scales: need one or more different positive scales, got {list(self.scales)}")
+        if self.image_size is not None and not 1 <= self.image_size <= MAX_SIDE:
+            raise ConfigError(f"image_size: need a number in 1..{MAX_SIDE} or null, got {self.image_size}")
+        check_scales("scales", self.scales)
+        if len(set(self.scales)) != len(self.scales):
+            raise ConfigError(f"scales: need different scales, got {list(self.scales)}")
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
-from safetensors import safe_open
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from aream.data._files import MAX_PIXELS, read_bounded
+from aream.data._protocol import IGNORE
+from aream.data.voc2012 import SAFE_ID
 from aream.errors import DataError
 from aream.inference import ImageCams, ScaleMaps
 
 IMAGES_A_SHARD = 512
+INDEX_FILE = "index.json"
+SHARD_NAME = "cams-{:05d}.safetensors"
+SHARD = re.compile(r"cams-[0-9]{5,}\.safetensors")
+LEAST_COVERED = 1 / 1024
+"""Share of the grid that an image covers at least: one pixel of the largest patch."""
+T = TypeVar("T")
 
 
 def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
@@ -21,7 +35,7 @@ def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
     index = []
     remaining = iter(cams)
     for number, shard in enumerate(iter(lambda: list(islice(remaining, IMAGES_A_SHARD)), [])):
-        name = f"cams-{number:05d}.safetensors"
+        name = SHARD_NAME.format(number)
         save_file(
             {
                 f"{image.image_id}/{position}": scale.maps.contiguous()
@@ -40,7 +54,7 @@ def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
             }
             for image in shard
         ]
-    (folder / "index.json").write_text(json.dumps(index))
+    (folder / INDEX_FILE).write_text(json.dumps(index))
     return len(index)
 
 
@@ -48,23 +62,70 @@ def read_cams(folder: Path) -> Iterator[ImageCams]:
     """The images in the order they were written.
 
     Raises:
-        DataError: the folder holds no CAM index.
+        DataError: the folder holds no CAM index, or its entries are not what :func:`write_cams` writes.
     """
-    try:
-        index = json.loads((folder / "index.json").read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: holds no readable CAM index ({error})") from error
     shard = ""
-    for entry in index:
-        if entry["shard"] != shard:
-            shard = entry["shard"]
-            opened = safe_open(folder / shard, framework="pt")
-        yield ImageCams(
-            entry["id"],
-            (entry["size"][0], entry["size"][1]),
-            tuple(entry["classes"]),
-            tuple(
-                ScaleMaps(opened.get_tensor(f"{entry['id']}/{position}"), (covered[0], covered[1]))
-                for position, covered in enumerate(entry["covered"])
-            ),
-        )
+    for entry in _read_index(folder / INDEX_FILE):
+        try:
+            if entry.shard != shard:
+                shard = entry.shard
+                opened = safe_open(folder / shard, framework="pt")
+            maps = [opened.get_tensor(f"{entry.id}/{position}") for position in range(len(entry.covered))]
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{folder / entry.shard}: holds no CAMs of {entry.id} ({error})") from error
+        for tensor in maps:
+            shape = tuple(tensor.shape)
+            if tensor.dtype != torch.float32 or len(shape) != 4 or shape[1] != len(entry.classes) or 0 in shape[2:]:
+                raise DataError(
+                    f"{folder / entry.shard}: the maps of {entry.id} are {tensor.dtype} of shape {shape}; "
+                    f"need float32 of shape (maps, {len(entry.classes)}, height, width)"
+                )
+        yield ImageCams(entry.id, entry.size, entry.classes, tuple(map(ScaleMaps, maps, entry.covered)))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One image of the index."""
+
+    id: str
+    shard: str
+    size: tuple[int, int]
+    classes: tuple[int, ...]
+    covered: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        """Ids and shards become paths, sizes become arrays: none may be another than this module writes."""
+        if not SAFE_ID.fullmatch(self.id) or ".." in self.id:
+            raise ValueError(f"{self.id[:80]!r} is not an image id")
+        if not SHARD.fullmatch(self.shard):
+            raise ValueError(f"{self.shard[:80]!r} is not the name of a shard, such as {SHARD_NAME.format(0)}")
+        if len(self.size) != 2 or min(self.size) < 1 or math.prod(self.size) > MAX_PIXELS:
+            raise ValueError(f"{self.id}: need a height and width of at most {MAX_PIXELS} pixels, got {self.size}")
+        if list(self.classes) != sorted({c for c in self.classes if 0 <= c < IGNORE - 1}):
+            raise ValueError(f"{self.id}: need ascending classes in 0..{IGNORE - 2}, got {self.classes[:20]}")
+        if not self.covered or not all(
+            len(shares) == 2 and all(LEAST_COVERED <= share <= 1 for share in shares) for shares in self.covered
+        ):
+            raise ValueError(f"{self.id}: need shares in [{LEAST_COVERED}, 1] of each scale, got {self.covered[:20]}")
+
+
+def _read_index(path: Path) -> list[_Entry]:
+    try:
+        return [
+            _Entry(
+                id=_typed(entry["id"], str),
+                shard=_typed(entry["shard"], str),
+                size=_typed(tuple(_typed(side, int) for side in entry["size"]), tuple),
+                classes=tuple(_typed(c, int) for c in entry["classes"]),
+                covered=_typed(tuple(tuple(_typed(s, float) for s in shares) for shares in entry["covered"]), tuple),
+            )
+            for entry in json.loads(read_bounded(path))
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: is no CAM index ({type(error).__name__}: {error})") from error
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"need a {kind.__name__}, got {str(value)[:80]!r}")
+    return value

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from aream.errors import DataError
+from aream.data._files import read_indices
 
 
 def voc_palette() -> list[int]:
@@ -35,12 +35,6 @@ def read_labels(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Class ids of an indexed or grey PNG, as stored.
 
     Raises:
-        DataError: missing, not decodable, or a colour image.
+        DataError: missing, too large, not decodable, or a colour image.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise DataError(f"{path}: labels must be an indexed or grey PNG, got mode {image.mode}")
-            return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot be read as a label PNG ({error})") from error
+    return read_indices(path)

@@ -6,10 +6,12 @@ import hashlib
 import pickle
 import struct
 import types
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -36,7 +38,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             namespace = (types.SimpleNamespace, "argparse.Namespace")
             with torch.serialization.safe_globals([namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, struct.error) as error:
+    except (
+        *(pickle.UnpicklingError, SafetensorError, struct.error, zipfile.BadZipFile, MemoryError, OverflowError),
+        *(RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError, AssertionError),
+    ) as error:  # what torch and safetensors raise at damaged files
         # torch's own text advises to load without weights_only, which would run what the file says.
         raise DataError(
             f"{path}: cannot be read as weights ({type(error).__name__}); "
@@ -47,6 +52,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise DataError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    for name, value in content.items():
+        # A file of a few bytes can hold a tensor that is a view without end of one number.
+        held = value.layout == torch.strided and value.device.type == "cpu"
+        if not held or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise DataError(f"{path}: {str(name)[:80]!r} is not a tensor whose numbers the file holds")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
@@ -96,8 +106,10 @@ def weights_fingerprint(weights: str | None, model: str) -> str:
         return "random"
     if weights == PRETRAINED:
         return f"timm:{model}"
+    if not Path(weights).is_file():
+        raise DataError(f"{weights}: no such weight file")
     try:
         with open(weights, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{weights}: no such weight file or not readable ({error.strerror})") from error
+        raise DataError(f"{weights}: cannot be read ({error.strerror})") from error

@@ -26,6 +26,7 @@ from aream.errors import ConfigError
 
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LARGEST = {"patch_size": 256, "dim": 8192, "depth": 256, "heads": 256}
 
 
 @config
@@ -54,10 +55,10 @@ class Config:
             raise ConfigError(f"drop_path: need 0 <= drop_path < 1, got {self.drop_path}")
         if self.normalisation not in (None, "imagenet", "half"):
             raise ConfigError(f"normalisation: allowed are imagenet, half and null, got {self.normalisation!r}")
-        for name in ("patch_size", "dim", "depth", "heads"):
+        for name, most in LARGEST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: need a positive number, got {value}")
+            if value is not None and not 1 <= value <= most:
+                raise ConfigError(f"{name}: need a number in 1..{most}, got {value}")
         if self.dim is not None and self.dim % (self.heads or 1):
             raise ConfigError(f"dim: need a multiple of heads ({self.heads}), got {self.dim}")
 
@@ -149,7 +150,9 @@ class MCTformerV2(nn.Module):
         """Repeat a single class token and its position once a class, as MCTformer initialises from DeiT."""
         state = dict(state)
         token, positions = state.get("cls_token"), state.get("pos_embed")
-        if token is None or positions is None or token.shape[1] != 1 or self.class_tokens == 1:
+        if token is None or positions is None or token.ndim != 3 or positions.ndim != 3:
+            return state
+        if token.shape[1] != 1 or self.class_tokens == 1:
             return state
         state["cls_token"] = token.repeat(1, self.class_tokens, 1)
         patches = self.position_grid[0] * self.position_grid[1]

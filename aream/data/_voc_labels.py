@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
+import tokenize
 import xml.etree.ElementTree as ElementTree
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from aream.data._files import MAX_BYTES, read_bounded
 from aream.errors import DataError
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+
+MAX_ANNOTATION_BYTES = 2**20
 
 Labels = dict[str, Float32[np.ndarray, " c"]]
 
@@ -30,16 +36,24 @@ _ALLOWED = {
         (f"{prefix}.multiarray", "scalar"),
         (f"{prefix}.numeric", "_frombuffer"),
     )
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+} | {("numpy", "ndarray"), ("numpy", "dtype")}
 
 
 class _ArraysOnly(pickle.Unpickler):
     """Rebuilds numpy arrays, scalars and builtin containers; any other global is refused before it is imported."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how old protocols write bytes
+            return _latin1
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a label file")
         return super().find_class(module, name)
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is not part of a label file")
+    return text.encode("latin-1")
 
 
 def read_label_file(path: Path) -> Labels:
@@ -50,15 +64,16 @@ def read_label_file(path: Path) -> Labels:
         DataError: missing, not such a file, or one that would run code.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path)
         table = _arrays(content) if path.suffix == ".npz" else _pickled_dict(content)
         labels = {image_id(key): _vector(key, value) for key, value in table.items()}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError, MemoryError) as error:
-        raise DataError(f"{path}: not a label file: {error}") from error
+    except (
+        *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, OverflowError, MemoryError),
+        *(NotImplementedError, RecursionError, SyntaxError, tokenize.TokenError, struct.error, zlib.error),
+    ) as error:  # what numpy, pickle and zipfile raise at damaged files
+        raise DataError(f"{path}: not a label file: {str(error)[:300]}") from error
     except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: refused as a label file: {error}") from error
+        raise DataError(f"{path}: refused as a label file: {str(error)[:300]}") from error
     if not labels:
         raise DataError(f"{path}: holds no labels")
     return labels
@@ -103,26 +118,32 @@ def _pickled_dict(content: bytes) -> Mapping[Any, Any]:
 
 
 def _arrays(content: bytes) -> Mapping[Any, Any]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > MAX_BYTES:
+        raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are allowed")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return dict(zip(arrays["ids"].tolist(), arrays["labels"], strict=True))
 
 
 def _vector(key: object, value: object) -> Float32[np.ndarray, " c"]:
-    vector = np.asarray(value, dtype=np.float32).reshape(-1)
-    if vector.shape != (len(CLASS_NAMES),) or not np.isin(vector, (0, 1)).all():
-        raise ValueError(f"the labels of {key!r} are not {len(CLASS_NAMES)} zeros and ones")
-    return vector
+    # Looked at before it is converted: nested lists that share their parts unfold without end.
+    flat = isinstance(value, list | tuple) and all(isinstance(item, int | float | np.number) for item in value)
+    numeric = flat or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf")
+    if not numeric or np.size(value) != len(CLASS_NAMES) or not np.isin(value, (0, 1)).all():  # type: ignore[arg-type]
+        raise ValueError(f"the labels of {str(key)[:80]!r} are not {len(CLASS_NAMES)} zeros and ones")
+    return np.asarray(value, dtype=np.float32).reshape(-1)
 
 
 def _annotation(path: Path) -> Float32[np.ndarray, " c"]:
+    if not path.exists():
+        raise DataError(f"{path}: no annotation for this image of the list")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MAX_ANNOTATION_BYTES).decode("utf-8")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise DataError(f"{path}: an annotation declares no document type or entities")
         names = [element.text or "" for element in ElementTree.fromstring(text).findall("object/name")]
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no annotation for this image of the list") from error
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+    except (ValueError, ElementTree.ParseError) as error:
         raise DataError(f"{path}: cannot be read as an annotation ({error})") from error
     unknown = sorted(set(names) - set(CLASS_NAMES))
     if unknown:

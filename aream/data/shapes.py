@@ -24,6 +24,8 @@ CLASSES = ("disc", "square", "triangle", "ring", "cross", "star")
 COMPANIONS = {0: "rails", 2: "ripples"}
 """Class index -> the background texture that nearly always stands beside it."""
 COMPANION_PROBABILITY = 0.85
+MAX_PIXELS = 2**29
+"""Of a split: it is kept in memory, four bytes a pixel."""
 STRAY_PROBABILITY = 0.08
 HUE_SPREAD = 0.04
 """Standard deviation of an object's hue around its class's, in turns; the six classes stand 1/6 turn apart."""
@@ -60,6 +62,12 @@ class Config:
         for name in ("train_images", "val_images"):
             if not 1 <= getattr(self, name) <= 100_000:
                 raise ConfigError(f"{name}: need 1..100000, got {getattr(self, name)}")
+        pixels = self.image_size**2 * max(self.train_images, self.val_images)
+        if pixels > MAX_PIXELS:
+            raise ConfigError(
+                f"image_size, train_images, val_images: a split is kept in memory, with at most {MAX_PIXELS} pixels; "
+                f"got {pixels}"
+            )
         if self.seed < 0:
             raise ConfigError(f"seed: need a number >= 0, got {self.seed}")
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from aream.config import config, location
+from aream.data._files import read_bounded, read_image, read_indices, refuse_link_out
 from aream.data._protocol import IGNORE
 from aream.data._voc_labels import CLASS_NAMES, Labels, read_annotations, read_label_file
 from aream.errors import ConfigError, DataError
@@ -56,6 +55,9 @@ class Config:
             not scored or len(set(scored)) != len(scored) or not all(0 <= c <= len(CLASS_NAMES) for c in scored)
         ):
             raise ConfigError(f"scored_classes: need different mask ids in 0..{len(CLASS_NAMES)}, got {list(scored)}")
+        folder = Path(self.masks)
+        if not folder.parts or folder.is_absolute() or ".." in folder.parts:
+            raise ConfigError(f"masks: need the name of a folder under the root, got {self.masks!r}")
 
 
 def build(config: Config) -> Voc2012:
@@ -92,14 +94,14 @@ class Voc2012:
         return self.splits[split]
 
     def image(self, image_id: str) -> Image.Image:
-        return _decode_image(self._image_path(image_id))
+        return read_image(self._image_path(image_id))
 
     def labels(self, image_id: str) -> Float32[np.ndarray, " c"]:
         return self.label_table[image_id]
 
     def mask(self, image_id: str) -> UInt8[np.ndarray, "h w"] | None:
         path = self._mask_path(image_id)
-        return _decode_mask(path) if path.exists() else None
+        return _read_mask(path) if path.exists() else None
 
     def inspect(self) -> str:
         """See :class:`aream.data._protocol.Dataset`; the root's place does not enter the fingerprint."""
@@ -117,10 +119,12 @@ class Voc2012:
     def _inspect_one(self, image_id: str) -> tuple[bytes, str | None]:
         try:
             image_path, mask_path = self._image_path(image_id), self._mask_path(image_id)
-            size = _decode_image(image_path).size
+            refuse_link_out(image_path, (self.root, image_path.parent))
+            size = read_image(image_path).size
             content = hashlib.sha256(image_path.read_bytes()).digest()
             if mask_path.exists():
-                mask = _decode_mask(mask_path)
+                refuse_link_out(mask_path, (self.root, mask_path.parent))
+                mask = _read_mask(mask_path)
                 if mask.shape != (size[1], size[0]):
                     return b"", f"{mask_path}: size {mask.shape[::-1]} is not the image's {size}"
                 content += hashlib.sha256(mask_path.read_bytes()).digest()
@@ -170,8 +174,8 @@ class Voc2012:
 def _read_list(path: Path) -> list[str]:
     """Bare ids, or lines such as ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bounded(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read as a list of ids ({error})") from error
     ids: dict[str, int] = {}
     problems = []
@@ -192,30 +196,8 @@ def _read_list(path: Path) -> list[str]:
     return list(ids)
 
 
-def _decoded(path: Path, use: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(path.read_bytes())) as image:
-                return use(image)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: {error}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: does not decode as an image ({error})") from error
-
-
-def _decode_image(path: Path) -> Image.Image:
-    return _decoded(path, lambda image: image.convert("RGB"))
-
-
-def _decode_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Indices of a palette or grey PNG as they are stored; converting would turn them into colours."""
-    image = _decoded(path, lambda image: image.copy())
-    if image.mode not in ("P", "L"):
-        raise DataError(f"{path}: a mask is an indexed or grey PNG, got mode {image.mode}")
-    mask = np.array(image, dtype=np.uint8)
+def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
+    mask = read_indices(path)
     wrong = np.unique(mask[(mask > len(CLASS_NAMES)) & (mask != IGNORE)])
     if len(wrong):
         raise DataError(

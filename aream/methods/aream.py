@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from aream import discover, refiners
 from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
 from aream.backbones._protocol import Backbone, BackboneOutput
-from aream.batches import Batch
+from aream.batches import Batch, check_scales
 from aream.cam import normalise, refine
 from aream.config import Component, component, config
 from aream.errors import ConfigError
@@ -69,8 +69,7 @@ class Config:
             )
         if self.affinity_weight < 0:
             raise ConfigError(f"affinity_weight: need a weight >= 0, got {self.affinity_weight}")
-        if not self.label_scales or min(self.label_scales) <= 0:
-            raise ConfigError(f"label_scales: need one or more positive scales, got {list(self.label_scales)}")
+        check_scales("label_scales", self.label_scales)
 
 
 def resolve(config: Config, depth: int) -> Config:

@@ -31,12 +31,13 @@ class Config:
     """Weight of the position kernel beside the colour kernel (weight 1)."""
 
     def __post_init__(self) -> None:
-        if not self.dilations or min(self.dilations) < 1:
-            raise ConfigError(f"dilations: need one or more positive distances, got {list(self.dilations)}")
-        if self.iterations < 1 or self.sharpness <= 0 or self.position_weight < 0:
+        if not 1 <= len(self.dilations) <= 32 or not 1 <= min(self.dilations) <= max(self.dilations) <= 512:
+            raise ConfigError(f"dilations: need 1..32 distances in 1..512, got {list(self.dilations)}")
+        if not 1 <= self.iterations <= 1000:
+            raise ConfigError(f"iterations: need >= 1 and at most 1000, got {self.iterations}")
+        if self.sharpness <= 0 or self.position_weight < 0:
             raise ConfigError(
-                "iterations, sharpness, position_weight: need >= 1, > 0 and >= 0, "
-                f"got {self.iterations}, {self.sharpness}, {self.position_weight}"
+                f"sharpness, position_weight: need > 0 and >= 0, got {self.sharpness}, {self.position_weight}"
             )
 
 

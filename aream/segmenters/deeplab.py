@@ -38,10 +38,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.output_stride not in (None, 8, 16, 32):
             raise ConfigError(f"output_stride: allowed are 8, 16, 32 and null, got {self.output_stride}")
-        if not self.rates or min(self.rates) < 1 or self.channels < 1:
-            raise ConfigError(
-                f"rates, channels: need positive dilations and channels, got {list(self.rates)} and {self.channels}"
-            )
+        if not 1 <= len(self.rates) <= 16 or not 1 <= min(self.rates) <= max(self.rates) <= 512:
+            raise ConfigError(f"rates: need 1..16 dilations in 1..512, got {list(self.rates)}")
+        if not 1 <= self.channels <= 4096:
+            raise ConfigError(f"channels: need a number in 1..4096, got {self.channels}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout: need 0 <= dropout < 1, got {self.dropout}")
         if self.encoder not in timm.list_models():

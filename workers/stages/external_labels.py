@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aream.config import Component, config, location
+from aream.data._files import read_bounded
 from aream.data._protocol import IGNORE, Dataset
 from aream.errors import DataError
 from aream.metrics import confusion_matrix, mean_iou
@@ -53,10 +54,7 @@ def fingerprint(folder: str, dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for image_id in dataset.ids("train"):
         path = Path(folder) / f"{image_id}.png"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: no such pseudo-label, or not readable ({error.strerror})") from error
+        content = read_bounded(path)
         digest.update(image_id.encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()
 

@@ -1,0 +1,251 @@
+"""Weights, checkpoints and CAM shards that mean harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from aream.backbones import mctformer_v2
+from aream.backbones._checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
+from aream.errors import DataError
+from aream.inference import ImageCams, ScaleMaps
+from workers.cam_files import read_cams, write_cams
+
+CONFIG = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 1, "heads": 2}
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def refused(path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_state_dict(path)
+    assert len(str(caught.value)) < 1000
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "weights.bin", "weights.safetensors"])
+def test_weights_that_would_run_code_are_refused(tmp_path, zipped, name):
+    state = {"model": {"a": torch.zeros(1)}, "optimizer": Payload(tmp_path / "pwned")}
+    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert "cannot be read as weights" in refused(tmp_path / name)
+    assert not (tmp_path / "pwned").exists()
+    (tmp_path / name).rename(tmp_path / "trusted.pth")
+    torch.load(tmp_path / "trusted.pth", weights_only=False)  # the payload works where pickles are trusted
+    assert (tmp_path / "pwned").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_bare_pickle_is_refused(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps(Payload(tmp_path / "pwned")))
+    refused(tmp_path / "weights.pth")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": torch.zeros(1).expand(10**6, 10**6)},
+        {"a": torch.zeros(3, device="meta")},
+        {"a": torch.eye(3).to_sparse()},
+        {"a": 3},
+        {},
+        [torch.zeros(1)],
+        {"model": {"state_dict": {"model": {}}}},
+    ],
+    ids=["endless view", "no numbers", "sparse", "number", "empty", "list", "nested"],
+)
+def test_states_that_hold_no_weights(tmp_path, state):
+    torch.save(state, tmp_path / "weights.pth")
+    refused(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (12,), (1, 1, 1), (0, 1, 12), (1, 0, 12), (1, 7, 12)])
+@pytest.mark.parametrize("name", ["cls_token", "pos_embed"])
+def test_weights_of_any_shape_fit_or_are_refused(tmp_path, name, shape):
+    host = mctformer_v2.build(mctformer_v2.Config(**CONFIG), 3, 224)
+    state = host.state_dict()
+    state["cls_token"] = state["cls_token"][:, :1].clone()
+    state[name] = torch.zeros(shape)
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(DataError, match="other shape"):
+        mctformer_v2.build(mctformer_v2.Config(weights=str(tmp_path / "weights.pth"), **CONFIG), 3, 224)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "nowhere"])
+def test_weights_that_are_no_file(tmp_path, kind):
+    path = tmp_path / "weights.pth"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    refused(path)
+    with pytest.raises(DataError, match="no such weight file"):
+        weights_fingerprint(str(path), "x")
+
+
+def weights(folder) -> dict[str, bytes]:
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)}
+    torch.save(state, folder / "zip.pth")
+    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    save_file(state, folder / "a.safetensors")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    name=st.sampled_from(["zip.pth", "legacy.pth", "a.safetensors"]),
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6),
+    cut=st.none() | st.integers(0, 2000),
+)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_weights_are_read_or_refused(tmp_path_factory, name, changes, cut):
+    folder = tmp_path_factory.mktemp("weights")
+    content = bytearray(weights(folder)[name])
+    for place, value in changes:
+        content[place % len(content)] = value
+    (folder / name).write_bytes(content[: len(content) if cut is None else cut])
+    said = ""
+    module = nn.Module()
+    module.a, module.b = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(2))
+    try:
+        fit_state_dict(module, read_state_dict(folder / name), name)
+    except DataError as error:
+        said = str(error)
+    assert len(said) < 2000
+
+
+def image(identifier: str) -> ImageCams:
+    maps = torch.rand(3, 2, 4, 5)
+    return ImageCams(identifier, (30, 40), (1, 4), (ScaleMaps(maps, (1.0, 1.0)), ScaleMaps(maps + 1, (0.5, 0.75))))
+
+
+@pytest.fixture
+def cams(tmp_path):
+    folder = tmp_path / "cams"
+    folder.mkdir()
+    write_cams(folder, [image("a"), image("b")])
+    return folder
+
+
+def test_what_is_written_is_read(cams):
+    found = list(read_cams(cams))
+    assert [(cam.image_id, cam.size, cam.classes) for cam in found] == [(i, (30, 40), (1, 4)) for i in "ab"]
+    assert found[1].combine([0]).shape == (2, 30, 40)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "../a"}, "'../a' is not an image id"),
+        ({"id": "a/0"}, "is not an image id"),
+        ({"id": "a\0"}, "is not an image id"),
+        ({"id": 5}, "need a str"),
+        ({"id": "c"}, "holds no CAMs of c"),
+        ({"shard": "../../cams-00000.safetensors"}, "is not the name of a shard"),
+        ({"shard": "/etc/passwd"}, "is not the name of a shard"),
+        ({"shard": "cams-00007.safetensors"}, "cams-00007.safetensors: holds no CAMs"),
+        ({"shard": "index.json"}, "is not the name of a shard"),
+        ({"size": [10**9, 10**9]}, "at most 67108864 pixels"),
+        ({"size": [30, -1]}, "need a height and width"),
+        ({"size": [30]}, "need a height and width"),
+        ({"size": [30, 4.5]}, "need a int"),
+        ({"size": None}, "is no CAM index"),
+        ({"classes": [1, 255]}, "need ascending classes"),
+        ({"classes": [1, 1]}, "need ascending classes"),
+        ({"classes": [-1, 1]}, "need ascending classes"),
+        ({"classes": [1, 2, 3]}, "need float32 of shape"),
+        ({"classes": [True, 2]}, "need a int"),
+        ({"covered": [[1e-300, 1.0], [1.0, 1.0]]}, "need shares"),
+        ({"covered": [[float("nan"), 1.0]]}, "need shares"),
+        ({"covered": []}, "need shares"),
+        ({"covered": [[1.0, 1.0]] * 3}, "holds no CAMs"),
+    ],
+    ids=lambda value: None,
+)
+def test_a_manipulated_index_is_refused(cams, change, message):
+    index = json.loads((cams / "index.json").read_text())
+    index[1] |= change
+    (cams / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError) as caught:
+        list(read_cams(cams))
+    assert message in str(caught.value)
+    assert str(cams) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 100_000, "{}x", "5", '"text"', "[5]", "[null]", '[{"id": ' + "9" * 6000 + "}]"]
+)
+def test_an_index_that_is_none(cams, text):
+    (cams / "index.json").write_text(text)
+    with pytest.raises(DataError, match="is no CAM index"):
+        list(read_cams(cams))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(3, 1, 4, 5),
+        torch.zeros(3, 2, 20),
+        torch.zeros(3, 2, 4, 5, dtype=torch.int64),
+        torch.zeros(3, 2, 0, 5),
+    ],
+    ids=["classes", "axes", "integers", "empty"],
+)
+def test_maps_of_another_shape_are_refused(cams, tensor):
+    save_file({f"{i}/{scale}": tensor.clone() for i in "ab" for scale in "01"}, cams / "cams-00000.safetensors")
+    with pytest.raises(DataError, match="need float32 of shape"):
+        list(read_cams(cams))
+
+
+def test_a_pickle_as_a_shard_is_not_executed(cams, tmp_path):
+    (cams / "cams-00000.safetensors").write_bytes(pickle.dumps(Payload(tmp_path / "pwned")))
+    with pytest.raises(DataError, match="holds no CAMs"):
+        list(read_cams(cams))
+    torch.save(Payload(tmp_path / "pwned"), cams / "cams-00000.safetensors")
+    with pytest.raises(DataError, match="holds no CAMs"):
+        list(read_cams(cams))
+    assert not (tmp_path / "pwned").exists()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    changes=st.lists(
+        st.tuples(st.sampled_from(["index.json", "cams-00000.safetensors"]), st.integers(0, 999), st.integers(0, 255)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_damaged_cams_are_read_or_refused(tmp_path_factory, changes):
+    folder = tmp_path_factory.mktemp("cams")
+    write_cams(folder, [image("a")])
+    for name, place, value in changes:
+        content = bytearray((folder / name).read_bytes())
+        content[place % len(content)] = value
+        (folder / name).write_bytes(content)
+    said = ""
+    try:
+        for found in read_cams(folder):
+            found.combine([])
+    except DataError as error:
+        said = str(error)
+    assert len(said) < 2000
