@@ -17,8 +17,8 @@ from aream.config import plain
 from aream.errors import ConfigError
 from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
 from orchestrator.build import Invalid, build, located
-from orchestrator.sections import entry, overlaid
-from orchestrator.settings import Objective, Rank, Resources, Scheduler, Search, masked
+from orchestrator.overlaying import entry, overlaid
+from orchestrator.settings import Limits, Notify, Objective, Rank, Resources, Scheduler, Search, masked
 from orchestrator.where import MissingKey, Where
 from workers.trial import SegmentationConfig, TrialConfig
 
@@ -40,10 +40,13 @@ class SweepSpec:
     rank: Rank
     analyses: tuple[str, ...]
     resources: Resources
+    limits: Limits
+    notify: Notify
     concurrency: int | None
     tracking_uri: str | None
     experiment: str | None
     store_uri: str | None
+    store_endpoint: str | None
     runs_dir: Path
     path: Path
     folder: Path
@@ -140,10 +143,14 @@ class SweepSpec:
             backwards: from the last value of every axis to the first.
         """
         order = -1 if backwards else 1
-        points = self._expand(self.training_axes(), {}, lambda axis: axis.candidates()[::order])
+        points = self.points_over(lambda axis: axis.candidates()[::order])
         for values in itertools.islice(points, MAX_POINTS):
             if self.violation(values) == 0:
                 yield values
+
+    def points_over(self, candidates: Callable[[Axis], Sequence[Any]]) -> Iterator[Values]:
+        """Points of the training axes over other values than the listed ones, whatever the constraints say."""
+        return self._expand(self.training_axes(), {}, candidates)
 
     def points_of(self, keys: Iterable[str]) -> list[Values]:
         """Every combination of the axes that decide about some keys, ranges at their ends only."""
