@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from orchestrator.records import Records
 from orchestrator.settings import Resource
-from workers.artifacts.store import ArtifactStore
 from workers.stage import Row, Stage
 
 
-def lineage_cost(stages: Iterable[Stage], store: ArtifactStore, resource: Resource) -> Row:
+def lineage_cost(stages: Iterable[Stage], store: Records, resource: Resource) -> Row:
     """``cost/seconds`` of the distinct stored stages and all they need, and ``cost/gpu_seconds`` at the trial's share.
 
     Read from the records, so a result answered from the store costs what it cost when it was computed.

@@ -1,22 +1,23 @@
-"""The report's pictures: threshold curves, the alpha heat-map, layers, training curves."""
+"""The report's pictures: of the axes, and threshold curves, alphas, layers, training curves."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
-from orchestrator.plan import show
+from aream.errors import ArtifactCorrupt, ArtifactNotFound
+from orchestrator.axis_figures import importance_figure, parallel_figure, pareto_figure
+from orchestrator.canvas import config_title, new_figure, save
 from workers.artifacts.store import ArtifactStore
 
 CURVES = 6
+MOST_CELLS = 10
+"""Values of an alpha axis that a heat map has room for."""
 ALPHAS = ("method.alpha_low", "method.alpha_high")
 
 
@@ -25,6 +26,16 @@ def draw_figures(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     metric = content["rank"]["metric"]
     drawn = [
+        (
+            pareto_figure(content, folder),
+            "every configuration, means over seeds; numbered: rank of those on the Pareto front, bars: their spread",
+        ),
+        (importance_figure(content, folder), "which axes decide whether a configuration is among the best"),
+        (
+            parallel_figure(content, folder),
+            f"every configuration over the axes that vary, coloured by {metric}; lines through a listed value lie "
+            "beside each other, the better the higher",
+        ),
         (
             _threshold_curves(content, store, folder),
             "mIoU at every background threshold, best seed of the first configurations; dashed: unrefined",
@@ -39,26 +50,31 @@ def draw_figures(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     return [(path, caption) for path, caption in drawn if path is not None]
 
 
-def _title(entry: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.split('.')[-1]}={show(value)}" for key, value in entry["config"].items()) or "base"
+def readable(store: ArtifactStore, key: str) -> Path | None:
+    """The artifact's folder; None where it is gone or damaged, which is no reason to have no report."""
+    try:
+        return store.get(key)
+    except (ArtifactNotFound, ArtifactCorrupt):
+        return None
 
 
 def _threshold_curves(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> Path | None:
-    entries = [entry for entry in content["ranking"][:CURVES] if store.has(entry["label_artifact"])]
+    found = [(entry, readable(store, entry["label_artifact"])) for entry in content["ranking"][:CURVES]]
+    entries = [(entry, labels) for entry, labels in found if labels is not None]
     if not entries:
         return None
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for index, entry in enumerate(entries):
-        curves = json.loads((store.get(entry["label_artifact"]) / "curve.json").read_text())
+    figure, axes = new_figure(7, 4)
+    for index, (entry, labels) in enumerate(entries):
+        curves = json.loads((labels / "curve.json").read_text())
         for name, style in (("refined", "-"), ("unrefined", "--")):
             curve = curves[name]
-            label = _title(entry) if name == "refined" else None
+            label = config_title(entry["config"]) if name == "refined" else None
             marker = "o" if len(curve["curve"]) == 1 else None
             axes.plot(curve["thresholds"], curve["curve"], style, color=f"C{index}", label=label, marker=marker)
     axes.set_xlabel("background threshold")
     axes.set_ylabel("mIoU")
     axes.legend(fontsize=7)
-    return _save(figure, folder / "threshold_curves.png")
+    return save(figure, folder / "threshold_curves.png")
 
 
 def _alpha_heatmap(content: Mapping[str, Any], folder: Path) -> Path | None:
@@ -71,8 +87,10 @@ def _alpha_heatmap(content: Mapping[str, Any], folder: Path) -> Path | None:
     lows, highs = sorted({low for low, _ in best}), sorted({high for _, high in best})
     if len(lows) * len(highs) < 2:
         return None
+    if max(len(lows), len(highs)) > MOST_CELLS:
+        return _alpha_points(best, metric, folder)
     grid = np.array([[best.get((low, high), np.nan) for high in highs] for low in lows])
-    figure, axes = plt.subplots(figsize=(1.6 + 0.9 * len(highs), 1.4 + 0.7 * len(lows)))
+    figure, axes = new_figure(2.2 + 0.9 * len(highs), 1.4 + 0.7 * len(lows))
     image = axes.imshow(grid, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(highs)), [f"{high:g}" for high in highs])
     axes.set_yticks(range(len(lows)), [f"{low:g}" for low in lows])
@@ -80,9 +98,21 @@ def _alpha_heatmap(content: Mapping[str, Any], folder: Path) -> Path | None:
     axes.set_ylabel("alpha_low")
     for (row, column), value in np.ndenumerate(grid):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:.3f}", ha="center", va="center", color="white", fontsize=8)
+            colour = "black" if image.norm(value) > 0.6 else "white"
+            axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, label=metric)
-    return _save(figure, folder / "alphas.png")
+    return save(figure, folder / "alphas.png")
+
+
+def _alpha_points(best: Mapping[tuple[float, float], float], metric: str, folder: Path) -> Path:
+    """Of a search, whose points lie anywhere."""
+    figure, axes = new_figure(6, 4.5)
+    lows, highs = zip(*best, strict=True)
+    points = axes.scatter(highs, lows, c=list(best.values()), cmap="viridis", s=28)
+    axes.set_xlabel("alpha_high")
+    axes.set_ylabel("alpha_low")
+    figure.colorbar(points, label=metric)
+    return save(figure, folder / "alphas.png")
 
 
 def _layers(content: Mapping[str, Any], folder: Path) -> Path | None:
@@ -93,10 +123,10 @@ def _layers(content: Mapping[str, Any], folder: Path) -> Path | None:
             own = {
                 key: value for key, value in entry["config"].items() if not key.startswith(("inference.", "labels."))
             }
-            lines.setdefault(_title({"config": own}), [entry["metrics"], entry["spread"]])
+            lines.setdefault(config_title(own), [entry["metrics"], entry["spread"]])
     if not lines:
         return None
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = new_figure(7, 4)
     for index, (title, (means, spread)) in enumerate(list(lines.items())[:CURVES]):
         names = sorted(name for name in means if name.startswith("layer/") and name.split("/")[1].isdigit())
         values = np.array([means[name] for name in names])
@@ -108,32 +138,24 @@ def _layers(content: Mapping[str, Any], folder: Path) -> Path | None:
     axes.set_xlabel("layer")
     axes.set_ylabel("mIoU")
     axes.legend(fontsize=7)
-    return _save(figure, folder / "layers.png")
+    return save(figure, folder / "layers.png")
 
 
 def _training(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> Path | None:
-    figure, axes = plt.subplots(figsize=(7, 3.5))
-    shown: set[str] = set()
+    histories: dict[str, tuple[str, list[dict[str, float]]]] = {}
     for entry in content["ranking"]:
         key = entry["trial_keys"][0]
-        if key in shown or not store.has(key):
-            continue
-        shown.add(key)
-        history = store.record(key).history
-        axes.plot([row["epoch"] for row in history], [row["val/map"] for row in history], label=_title(entry))
-        if len(shown) == CURVES:
+        if len(histories) == CURVES:
             break
+        if key not in histories:
+            with contextlib.suppress(ArtifactNotFound, ArtifactCorrupt):
+                histories[key] = (config_title(entry["config"]), store.record(key).history)
+    if not histories:
+        return None
+    figure, axes = new_figure(7, 3.5)
+    for label, history in histories.values():
+        axes.plot([row["epoch"] for row in history], [row["val/map"] for row in history], label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel("val mAP")
-    if not shown:
-        plt.close(figure)
-        return None
     axes.legend(fontsize=7)
-    return _save(figure, folder / "training.png")
-
-
-def _save(figure: Any, path: Path) -> Path:
-    figure.tight_layout()
-    figure.savefig(path, dpi=130, metadata={"Software": None})
-    plt.close(figure)
-    return path
+    return save(figure, folder / "training.png")

@@ -8,12 +8,15 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.state import SweepState, TaskState
+from orchestrator.forecast import Forecast, task_seconds
+from orchestrator.state import OVER, SweepState, TaskState
 
 SHOWN_TASKS = 20
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
+"""Of the statuses known here; another is shown as it is."""
 
 
 class Progress:
@@ -44,7 +47,7 @@ class Progress:
     def line(self, text: str) -> None:
         """One plain line; on a terminal it goes above the table."""
         if self.live:
-            self.live.console.print(text, highlight=False)
+            self.live.console.print(text, highlight=False, markup=False)
         else:
             print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
@@ -68,22 +71,46 @@ def describe(task: TaskState, metric: str) -> str:
 
 def task_table(state: SweepState, metric: str) -> Table:
     """Running and failed tasks first; finished ones are only counted where there are many."""
-    counts = ", ".join(f"{number} {status}" for status, number in sorted(state.counts().items()))
-    eta = state.eta_s()
-    left = f", about {duration(eta)} left" if eta else ""
-    table = Table(title=f"{state.name}: {state.phase} ({counts}{left})", title_justify="left")
-    for column in ("", "what", "status", "epoch", "val/map", metric):
-        table.add_column(column, overflow="fold")
-    order = {"running": 0, "failed": 1, "waiting": 2, "done": 3, "stopped": 4}
-    tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 9))
+    table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
+    for column in ("", "what", "status", "epoch", "time", "left", "val/map", metric):
+        table.add_column(escape(column), overflow="fold")
+    order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
+    tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 2))
     for task in tasks[:SHOWN_TASKS]:
         numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in ("val/map", metric)]
-        status = f"[{STYLES[task.status]}]{task.status}[/]{' (stored)' if task.cached else ''}"
+        status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
         epochs = f"{task.epoch}/{task.epochs}" if task.epochs else ""
-        table.add_row(task.kind, task.title, status, epochs, *numbers)
+        table.add_row(escape(task.kind), escape(task.title), status, epochs, *_times(task, state), *numbers)
     if len(tasks) > SHOWN_TASKS:
-        table.add_row("", f"and {len(tasks) - SHOWN_TASKS} more", "", "", "", "")
+        table.add_row("", f"and {len(tasks) - SHOWN_TASKS} more")
     return table
+
+
+def headline(state: SweepState) -> str:
+    """How many tasks stand where, how many of them came from the store, and how long the rest takes."""
+    counts = [f"{number} {status}" for status, number in sorted(state.counts().items())]
+    stored = sum(task.cached for task in state.tasks.values())
+    left = "" if state.phase in OVER else time_left(state.forecast())
+    return ", ".join([*counts, *([f"{stored} from the store"] if stored else []), *([left] if left else [])])
+
+
+def time_left(left: Forecast) -> str:
+    """Empty where nothing is left to do."""
+    if left.complete:
+        return f"about {duration(left.seconds)} left" if left.seconds else ""
+    return f"at least {duration(left.seconds)} left" if left.seconds >= 1 else "time left unknown"
+
+
+def _times(task: TaskState, state: SweepState) -> tuple[str, str]:
+    """How long a task took or has been running, and how long it still will."""
+    if task.started is None or task.cached:
+        return "", ""
+    now = state.clock()
+    if task.status != "running":
+        return duration(task.ended - task.started) if task.ended is not None else "", ""
+    seconds, certain = task_seconds(task, [other for other in state.tasks.values() if other.kind == task.kind], now)
+    known = f"{'' if certain else '> '}{duration(seconds)}" if certain or seconds else "unknown"
+    return duration(now - task.started), known
 
 
 def duration(seconds: float) -> str:

@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.cost import lineage_cost
 from orchestrator.plan import TrialPlan, Variant, show
+from orchestrator.records import Records, RememberedRecords
+from orchestrator.settings import Resource
 from orchestrator.spec import Values
-from workers.artifacts.store import ArtifactStore
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One configuration with its seeds. Metrics are means, spreads sample standard deviations (0 for one seed)."""
+    """One configuration with its seeds. Metrics are means, spreads sample standard deviations (0 for one seed).
+
+    Among the metrics, ``cost/seconds`` and ``cost/gpu_seconds`` are what everything behind the labels took.
+    """
 
     config: Values
     metrics: dict[str, float]
@@ -32,7 +37,8 @@ class Ranked:
 
     def best_seed(self, metric: str, mode: str) -> int:
         pick = max if mode == "max" else min
-        return pick(self.seeds, key=lambda seed: self.per_seed[seed][metric])
+        scored = [seed for seed in self.seeds if metric in self.per_seed[seed]]
+        return pick(scored, key=lambda seed: self.per_seed[seed][metric]) if scored else self.seeds[0]
 
     @property
     def title(self) -> str:
@@ -52,14 +58,21 @@ class Ranked:
         }
 
 
-def rank(trials: Sequence[TrialPlan], store: ArtifactStore, metric: str, mode: str) -> list[Ranked]:
-    """All variants of the trials whose stages are stored, best mean first; configurations that miss the metric last."""
+def rank(
+    trials: Sequence[TrialPlan], store: Records, metric: str, mode: str, resource: Resource | None = None
+) -> list[Ranked]:
+    """All variants of the trials whose stages are stored, best mean first; configurations that miss the metric last.
+
+    Args:
+        resource: what a trial gets; its share of a GPU prices ``cost/gpu_seconds``.
+    """
+    records = RememberedRecords(store)
     groups: dict[str, list[tuple[TrialPlan, Variant]]] = {}
     for trial in trials:
         for variant in trial.variants:
-            if all(store.has(stage.key) for stage in (trial.train, *variant.stages.all())):
+            if all(records.has(stage.key) for stage in (trial.train, *variant.stages.all())):
                 groups.setdefault(_identity(variant.values), []).append((trial, variant))
-    ranked = [_ranked(group, store) for group in groups.values()]
+    ranked = [_ranked(group, records, resource or Resource()) for group in groups.values()]
     sign = -1 if mode == "max" else 1
     return sorted(ranked, key=lambda entry: (metric not in entry.metrics, sign * entry.metrics.get(metric, 0.0)))
 
@@ -76,13 +89,13 @@ def _identity(values: Values) -> str:
     return repr(sorted(values.items(), key=lambda item: item[0]))
 
 
-def _ranked(group: list[tuple[TrialPlan, Variant]], store: ArtifactStore) -> Ranked:
+def _ranked(group: list[tuple[TrialPlan, Variant]], records: Records, resource: Resource) -> Ranked:
     per_seed: dict[int, dict[str, float]] = {}
     for trial, variant in group:
-        metrics = dict(store.record(trial.key).metrics)
+        metrics = dict(records.record(trial.key).metrics)
         for stage in variant.stages.all():
-            metrics |= store.record(stage.key).metrics
-        per_seed[trial.seed] = metrics
+            metrics |= records.record(stage.key).metrics
+        per_seed[trial.seed] = metrics | lineage_cost(variant.stages.all(), records, resource)
     means, spread = mean_and_spread([per_seed[seed] for seed in sorted(per_seed)])
     return Ranked(
         config=group[0][1].values,
@@ -92,5 +105,5 @@ def _ranked(group: list[tuple[TrialPlan, Variant]], store: ArtifactStore) -> Ran
         trial_keys={trial.seed: trial.key for trial, _ in group},
         label_artifacts={trial.seed: variant.stages.labels.key for trial, variant in group},
         variants={trial.seed: variant for trial, variant in group},
-        seconds=statistics.fmean(store.record(trial.key).seconds for trial, _ in group),
+        seconds=statistics.fmean(records.record(trial.key).seconds for trial, _ in group),
     )

@@ -1,6 +1,6 @@
-"""report.html (self-contained) and report.md of a sweep, from its summary and the store.
+"""report.html (self-contained) and report.md of a sweep, from its summary and the store; or its ranking as CSV.
 
-python -m orchestrator.report NAME|SWEEP.yaml
+python -m orchestrator.report NAME|SWEEP.yaml [--csv [FILE]]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestrator.sections import Section, Table
     from workers.artifacts.store import ArtifactStore
 
 OVERLAYS = 6
@@ -23,144 +24,91 @@ table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: 
 th, td { border: 1px solid #d5d9e0; padding: 4px 10px; text-align: right; white-space: nowrap; }
 th { background: #f2f4f7; } td:first-child, td.text { text-align: left; } tr.best td { background: #eef8ee; }
 img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #58606e; font-size: 13px; }
-code { background: #f2f4f7; padding: 1px 4px; } .small { color: #58606e; font-size: 13px; }
+.small { color: #58606e; font-size: 13px; }
 """
 
 
 def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[Path]:
     """Write both reports and their figures into ``folder``; returns every file written."""
     from orchestrator.figures import draw_figures
+    from orchestrator.sections import sections
     from orchestrator.state import replace_text
 
     figures = draw_figures(content, store, folder / "figures")
-    overlays = _overlays(content, store)
-    replace_text(folder / "report.html", _html(content, figures, overlays))
-    replace_text(folder / "report.md", _markdown(content, figures))
+    parts = sections(content)
+    replace_text(folder / "report.html", _html(content, parts, figures, _overlays(content, store)))
+    replace_text(folder / "report.md", _markdown(content, parts, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]
 
 
-def _columns(content: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    metrics = (
-        "val/map",
-        "cam/miou",
-        "pseudo/miou",
-        "pseudo/miou_all",
-        "pseudo/threshold",
-        "seg/miou",
-        "seg/miou_all",
-    )
-    shown = [name for name in metrics if any(name in entry["metrics"] for entry in content["ranking"])]
-    same = all(
-        entry["metrics"].get(name) == entry["metrics"].get(f"{name}_all")
-        for entry in content["ranking"]
-        for name in ("pseudo/miou", "seg/miou")
-    )
-    return list(content["axes"]), [name for name in shown if not (same and name.endswith("_all"))]
-
-
-def _rows(content: Mapping[str, Any]) -> list[list[str]]:
-    from orchestrator.plan import show
-
-    axes, metrics = _columns(content)
-    return [
-        [
-            str(position + 1),
-            *(show(entry["config"].get(key, "")) for key in axes),
-            *(_cell(entry, name) for name in metrics),
-            str(len(entry["seeds"])),
-        ]
-        for position, entry in enumerate(content["ranking"])
-    ]
-
-
-def _cell(entry: Mapping[str, Any], name: str) -> str:
-    value, spread = entry["metrics"].get(name), entry["spread"].get(name)
-    if value is None:
-        return ""
-    return f"{value:.4f} ± {spread:.4f}" if spread else f"{value:.4f}"
-
-
-def _facts(content: Mapping[str, Any]) -> list[str]:
-    protocol, data, scored = content["protocol"], content["data"], content["data"]["scored_classes"]
-    return [
-        f"Data: {data['name']}, {data['train_images']} train and {data['val_images']} val images; mIoU over "
-        f"{len(scored)} of {len(data['classes']) + 1} classes, background included.",
-        f"Background threshold: {protocol['threshold']}.",
-        f"cam/miou: {protocol['cam/miou']}. pseudo/miou: {protocol['pseudo/miou']}. seg/miou: {protocol['seg/miou']}. "
-        f"val/map: {protocol['val/map']}.",
-        "Classes without a pixel in the ground truth "
-        + ("are left out of the mean." if protocol["absent_classes"] == "skip" else "count as 0."),
-        f"Figures are means over seeds {content['seeds']}, ± the sample standard deviation.",
-    ]
-
-
-def _markdown(content: Mapping[str, Any], figures: Sequence[tuple[Path, str]]) -> str:
-    axes, metrics = _columns(content)
-    header = ["#", *axes, *metrics, "seeds"]
-    lines = [f"# {content['name']}", "", content["question"], ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in _rows(content)]
-    lines += ["", *(f"- {fact}" for fact in _facts(content))]
-    if content["segmentation"]:
-        lines += ["", "## Segmentation", ""]
-        lines += [f"- {job['title']}: {_job(job)}; labels `{job['label_artifact']}`" for job in content["segmentation"]]
-    if content["failures"]:
-        lines += [
-            "",
-            "## Failed",
-            "",
-            *(f"- `{key}`: {reason}" for key, reason in content["failures"].items()),
-        ]
-    lines += [f"\n![{caption}](figures/{path.name})" for path, caption in figures]
-    lines += ["", f"Code {content['code']}; {content['created']}"]
+def _markdown(content: Mapping[str, Any], parts: Sequence[Section], figures: Sequence[tuple[Path, str]]) -> str:
+    lines = [f"# {_md(content['name'])}", "", _md(content["question"])]
+    for part in parts:
+        lines += ["", f"## {_md(part.heading)}", ""]
+        for sentence in part.sentences:
+            lines += [_md(sentence), ""]
+        if part.table:
+            lines += _markdown_table(part.table)
+            lines += [""] if part.points else []
+        lines += [f"- {_md(point)}" for point in part.points]
+    lines += [f"\n![{_md(caption)}](figures/{path.name})" for path, caption in figures]
+    lines += ["", f"Code {_md(content['code'])}; {_md(content['created'])}"]
     return "\n".join(lines) + "\n"
 
 
-def _html(content: Mapping[str, Any], figures: Sequence[tuple[Path, str]], overlays: Sequence[tuple[Path, str]]) -> str:
-    axes, metrics = _columns(content)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["#", *axes, *metrics, "seeds"])
-    rows = "".join(
-        f"<tr{' class=best' if index == 0 else ''}>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for index, row in enumerate(_rows(content))
-    )
-    parts = [
-        f"<h1>{html.escape(content['name'])}</h1><p>{html.escape(content['question'])}</p>",
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>",
-        "<ul>" + "".join(f"<li>{html.escape(fact)}</li>" for fact in _facts(content)) + "</ul>",
-    ]
-    if content["segmentation"]:
-        jobs = "".join(
-            f"<tr><td class=text>{html.escape(job['title'])}</td><td>{_job(job)}</td>"
-            f"<td class=text><code>{job['label_artifact']}</code></td></tr>"
-            for job in content["segmentation"]
-        )
-        parts.append(
-            "<h2>Segmentation</h2><table><tr><th>trained on the labels of</th><th>result</th><th>labels</th></tr>"
-            f"{jobs}</table>"
-        )
-    if content["failures"]:
-        failed = "".join(
-            f"<li><code>{html.escape(k)}</code>: {html.escape(v)}</li>" for k, v in content["failures"].items()
-        )
-        parts.append(f"<h2>Failed</h2><ul>{failed}</ul>")
-    parts.append("<h2>Curves</h2>" + "".join(_figure(path, caption) for path, caption in figures))
+def _markdown_table(table: Table) -> list[str]:
+    header = "| " + " | ".join(map(_md, table.header)) + " |"
+    rows = ["| " + " | ".join(map(_md, row)) + " |" for row in table.rows]
+    return [header, "|" + "---|" * len(table.header), *rows]
+
+
+def _md(text: str) -> str:
+    """Plain text as Markdown: one line, no cell borders, links or tags of its own."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("[", "\\[").replace("`", "\\`")
+
+
+def _html(
+    content: Mapping[str, Any],
+    parts: Sequence[Section],
+    figures: Sequence[tuple[Path, str]],
+    overlays: Sequence[tuple[Path, str]],
+) -> str:
+    body = [f"<h1>{html.escape(content['name'])}</h1><p>{html.escape(content['question'])}</p>"]
+    body += [_html_section(part) for part in parts]
+    if figures:
+        body.append("<h2>Figures</h2>" + "".join(_figure(path, caption) for path, caption in figures))
     if overlays:
-        parts.append("<h2>Overlays</h2><p class=small>image, CAM, pseudo-label, ground truth; white is ignored</p>")
-        parts.append("".join(_figure(path, caption) for path, caption in overlays))
+        body.append("<h2>Overlays</h2><p class=small>image, CAM, pseudo-label, ground truth; white is ignored</p>")
+        body.append("".join(_figure(path, caption) for path, caption in overlays))
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-    parts.append(
-        f"<p class=small>{html.escape(content['created'])}; code {html.escape(content['code'])}; {versions}</p>"
-    )
+    made = f"{content['created']}; code {content['code']}; {versions}"
+    body.append(f"<p class=small>{html.escape(made)}</p>")
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(content['name'])}</title>"
-        f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>"
+        f"<style>{STYLE}</style><body>{''.join(body)}</body></html>"
     )
 
 
-def _job(job: Mapping[str, Any]) -> str:
-    return f"seg/miou {job['metrics']['seg/miou']:.4f}" if job["metrics"] else "not finished"
+def _html_section(part: Section) -> str:
+    sentences = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in part.sentences)
+    points = "".join(f"<li>{html.escape(point)}</li>" for point in part.points)
+    table = _html_table(part.table) if part.table else ""
+    return f"<h2>{html.escape(part.heading)}</h2>{sentences}{table}" + (f"<ul>{points}</ul>" if points else "")
+
+
+def _html_table(table: Table) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.header)
+    rows = "".join(
+        f"<tr{' class=best' if index in table.marked else ''}>"
+        + "".join(
+            f"<td{' class=text' if column in table.text else ''}>{html.escape(cell)}</td>"
+            for column, cell in enumerate(row)
+        )
+        + "</tr>"
+        for index, row in enumerate(table.rows)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _figure(path: Path, caption: str) -> str:
@@ -173,10 +121,10 @@ def _figure(path: Path, caption: str) -> str:
 
 def _overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Path, str]]:
     """Those of the best configuration's labels."""
-    if not content["ranking"] or not store.has(content["ranking"][0]["label_artifact"]):
-        return []
-    folder = store.get(content["ranking"][0]["label_artifact"]) / "overlays"
-    return [(path, path.stem) for path in sorted(folder.glob("*.png"))[:OVERLAYS]]
+    from orchestrator.figures import readable
+
+    folder = readable(store, content["ranking"][0]["label_artifact"]) if content["ranking"] else None
+    return [] if folder is None else [(path, path.stem) for path in sorted(folder.glob("overlays/*.png"))[:OVERLAYS]]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -187,21 +135,57 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
     parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
+    parser.add_argument(
+        "--csv",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write the ranking as CSV instead, a row a configuration and seed (default: ranking.csv beside the "
+        "reports; -: print it)",
+    )
     options = parser.parse_args(arguments)
     from aream.errors import AreamError
     from orchestrator.locate import locate
 
     try:
         workplace = locate(options.sweep, Path(options.runs))
-        if not workplace.summary_file.exists():
-            raise AreamError(f"{workplace.summary_file}: the sweep has no results yet")
-        content = json.loads(workplace.summary_file.read_text())
+        content = _summary(workplace.summary_file)
+        if options.csv is not None:
+            _write_csv(content, options.csv or str(workplace.folder / "ranking.csv"))
+            return 0
         for path in write_report(content, workplace.store(), workplace.folder)[:2]:
             print(path)
     except AreamError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    from aream.errors import AreamError
+
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise AreamError(f"{path}: the sweep has no results yet") from error
+    except (OSError, ValueError) as error:
+        raise AreamError(f"{path}: not readable ({error}); run the sweep again to write it anew") from error
+
+
+def _write_csv(content: Mapping[str, Any], target: str) -> None:
+    from aream.errors import AreamError
+    from orchestrator.spreadsheet import ranking_csv
+    from orchestrator.state import replace_text
+
+    text = ranking_csv(content)
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        replace_text(Path(target), text)
+    except OSError as error:
+        raise AreamError(f"{target}: {error.strerror}") from error
+    print(target)
 
 
 if __name__ == "__main__":

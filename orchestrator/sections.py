@@ -1,44 +1,246 @@
-"""Nested sections of a sweep file and the dotted keys that reach into them."""
+"""The parts of a report as data: headings, sentences and tables, however they are written down."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.where import MissingKey
+from orchestrator.plan import show
+from orchestrator.progress import duration
+
+METRICS = (
+    "val/map",
+    "cam/miou",
+    "pseudo/miou",
+    "pseudo/miou_all",
+    "pseudo/threshold",
+    "seg/miou",
+    "seg/miou_all",
+    "cost/seconds",
+    "cost/gpu_seconds",
+)
+FRONT = "●"
+LISTED_PAIRS = 50
 
 
-def overlaid(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested sections with dotted keys set; whole sections before what lies in them.
-
-    Where a component's name is set to another, the settings of the one before go with it.
-    """
-    result = json.loads(json.dumps(mapping))
-    for key in sorted(values, key=lambda key: (key.count("."), not key.endswith(".name"))):
-        target, parts = result, key.split(".")
-        for part in parts[:-1]:
-            inner = target.get(part)
-            target[part] = {"name": inner} if isinstance(inner, str) else inner if isinstance(inner, dict) else {}
-            target = target[part]
-        if key.endswith(".name") and target.get("name", values[key]) != values[key]:
-            target.clear()
-        target[parts[-1]] = json.loads(json.dumps(values[key]))
-    return dict(result)
+@dataclass(frozen=True)
+class Table:
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    marked: frozenset[int] = frozenset()
+    """Rows that stand out."""
+    text: frozenset[int] = frozenset()
+    """Columns of words, not numbers."""
 
 
-def entry(name: str, node: Any) -> Any:
-    """What stands at a dotted key of nested sections; a component may be given by its name alone.
+@dataclass(frozen=True)
+class Section:
+    heading: str
+    sentences: Sequence[str] = ()
+    table: Table | None = None
+    points: Sequence[str] = field(default=())
+    """A list after the table."""
 
-    Raises:
-        MissingKey: nothing does.
-    """
-    for part in name.split("."):
-        if isinstance(node, dict) and set(node) == {"name", "config"} and part != "name":
-            node = node["config"]
-        elif isinstance(node, str):
-            node = {"name": node}
-        if not isinstance(node, dict) or part not in node:
-            raise MissingKey(f"{name}: no such key")
-        node = node[part]
-    return node
+
+def sections(content: Mapping[str, Any]) -> list[Section]:
+    """Everything a report says in words and numbers, of a summary's content; the ranking first."""
+    made = [_ranking(content), _pairs(content), _front(content), _importance(content), _cost(content)]
+    made += [_segmentation(content), _failures(content)]
+    return [section for section in made if section is not None]
+
+
+def columns(content: Mapping[str, Any]) -> list[str]:
+    """The metrics worth a column: those that occur and say something of their own."""
+    ranking = content["ranking"]
+    shown = [name for name in METRICS if any(name in entry["metrics"] for entry in ranking)]
+    same = all(
+        entry["metrics"].get(name) == entry["metrics"].get(f"{name}_all")
+        for entry in ranking
+        for name in ("pseudo/miou", "seg/miou")
+    )
+    if same:
+        shown = [name for name in shown if not name.endswith("_all")]
+    if not any(entry["metrics"].get("cost/gpu_seconds") for entry in ranking):
+        shown = [name for name in shown if name != "cost/gpu_seconds"]
+    return shown
+
+
+def number(name: str, value: float | None, spread: float | None = None) -> str:
+    """A metric for a table cell; seconds with fewer decimals than shares."""
+    if value is None:
+        return ""
+    decimals = 1 if name.startswith("cost/") else 4
+    return f"{value:.{decimals}f} ± {spread:.{decimals}f}" if spread else f"{value:.{decimals}f}"
+
+
+def difference(pair: Mapping[str, Any] | None) -> str:
+    """A paired difference as text; nothing about chance where the seeds are too few to tell."""
+    if pair is None:
+        return ""
+    spread = "" if pair["spread"] is None else f" ± {pair['spread']:.4f}"
+    seeds = f", better in {pair['better']}" if pair["better"] is not None else ""
+    return f"{pair['mean']:+.4f}{spread} (n={pair['n']}{seeds})"
+
+
+def front_caption(pareto: Mapping[str, Any]) -> str:
+    """What the front is about."""
+    wanted = [f"{'high' if goal['mode'] == 'max' else 'low'} {goal['metric']}" for goal in pareto["objectives"]]
+    return f"no other configuration is as good in all of {', '.join(wanted)} and better in one"
+
+
+def _ranking(content: Mapping[str, Any]) -> Section:
+    axes, metrics, entries = list(content["axes"]), columns(content), content["ranking"]
+    compared = any(entry.get("paired") for entry in entries)
+    front = content.get("pareto", {}).get("front", [])
+    header = [
+        "#",
+        *axes,
+        *metrics,
+        *(["to the plain host"] if compared else []),
+        "seeds",
+        *(["front"] if front else []),
+    ]
+    rows = [
+        [
+            str(position + 1),
+            *(show(entry["config"].get(key, "")) for key in axes),
+            *(number(name, entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
+            *([difference(entry.get("paired"))] if compared else []),
+            str(len(entry["seeds"])),
+            *([FRONT if position in front else ""] if front else []),
+        ]
+        for position, entry in enumerate(entries)
+    ]
+    return Section("Ranking", (), Table(header, rows, frozenset({0})), _facts(content, compared))
+
+
+def _facts(content: Mapping[str, Any], compared: bool) -> list[str]:
+    protocol, data, scored = content["protocol"], content["data"], content["data"]["scored_classes"]
+    facts = [
+        f"Data: {data['name']}, {data['train_images']} train and {data['val_images']} val images; mIoU over "
+        f"{len(scored)} of {len(data['classes']) + 1} classes, background included.",
+        f"Background threshold: {protocol['threshold']}.",
+        f"cam/miou: {protocol['cam/miou']}. pseudo/miou: {protocol['pseudo/miou']}. seg/miou: {protocol['seg/miou']}. "
+        f"val/map: {protocol['val/map']}.",
+        "Classes without a pixel in the ground truth "
+        + ("are left out of the mean." if protocol["absent_classes"] == "skip" else "count as 0."),
+        f"Figures are means over seeds {content['seeds']}, ± the sample standard deviation.",
+    ]
+    if "cost" in content:
+        facts.append("cost/seconds: worker seconds of everything the labels were computed from, shared stages in full.")
+    if compared:
+        facts.append(
+            f"to the plain host: difference of {content['rank']['metric']} to the best configuration trained without "
+            "the method, all other axes equal, seed by seed; mean ± sample standard deviation of the differences."
+        )
+    return facts
+
+
+def _pairs(content: Mapping[str, Any]) -> Section | None:
+    pairs = [(position, entry["paired"]) for position, entry in enumerate(content["ranking"]) if entry.get("paired")]
+    if not pairs:
+        return None
+    seeds = sorted({seed for _, pair in pairs for seed in pair["differences"]}, key=int)
+    rows = [
+        [
+            f"#{position + 1}",
+            f"#{pair['baseline'] + 1}",
+            *(f"{pair['differences'][seed]:+.4f}" if seed in pair["differences"] else "" for seed in seeds),
+            difference(pair),
+        ]
+        for position, pair in pairs[:LISTED_PAIRS]
+    ]
+    sentences = [f"{content['rank']['metric']} of a configuration minus that of the plain host with the same seed."]
+    if len(pairs) > LISTED_PAIRS:
+        sentences.append(f"The first {LISTED_PAIRS} of {len(pairs)} configurations; all are in summary.json.")
+    header = ["configuration", "plain host", *(f"seed {seed}" for seed in seeds), "mean ± std"]
+    return Section("Against the plain host, seed by seed", sentences, Table(header, rows))
+
+
+def _front(content: Mapping[str, Any]) -> Section | None:
+    pareto = content.get("pareto")
+    if not pareto or not pareto["front"]:
+        return None
+    goals = [goal["metric"] for goal in pareto["objectives"]]
+    last = pareto["objectives"][-1]
+    entries = sorted(
+        ((position, content["ranking"][position]) for position in pareto["front"]),
+        key=lambda item: (1 if last["mode"] == "min" else -1) * item[1]["metrics"][last["metric"]],
+    )
+    rows = [
+        [
+            f"#{position + 1}",
+            *(show(entry["config"].get(key, "")) for key in content["axes"]),
+            *(number(name, entry["metrics"][name], entry["spread"].get(name)) for name in goals),
+        ]
+        for position, entry in entries
+    ]
+    sentence = f"Beside each of these {front_caption(pareto)}; marked {FRONT} in the ranking."
+    return Section("Pareto front", [sentence], Table(["#", *content["axes"], *goals], rows))
+
+
+def _importance(content: Mapping[str, Any]) -> Section | None:
+    found = content.get("importance")
+    if not found:
+        return None
+    if "left_out" in found:
+        return Section("Importance of the axes", [found["left_out"]])
+    sentence = (
+        f"{found['method']}: how much each axis decides whether a configuration is among the best {found['top']} of "
+        f"{found['configurations']} by {found['metric']}. Shares of the axes that vary; a share says nothing about "
+        "which value is better."
+    )
+    rows = [[key, f"{share:.3f}"] for key, share in found["shares"].items()]
+    return Section("Importance of the axes", [sentence], Table(["axis", "share"], rows))
+
+
+def _cost(content: Mapping[str, Any]) -> Section | None:
+    cost, found = content.get("cost"), content.get("store")
+    if not cost:
+        return None
+    sentences = [_compared("Worker time", cost["seconds"], cost["separate_seconds"])]
+    if cost["gpu_seconds"]:
+        sentences.append(_compared("GPU time", cost["gpu_seconds"], cost["separate_gpu_seconds"]))
+    if cost["segmentation_seconds"]:
+        gpu = f", {duration(cost['segmentation_gpu_seconds'])} of GPU" if cost["segmentation_gpu_seconds"] else ""
+        sentences.append(f"Segmentation took {duration(cost['segmentation_seconds'])}{gpu} beyond that.")
+    sentences.append("Counted are finished stages; what failed or was stopped left no record of its time.")
+    if found:
+        tasks = ", ".join(
+            f"{counts['stored']} of {counts['all']} {kind} tasks" for kind, counts in found["tasks"].items()
+        )
+        sentences.append(
+            f"From the store in this run: {tasks or 'no task'}; {found['stages']['stored']} of "
+            f"{found['stages']['all']} stages behind the results, {duration(found['saved_seconds'])} of work."
+        )
+    return Section("Cost", sentences)
+
+
+def _compared(what: str, spent: float, separate: float) -> str:
+    ratio = f", {separate / spent:.1f} times as much" if spent else ""
+    return (
+        f"{what} behind all labels: {duration(spent)}, each stage once. One training a configuration and seed would "
+        f"have taken {duration(separate)}{ratio}."
+    )
+
+
+def _segmentation(content: Mapping[str, Any]) -> Section | None:
+    if not content["segmentation"]:
+        return None
+    rows = [
+        [
+            job["title"],
+            f"seg/miou {job['metrics']['seg/miou']:.4f}" if job["metrics"] else "not finished",
+            job["label_artifact"],
+        ]
+        for job in content["segmentation"]
+    ]
+    header = ["trained on the labels of", "result", "labels"]
+    return Section("Segmentation", (), Table(header, rows, text=frozenset({0, 2})))
+
+
+def _failures(content: Mapping[str, Any]) -> Section | None:
+    if not content["failures"]:
+        return None
+    return Section("Failed", points=[f"{key}: {reason}" for key, reason in content["failures"].items()])

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from aream.errors import AreamError
+from orchestrator.forecast import ENDED, Forecast, forecast
+from workers.artifacts.processes import Process
+
+OVER = ("finished", "interrupted", "failed")
+"""Phases in which no driver runs."""
 SAVE_EVERY_S = 1.0
-DONE = ("done", "failed", "stopped")
+LIVE_EPOCH_S = 1.0
+"""Rows that come faster are those a checkpoint or the store already had."""
 
 
 @dataclass
@@ -22,7 +30,7 @@ class TaskState:
     title: str
     kind: str
     status: str = "waiting"
-    """waiting, running, done, failed, or stopped (pruned by the scheduler)."""
+    """waiting, running, done, failed, stopped (pruned by the scheduler), or another reason not to run now."""
     epoch: int = 0
     epochs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
@@ -31,13 +39,31 @@ class TaskState:
     ended: float | None = None
     cached: bool = False
     """Answered from the store."""
+    row_at: float | None = None
+    """When the last epoch was reported."""
+    live_epochs: int = 0
+    """Epochs computed since it started, and below what they took."""
+    live_seconds: float = 0.0
+
+    @property
+    def pace_s(self) -> float | None:
+        """Seconds of an epoch."""
+        return self.live_seconds / self.live_epochs if self.live_epochs else None
 
 
 class SweepState:
     """All tasks of a sweep; every change is saved, at most once a second."""
 
-    def __init__(self, path: Path, name: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        clock: Callable[[], float] = time.time,
+        expected: Mapping[str, int] | None = None,
+    ) -> None:
+        """``expected``: how many tasks of a kind there will be at most, where they are not all added at the start."""
         self.path, self.name, self.clock = path, name, clock
+        self.expected = dict(expected or {})
         self.tasks: dict[str, TaskState] = {}
         self.phase = "planning"
         self.problem: str | None = None
@@ -52,8 +78,10 @@ class SweepState:
         status = changes.get("status")
         if status == "running" and task.started is None:
             task.started = self.clock()
-        if status in DONE:
+        elif status in ENDED:
             task.ended = self.clock()
+        elif status is not None and status != "running":  # what it waits is no time it works
+            task.started, task.row_at, task.live_epochs, task.live_seconds = None, None, 0, 0.0
         for name, value in changes.items():
             setattr(task, name, value)
         if status == "done":
@@ -61,8 +89,14 @@ class SweepState:
         self.save(soon=status is None)
 
     def row(self, key: str, row: Mapping[str, float]) -> None:
-        task = self.tasks[key]
-        self.update(key, metrics={**task.metrics, **row}, epoch=int(row.get("epoch", task.epoch)))
+        task, now = self.tasks[key], self.clock()
+        epoch = int(row.get("epoch", task.epoch))
+        if "epoch" in row:
+            if epoch > task.epoch and task.row_at is not None and now - task.row_at >= LIVE_EPOCH_S:
+                task.live_epochs += epoch - task.epoch
+                task.live_seconds += now - task.row_at
+            task.row_at = now
+        self.update(key, metrics={**task.metrics, **row}, epoch=epoch)
 
     def counts(self) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -70,27 +104,8 @@ class SweepState:
             counts[task.status] = counts.get(task.status, 0) + 1
         return counts
 
-    def eta_s(self) -> float | None:
-        """Seconds left, from the mean time of finished tasks of each kind and how many run beside each other."""
-        left, now = 0.0, self.clock()
-        running = max(1, sum(task.status == "running" for task in self.tasks.values()))
-        for task in self.tasks.values():
-            if task.status in DONE:
-                continue
-            times = [
-                other.ended - other.started
-                for other in self.tasks.values()
-                if other.kind == task.kind and other.status == "done" and not other.cached
-                and other.started is not None and other.ended is not None
-            ]  # fmt: skip
-            spent = now - task.started if task.started is not None else 0.0
-            if times:
-                left += max(0.0, sum(times) / len(times) - spent)
-            elif task.epoch and task.epochs:
-                left += spent / task.epoch * (task.epochs - task.epoch)
-            else:
-                return None
-        return left / running
+    def forecast(self) -> Forecast:
+        return forecast(self.tasks.values(), self.expected, self.clock())
 
     def save(self, soon: bool = False) -> None:
         """Write the file; ``soon`` may leave it to a later call."""
@@ -98,17 +113,50 @@ class SweepState:
         if soon and now - self._saved < SAVE_EVERY_S:
             return
         self._saved = now
+        left = self.forecast()
         content = {
             "name": self.name,
             "phase": self.phase,
             "problem": self.problem,
+            "host": socket.gethostname(),
             "pid": os.getpid(),
+            "process": Process.this().token(),
             "started": self.started,
             "saved": self.clock(),
-            "eta_s": self.eta_s(),
+            "eta_s": left.eta_s,
+            "eta_at_least_s": left.seconds,
+            "expected": self.expected,
             "tasks": [asdict(task) for task in self.tasks.values()],
         }
         replace_text(self.path, json.dumps(content, indent=1))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state file as it stands.
+
+    Raises:
+        AreamError: there is none, or it is no state of a sweep.
+    """
+    try:
+        content = json.loads(path.read_text())
+        restored(content)
+    except FileNotFoundError as error:
+        raise AreamError(f"{path.parent}: this sweep has not been started") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise AreamError(
+            f"{path}: not readable as the state of a sweep ({error}); the sweep writes it anew while it runs"
+        ) from error
+    return dict(content)
+
+
+def restored(content: Mapping[str, Any], clock: Callable[[], float] = time.time) -> SweepState:
+    """The state that a file's content tells of; what another version wrote beside it is left out."""
+    state = SweepState(Path(), content["name"], clock, content.get("expected"))
+    state.phase, state.problem, state.started = content["phase"], content.get("problem"), float(content["started"])
+    known = {own.name for own in fields(TaskState)}
+    for task in content["tasks"]:
+        state.tasks[task["key"]] = TaskState(**{name: value for name, value in task.items() if name in known})
+    return state
 
 
 def replace_text(path: Path, text: str) -> None:

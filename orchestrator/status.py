@@ -1,6 +1,6 @@
 """What a sweep is doing, from another terminal.
 
-python -m orchestrator.status NAME|SWEEP.yaml [--json]
+python -m orchestrator.status NAME|SWEEP.yaml [--watch [SECONDS]] [--json]
 """
 
 from __future__ import annotations
@@ -12,38 +12,101 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from orchestrator.workplace import Workplace
+
+WATCH_S = 2.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.status", description="Trials and stages of a sweep.")
-    parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
-    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
-    parser.add_argument("--json", action="store_true", help="print the state file with `alive` added")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     from aream.errors import AreamError
     from orchestrator.locate import locate
 
     try:
         workplace = locate(options.sweep, Path(options.runs))
-        if not workplace.state_file.exists():
-            raise AreamError(f"{workplace.folder}: this sweep has not been started")
+        if options.watch is None:
+            _print(observed(workplace), options.json)
+        else:
+            _watch(workplace, options.watch, options.json)
     except AreamError as error:
         print(error, file=sys.stderr)
         return 2
-    content = json.loads(workplace.state_file.read_text())
-    content["alive"] = content["phase"] not in ("finished", "interrupted", "failed") and _alive(content["pid"])
-    if options.json:
-        print(json.dumps(content, indent=1))
-    else:
-        _show(content)
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
-def _alive(pid: int) -> bool:
-    """Whether the driver runs on this machine."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.status", description="Trials and stages of a sweep.")
+    parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
+    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_period,
+        const=WATCH_S,
+        metavar="SECONDS",
+        help=f"show it again every few seconds (default: {WATCH_S:g}) until the sweep ends",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the state file with alive, elapsed_s, last_change_s, stored and the log files of failures; "
+        "with --watch one line each time",
+    )
+    return parser
+
+
+def _period(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"need 0.1 to 86400 seconds, got {text}")
+    return seconds
+
+
+def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:
+    """The state file, and what can be told from here about the process that writes it.
+
+    Raises:
+        AreamError: the sweep has not been started, or its state cannot be read.
+    """
+    from orchestrator.state import OVER, read_state
+
+    content = read_state(workplace.state_file)
+    now = time.time() if now is None else now
+    alive = False if content["phase"] in OVER else _alive(content)
+    content |= {
+        "alive": alive,
+        "elapsed_s": max(0.0, (content["saved"] if alive is False else now) - content["started"]),
+        "last_change_s": max(0.0, now - content["saved"]),
+        "stored": sum(bool(task.get("cached")) for task in content["tasks"]),
+        "metric": _rank_metric(workplace),
+    }
+    for task in content["tasks"]:
+        log = workplace.log_file(task["key"])
+        if task["status"] == "failed":
+            task["log"] = str(log) if log.exists() else None
+    return content
+
+
+def _alive(content: Mapping[str, Any]) -> bool | None:
+    """Whether the driver runs; None where that cannot be seen from this machine."""
+    import socket
+
+    from workers.artifacts.processes import Process, machine_id
+
+    process = Process.parse(content.get("process", ""))
+    if process is not None and process.machine == machine_id() and process.started:
+        return not process.known_dead()
+    if (process is not None and process.started) or content.get("host", socket.gethostname()) != socket.gethostname():
+        return None
     try:
-        os.kill(pid, 0)
+        os.kill(content["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -51,26 +114,77 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _show(content: Mapping[str, Any]) -> None:
+def _rank_metric(workplace: Workplace) -> str:
+    try:
+        return str(json.loads((workplace.folder / "config.json").read_text())["rank"]["metric"])
+    except (OSError, ValueError, TypeError, KeyError):  # a sweep that has only just begun
+        return "pseudo/miou"
+
+
+def _print(content: Mapping[str, Any], as_json: bool) -> None:
     from rich.console import Console
 
-    from orchestrator.progress import duration, task_table
-    from orchestrator.state import SweepState, TaskState
-
-    state = SweepState(Path(), content["name"])
-    state.phase = content["phase"]
-    state.tasks = {task["key"]: TaskState(**task) for task in content["tasks"]}
-    console = Console(width=None if os.isatty(1) else 140, highlight=False)
-    console.print(task_table(state, "pseudo/miou"))
-    age = duration(max(0.0, time.time() - content["saved"]))
-    if content["phase"] == "finished":
-        console.print(f"finished {age} ago")
-    elif content["alive"]:
-        console.print(f"running as process {content['pid']}; last change {age} ago")
+    if as_json:
+        print(json.dumps(content, indent=1))
     else:
-        console.print(f"not running (last change {age} ago); run the same command again to resume")
+        Console(width=None if os.isatty(1) else 140, highlight=False).print(_view(content))
+
+
+def _watch(workplace: Workplace, period_s: float, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    if as_json or not os.isatty(1):
+        while True:
+            content = observed(workplace)
+            if as_json:
+                print(json.dumps(content), flush=True)
+            else:
+                _print(content, as_json)
+            if content["alive"] is False:
+                return
+            time.sleep(period_s)
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        while True:
+            content = observed(workplace)
+            live.update(_view(content), refresh=True)
+            if content["alive"] is False:
+                return
+            time.sleep(period_s)
+
+
+def _view(content: Mapping[str, Any]) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    from orchestrator.progress import task_table
+    from orchestrator.state import restored
+
+    now = content["saved"] + content["last_change_s"]
+    # Of a driver that stopped, the forecast is the one it had.
+    state = restored(content, lambda: content["saved"] if content["alive"] is False else now)
+    lines = [_life(content)]
     if content["problem"]:
-        console.print(f"tracking: {content['problem']}")
+        lines.append(f"tracking: {content['problem']}")
+    for task in content["tasks"]:
+        if task["status"] == "failed":
+            log = f"; log: {task['log']}" if task["log"] else "; it wrote no log"
+            lines.append(f"failed: {task['title']} ({task['key']}): {task.get('error')}{log}")
+    return Group(task_table(state, content["metric"]), *(Text(line, overflow="fold") for line in lines))
+
+
+def _life(content: Mapping[str, Any]) -> str:
+    from orchestrator.progress import duration
+
+    age, elapsed = duration(content["last_change_s"]), duration(content["elapsed_s"])
+    driver = f"process {content['pid']}" + (f" on {content['host']}" if content.get("host") else "")
+    if content["phase"] == "finished":
+        return f"finished {age} ago after {elapsed}"
+    if content["alive"]:
+        return f"running for {elapsed} as {driver}; last change {age} ago"
+    if content["alive"] is None:
+        return f"started {elapsed} ago as {driver}, which cannot be seen from this machine; last change {age} ago"
+    return f"not running (last change {age} ago, after {elapsed}); run the same command again to resume"
 
 
 if __name__ == "__main__":

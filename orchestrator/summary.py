@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aream.config import canonical
 from aream.pseudo_labels import RULE_DESCRIPTIONS
 from orchestrator.downstream import SegmentationJob
+from orchestrator.importance import axis_importance
+from orchestrator.pairing import paired_differences
+from orchestrator.pareto import front, objectives
 from orchestrator.plan import show
 from orchestrator.ranking import Ranked, mean_and_spread
 from orchestrator.recording import trial_run
+from orchestrator.records import Records, RememberedRecords
 from orchestrator.report import write_report
+from orchestrator.savings import stored_before, sweep_cost
+from orchestrator.sections import front_caption
 from orchestrator.spec import SweepSpec
-from orchestrator.state import replace_text
+from orchestrator.state import SweepState, replace_text
 from orchestrator.workplace import Workplace
 from workers.artifacts.store import ArtifactStore
 from workers.components import build_dataset
 from workers.provenance import code_revision, library_versions
+from workers.stage import Stage
 
 HEADLINE = ("val/map", "cam/miou", "pseudo/miou", "seg/miou")
 
@@ -37,25 +45,37 @@ class Summary:
     jobs: Sequence[SegmentationJob]
     failures: Mapping[str, str]
     fingerprints: Mapping[str, str]
+    run: SweepState | None = None
+    """The run that made it; what that found in the store is reported."""
 
     def to_json(self, store: ArtifactStore) -> dict[str, Any]:
-        spec = self.spec
+        spec, records = self.spec, RememberedRecords(store)
         dataset = build_dataset(spec.base.data)
         entries = [entry.to_json(spec.rank.metric, spec.rank.mode) for entry in self.ranking]
-        jobs = [self._job(job, store) for job in self.jobs]
+        jobs = [self._job(job, records) for job in self.jobs]
         for position, entry in enumerate(entries):
-            rows = [job["metrics"] for job in jobs if job["rank"] == position and job["metrics"]]
+            rows = [job for job in jobs if job["rank"] == position and job["metrics"]]
             if rows:
-                means, spread = mean_and_spread(rows)
+                means, spread = mean_and_spread([row["metrics"] for row in rows])
                 entry["metrics"] |= means
                 entry["spread"] |= spread
+            for seed, metrics in entry["per_seed"].items():
+                own = [row["metrics"] for row in rows if str(row["seed"]) == seed]
+                entry["per_seed"][seed] = metrics | (mean_and_spread(own)[0] if own else {})
             entry["method"] = self._method(entry["config"])
+        for entry, difference in zip(
+            entries, paired_differences(entries, spec.rank.metric, spec.rank.mode), strict=True
+        ):
+            entry["paired"] = difference
+        compared = objectives(spec)
+        kinds = {axis.key: axis.kind for axis in spec.axes}
         return {
             "name": spec.name,
             "question": spec.description,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "rank": {"metric": spec.rank.metric, "mode": spec.rank.mode},
             "axes": [axis.key for axis in spec.axes],
+            "axis_kinds": kinds,
             "seeds": list(spec.seeds),
             "data": {
                 "name": spec.base.data.name,
@@ -67,11 +87,24 @@ class Summary:
             },
             "protocol": self._protocol(),
             "ranking": entries,
+            "pareto": {
+                "objectives": [asdict(objective) for objective in compared],
+                "front": front([entry["metrics"] for entry in entries], compared),
+            },
+            "importance": axis_importance(entries, kinds, spec.rank.metric, spec.rank.mode),
+            "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),
+            "store": None if self.run is None else stored_before(self.run, self._stages(), records),
             "segmentation": jobs,
             "failures": dict(self.failures),
             "code": code_revision(),
             "versions": library_versions(),
         }
+
+    def _stages(self) -> Iterator[Stage]:
+        for entry in self.ranking:
+            for variant in entry.variants.values():
+                yield from variant.stages.all()
+        yield from (job.stage for job in self.jobs)
 
     def _method(self, values: Mapping[str, Any]) -> str:
         return self.spec.trial(values, self.spec.seeds[0]).method.name
@@ -89,8 +122,8 @@ class Summary:
             "absent_classes": self.spec.base.labels.absent_classes,
         }
 
-    def _job(self, job: SegmentationJob, store: ArtifactStore) -> dict[str, Any]:
-        stored = store.has(job.stage.key)
+    def _job(self, job: SegmentationJob, records: Records) -> dict[str, Any]:
+        stored = records.has(job.stage.key)
         return {
             "key": job.stage.key,
             "title": job.title,
@@ -99,7 +132,7 @@ class Summary:
             "point": job.point,
             "label_artifact": job.labels.key,
             "trial_key": job.trial_key,
-            "metrics": store.record(job.stage.key).metrics if stored else {},
+            "metrics": records.record(job.stage.key).metrics if stored else {},
         }
 
     def description(self) -> str:
@@ -133,16 +166,19 @@ def ranked_table(content: Mapping[str, Any], limit: int = 20) -> Table:
     """The ranking for a terminal."""
     table = Table(title=f"{content['name']}: ranked by {content['rank']['metric']}", title_justify="left")
     metrics = [name for name in HEADLINE if any(name in entry["metrics"] for entry in content["ranking"])]
+    front = content["pareto"]["front"]
     table.add_column("#", justify="right")
     for key in content["axes"]:
         table.add_column(key.removeprefix("method.").removeprefix("inference."), overflow="fold")
     for name in metrics:
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("front")
     for position, entry in enumerate(content["ranking"][:limit]):
         table.add_row(
             str(position + 1),
-            *(show(entry["config"].get(key, "")) for key in content["axes"]),
+            *(escape(show(entry["config"].get(key, ""))) for key in content["axes"]),
             *(_number(entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
+            "●" if position in front else "",
         )
     return table
 
@@ -151,9 +187,11 @@ def print_results(content: Mapping[str, Any]) -> None:
     width = None if os.isatty(1) else 140
     console = Console(width=width, highlight=False)
     console.print(ranked_table(content))
+    console.print(f"front: {front_caption(content['pareto'])}", markup=False)
     for job in content["segmentation"]:
         if job["metrics"]:
-            console.print(f"segmenter on labels {job['title']}: seg/miou {job['metrics']['seg/miou']:.4f}")
+            line = f"segmenter on labels {job['title']}: seg/miou {job['metrics']['seg/miou']:.4f}"
+            console.print(line, markup=False)
     console.print(f"background threshold: {content['protocol']['threshold']}")
 
 

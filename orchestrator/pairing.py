@@ -1,0 +1,60 @@
+"""Each configuration against the plain host at the same seeds: noise that a seed brings to both cancels."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workers.pipelines import BASELINE
+
+ENOUGH_SEEDS = 3
+"""Fewer say nothing about chance."""
+
+
+def paired_differences(
+    entries: Sequence[Mapping[str, Any]], metric: str, mode: str, baseline: str = BASELINE.name
+) -> list[dict[str, Any] | None]:
+    """For each ranked entry (best first) the per-seed differences of ``metric`` to its baseline.
+
+    The baseline is the best entry whose method is the plain host, all axes outside the method equal. None for the
+    baseline itself, where there is no such entry, or no seed that both have.
+    """
+    plain = [position for position, entry in enumerate(entries) if entry["method"] == baseline]
+    found: list[dict[str, Any] | None] = []
+    for position, entry in enumerate(entries):
+        other = next((known for known in plain if _same_but_method(entries[known]["config"], entry["config"])), None)
+        if other is None or other == position:
+            found.append(None)
+        else:
+            found.append(_difference(entry, entries[other], other, metric, mode))
+    return found
+
+
+def _same_but_method(baseline: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """An axis that exists only with another method is no difference."""
+    kept = {key: value for key, value in baseline.items() if key.split(".")[0] != "method"}
+    return all(key in config and config[key] == value for key, value in kept.items())
+
+
+def _difference(
+    entry: Mapping[str, Any], baseline: Mapping[str, Any], position: int, metric: str, mode: str
+) -> dict[str, Any] | None:
+    differences = {
+        seed: own[metric] - baseline["per_seed"][seed][metric]
+        for seed, own in sorted(entry["per_seed"].items(), key=lambda item: int(item[0]))
+        if metric in own and metric in baseline["per_seed"].get(seed, {})
+    }
+    if not differences:
+        return None
+    values = list(differences.values())
+    sign = 1 if mode == "max" else -1
+    return {
+        "baseline": position,
+        "metric": metric,
+        "differences": differences,
+        "mean": statistics.fmean(values),
+        "spread": statistics.stdev(values) if len(values) > 1 else None,
+        "n": len(values),
+        "better": sum(sign * value > 0 for value in values) if len(values) >= ENOUGH_SEEDS else None,
+    }

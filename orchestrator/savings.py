@@ -1,0 +1,54 @@
+"""What a sweep cost, what it would have cost without sharing, and what it found in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from orchestrator.cost import lineage_cost
+from orchestrator.ranking import Ranked
+from orchestrator.records import Records
+from orchestrator.settings import Resources
+from orchestrator.state import SweepState
+from workers.stage import Stage
+
+
+def sweep_cost(
+    ranking: Sequence[Ranked], jobs: Sequence[Stage], records: Records, resources: Resources
+) -> dict[str, float]:
+    """Worker seconds behind the ranked labels and the segmenters.
+
+    ``seconds`` counts each distinct stage once; ``separate_seconds`` is one training a configuration and seed, each
+    with everything it needs for itself. Only what finished has a record: trainings stopped or failed are in neither.
+    """
+    variants = [variant.stages.all() for entry in ranking for variant in entry.variants.values()]
+    labels = lineage_cost([stage for stages in variants for stage in stages], records, resources.trial)
+    separate = [lineage_cost(stages, records, resources.trial) for stages in variants]
+    everything = [stage for stages in variants for stage in stages] + list(jobs)
+    segmentation = lineage_cost(everything, records, resources.segmentation)["cost/seconds"] - labels["cost/seconds"]
+    return {
+        "seconds": round(labels["cost/seconds"], 1),
+        "gpu_seconds": round(labels["cost/gpu_seconds"], 1),
+        "separate_seconds": round(sum(cost["cost/seconds"] for cost in separate), 1),
+        "separate_gpu_seconds": round(sum(cost["cost/gpu_seconds"] for cost in separate), 1),
+        "segmentation_seconds": round(segmentation, 1),
+        "segmentation_gpu_seconds": round(segmentation * resources.segmentation.gpu, 1),
+    }
+
+
+def stored_before(run: SweepState, stages: Iterable[Stage], records: Records) -> dict[str, Any]:
+    """What this run of the sweep was answered from the store: whole tasks, and stages with the seconds they saved."""
+    kinds: dict[str, dict[str, int]] = {}
+    for task in run.tasks.values():
+        counts = kinds.setdefault(task.kind, {"stored": 0, "all": 0})
+        counts["stored"] += task.cached
+        counts["all"] += 1
+    keys = {ancestor.key for stage in stages for ancestor in stage.ancestry() if records.has(ancestor.key)}
+    found = [records.record(key) for key in sorted(keys)]
+    stored = [record for record in found if datetime.fromisoformat(record.created).timestamp() < int(run.started)]
+    return {
+        "tasks": kinds,
+        "stages": {"stored": len(stored), "all": len(found)},
+        "saved_seconds": round(sum(record.seconds for record in stored), 1),
+    }
