@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.sections import Section, Table
+    from orchestrator.report_sections import Section, Table
     from workers.artifacts.store import ArtifactStore
 
 OVERLAYS = 6
@@ -31,7 +31,7 @@ img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #58606
 def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[Path]:
     """Write both reports and their figures into ``folder``; returns every file written."""
     from orchestrator.figures import draw_figures
-    from orchestrator.sections import sections
+    from orchestrator.report_sections import sections
     from orchestrator.state import replace_text
 
     figures = draw_figures(content, store, folder / "figures")

@@ -25,8 +25,8 @@ from orchestrator.ranking import Ranked, mean_and_spread
 from orchestrator.recording import trial_run
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.report import write_report
+from orchestrator.report_sections import front_caption
 from orchestrator.savings import stored_before, sweep_cost
-from orchestrator.sections import front_caption
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState, replace_text
 from orchestrator.workplace import Workplace
