@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from orchestrator.settings import Objective
 from orchestrator.spec import SweepSpec
 
 
-@dataclass(frozen=True)
-class Objective:
-    """A metric and which way is better."""
-
-    metric: str
-    mode: str
-    """max or min."""
-
-    @property
-    def sign(self) -> int:
-        """What makes smaller better."""
-        return -1 if self.mode == "max" else 1
-
-
 def objectives(spec: SweepSpec) -> list[Objective]:
-    """Those of the search where it names some, else the rank metric against what a result cost."""
-    searched = getattr(spec.search, "objectives", None) or ()
-    if len(searched) > 1:
-        return [Objective(objective.metric, objective.mode) for objective in searched]
+    """Those of the search where it has several, else the rank metric against what a result cost."""
+    if spec.search and len(spec.search.objectives) > 1:
+        return list(spec.search.objectives)
     cost = "cost/gpu_seconds" if spec.resources.trial.gpu else "cost/seconds"
-    return [Objective(spec.rank.metric, spec.rank.mode), Objective(cost, "min")]
+    return [Objective(metric=spec.rank.metric, mode=spec.rank.mode), Objective(metric=cost, mode="min")]
 
 
 def front(results: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[int]:
@@ -44,9 +29,8 @@ def front(results: Sequence[Mapping[str, Any]], objectives: Sequence[Objective])
         for position, metrics in enumerate(results)
         if all(objective.metric in metrics for objective in objectives)
     ]
-    losses = np.array(
-        [[objective.sign * results[position][objective.metric] for objective in objectives] for position in compared]
-    )
+    signs = {objective.metric: -1 if objective.mode == "max" else 1 for objective in objectives}
+    losses = np.array([[sign * results[position][name] for name, sign in signs.items()] for position in compared])
     found = []
     for position, own in zip(compared, losses, strict=True):
         dominated = (losses <= own).all(axis=1) & (losses < own).any(axis=1)

@@ -170,6 +170,8 @@ def _view(content: Mapping[str, Any]) -> Group:
         if task["status"] == "failed":
             log = f"; log: {task['log']}" if task["log"] else "; it wrote no log"
             lines.append(f"failed: {task['title']} ({task['key']}): {task.get('error')}{log}")
+        elif task.get("error"):
+            lines.append(f"{task['status']}: {task['title']}: {task['error']}")
     return Group(task_table(state, content["metric"]), *(Text(line, overflow="fold") for line in lines))
 
 
