@@ -3,9 +3,13 @@
 AreamError
 ├── ConfigError        a value the user wrote is impossible, alone or with its neighbours
 ├── DataError          an image, mask, list, label file or checkpoint cannot be used; names the file
-├── DivergedError      a loss became NaN or infinite; names the step and the images of its batch
+├── DivergedError      a loss or gradient became NaN or infinite; names the step and the images of its batch
+├── OutOfMemory        memory does not hold a training step; names its sizes and what to change
 ├── ArtifactNotFound   no complete artifact has this key
 ├── ArtifactCorrupt    an artifact's bytes differ from its record
+├── StoreUnavailable   the artifact store does not answer, or has no space left
+├── StageHeld          another process computes this stage right now
+├── Interrupted        a stage was asked to stop; its checkpoint stays
 └── StageFailed        a stage raised; carries the stage's key
 """
 
@@ -23,7 +27,11 @@ class DataError(AreamError):
 
 
 class DivergedError(AreamError):
-    """A loss became NaN or infinite."""
+    """A loss, gradient or score became NaN or infinite."""
+
+
+class OutOfMemory(AreamError):
+    """Memory does not hold a training step."""
 
 
 class ArtifactNotFound(AreamError, KeyError):
@@ -35,6 +43,25 @@ class ArtifactNotFound(AreamError, KeyError):
 
 class ArtifactCorrupt(AreamError):
     """The bytes of an artifact are not those its record lists."""
+
+
+class StoreUnavailable(AreamError):
+    """The artifact store does not answer, or has no space left."""
+
+
+class StageHeld(AreamError):
+    """Another process computes this stage right now; ask again later."""
+
+    def __init__(self, key: str, holder: str) -> None:
+        super().__init__(key, holder)
+        self.key, self.holder = key, holder
+
+    def __str__(self) -> str:
+        return f"{self.key}: being computed by {self.holder}"
+
+
+class Interrupted(AreamError):
+    """A stage was asked to stop; its checkpoint stays, so that it can go on later."""
 
 
 class StageFailed(AreamError):

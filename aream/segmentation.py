@@ -13,13 +13,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.batches import seeded, to_tensor
+from aream.batches import MAX_SCALE, MAX_SIDE, check_scales, seeded, to_tensor
 from aream.config import config
 from aream.data._protocol import IGNORE, Dataset
 from aream.errors import ConfigError, DivergedError
 from aream.metrics import confusion_matrix
+from aream.randomness import random_state, restore_random_state
 from aream.segmenters._protocol import Segmenter
-from aream.training import Checkpoints, Report, autocast, random_state, restore_random_state
+from aream.steps import OutOfMemoryPolicy, Pieces, apply_gradients, refuse_loss, refuse_row
+from aream.training import Checkpoints, Report, autocast
 
 ReadLabels = Callable[[str], UInt8[np.ndarray, "h w"]]
 
@@ -43,13 +45,18 @@ class SegmentationTraining:
     """Whether half of the images are mirrored."""
     precision: str = "auto"
     """auto, fp32, bf16 or fp16, as in the ``train`` section."""
+    out_of_memory: OutOfMemoryPolicy = "fail"
+    """fail or accumulate, as in the ``train`` section; an encoder with batch norm sees the pieces, not the batch."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "crop", "lr", "head_lr_scale"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ConfigError(f"scale: need 0 < low <= high, got {list(self.scale)}")
+        for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "crop": MAX_SIDE}.items():
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name}: need at most {most}, got {getattr(self, name)}")
+        if not 0 < self.scale[0] <= self.scale[1] <= MAX_SCALE:
+            raise ConfigError(f"scale: need 0 < low <= high <= {MAX_SCALE:g}, got {list(self.scale)}")
         if self.weight_decay < 0:
             raise ConfigError(f"weight_decay: need a decay >= 0, got {self.weight_decay}")
         if self.precision not in ("auto", "fp32", "bf16", "fp16"):
@@ -64,14 +71,19 @@ class SegmentationEvaluation:
     """Whether mirrored images are averaged too."""
 
     def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"scales: need one or more positive scales, got {list(self.scales)}")
+        check_scales("scales", self.scales)
 
 
-def segmentation_loss(logits: Float[Tensor, "b k h w"], labels: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
-    """Cross-entropy over labelled pixels; a batch without any contributes exactly 0 (a plain mean would be NaN)."""
+def segmentation_loss(
+    logits: Float[Tensor, "b k h w"], labels: Int64[Tensor, "b h w"], labelled: int | None = None
+) -> Float[Tensor, ""]:
+    """Cross-entropy over labelled pixels; a batch without any contributes exactly 0 (a plain mean would be NaN).
+
+    Args:
+        labelled: labelled pixels of the whole batch, where these images are a part of it.
+    """
     total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)
+    return total / ((labels != IGNORE).sum().clamp(min=1) if labelled is None else max(labelled, 1))
 
 
 class SegmentationRun:
@@ -107,6 +119,12 @@ class SegmentationRun:
         self.ids = list(dataset.ids("train"))
         self.batch_size = min(config.batch_size, len(self.ids))
         self.steps = len(self.ids) // self.batch_size
+        self.pieces = Pieces(
+            self.batch_size,
+            config.out_of_memory,
+            f"lower segmentation.train.batch_size ({config.batch_size}) or segmentation.train.crop ({config.crop})"
+            + (", or set segmentation.train.out_of_memory to accumulate" if config.out_of_memory == "fail" else ""),
+        )
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
         self.history: list[dict[str, float]] = []
 
@@ -119,6 +137,7 @@ class SegmentationRun:
             "step": self.step,
             "loss_sum": self.loss_sum,
             "history": self.history,
+            "micro_batch": self.pieces.size,
             "random": random_state(),
         }
 
@@ -128,22 +147,27 @@ class SegmentationRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
-        self.history = state["history"]
+        self.history, self.pieces.size = state["history"], state["micro_batch"]
         restore_random_state(state["random"])
 
     def run(self, *, report: Report, checkpoints: Checkpoints) -> None:
         """Train to the end, reporting one row an epoch.
 
         Raises:
-            DivergedError: the loss is NaN or infinite.
+            DivergedError: the loss or a gradient is NaN or infinite.
+            OutOfMemory: memory does not hold a step.
         """
         while self.epoch < self.config.epochs:
             self._epoch(checkpoints)
             row = {"epoch": float(self.epoch + 1), "train/segmentation_loss": self.loss_sum / self.steps}
+            row |= self.pieces.row()
+            refuse_row(row, f"epoch {self.epoch + 1}")
             self.history.append(row)
             self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
             checkpoints.save(self.state())
             report(row)
+            if self.epoch < self.config.epochs:
+                checkpoints.leave_if_asked(self.state)
 
     def _epoch(self, checkpoints: Checkpoints) -> None:
         self.segmenter.train()
@@ -156,25 +180,33 @@ class SegmentationRun:
             if checkpoints.clock() - saved >= checkpoints.every_s and self.step < self.steps:
                 checkpoints.save(self.state())
                 saved = checkpoints.clock()
+            if self.step < self.steps:
+                checkpoints.leave_if_asked(self.state)
 
     def _train_step(self, ids: Sequence[str]) -> None:
         done = (self.epoch * self.steps + self.step) / (self.config.epochs * self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * (1 - done) ** 0.9
-        images, labels = zip(*(self._sample(image_id) for image_id in ids), strict=True)
-        with autocast(self.device, self.config.precision):
-            logits = self.segmenter(torch.stack(images).to(self.device))
-        loss = segmentation_loss(logits.float(), torch.stack(labels).to(self.device))
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"segmentation loss is not finite in epoch {self.epoch + 1}, step {self.step + 1}; "
-                f"images: {', '.join(ids)}"
-            )
+        samples = [self._sample(image_id) for image_id in ids]
+        place = f"epoch {self.epoch + 1}, step {self.step + 1}"
+        self.loss_sum += self.pieces.run(self.segmenter, lambda size: self._gradients(ids, samples, size, place), place)
+        with self.pieces.guarded(place):
+            apply_gradients(self.optimizer, self.scaler, place, ids)
+
+    def _gradients(self, ids: Sequence[str], samples: Sequence[tuple[Tensor, Tensor]], size: int, place: str) -> float:
+        """The batch's loss, and its gradients from passes of at most ``size`` images."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.loss_sum += loss.item()
+        labelled = sum(int((labels != IGNORE).sum()) for _, labels in samples)
+        total = 0.0
+        for start in range(0, len(ids), size):
+            images, labels = zip(*samples[start : start + size], strict=True)
+            with autocast(self.device, self.config.precision):
+                logits = self.segmenter(torch.stack(images).to(self.device))
+            loss = segmentation_loss(logits.float(), torch.stack(labels).to(self.device), labelled)
+            refuse_loss({"segmentation": loss}, loss, place, ids[start : start + size])
+            self.scaler.scale(loss).backward()
+            total += loss.item()
+        return total
 
     def _sample(self, image_id: str) -> tuple[Float[Tensor, "3 s s"], Int64[Tensor, "s s"]]:
         """A random scale, mirror and crop of an image with its labels, drawn from (seed, epoch, image) alone."""
@@ -218,6 +250,8 @@ def predict(
             views = torch.stack([pixels, pixels.flip(-1)] if config.flip else [pixels])
             with autocast(device, precision):
                 logits = segmenter(views.to(device)).float()
+            if not torch.isfinite(logits).all():
+                raise DivergedError(f"scores of the image {image_id} are not finite")
             merged = (logits[0] + logits[1].flip(-1)) / 2 if config.flip else logits[0]
             merged = F.interpolate(merged[None], size=(image.height, image.width), mode="bilinear", align_corners=False)
             total = merged if total is None else total + merged

@@ -19,13 +19,15 @@ import torch
 from timm.scheduler import CosineLRScheduler
 
 from aream.backbones._protocol import Backbone
-from aream.batches import Augmentation, Batch, TrainingBatches, validation_batches
+from aream.batches import MAX_SIDE, Augmentation, Batch, TrainingBatches, validation_batches
 from aream.config import config
 from aream.data._protocol import Dataset
-from aream.errors import ConfigError, DivergedError
+from aream.errors import ConfigError, DivergedError, Interrupted
 from aream.losses import classification_loss
 from aream.methods._protocol import Method
 from aream.metrics import mean_average_precision
+from aream.randomness import random_state, restore_random_state
+from aream.steps import OutOfMemoryPolicy, Pieces, apply_gradients, refuse_loss, refuse_row
 
 Report = Callable[[dict[str, float]], None]
 
@@ -55,11 +57,14 @@ class TrainConfig:
     """Weights kept: those of the epoch with the best val mAP after the warm-up (MCTformer), or the last."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
+    out_of_memory: OutOfMemoryPolicy = "fail"
+    """Where memory does not hold a batch: fail, or accumulate gradients over ever smaller pieces of it. They add up to
+    the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "image_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
+        for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "image_size": MAX_SIDE}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}: need a positive number of at most {most}, got {getattr(self, name)}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ConfigError(
                 f"warmup_epochs: need 0 <= warmup_epochs < epochs ({self.epochs}), got {self.warmup_epochs}"
@@ -87,40 +92,20 @@ class Checkpoints:
     every_s: float = 60.0
     """Seconds between checkpoints inside an epoch; every epoch ends with one."""
     clock: Callable[[], float] = time.monotonic
+    stop: Callable[[], bool] = lambda: False
+    """Asked after every step; a training that should stop saves its state and raises ``Interrupted``."""
+
+    def leave_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Raises ``Interrupted`` where ``stop`` says so, its state saved."""
+        if self.stop():
+            self.save(state())
+            raise Interrupted("stopped as asked; its checkpoint is kept")
 
 
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def random_state() -> dict[str, Any]:
-    """States of all generators a training draws from, as plain data and tensors."""
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "python": [version, list(internal), gauss],
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -171,6 +156,12 @@ class Training:
         )
         fp16 = config.precision == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
+        self.pieces = Pieces(
+            self.batches.batch_size,
+            config.out_of_memory,
+            f"lower train.batch_size ({config.batch_size}) or train.image_size ({config.image_size})"
+            + (", or set train.out_of_memory to accumulate" if config.out_of_memory == "fail" else ""),
+        )
         self.epoch, self.step = 0, 0
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -186,6 +177,7 @@ class Training:
             "sums": self.sums,
             "history": self.history,
             "best": self.best,
+            "micro_batch": self.pieces.size,
             "random": random_state(),
         }
 
@@ -195,7 +187,7 @@ class Training:
         self.backbone.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step = state["epoch"], state["step"]
+        self.epoch, self.step, self.pieces.size = state["epoch"], state["step"], state["micro_batch"]
         self.sums, self.history, self.best = state["sums"], state["history"], state["best"]
         restore_random_state(state["random"])
 
@@ -203,7 +195,8 @@ class Training:
         """Train up to and without epoch ``until``, reporting one row of metrics an epoch.
 
         Raises:
-            DivergedError: a loss is NaN or infinite.
+            DivergedError: a loss or gradient is NaN or infinite.
+            OutOfMemory: memory does not hold a step.
         """
         while self.epoch < until:
             self._train_epoch(checkpoints)
@@ -212,6 +205,8 @@ class Training:
                 "epoch": float(self.epoch + 1),
                 "lr": self.optimizer.param_groups[0]["lr"],
             }
+            row |= self.pieces.row()
+            refuse_row(row, f"epoch {self.epoch + 1}")
             self.history.append(row)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
             past_warmup = self.epoch > self.config.warmup_epochs
@@ -221,6 +216,8 @@ class Training:
             if checkpoints is not None:
                 checkpoints.save(self.state())
             report(row)
+            if checkpoints is not None and self.epoch < until:
+                checkpoints.leave_if_asked(self.state)
 
     def selected(self) -> tuple[dict[str, Any], float]:
         """Weights to keep and their val mAP, by ``config.select``."""
@@ -233,31 +230,43 @@ class Training:
         self.schedule.step(self.epoch)
         saved = checkpoints.clock() if checkpoints else 0.0
         for batch in self.batches.epoch(self.epoch, self.step):
-            for name, value in self._train_step(batch.to(self.device)).items():
+            for name, value in self._train_step(batch).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.step += 1
             if checkpoints and checkpoints.clock() - saved >= checkpoints.every_s and self.step < len(self.batches):
                 checkpoints.save(self.state())
                 saved = checkpoints.clock()
+            if checkpoints and self.step < len(self.batches):
+                checkpoints.leave_if_asked(self.state)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
-        with autocast(self.device, self.config.precision):
-            output = self.backbone(batch.images)
-            losses = {"classification": classification_loss(tuple(x.float() for x in output.logits), batch.labels)}
-            if self.method is not None and self.epoch >= self.config.warmup_epochs:
-                losses |= self.method.auxiliary_losses(self.backbone, batch, output)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
-            raise DivergedError(
-                f"loss is not finite in epoch {self.epoch + 1}, step {self.step + 1} ({terms}); "
-                f"images: {', '.join(batch.ids)}"
-            )
+        place = f"epoch {self.epoch + 1}, step {self.step + 1}"
+        losses = self.pieces.run(self.backbone, lambda size: self._gradients(batch, size, place), place)
+        with self.pieces.guarded(place):
+            apply_gradients(self.optimizer, self.scaler, place, batch.ids)
+        return {f"train/{name}_loss": value for name, value in losses.items()}
+
+    def _gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
+        """The batch's losses, and their gradients from passes of at most ``size`` images."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return {f"train/{name}_loss": value.item() for name, value in losses.items()}
+        parts = [part.to(self.device) for part in batch.split(size)]
+        method = self.method if self.epoch >= self.config.warmup_epochs else None
+        with autocast(self.device, self.config.precision):
+            auxiliary = [] if method is None else method.losses_of_parts(self.backbone, parts)
+        sums: dict[str, float] = {}
+        for index, part in enumerate(parts):
+            with autocast(self.device, self.config.precision):
+                output = self.backbone(part.images)
+                mean = classification_loss(tuple(x.float() for x in output.logits), part.labels)
+                losses = {"classification": mean * (len(part.ids) / len(batch.ids))}
+                if method is not None:
+                    losses |= auxiliary[index](output)
+            total = torch.stack(list(losses.values())).sum()
+            refuse_loss(losses, total, place, part.ids)
+            self.scaler.scale(total).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        return sums
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -267,7 +276,7 @@ class Training:
         for batch in validation_batches(
             self.dataset,
             side=self.config.image_size,
-            batch_size=self.config.batch_size,
+            batch_size=min(self.config.batch_size, self.pieces.size),
             mean=self.backbone.mean,
             std=self.backbone.std,
         ):
@@ -276,6 +285,8 @@ class Training:
             scores.append(output.scores.float().cpu())
             labels.append(batch.labels)
         every = torch.cat(scores).numpy(), torch.cat(labels).numpy()
+        if not np.isfinite(every[0]).all():
+            raise DivergedError(f"scores of val images are not finite after epoch {self.epoch + 1}")
         scored = [mask_id - 1 for mask_id in self.dataset.scored_classes if mask_id > 0]
         return {
             "val/map": mean_average_precision(every[0][:, scored], every[1][:, scored]),

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aream.errors import AreamError
 from orchestrator.downstream import SegmentationJob, segmentation_jobs
+from orchestrator.forecast import ENDED, expected_tasks
+from orchestrator.notify import Webhook
+from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan, shared_stages
 from orchestrator.progress import Progress
 from orchestrator.ranking import Ranked, rank
 from orchestrator.recording import SWEEP, Recorder, trial_run
+from orchestrator.settings import Resource
 from orchestrator.state import SweepState, replace_text
 from orchestrator.summary import Summary, write_summary
+from orchestrator.sweep_folder import sweep_id
 from orchestrator.tracking import Tracker
 from orchestrator.workplace import Workplace
+from workers.artifacts.holds import Hold
 from workers.stage import Row, Stage
+
+if TYPE_CHECKING:
+    from orchestrator.board import Board
 
 TRACKING_CLOSE_S = 30.0
 
@@ -34,40 +40,54 @@ class Outcome:
     """Key -> reason."""
     untracked: int = 0
     """Tracking events kept for the next run because the server is away."""
+    ended: str | None = None
+    """Why the sweep ended before its work was done."""
 
 
 class Driver:
     """One run of a sweep. Also the listener of its trials."""
 
-    def __init__(self, planner: Planner, workplace: Workplace, tracker: Tracker, start_ray: Callable[[], None]) -> None:
+    def __init__(
+        self, planner: Planner, workplace: Workplace, tracker: Tracker, start_ray: Callable[[], Board]
+    ) -> None:
         self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
         self.spec, self.store = planner.spec, workplace.store()
-        self.state = SweepState(workplace.state_file, self.spec.name)
+        self.state = SweepState(workplace.state_file, self.spec.name, expected=expected_tasks(self.spec))
         self.progress = Progress(self.state, self.spec.rank.metric)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
         self.trials: dict[str, TrialPlan] = {}
         self.failures: dict[str, str] = {}
         self.stopped_file = workplace.folder / "stopped.json"
+        self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
+        self.webhook = Webhook(self.spec.name, self.spec.notify)
+        self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name)
 
     def run(self) -> Outcome:
-        with self.progress:
+        with self.progress, self.hold:
             self.recorder.open_sweep()
             listed = [] if self.spec.search else self.planner.grid()
             for trial in listed:
                 self._add_trial(trial)
+            self.hold.save()
             self._prelude(listed or self.planner.corners())
             self._run_trials(listed)
             self.progress.phase("ranking")
-            ranking = rank(list(self.trials.values()), self.store, self.spec.rank.metric, self.spec.rank.mode)
+            trials, wanted = list(self.trials.values()), self.spec.rank
+            ranking = rank(trials, self.store, wanted.metric, wanted.mode, self.spec.resources.trial)
             jobs = self._segmentation(ranking)
             self.progress.phase("writing the report")
-            summary = Summary(self.spec, ranking, jobs, self.failures, self.planner.fingerprints)
+            summary = Summary(self.spec, ranking, jobs, self.failures, self.planner.fingerprints, self.state)
             files = write_summary(summary, self.workplace, self.store)
             self._close(summary, files)
-            self.progress.phase("finished")
+            self.overseer.save()
+            ended = self.overseer.ending
+            self.progress.phase(f"stopped ({ended})" if ended else "finished")
+        text = f"ended before its time: {ended}" if ended else f"finished, {len(self.failures)} failed"
+        self.webhook.tell("stopped" if ended else "done", text, self.state.counts())
         left = self.tracker.close(TRACKING_CLOSE_S)
-        return Outcome(ranking, self.failures, left)
+        self.webhook.close()
+        return Outcome(ranking, self.failures, left, ended)
 
     def abandon(self, phase: str, status: str) -> None:
         """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""
@@ -76,15 +96,18 @@ class Driver:
             if task.status == "running":
                 task.status = "waiting"
         self.state.save()
+        self.overseer.save()
+        self.webhook.tell("stopped", phase, self.state.counts())
         self.tracker.end_run(SWEEP, status)
         self.tracker.close(TRACKING_CLOSE_S / 3)
+        self.webhook.close()
 
     # The life of a trial, told by Tune or by the store.
 
     def started(self, trial: TrialPlan) -> None:
         self._add_trial(trial)
         self.recorder.trial(trial)
-        self.state.update(trial.key, status="running")
+        self.state.update(trial.key, status="running", error=None)
         self.progress.changed(trial.key)
 
     def row(self, trial: TrialPlan, row: Row) -> None:
@@ -99,10 +122,14 @@ class Driver:
         self.recorder.trial_done(trial)
         self.progress.changed(trial.key)
 
-    def stopped_early(self, trial: TrialPlan) -> None:
+    def stopped_early(self, trial: TrialPlan, reason: str) -> None:
+        if all(self._stored(stage) for stage in trial.stages()):  # finished in an earlier run, and told so again
+            self.finished(trial)
+            return
         self.state.update(trial.key, status="stopped")
-        replace_text(self.stopped_file, json.dumps(sorted({*self._stopped(), trial.key})))
-        self.recorder.trial_ended(trial, "KILLED", "stopped early by the scheduler")
+        if self.overseer.wish(trial.key) == "run":
+            replace_text(self.stopped_file, json.dumps(sorted({*self._stopped(), trial.key})))
+        self.recorder.trial_ended(trial, "KILLED", reason)
         self.progress.changed(trial.key)
 
     def failed(self, trial: TrialPlan, error: str) -> None:
@@ -111,11 +138,22 @@ class Driver:
         self.state.update(trial.key, status="failed", error=error)
         self.recorder.trial_ended(trial, "FAILED", error)
         self.progress.changed(trial.key)
+        self.webhook.tell("failed", f"{trial.title} failed: {error}", self.state.counts())
+
+    def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None:
+        self.state.update(trial.key, status=status, error=reason)
+        self.progress.changed(trial.key)
+
+    def stalled(self, key: str) -> None:
+        minutes = self.spec.limits.stalled_minutes
+        self.progress.line(f"{key} shows no sign of work for {minutes:g} min; its worker is killed")
+        self.webhook.tell("stalled", f"{key} stalled", self.state.counts())
 
     def _add_trial(self, trial: TrialPlan) -> None:
         known = self.trials.get(trial.key)
         if known is None or len(trial.variants) >= len(known.variants):
             self.trials[trial.key] = trial
+            self.hold.add(stage.key for stage in trial.stages())
         self.state.add(trial.key, trial.title, "trial", self.spec.base.train.epochs)
 
     def _stopped(self) -> frozenset[str]:
@@ -130,10 +168,10 @@ class Driver:
         shared = [stage for stage in shared_stages(open_trials) if not self._stored(stage)]
         if shared:
             self.progress.phase(f"{len(shared)} stages shared by several trials")
-            self._run_stages(shared, "shared stage", self.spec.resources.trial.cpu, self.spec.resources.trial)
+            self._run_stages(shared, "shared stage", self.spec.resources.trial)
 
     def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
-        stopped = self._stopped()
+        stopped = self._stopped() | {key for key, wish in self.overseer.orders.trials.items() if wish == "stop"}
         pending = []
         for trial in listed:
             if all(self._stored(stage) for stage in trial.stages()):
@@ -146,18 +184,21 @@ class Driver:
                 self.state.update(trial.key, status="stopped")
             else:
                 pending.append(trial)
-        if not pending and not self.spec.search:
+        if (not pending and not self.spec.search) or self.overseer.is_over():
             return
         self.progress.phase("trials")
-        self.start_ray()
+        board = self.start_ray()
         from orchestrator.tuning import (
             run_trials,  # ray.tune takes seconds to import; a finished sweep needs none
         )
 
-        run_trials(self.planner, self.workplace, self, listed=pending, stopped=stopped)
+        run_trials(self.planner, self.workplace, self, self.overseer, board, listed=pending, stopped=stopped)
         for trial in pending:
-            if self.state.tasks[trial.key].status in ("waiting", "running"):
-                self.failed(trial, "it did not end; run the same command again")
+            if self.state.tasks[trial.key].status not in ENDED:
+                if self.overseer.is_over():
+                    self.state.update(trial.key, status="waiting")
+                else:
+                    self.failed(trial, "it did not end; run the same command again")
 
     def _segmentation(self, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
         jobs = segmentation_jobs(self.planner, ranking)
@@ -167,10 +208,10 @@ class Driver:
             self.state.add(job.stage.key, job.title, "segmentation", epochs[job.stage.key])
             if job not in pending:
                 self.state.update(job.stage.key, status="done", cached=True)
-        if pending:
+        self.hold.add(stage.key for job in jobs for stage in job.stage.ancestry())
+        if pending and not self.overseer.is_over():
             self.progress.phase(f"{len(pending)} segmentation jobs")
-            resource = self.spec.resources.segmentation
-            self._run_stages([job.stage for job in pending], "segmentation", resource.cpu, resource)
+            self._run_stages([job.stage for job in pending], "segmentation", self.spec.resources.segmentation)
         for job in jobs:
             if self._stored(job.stage):
                 record = self.store.record(job.stage.key)
@@ -180,9 +221,9 @@ class Driver:
                 self.recorder.segmentation(job.stage, job.title, job.labels, parent, record.metrics, train.history)
         return jobs
 
-    def _run_stages(self, stages: Sequence[Stage], kind: str, cpu: float, resource: object) -> None:
-        self.start_ray()
-        from orchestrator.stage_tasks import TaskEvent, run_stages  # needs ray
+    def _run_stages(self, stages: Sequence[Stage], kind: str, resource: Resource) -> None:
+        board = self.start_ray()
+        from orchestrator.stage_tasks import StageTasks, TaskEvent  # needs ray
 
         for stage in stages:
             self.state.add(stage.key, stage.key, kind, _epochs(stage))
@@ -193,9 +234,15 @@ class Driver:
                 self.state.row(key, event.row)
             elif self.state.tasks[key].status != event.status:
                 self.state.update(key, status=event.status, error=event.error)
+                if event.status == "failed":
+                    self.webhook.tell("failed", f"{key} failed: {event.error}", self.state.counts())
             self.progress.changed(key)
 
-        self.failures |= run_stages(stages, self.workplace, resource, on_event)  # type: ignore[arg-type]
+        self.hold.save()
+        tasks = StageTasks(
+            stages, self.workplace, resource, self.spec.limits, self.overseer, on_event, self.stalled, board
+        )
+        self.failures |= tasks.run()
 
     def _note_best(self, trial: TrialPlan) -> None:
         metric, pick = self.spec.rank.metric, max if self.spec.rank.mode == "max" else min
@@ -210,7 +257,7 @@ class Driver:
 
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:
         best = summary.ranking[0].metrics if summary.ranking else {}
-        status = "FAILED" if self.failures else "FINISHED"
+        status = "KILLED" if self.overseer.ending else "FAILED" if self.failures else "FINISHED"
         self.recorder.close_sweep(summary.description(), files, best, status)
 
 
@@ -218,52 +265,3 @@ def _epochs(stage: Stage) -> int:
     if stage.name == "warmup":
         return int(stage.config.train.warmup_epochs)
     return int(stage.config.train.epochs) if hasattr(stage.config, "train") else 0
-
-
-def sweep_id(workplace: Workplace) -> str:
-    """A name for this folder's sweep in the tracker, made once: resuming finds the same runs."""
-    path = workplace.folder / "sweep_id"
-    if not path.exists():
-        replace_text(path, uuid.uuid4().hex)
-    return path.read_text()
-
-
-def forget(planner: Planner, workplace: Workplace) -> None:
-    """Drop what an earlier run of this sweep left: its folder, checkpoints and artifacts."""
-    store = workplace.store()
-    trials = planner.corners() if planner.spec.search else planner.grid()
-    for trial in trials:
-        for stage in trial.stages():
-            store.discard(stage.key)
-            (workplace.runs / "checkpoints" / f"{stage.key}.pt").unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        for child in workplace.folder.iterdir():
-            if child.name != "lock":
-                shutil.rmtree(child) if child.is_dir() else child.unlink()
-
-
-@contextlib.contextmanager
-def held(workplace: Workplace) -> Iterator[None]:
-    """Only one driver at a time runs a sweep in one folder.
-
-    Raises:
-        AreamError: another process holds it; the message names it.
-    """
-    import fcntl
-
-    workplace.folder.mkdir(parents=True, exist_ok=True)
-    with (workplace.folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise AreamError(
-                f"{workplace.folder}: another process runs this sweep ({file.read().strip()}); wait for it, or stop it"
-            ) from error
-        import os
-        import socket
-
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield

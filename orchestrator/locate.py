@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from aream.errors import AreamError
+from orchestrator.state import replace_text
 from orchestrator.workplace import Workplace
+
+STORE_FILE = "store.json"
 
 
 def locate(sweep: str, runs: Path) -> Workplace:
@@ -18,11 +22,18 @@ def locate(sweep: str, runs: Path) -> Workplace:
         from orchestrator.spec_reader import load_spec
 
         spec = load_spec(Path(sweep))
-        return Workplace(store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name)
+        return Workplace(
+            store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
+        )
     runs = runs.absolute()
     if "/" in sweep or not (runs / sweep).is_dir():
         known = sorted(path.parent.name for path in runs.glob("*/state.json"))
         raise AreamError(f"no sweep {sweep!r} in {runs}; there are: {', '.join(known) or 'none'}")
-    uri_file = runs / sweep / "store_uri"
-    uri = uri_file.read_text() if uri_file.exists() else None
-    return Workplace(store_uri=uri, runs=runs, name=sweep)
+    place = runs / sweep / STORE_FILE
+    uri, endpoint = json.loads(place.read_text()) if place.exists() else (None, None)
+    return Workplace(store_uri=uri, runs=runs, name=sweep, store_endpoint=endpoint)
+
+
+def remember_store(workplace: Workplace) -> None:
+    """So that commands that know only the sweep's name find its artifacts."""
+    replace_text(workplace.folder / STORE_FILE, json.dumps([workplace.store_uri, workplace.store_endpoint]))

@@ -96,6 +96,40 @@ class Resources:
 
 
 @config
+class Limits:
+    """When a sweep, or a trial of it, ends before its work is done."""
+
+    retries: int = 3
+    """How often a trial or stage is tried again after its worker or node died; it goes on from its checkpoint."""
+    failures: int | None = None
+    """Failed trials at which the sweep ends; null: it goes on. ``--fail-fast`` means 1."""
+    gpu_hours: float | None = None
+    """GPU share times hours, over all runs of this sweep, at which it ends; run it again with more to go on."""
+    wall_hours: float | None = None
+    """Hours after which one run of this sweep ends; run it again to go on."""
+    stalled_minutes: float = 30.0
+    """A running stage that shows no sign of work for so long is killed and tried again."""
+
+    def __post_init__(self) -> None:
+        for name in ("failures", "gpu_hours", "wall_hours", "stalled_minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name}: need a positive number, got {value}")
+        if self.retries < 0:
+            raise ConfigError(f"retries: need 0 or more, got {self.retries}")
+
+
+@config
+class Notify:
+    """A POST of JSON with ``text``, ``event``, ``sweep`` and the counts of its tasks; chat services show ``text``."""
+
+    webhook_env: str = "AREAM_WEBHOOK"
+    """Environment variable that holds the URL: a webhook's URL is a secret, and this file is kept with the results."""
+    events: tuple[Literal["done", "failed", "stalled", "stopped"], ...] = ("done", "failed", "stalled", "stopped")
+    """What is told: the sweep's end, a failed trial, a stalled one, an end before its time."""
+
+
+@config
 class Tracking:
     uri: str | None = None
     """MLflow tracking URI; null: MLFLOW_TRACKING_URI, else sqlite in the runs folder."""
@@ -106,7 +140,9 @@ class Tracking:
 @config
 class Store:
     uri: str | None = None
-    """Folder or file:// URI of the artifact store; null: artifacts in the runs folder."""
+    """Folder, file:///FOLDER or s3://BUCKET/PREFIX of the artifact store; null: artifacts in the runs folder."""
+    endpoint: str | None = None
+    """URL of a server that speaks S3; null: AWS, or AWS_ENDPOINT_URL_S3. Credentials come from boto3's own chain."""
 
 
 @config
@@ -120,6 +156,8 @@ class Settings:
     rank: Rank = Rank()
     analyses: tuple[Literal["layer_gain"], ...] = ()
     resources: Resources = Resources()
+    limits: Limits = Limits()
+    notify: Notify = Notify()
     concurrency: int | None = None
     """Trials beside each other at most; null: as many as the resources allow."""
     tracking: Tracking = Tracking()

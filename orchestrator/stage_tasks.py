@@ -1,25 +1,37 @@
-"""Stages as Ray tasks: the shared prelude before the trials, the segmentation jobs after them."""
+"""Stages as Ray tasks: the shared prelude before the trials, the segmentation jobs after them.
+
+Ray alone does not answer for a task on a node that fell silent without dying, so the store and the workers' signs of
+life are asked too.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
-from orchestrator.settings import Resource
+from aream.errors import AreamError, Interrupted, StageHeld
+from orchestrator.board import EVERYTHING, Board, Line, Sign, kill_worker
+from orchestrator.overseer import Overseer
+from orchestrator.settings import Limits, Resource
+from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
 from workers.stage import Row, Stage
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+SILENT_S = 60.0
+"""A worker silent for so long may have ended without Ray saying so: its result is looked for in the store."""
 
 
 @dataclass(frozen=True)
 class TaskEvent:
-    """What became of a stage: ``running`` with a row of metrics, ``done``, or ``failed`` with the reason."""
+    """What became of a stage: its new status, a row of metrics while it runs, why it failed."""
 
     stage: Stage
     status: str
@@ -27,84 +39,168 @@ class TaskEvent:
     error: str | None = None
 
 
-@ray.remote(num_cpus=0)
-class ProgressBoard:
-    """Collects rows of running stages until the driver fetches them."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, Row]] = []
-
-    def post(self, key: str, row: Row) -> None:
-        self.rows.append((key, row))
-
-    def take(self) -> list[tuple[str, Row]]:
-        rows, self.rows = self.rows, []
-        return rows
+@dataclass
+class _Attempt:
+    stage: Stage
+    began: float
 
 
-@ray.remote(max_retries=2)
-def run_stage_task(stage: Stage, workplace: Workplace, threads: int, gpu: bool, board: object) -> None:
-    """Run one stage and whatever it needs that is not stored yet."""
-    with workplace.logged(stage.key):
+@ray.remote
+def run_stage_task(stage: Stage, workplace: Workplace, threads: int, gpu: bool, board: Any) -> dict[str, Any]:
+    """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
+    with workplace.logged(stage.key), Line(board, stage.key) as line:
         runner = workplace.runner(
-            threads=threads,
-            gpu=gpu,
-            report=lambda reporting, row: board.post.remote(stage.key, row),  # type: ignore[attr-defined]
+            threads=threads, gpu=gpu, report=lambda reporting, row: line.post(row), stop=line.stop
         )
-        runner.run(stage)
+        try:
+            runner.run(stage)
+        except StageHeld as error:
+            return {"held": error.key}
+        except Interrupted:
+            return {"paused": True}
+        except AreamError as error:
+            return {"failure": str(error)}
+    return {}
 
 
-def run_stages(
-    stages: Sequence[Stage],
-    workplace: Workplace,
-    resource: Resource,
-    on_event: Callable[[TaskEvent], None],
-) -> dict[str, str]:
-    """Run ``stages``, each after those of its inputs that are in the list; returns key -> error of those that failed.
+class StageTasks:
+    """Runs stages, each after those of its inputs that are in the list."""
 
-    A stage whose input failed is not started and counts as failed with that reason.
-    """
-    by_key = {stage.key: stage for stage in stages}
-    waiting = dict(by_key)
-    errors: dict[str, str] = {}
-    running: dict[ray.ObjectRef, Stage] = {}
-    board = ProgressBoard.remote()  # type: ignore[attr-defined]
-    while waiting or running:
-        for stage in [stage for stage in waiting.values() if _ready(stage, waiting, running)]:
-            del waiting[stage.key]
-            failed = next((key for key in _inputs(stage) if key in errors), None)
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        workplace: Workplace,
+        resource: Resource,
+        limits: Limits,
+        overseer: Overseer,
+        on_event: Callable[[TaskEvent], None],
+        on_stalled: Callable[[str], None],
+        board: Board,
+    ) -> None:
+        self.by_key = {stage.key: stage for stage in stages}
+        self.waiting = dict(self.by_key)
+        self.workplace, self.resource, self.limits = workplace, resource, limits
+        self.overseer, self.on_event, self.on_stalled = overseer, on_event, on_stalled
+        self.store = workplace.store()
+        self.watch = Held(self.store)
+        self.held: dict[str, str] = {}
+        """Stage -> the stage that another process computes."""
+        self.running: dict[ray.ObjectRef, _Attempt] = {}
+        self.lost: dict[str, int] = {}
+        self.errors: dict[str, str] = {}
+        self.board = board
+
+    def run(self) -> dict[str, str]:
+        """Returns key -> error of those that failed; what was stopped before its end is in neither list.
+
+        A stage whose input failed is not started and counts as failed with that reason.
+        """
+        while self.running or not self._over():
+            self.overseer.tick({attempt.stage.key: self.resource.gpu for attempt in self.running.values()})
+            if self.overseer.ending is None and not self.overseer.paused:
+                self._submit()
+            self._collect()
+        return self.errors
+
+    def _over(self) -> bool:
+        return self.overseer.ending is not None or not (self.waiting or self.held)
+
+    def _submit(self) -> None:
+        for key, by in list(self.held.items()):
+            if self.watch.free(by):
+                del self.held[key]
+                self.waiting[key] = self.by_key[key]
+        for stage in [stage for stage in self.waiting.values() if self._ready(stage)]:
+            del self.waiting[stage.key]
+            failed = next((key for key in _inputs(stage) if key in self.errors), None)
             if failed is not None:
-                errors[stage.key] = f"its input {failed} failed"
-                on_event(TaskEvent(stage, "failed", error=errors[stage.key]))
+                self._fail(stage, f"its input {failed} failed")
                 continue
-            task = run_stage_task.options(num_cpus=resource.cpu, num_gpus=resource.gpu, name=stage.key).remote(
-                stage, workplace, max(1, int(resource.cpu)), resource.gpu > 0, board
+            options = run_stage_task.options(
+                num_cpus=self.resource.cpu, num_gpus=self.resource.gpu, name=stage.key, max_retries=0
             )
-            running[task] = stage
-            on_event(TaskEvent(stage, "running"))
-        done, _ = ray.wait(list(running), num_returns=1, timeout=POLL_S) if running else ([], [])
-        for key, row in ray.get(board.take.remote()):
-            on_event(TaskEvent(by_key[key], "running", row=row))
+            threads = max(1, int(self.resource.cpu))
+            task = options.remote(stage, self.workplace, threads, self.resource.gpu > 0, self.board.actor)
+            self.running[task] = _Attempt(stage, time.monotonic())
+            self.on_event(TaskEvent(stage, "running"))
+
+    def _collect(self) -> None:
+        if self.running:
+            done, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
+        else:
+            time.sleep(POLL_S)
+            done = []
+        stop = self.overseer.ending is not None or self.overseer.paused
+        rows, signs = self.board.look([EVERYTHING] if stop else [])
+        for key, row in rows:
+            if key in self.by_key:
+                self.on_event(TaskEvent(self.by_key[key], "running", row=row))
         for task in done:
-            stage = running.pop(task)
-            try:
-                ray.get(task)
-            except ray.exceptions.RayError as error:
-                errors[stage.key] = _reason(error)
-                on_event(TaskEvent(stage, "failed", error=errors[stage.key]))
+            self._ended(task, self.running.pop(task).stage)
+        self._reconcile(signs)
+
+    def _ended(self, task: ray.ObjectRef, stage: Stage) -> None:
+        try:
+            outcome = ray.get(task)
+        except (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.ObjectLostError,
+        ) as error:
+            self._again(stage, type(error).__name__)
+        except ray.exceptions.RayError as error:
+            self._fail(stage, _reason(error))
+        else:
+            if outcome.get("failure"):
+                self._fail(stage, outcome["failure"])
+            elif outcome.get("held"):
+                self.held[stage.key] = outcome["held"]
+                holder = self.watch.holder(outcome["held"])
+                self.on_event(TaskEvent(stage, "held", error=f"{outcome['held']} is being computed by {holder}"))
+            elif outcome.get("paused"):
+                self.waiting[stage.key] = stage
+                self.on_event(TaskEvent(stage, "paused"))
             else:
-                on_event(TaskEvent(stage, "done"))
-    ray.kill(board)
-    return errors
+                self.on_event(TaskEvent(stage, "done"))
+
+    def _reconcile(self, signs: dict[str, Sign]) -> None:
+        """Believe the store before Ray; kill, or give up, what shows no sign of life."""
+        for task, attempt in list(self.running.items()):
+            sign = signs.get(attempt.stage.key)
+            silent = sign.silent_s if sign is not None else time.monotonic() - attempt.began
+            if silent < SILENT_S:
+                continue
+            if sign is not None and self.watch.free(attempt.stage.key) and self.store.has(attempt.stage.key):
+                del self.running[task]
+                self.on_event(TaskEvent(attempt.stage, "done"))
+            elif silent >= self.limits.stalled_minutes * 60:
+                self.on_stalled(attempt.stage.key)
+                del self.running[task]
+                if sign is None or not kill_worker(sign):
+                    ray.cancel(task, force=True)
+                self._again(attempt.stage, f"no sign of life for {silent:.0f} s")
+
+    def _again(self, stage: Stage, reason: str) -> None:
+        self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
+        if self.lost[stage.key] > self.limits.retries:
+            self._fail(stage, f"its worker was lost {self.lost[stage.key]} times ({reason})")
+            return
+        log.warning("%s: its worker was lost (%s); it is tried again", stage.key, reason)
+        self.waiting[stage.key] = stage
+        self.on_event(TaskEvent(stage, "waiting"))
+
+    def _fail(self, stage: Stage, reason: str) -> None:
+        self.errors[stage.key] = reason
+        self.overseer.count_failure()
+        self.on_event(TaskEvent(stage, "failed", error=reason))
+
+    def _ready(self, stage: Stage) -> bool:
+        unfinished = {*self.waiting, *self.held, *(attempt.stage.key for attempt in self.running.values())}
+        return not any(key in unfinished for key in _inputs(stage))
 
 
 def _inputs(stage: Stage) -> list[str]:
     return [ancestor.key for ancestor in stage.ancestry() if ancestor.key != stage.key]
-
-
-def _ready(stage: Stage, waiting: dict[str, Stage], running: dict[ray.ObjectRef, Stage]) -> bool:
-    unfinished = {*waiting, *(other.key for other in running.values())}
-    return not any(key in unfinished for key in _inputs(stage))
 
 
 def _reason(error: Exception) -> str:

@@ -8,14 +8,18 @@ Exit status: 0 all done, 1 some trials failed, 2 the sweep is invalid, 130 inter
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from orchestrator.board import Board
     from orchestrator.plan import Planner
     from orchestrator.spec import SweepSpec
     from orchestrator.workplace import Workplace
@@ -29,8 +33,11 @@ def main(arguments: Sequence[str]) -> int:
     from aream.errors import AreamError
     from orchestrator.spec_reader import load_spec
 
+    _end_on_sigterm()
     try:
         spec = load_spec(Path(options.sweep), options.set)
+        if options.fail_fast:
+            spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
         workplace, planner = _prepare(spec)
         if options.plan:
             _print_plan(planner, workplace, options.json)
@@ -39,6 +46,11 @@ def main(arguments: Sequence[str]) -> int:
     except AreamError as error:
         print(error, file=sys.stderr)
         return INVALID
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again", file=sys.stderr)
+        return INTERRUPTED
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
@@ -59,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="override a key of the YAML (repeatable)",
     )
     parser.add_argument("--address", help="an existing Ray cluster; default: a local one, on loopback only")
+    parser.add_argument("--fail-fast", action="store_true", help="end the sweep with the first failed trial")
     parser.add_argument("--fresh", action="store_true", help="ignore what an earlier run of this sweep left")
     return parser
 
@@ -73,8 +86,10 @@ def _prepare(spec: SweepSpec) -> tuple[Workplace, Planner]:
     from orchestrator.preflight import check_weights, fingerprints
     from orchestrator.workplace import Workplace
 
-    workplace = Workplace(store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name)
-    workplace.store()
+    workplace = Workplace(
+        store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
+    )
+    workplace.store().storage.check()
     planner = Planner(spec, fingerprints(spec))
     check_weights(planner)
     return workplace, planner
@@ -110,15 +125,16 @@ def _print_plan(planner: Planner, workplace: Workplace, as_json: bool) -> None:
 
 
 def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argparse.Namespace) -> int:
-    from orchestrator.driver import Driver, forget, held, sweep_id
+    from orchestrator.driver import Driver
+    from orchestrator.locate import remember_store
     from orchestrator.summary import print_results
+    from orchestrator.sweep_folder import forget, held, sweep_id
     from orchestrator.tracking import Tracker
 
     with held(workplace):
         if options.fresh:
             forget(planner, workplace)
-        if spec.store_uri:
-            (workplace.folder / "store_uri").write_text(spec.store_uri)
+        remember_store(workplace)
         default_uri = f"sqlite:///{workplace.runs / 'mlflow.db'}"
         uri = spec.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri
         tracker = Tracker(
@@ -143,6 +159,10 @@ def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argpa
     print(f"browse: {_ui_command(uri)}")
     for key, reason in outcome.failures.items():
         print(f"failed: {key}: {reason} (log: {workplace.log_file(key)})", file=sys.stderr)
+    if outcome.ended:
+        print(f"ended before its time: {outcome.ended}; run the same command again to go on", file=sys.stderr)
+        if not outcome.failures:
+            return INTERRUPTED
     return SOME_FAILED if outcome.failures else DONE
 
 
@@ -152,21 +172,34 @@ def _ui_command(uri: str) -> str:
     return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}"
 
 
+def _end_on_sigterm() -> None:
+    """Like Ctrl-C: the state is saved, and the exit status says that the sweep can be resumed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 class _RaySession:
     """Ray, started only when something has to run."""
 
     def __init__(self, spec: SweepSpec, address: str | None) -> None:
-        self.spec, self.address, self.started = spec, address, False
+        self.spec, self.address = spec, address
+        self.board: Board | None = None
 
-    def start(self) -> None:
-        if not self.started:
+    def start(self) -> Board:
+        if self.board is None:
+            from orchestrator.board import Board
             from orchestrator.cluster import connect
 
-            self.started = True
             connect(self.address, self.spec)
+            _end_on_sigterm()  # Ray has just set a handler of its own
+            self.board = Board()
+        return self.board
 
     def stop(self) -> None:
-        if self.started:
+        if "ray" in sys.modules:
             from orchestrator.cluster import disconnect
 
             disconnect()

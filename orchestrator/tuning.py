@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 # Read when ray.tune is imported. The automatic loggers pin every trial in the driver's memory; per-epoch rows carry
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# A sweep resumes from its store; Tune's own snapshots of all trials would only grow with their number.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 # Tune's own handler would end the trials and return as if they were done.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
@@ -21,15 +24,25 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from aream.errors import StageFailed
+from aream.errors import AreamError, Interrupted, StageHeld
+from orchestrator.board import EVERYTHING, Board, Line, kill_worker
+from orchestrator.cost import lineage_cost
+from orchestrator.gate import Gate
+from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.search import ListedPoints, SearchedPoints
 from orchestrator.spec import SweepSpec
+from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
 from workers.stage import Row, Stage
 
+log = logging.getLogger(__name__)
+
 MAX_PENDING = 64
 """Trials of a grid that wait for resources beside each other."""
+TRIES_AFTER_STALLS = 3
+KILL_S = 120.0
+"""A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
 
 
 class TrialListener(Protocol):
@@ -38,11 +51,19 @@ class TrialListener(Protocol):
     def started(self, trial: TrialPlan) -> None: ...
     def row(self, trial: TrialPlan, row: Row) -> None: ...
     def finished(self, trial: TrialPlan) -> None: ...
-    def stopped_early(self, trial: TrialPlan) -> None: ...
+    def stopped_early(self, trial: TrialPlan, reason: str) -> None: ...
     def failed(self, trial: TrialPlan, error: str) -> None: ...
+    def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None: ...
+    def stalled(self, key: str) -> None: ...
 
 
-def run_trial(config: Mapping[str, Any], planner: Planner, workplace: Workplace, stopped: frozenset[str]) -> None:
+class _Unreachable(Exception):
+    """A node fell silent with a trial on it: the trials that are left start anew, from their checkpoints."""
+
+
+def run_trial(
+    config: Mapping[str, Any], planner: Planner, workplace: Workplace, stopped: frozenset[str], board: Any
+) -> None:
     """One trial on a worker: train, infer once, label every variant; reports rows of epochs, then the result.
 
     A worker that dies raises, and Tune tries again, from the checkpoint; a stage that fails for a reason of its own
@@ -53,12 +74,17 @@ def run_trial(config: Mapping[str, Any], planner: Planner, workplace: Workplace,
         tune.report({"stopped": 1.0})
         return
     try:
-        _run_trial(trial, planner, workplace)
-    except StageFailed as error:
+        with Line(board, trial.key) as line:
+            _run_trial(trial, planner, workplace, line)
+    except StageHeld as error:
+        tune.report({"held": error.key})
+    except Interrupted:
+        tune.report({"paused": 1.0})
+    except AreamError as error:
         tune.report({"failure": str(error)})
 
 
-def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace) -> None:
+def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: Line) -> None:
     resource, metric = planner.spec.resources.trial, planner.spec.rank.metric
     last: Row = {}
 
@@ -68,7 +94,9 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace) -> None
             tune.report(dict(row))
 
     with workplace.logged(trial.key):
-        runner = workplace.runner(threads=max(1, int(resource.cpu)), gpu=resource.gpu > 0, report=report)
+        runner = workplace.runner(
+            threads=max(1, int(resource.cpu)), gpu=resource.gpu > 0, report=report, stop=line.stop
+        )
         runner.run(trial.train)
         results = []
         for variant in trial.variants:
@@ -76,24 +104,29 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace) -> None
             for stage in variant.stages.all():
                 metrics |= runner.run(stage).metrics
             results.append(metrics)
+        cost = lineage_cost(
+            [stage for variant in trial.variants for stage in variant.stages.all()], runner.store, resource
+        )
     pick = max if planner.spec.rank.mode == "max" else min
-    scores = [metrics[metric] for metrics in results if metric in metrics]
-    tune.report({**last, **({metric: pick(scores)} if scores else {}), "complete": 1.0})
+    scored = [metrics for metrics in results if metric in metrics]
+    best = pick(scored, key=lambda metrics: metrics[metric]) if scored else {}
+    tune.report({**last, **best, **cost, "complete": 1.0})
 
 
-@dataclass
 class _Listening(tune.Callback):
-    """Translates Tune's trials into ours."""
+    """Translates Tune's trials into ours, and lets the driver look around between its steps."""
 
-    planner: Planner
-    listener: TrialListener
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, planner: Planner, listener: TrialListener, overseer: Overseer, board: Board, watch: Held
+    ) -> None:
+        self.planner, self.listener, self.overseer, self.board, self.watch = planner, listener, overseer, board, watch
         self.plans: dict[str, TrialPlan] = {}
+        self.running: dict[str, float] = {}
+        self.killed: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune stores its callbacks beside the trials, for a restore of its own that is not used here."""
-        return {"planner": self.planner, "plans": {}}
+        return {}
 
     def plan(self, trial: Trial) -> TrialPlan:
         if trial.trial_id not in self.plans:
@@ -103,30 +136,65 @@ class _Listening(tune.Callback):
     def _last_plan(self, trial: Trial) -> TrialPlan:
         plan = self.plan(trial)
         del self.plans[trial.trial_id]
+        self.running.pop(plan.key, None)
+        self.killed.pop(plan.key, None)
         return plan
 
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if not self.overseer.tick(self.running):
+            return
+        _, signs = self.board.look(self._halted())
+        for key, sign in signs.items():
+            if sign.silent_s < self.overseer.limits.stalled_minutes * 60 or key not in self.running:
+                continue
+            if key not in self.killed:
+                self.listener.stalled(key)
+                self.killed[key] = time.monotonic()
+                kill_worker(sign)
+            elif time.monotonic() - self.killed[key] > KILL_S:
+                raise _Unreachable(key)
+
+    def _halted(self) -> list[str]:
+        if self.overseer.ending is not None or self.overseer.paused:
+            return [EVERYTHING]
+        return [key for key in self.running if self.overseer.wish(key) != "run"]
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.listener.started(self.plan(trial))
+        plan = self.plan(trial)
+        self.running[plan.key] = self.planner.spec.resources.trial.gpu
+        self.listener.started(plan)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
+        if result.get("complete") or result.get("failure") or result.get("held"):
+            return
         row = {name: float(value) for name, value in result.items() if "/" in name or name in ("epoch", "lr")}
-        if row and not result.get("complete"):
+        if row:
             self.listener.row(self.plan(trial), row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        plan = self._last_plan(trial)
-        if trial.last_result.get("failure"):
-            self.listener.failed(plan, trial.last_result["failure"])
-        elif trial.last_result.get("complete"):
+        plan, last = self._last_plan(trial), trial.last_result
+        if last.get("failure"):
+            self.overseer.count_failure()
+            self.listener.failed(plan, last["failure"])
+        elif last.get("complete"):
             self.listener.finished(plan)
+        elif last.get("held"):
+            reason = f"{last['held']} is being computed by {self.watch.holder(last['held'])}"
+            self.listener.waits(plan, "held", reason)
+        elif last.get("paused"):
+            if self.overseer.wish(plan.key) == "stop":
+                self.listener.stopped_early(plan, "stopped from another terminal")
+            else:
+                self.listener.waits(plan, "paused", None)
         else:
-            self.listener.stopped_early(plan)
+            self.listener.stopped_early(plan, "stopped early by the scheduler")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         error = trial.get_error()
         cause = getattr(error, "cause", None) or error
+        self.overseer.count_failure()
         self.listener.failed(self._last_plan(trial), str(cause or "unknown error"))
 
 
@@ -134,39 +202,72 @@ def run_trials(
     planner: Planner,
     workplace: Workplace,
     listener: TrialListener,
+    overseer: Overseer,
+    board: Board,
     *,
     listed: Sequence[TrialPlan] = (),
     stopped: frozenset[str] = frozenset(),
 ) -> None:
-    """Run ``listed`` trials, or those a search proposes; returns when all ended, one way or another.
+    """Run ``listed`` trials, or those a search proposes; returns when all ended, or ``overseer`` ended the sweep.
 
     Args:
         stopped: trials that an earlier run stopped early; they are not taken up again.
     """
+    for _ in range(TRIES_AFTER_STALLS):
+        try:
+            _fit(planner, workplace, listener, overseer, board, listed=listed, stopped=stopped)
+        except _Unreachable as error:
+            log.warning("%s is on a node that does not answer; the trials that are left start anew", error)
+            store = workplace.store()
+            listed = [trial for trial in listed if not all(store.has(stage.key) for stage in trial.stages())]
+        else:
+            return
+
+
+def _fit(
+    planner: Planner,
+    workplace: Workplace,
+    listener: TrialListener,
+    overseer: Overseer,
+    board: Board,
+    *,
+    listed: Sequence[TrialPlan],
+    stopped: frozenset[str],
+) -> None:
     spec = planner.spec
-    searcher, count = _points(planner, workplace, listed)
+    points, count = _points(planner, workplace, listed)
     if spec.search is None:
         # Else workers of a listed grid start one after the other, each after the imports of the one before.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(count, MAX_PENDING))
-    resource = spec.resources.trial
+    watch, resource = Held(workplace.store()), spec.resources.trial
+
+    def key(config: Mapping[str, Any]) -> str:
+        return planner.trial(config["values"], config["seed"]).key
+
+    gate = Gate(
+        points,
+        closed=lambda: overseer.ending is not None,
+        open_for=lambda config, held: overseer.wish(key(config)) == "run" and (held is None or watch.free(held)),
+        dropped=lambda config: overseer.wish(key(config)) == "stop",
+    )
     trainable = tune.with_resources(
-        tune.with_parameters(run_trial, planner=planner, workplace=workplace, stopped=stopped),
+        tune.with_parameters(run_trial, planner=planner, workplace=workplace, stopped=stopped, board=board.actor),
         {"cpu": resource.cpu, "gpu": resource.gpu},
     )
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=gate,
             scheduler=_scheduler(spec),
-            num_samples=count,
+            num_samples=-1,
             max_concurrent_trials=spec.concurrency,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(workplace.folder),
-            failure_config=tune.FailureConfig(max_failures=2),
-            callbacks=[_Listening(planner, listener)],
+            failure_config=tune.FailureConfig(max_failures=spec.limits.retries),
+            callbacks=[_Listening(planner, listener, overseer, board, watch)],
             verbose=0,
         ),
     )
@@ -178,17 +279,7 @@ def _points(planner: Planner, workplace: Workplace, listed: Sequence[TrialPlan])
     spec = planner.spec
     if spec.search is None:
         return ListedPoints([(trial.values, trial.seed) for trial in listed]), len(listed)
-    searched = SearchedPoints(
-        spec.training_axes(),
-        lambda values: spec.violation(values) == 0,
-        spec.seeds,
-        spec.search.trials,
-        algorithm=spec.search.algorithm,
-        metric=spec.rank.metric,
-        mode=spec.rank.mode,
-        seed=spec.search.seed,
-        log_file=workplace.folder / "search.jsonl",
-    )
+    searched = SearchedPoints(planner, workplace.folder)
     return searched, spec.search.trials * len(spec.seeds)
 
 

@@ -1,0 +1,74 @@
+"""Pause, resume or stop a sweep, or one trial of it, from another terminal.
+
+    python -m orchestrator.control NAME|SWEEP.yaml pause|resume|stop [--trial KEY]
+
+What runs saves its checkpoint and gives its slot back; nothing is lost. A paused sweep waits for `resume`; a stopped
+one ends (exit status 130) and goes on where it was when its command is run again. A stopped trial is left out, in
+later runs too, until `resume --trial`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+WISH = {"pause": "pause", "resume": "run", "stop": "stop"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.control", description="Pause, resume or stop a sweep."
+    )
+    parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
+    parser.add_argument("wish", choices=list(WISH))
+    parser.add_argument("--trial", metavar="KEY", help="one trial, by its key or the beginning of it")
+    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
+    options = parser.parse_args(arguments)
+    from aream.errors import AreamError
+    from orchestrator.locate import locate
+    from orchestrator.orders import Orders
+
+    try:
+        workplace = locate(options.sweep, Path(options.runs))
+        orders = Orders.read(workplace.orders_file)
+        if options.trial is None:
+            orders.sweep = WISH[options.wish]
+            what = f"sweep {workplace.name}"
+        else:
+            what = _trial(workplace.state_file, options.trial)
+            if options.wish == "resume":
+                orders.trials.pop(what, None)
+            else:
+                orders.trials[what] = WISH[options.wish]
+        orders.write(workplace.orders_file)
+    except AreamError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{what}: {options.wish}; `python -m orchestrator.status` shows when it is so")
+    return 0
+
+
+def _trial(state_file: Path, beginning: str) -> str:
+    """The key of the one trial that begins so.
+
+    Raises:
+        ConfigError: none does, or several.
+    """
+    from aream.errors import ConfigError
+
+    try:
+        tasks = json.loads(state_file.read_text())["tasks"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{state_file}: this sweep has not been started") from error
+    keys = [task["key"] for task in tasks if task["kind"] == "trial"]
+    found = [key for key in keys if beginning in (key, key.partition("-")[2]) or key.startswith(beginning)]
+    if len(found) != 1:
+        raise ConfigError(f"--trial: {beginning!r} names {len(found)} trials; there are: {', '.join(keys) or 'none'}")
+    return str(found[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

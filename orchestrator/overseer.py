@@ -1,0 +1,94 @@
+"""What ends or pauses a running sweep: orders from another terminal, budgets, failures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from aream.errors import ConfigError
+from orchestrator.orders import Orders
+from orchestrator.settings import Limits
+from orchestrator.state import replace_text
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+SAVE_S = 30.0
+HOUR_S = 3600.0
+
+
+class Overseer:
+    """Asked every second or so by whatever loop the driver is in."""
+
+    def __init__(
+        self, orders_file: Path, spent_file: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.orders_file, self.spent_file, self.limits, self.clock = orders_file, spent_file, limits, clock
+        self.orders = Orders.read(orders_file)
+        if self.orders.sweep != "run":  # running the command is the wish that it runs
+            self.orders.sweep = "run"
+            self.orders.write(orders_file)
+        self.gpu_seconds = float(json.loads(spent_file.read_text())["gpu_seconds"]) if spent_file.exists() else 0.0
+        self.started = self.ticked = self.saved = clock()
+        self.failed = 0
+        self.ending: str | None = None
+        """Why nothing new is begun and what runs is stopped."""
+
+    @property
+    def paused(self) -> bool:
+        return self.orders.sweep == "pause"
+
+    def is_over(self) -> bool:
+        return self.ending is not None
+
+    def tick(self, running: Mapping[str, float]) -> bool:
+        """Look at orders and budgets.
+
+        Args:
+            running: key -> share of GPUs of what runs now.
+
+        Returns:
+            Whether it was time to look: at most once in ``TICK_S``.
+        """
+        now = self.clock()
+        passed = now - self.ticked
+        if passed < TICK_S:
+            return False
+        self.ticked = now
+        self.gpu_seconds += passed * sum(running.values())
+        if now - self.saved >= SAVE_S:
+            self.save()
+        try:
+            self.orders = Orders.read(self.orders_file)
+        except ConfigError as error:
+            log.warning("%s", error)
+        self.ending = self.ending or self._reason(now)
+        return True
+
+    def wish(self, key: str) -> str:
+        """``run``, ``pause`` or ``stop`` for one trial or stage."""
+        if self.ending is not None or self.paused:
+            return "pause"
+        return self.orders.trials.get(key, "run")
+
+    def count_failure(self) -> None:
+        self.failed += 1
+        if self.limits.failures is not None and self.failed >= self.limits.failures:
+            self.ending = self.ending or f"limits.failures: {self.failed} failed"
+
+    def save(self) -> None:
+        self.saved = self.clock()
+        replace_text(self.spent_file, json.dumps({"gpu_seconds": round(self.gpu_seconds, 1)}))
+
+    def _reason(self, now: float) -> str | None:
+        limits = self.limits
+        if self.orders.sweep == "stop":
+            return "stopped from another terminal"
+        if limits.wall_hours is not None and now - self.started >= limits.wall_hours * HOUR_S:
+            return f"limits.wall_hours: {limits.wall_hours:g} h have passed"
+        if limits.gpu_hours is not None and self.gpu_seconds >= limits.gpu_hours * HOUR_S:
+            return f"limits.gpu_hours: {limits.gpu_hours:g} GPU hours are spent"
+        return None

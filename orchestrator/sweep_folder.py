@@ -1,0 +1,63 @@
+"""The folder of a sweep: its identity, who holds it, forgetting what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+
+from aream.errors import AreamError
+from orchestrator.plan import Planner
+from orchestrator.state import replace_text
+from orchestrator.workplace import Workplace
+from workers.checkpoint import checkpoint_name
+
+KEPT = ("lock",)
+
+
+def sweep_id(workplace: Workplace) -> str:
+    """A name for this folder's sweep in the tracker, made once: resuming finds the same runs."""
+    path = workplace.folder / "sweep_id"
+    if not path.exists():
+        replace_text(path, uuid.uuid4().hex)
+    return path.read_text()
+
+
+def forget(planner: Planner, workplace: Workplace) -> None:
+    """Drop what an earlier run of this sweep left: its folder, checkpoints and artifacts."""
+    store = workplace.store()
+    trials = planner.corners() if planner.spec.search else planner.grid()
+    for trial in trials:
+        for stage in trial.stages():
+            store.discard(stage.key)
+            store.storage.delete(checkpoint_name(stage.key))
+    with contextlib.suppress(FileNotFoundError):
+        for child in workplace.folder.iterdir():
+            if child.name not in KEPT:
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+@contextlib.contextmanager
+def held(workplace: Workplace) -> Iterator[None]:
+    """Only one driver at a time runs a sweep in one folder.
+
+    Raises:
+        AreamError: another process holds it; the message names it.
+    """
+    workplace.folder.mkdir(parents=True, exist_ok=True)
+    with (workplace.folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise AreamError(
+                f"{workplace.folder}: another process runs this sweep ({file.read().strip()}); wait for it, or stop it"
+            ) from error
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
