@@ -1,25 +1,26 @@
-"""Where the next trial comes from: the grid's list, or Optuna, each point run at every seed."""
+"""Where the next trial comes from: the grid's list, or a search, each point run at every seed."""
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import pickle
+import statistics
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
-from orchestrator.axes import Axis
+from aream.errors import AreamError
+from orchestrator.plan import Planner
+from orchestrator.search_record import FAILED, STOPPED, Outcome, SearchRecord
+from orchestrator.search_study import Point, SearchStudy
 from orchestrator.spec import Values
-from orchestrator.state import replace_text
 
-MAX_REJECTED = 1000
-"""Points in a row that ``where`` may refuse before the search gives up."""
+REPLAYED = "replayed"
+"""In the configuration of a trial that an earlier run finished: it is there to be ranked, not to be stopped early."""
 
 
 class ListedPoints(Searcher):
@@ -46,138 +47,91 @@ class ListedPoints(Searcher):
 
 
 class SearchedPoints(Searcher):
-    """Optuna's suggestions that satisfy ``where``, each repeated for every seed and told the mean over them.
+    """A search's points, each at every seed, told the mean over them.
 
-    Suggestions are kept in a log file: the same sweep run again proposes them first and in that order, so what
-    finished is answered from the store, and Optuna then goes on from all of it.
+    What an earlier run proposed comes first: points without a result, which go on, then those with one, which the
+    artifact store answers.
+
+    Raises:
+        AreamError: the search's storage cannot be used.
     """
 
-    def __init__(
-        self,
-        axes: Sequence[Axis],
-        allowed: Callable[[Values], bool],
-        seeds: Sequence[int],
-        trials: int,
-        *,
-        algorithm: str,
-        metric: str,
-        mode: str,
-        seed: int,
-        log_file: Path,
-    ) -> None:
-        super().__init__(metric=metric, mode=mode)
-        self.axes, self.allowed, self.seeds, self.trials = list(axes), allowed, tuple(seeds), trials
-        self.log_file = log_file
-        self.replay = deque(_read_log(log_file))
-        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-        # The seed moves on with the log: the same one would draw the replayed points a second time.
-        self.optuna = OptunaSearch(
-            space={axis.key: _distribution(axis) for axis in axes},
-            metric=metric,
-            mode=mode,
-            sampler=samplers[algorithm](seed=seed + len(self.replay)),
-        )
-        self.asked = 0
-        self.asks: dict[str, str] = {}
-        """Point -> Optuna's name for it: one that `where` refuses needs another name for the next try."""
-        self.queue: deque[tuple[str, Values, int]] = deque()
-        self.suggested = 0
-        self.open: dict[str, str] = {}
-        """Tune's trial id -> ours."""
-        self.scores: dict[str, list[float | None]] = {}
-        self.replayed: dict[str, Values] = {}
+    def __init__(self, planner: Planner, folder: Path) -> None:
+        super().__init__()
+        spec = planner.spec
+        assert spec.search is not None  # a grid is listed
+        self.seeds, self.trials, self.objectives = spec.seeds, spec.search.trials, spec.objectives
+        self.study = SearchStudy(spec, SearchRecord(planner, folder))
+        known = list(self.study.points.values())[: self.trials]
+        self.again = deque(sorted(known, key=lambda point: point.outcome is not None))
+        self.left = self.trials - len(known)
+        self.queue: deque[tuple[Point, int]] = deque()
+        self.running: dict[str, Point] = {}
+        """Tune's trial id -> what it runs."""
+        self.results: dict[int, list[Outcome]] = {}
+        """Number of a point -> what its seeds gave so far."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores its searcher beside the trials, for a restore of its own that is not used here."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if not self.queue:
-            if self.suggested == self.trials:
+            point = self._next()
+            if point is None:
                 return Searcher.FINISHED
-            point = f"point{self.suggested}"
-            if self.replay:
-                values = self.replay.popleft()
-                self.replayed[point] = values
-            else:
-                values = self._ask(point)
-                _append_log(self.log_file, values)
-            self.suggested += 1
-            self.queue.extend((point, values, seed) for seed in self.seeds)
-        point, values, seed = self.queue.popleft()
-        self.open[trial_id] = point
-        return {"values": values, "seed": seed}
+            self.queue.extend((point, seed) for seed in self.seeds)
+        point, seed = self.queue.popleft()
+        self.running[trial_id] = point
+        return {"values": dict(point.values), "seed": seed, REPLAYED: point.outcome is not None}
 
-    def _ask(self, point: str) -> Values:
-        for _ in range(MAX_REJECTED):
-            name, self.asked = f"ask{self.asked}", self.asked + 1
-            raw = self.optuna.suggest(name)
-            values = {axis.key: _value(axis, raw[axis.key]) for axis in self.axes}
-            if self.allowed(values):
-                self.asks[point] = name
-                return values
-            self.optuna.on_trial_complete(name, error=True)
-        raise RuntimeError(f"{MAX_REJECTED} suggestions in a row break a `where` constraint; widen the axes or drop it")
+    def _next(self) -> Point | None:
+        if self.again:
+            return self.again.popleft()
+        if self.left == 0:
+            return None
+        self.left -= 1
+        return self.study.ask()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Rows of an epoch carry no rank metric; the scheduler reads them, the search does not."""
+        """Rows of an epoch carry no objective; the scheduler reads them, the search does not."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        point = self.open.pop(trial_id)
-        score = None if error or result is None else result.get(self.metric)
-        scores = self.scores.setdefault(point, [])
-        scores.append(score)
-        if len(scores) < len(self.seeds):
-            return
-        complete = [value for value in scores if value is not None]
-        if len(complete) < len(scores):  # failed or pruned: known to Optuna as a point without a value
-            if point not in self.replayed:
-                self.optuna.on_trial_complete(self.asks.pop(point), error=True)
-            return
-        mean = sum(complete) / len(complete)
-        if point in self.replayed:
-            raw = {axis.key: _raw(axis, self.replayed[point][axis.key]) for axis in self.axes}
-            self.optuna.add_evaluated_point(raw, mean)
-        else:
-            self.optuna.on_trial_complete(self.asks.pop(point), {self.metric: mean, "training_iteration": 1})
+        point = self.running.pop(trial_id)
+        outcomes = self.results.setdefault(point.number, [])
+        outcomes.append(self._outcome(None if error else result))
+        if len(outcomes) == len(self.seeds):
+            self.study.tell(point, _over_seeds(self.results.pop(point.number)))
+
+    def _outcome(self, result: Mapping[str, Any] | None) -> Outcome:
+        if result is None or result.get("failure"):
+            return FAILED
+        if not result.get("complete"):
+            return STOPPED
+        values = tuple(float(result.get(objective.metric, math.nan)) for objective in self.objectives)
+        if all(map(math.isfinite, values)):
+            return Outcome(TrialState.COMPLETE, values)
+        if not self.study.complete:
+            missing = ", ".join(
+                one.metric for one in self.objectives if not math.isfinite(result.get(one.metric, math.nan))
+            )
+            raise AreamError(
+                f"search.objectives: a finished trial has no number for {missing}; "
+                f"it has {', '.join(sorted(name for name in result if '/' in name))}"
+            )
+        return FAILED
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the log file and the store are what a later run continues from."""
+        """Nothing: the record and the artifact store are what a later run continues from."""
 
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a search continues by running its sweep again, not from a Tune checkpoint")
 
 
-def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
-    if axis.kind in ("grid", "choice"):
-        # Optuna's storages take plain scalars only, so choices go by their position.
-        return optuna.distributions.CategoricalDistribution([str(index) for index in range(len(axis.values))])
-    assert axis.low is not None  # set for every continuous kind
-    assert axis.high is not None
-    if axis.kind == "int":
-        return optuna.distributions.IntDistribution(int(axis.low), int(axis.high))
-    return optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.kind == "loguniform")
-
-
-def _value(axis: Axis, raw: Any) -> Any:
-    return axis.values[int(raw)] if axis.kind in ("grid", "choice") else raw
-
-
-def _raw(axis: Axis, value: Any) -> Any:
-    if axis.kind in ("grid", "choice"):
-        return str([json.dumps(known) for known in axis.values].index(json.dumps(value)))
-    return value
-
-
-def _read_log(path: Path) -> list[Values]:
-    """Whole lines only: a driver killed while writing leaves a torn last one, which is cut off."""
-    if not path.exists():
-        return []
-    whole, _, torn = path.read_text().rpartition("\n")
-    if torn:
-        replace_text(path, f"{whole}\n" if whole else "")
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _append_log(path: Path, values: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(values) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _over_seeds(outcomes: Sequence[Outcome]) -> Outcome:
+    """The mean over seeds, where all of them have a result."""
+    for worse in (FAILED, STOPPED):
+        if worse in outcomes:
+            return worse
+    columns = zip(*(outcome.values or () for outcome in outcomes), strict=True)
+    return Outcome(TrialState.COMPLETE, tuple(statistics.fmean(column) for column in columns))

@@ -1,0 +1,217 @@
+"""What a search keeps: its points and their results in an Optuna storage, from which a later run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from aream.config import canonical
+from aream.errors import AreamError
+from orchestrator.plan import Planner
+from orchestrator.search_space import Parameters, SearchSpace, identity
+from orchestrator.settings import masked
+from orchestrator.spec import Values
+from orchestrator.state import replace_text
+
+CONNECT_S = 10
+RECORD_FILE = "search.log"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a point ended: with a value an objective, stopped early, or failed."""
+
+    state: TrialState
+    values: tuple[float, ...] | None = None
+
+
+STOPPED = Outcome(TrialState.PRUNED)
+FAILED = Outcome(TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A point of an earlier run."""
+
+    number: int
+    values: Values
+    outcome: Outcome | None
+    """None: it was proposed and has not ended."""
+    system: dict[str, Any]
+    """What Optuna's samplers noted about it."""
+
+
+class _HeldByTheDriver:
+    """Instead of Optuna's lock files, which a killed process leaves behind: one driver at a time holds the folder."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+
+class SearchRecord:
+    """One Optuna study: a search over certain axes for certain objectives, with everything else of the sweep equal.
+
+    Where there is none yet, it starts with what earlier studies of the sweep know: points that still fit, and their
+    results if they were judged by the same objectives and seeds.
+
+    Raises:
+        AreamError: the storage does not answer, or holds something else.
+    """
+
+    def __init__(self, planner: Planner, folder: Path) -> None:
+        spec = planner.spec
+        self.space = SearchSpace(spec)
+        self.url = spec.search.storage if spec.search else None
+        self.shown = masked(self.url) if self.url else str(folder / RECORD_FILE)
+        axes = spec.resolved()
+        self.sweep = spec.name
+        self.context = _digest([{**canonical(spec.base), "seed": None}, dict(planner.fingerprints)])
+        self.judged = _digest([canonical(spec.objectives), spec.seeds])
+        self.name = f"{spec.name}-{_digest([self.context, self.judged, axes['axes'], axes['where']])[:12]}"
+        self.directions = ["maximize" if objective.mode == "max" else "minimize" for objective in spec.objectives]
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with self._storage_errors():
+            self.storage = _open_storage(self.url, folder)
+            # The sampler of this study is never asked.
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=self.name,
+                directions=self.directions,
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(seed=0),
+            )
+            if not self.study.user_attrs.get("ready"):
+                self._take_over()
+
+    def points(self) -> list[Recorded]:
+        """Each point once, in the order they were proposed; of several results the best known."""
+        with self._storage_errors():
+            trials = self.study.get_trials(deepcopy=False)
+        found: dict[str, Recorded] = {}
+        for trial in trials:
+            entry = _recorded(trial)
+            known = found.get(identity(entry.values))
+            # A point that failed is tried again, under a number of its own.
+            if known is None or known.outcome == FAILED or (entry.outcome and entry.outcome.values):
+                found[identity(entry.values)] = entry
+        return list(found.values())
+
+    def begin(
+        self, values: Values, parameters: Parameters, system: dict[str, Any], outcome: Outcome | None = None
+    ) -> int:
+        """Keep a point before it runs; returns its number."""
+        with self._storage_errors():
+            return self._add(values, parameters, system, outcome)
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        """Keep a result; one that is there already stays."""
+        with self._storage_errors():
+            values = None if outcome.values is None else list(outcome.values)
+            self.study.tell(number, values, outcome.state, skip_if_finished=True)
+
+    def forget(self) -> None:
+        """Delete the study."""
+        with self._storage_errors():
+            optuna.delete_study(study_name=self.name, storage=self.storage)
+
+    def _add(self, values: Values, parameters: Parameters, system: dict[str, Any], outcome: Outcome | None) -> int:
+        trial = frozen_trial(values, parameters, system, outcome)
+        trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=trial)
+        return int(self.storage.get_trial_number_from_id(trial_id))
+
+    def _take_over(self) -> None:
+        known = {identity(_recorded(trial).values) for trial in self.study.get_trials(deepcopy=False)}
+        for name in optuna.get_all_study_names(self.storage):
+            if name == self.name or not name.startswith(f"{self.sweep}-"):
+                continue
+            other = optuna.load_study(
+                study_name=name, storage=self.storage, sampler=optuna.samplers.RandomSampler(seed=0)
+            )
+            attributes = other.user_attrs
+            if attributes.get("sweep") != self.sweep or attributes.get("context") != self.context:
+                continue
+            for trial in other.get_trials(deepcopy=False):
+                entry = _recorded(trial)
+                parameters = self.space.parameters(entry.values)
+                if parameters is not None and identity(entry.values) not in known:
+                    known.add(identity(entry.values))
+                    same = attributes.get("judged") == self.judged and entry.outcome != FAILED
+                    self._add(entry.values, parameters, {}, entry.outcome if same else None)
+                if trial.state == TrialState.RUNNING:  # nobody runs it any more
+                    other.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        for key, value in (("sweep", self.sweep), ("context", self.context), ("judged", self.judged), ("ready", True)):
+            self.study.set_user_attr(key, value)
+
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except AreamError:
+            raise
+        except ModuleNotFoundError as error:
+            raise AreamError(
+                f"search.storage: {self.shown} needs {error.name}: pip install 'aream-sweep[postgres]'"
+            ) from None
+        except Exception as error:
+            cause = error.__cause__ or error
+            first = masked(str(cause).strip().split("\n")[0])
+            raise AreamError(f"search.storage: {self.shown} cannot be used: {type(cause).__name__}: {first}") from None
+
+
+def frozen_trial(
+    values: Values, parameters: Parameters, system: dict[str, Any], outcome: Outcome | None
+) -> optuna.trial.FrozenTrial:
+    """A point as Optuna stores it; without an outcome it counts as running."""
+    return optuna.trial.create_trial(
+        state=outcome.state if outcome else TrialState.RUNNING,
+        values=list(outcome.values) if outcome and outcome.values else None,
+        params={key: raw for key, (raw, _) in parameters.items()},
+        distributions={key: distribution for key, (_, distribution) in parameters.items()},
+        user_attrs={"values": json.dumps(values)},
+        system_attrs=system,
+    )
+
+
+def _recorded(trial: optuna.trial.FrozenTrial) -> Recorded:
+    if trial.state == TrialState.COMPLETE:
+        outcome: Outcome | None = Outcome(trial.state, tuple(trial.values))
+    else:
+        outcome = Outcome(trial.state) if trial.state.is_finished() else None
+    return Recorded(trial.number, json.loads(trial.user_attrs["values"]), outcome, dict(trial.system_attrs))
+
+
+def _open_storage(url: str | None, folder: Path) -> BaseStorage:
+    if url is None:
+        file = folder / RECORD_FILE
+        folder.mkdir(parents=True, exist_ok=True)
+        _cut_torn_line(file)
+        return JournalStorage(JournalFileBackend(str(file), lock_obj=_HeldByTheDriver()))
+    if url.startswith("sqlite:"):
+        return RDBStorage(url)
+    scheme, rest = url.split("://", 1)
+    arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_S}}
+    return RDBStorage(f"{scheme}+psycopg://{rest}", engine_kwargs=arguments)
+
+
+def _cut_torn_line(file: Path) -> None:
+    """A driver killed while writing leaves half a last line, which the next one would otherwise continue."""
+    text = file.read_text() if file.exists() else ""
+    whole, newline, torn = text.rpartition("\n")
+    if torn:
+        replace_text(file, whole + newline)
+
+
+def _digest(content: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
