@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 # Read when ray.tune is imported. The automatic loggers pin every trial in the driver's memory; per-epoch rows carry
 # no rank metric, which strict checking would refuse.
@@ -20,14 +19,14 @@ os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 from ray import tune
-from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from aream.errors import AreamError, Interrupted, StageHeld
-from orchestrator.board import EVERYTHING, Board, Line, kill_worker
+from orchestrator.board import Board, Line
 from orchestrator.cost import lineage_cost
 from orchestrator.gate import Gate
+from orchestrator.listening import Listening, TrialListener, Unreachable
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.search import ListedPoints, SearchedPoints
@@ -41,24 +40,6 @@ log = logging.getLogger(__name__)
 MAX_PENDING = 64
 """Trials of a grid that wait for resources beside each other."""
 TRIES_AFTER_STALLS = 3
-KILL_S = 120.0
-"""A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
-
-
-class TrialListener(Protocol):
-    """What the driver does with a trial's life; all calls come from one thread."""
-
-    def started(self, trial: TrialPlan) -> None: ...
-    def row(self, trial: TrialPlan, row: Row) -> None: ...
-    def finished(self, trial: TrialPlan) -> None: ...
-    def stopped_early(self, trial: TrialPlan, reason: str) -> None: ...
-    def failed(self, trial: TrialPlan, error: str) -> None: ...
-    def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None: ...
-    def stalled(self, key: str) -> None: ...
-
-
-class _Unreachable(Exception):
-    """A node fell silent with a trial on it: the trials that are left start anew, from their checkpoints."""
 
 
 def run_trial(
@@ -113,91 +94,6 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
     tune.report({**last, **best, **cost, "complete": 1.0})
 
 
-class _Listening(tune.Callback):
-    """Translates Tune's trials into ours, and lets the driver look around between its steps."""
-
-    def __init__(
-        self, planner: Planner, listener: TrialListener, overseer: Overseer, board: Board, watch: Held
-    ) -> None:
-        self.planner, self.listener, self.overseer, self.board, self.watch = planner, listener, overseer, board, watch
-        self.plans: dict[str, TrialPlan] = {}
-        self.running: dict[str, float] = {}
-        self.killed: dict[str, float] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune stores its callbacks beside the trials, for a restore of its own that is not used here."""
-        return {}
-
-    def plan(self, trial: Trial) -> TrialPlan:
-        if trial.trial_id not in self.plans:
-            self.plans[trial.trial_id] = self.planner.trial(trial.config["values"], trial.config["seed"])
-        return self.plans[trial.trial_id]
-
-    def _last_plan(self, trial: Trial) -> TrialPlan:
-        plan = self.plan(trial)
-        del self.plans[trial.trial_id]
-        self.running.pop(plan.key, None)
-        self.killed.pop(plan.key, None)
-        return plan
-
-    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if not self.overseer.tick(self.running):
-            return
-        _, signs = self.board.look(self._halted())
-        for key, sign in signs.items():
-            if sign.silent_s < self.overseer.limits.stalled_minutes * 60 or key not in self.running:
-                continue
-            if key not in self.killed:
-                self.listener.stalled(key)
-                self.killed[key] = time.monotonic()
-                kill_worker(sign)
-            elif time.monotonic() - self.killed[key] > KILL_S:
-                raise _Unreachable(key)
-
-    def _halted(self) -> list[str]:
-        if self.overseer.ending is not None or self.overseer.paused:
-            return [EVERYTHING]
-        return [key for key in self.running if self.overseer.wish(key) != "run"]
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        plan = self.plan(trial)
-        self.running[plan.key] = self.planner.spec.resources.trial.gpu
-        self.listener.started(plan)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        if result.get("complete") or result.get("failure") or result.get("held"):
-            return
-        row = {name: float(value) for name, value in result.items() if "/" in name or name in ("epoch", "lr")}
-        if row:
-            self.listener.row(self.plan(trial), row)
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        plan, last = self._last_plan(trial), trial.last_result
-        if last.get("failure"):
-            self.overseer.count_failure()
-            self.listener.failed(plan, last["failure"])
-        elif last.get("complete"):
-            self.listener.finished(plan)
-        elif last.get("held"):
-            reason = f"{last['held']} is being computed by {self.watch.holder(last['held'])}"
-            self.listener.waits(plan, "held", reason)
-        elif last.get("paused"):
-            if self.overseer.wish(plan.key) == "stop":
-                self.listener.stopped_early(plan, "stopped from another terminal")
-            else:
-                self.listener.waits(plan, "paused", None)
-        else:
-            self.listener.stopped_early(plan, "stopped early by the scheduler")
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        self.overseer.count_failure()
-        self.listener.failed(self._last_plan(trial), str(cause or "unknown error"))
-
-
 def run_trials(
     planner: Planner,
     workplace: Workplace,
@@ -216,7 +112,7 @@ def run_trials(
     for _ in range(TRIES_AFTER_STALLS):
         try:
             _fit(planner, workplace, listener, overseer, board, listed=listed, stopped=stopped)
-        except _Unreachable as error:
+        except Unreachable as error:
             log.warning("%s is on a node that does not answer; the trials that are left start anew", error)
             store = workplace.store()
             listed = [trial for trial in listed if not all(store.has(stage.key) for stage in trial.stages())]
@@ -267,7 +163,7 @@ def _fit(
             name="tune",
             storage_path=str(workplace.folder),
             failure_config=tune.FailureConfig(max_failures=spec.limits.retries),
-            callbacks=[_Listening(planner, listener, overseer, board, watch)],
+            callbacks=[Listening(planner, listener, overseer, board, watch)],
             verbose=0,
         ),
     )

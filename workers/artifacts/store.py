@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, StoreUnavailable
@@ -22,7 +22,7 @@ from workers.artifacts.packing import SMALL_BYTES, Pack, file_digest, packs
 from workers.artifacts.record import ArtifactRecord, check_key
 from workers.artifacts.storages._protocol import ObjectStorage
 
-RECORDS, VIEWS, STAGING = "records/", "views", "staging"
+RECORDS, VIEWS, INDEXES, STAGING = "records/", "views", "indexes", "staging"
 
 
 class ArtifactStore:
@@ -56,7 +56,7 @@ class ArtifactStore:
         Raises:
             ArtifactCorrupt: the list is missing or damaged.
         """
-        cached = self.scratch / "indexes" / record.index
+        cached = self.scratch / INDEXES / record.index
         if not cached.exists() or file_digest(cached) != record.index:
             cached.parent.mkdir(parents=True, exist_ok=True)
             beside = self.blobs.fetched(record.index, record.key)
@@ -147,6 +147,15 @@ class ArtifactStore:
             raise ArtifactCorrupt(
                 f"{key}: lists {count} files of {size} bytes, its record {record.files} of {record.size}"
             )
+
+    def trim(self, needed: Collection[str], oldest: float) -> None:
+        """Remove this machine's views of artifacts that nobody needs, and file lists, unused since ``oldest``."""
+        for view in (self.scratch / VIEWS).glob("*"):
+            if view.name.partition(".")[0] not in needed and view.stat().st_mtime <= oldest:
+                self._remove(view)
+        for cached in (self.scratch / INDEXES).glob("*"):
+            if cached.stat().st_mtime <= oldest:
+                cached.unlink(missing_ok=True)
 
     def remove_orphans(self) -> int:
         """Remove what writers on this machine left that no longer run."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
+from artifact_stores import reopened
 from moto.server import ThreadedMotoServer
 
-from artifact_stores import reopened
 from workers.artifacts.store import ArtifactStore
 
 KINDS = ("file", "s3")

@@ -8,10 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_stores import KEY, contents, fill, record
+from faulty_proxy import FAULTS, FaultyProxy
+from test_stores import contents, fill, record
 
 from aream.errors import ConfigError, StoreUnavailable
-from faulty_proxy import FAULTS, FaultyProxy
 from workers.artifacts import packing
 from workers.artifacts.storages import s3
 from workers.artifacts.storages.s3 import S3Storage

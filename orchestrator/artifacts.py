@@ -1,0 +1,192 @@
+"""The artifact store from the command line.
+
+    python -m orchestrator.artifacts ls [STAGE]
+    python -m orchestrator.artifacts show KEY              # record, files, lineage up and down
+    python -m orchestrator.artifacts verify [KEY ...]      # reads every byte; exit status 1 where one is wrong
+    python -m orchestrator.artifacts export KEY FOLDER     # pseudo-labels in PASCAL VOC's layout
+    python -m orchestrator.artifacts sweeps                # which sweeps name artifacts here
+    python -m orchestrator.artifacts gc [--dry-run] [--grace HOURS] [--forget SWEEP]
+
+The store is the one in runs/artifacts, or --store URI, or that of --sweep NAME|SWEEP.yaml. A key may be shortened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workers.artifacts.store import ArtifactStore
+
+FILES_SHOWN = 20
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
+    from aream.errors import AreamError
+
+    try:
+        return int(COMMANDS[options.command](_open(options), options))
+    except AreamError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.artifacts", description="List, check, export and collect artifacts."
+    )
+    parser.add_argument("--store", metavar="URI", help="a folder, file:///FOLDER or s3://BUCKET/PREFIX")
+    parser.add_argument("--endpoint", help="URL of a server that speaks S3")
+    parser.add_argument("--sweep", help="use the store of this sweep")
+    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("ls", help="artifacts, one a line: key, files, bytes, seconds, when")
+    listing.add_argument("stage", nargs="?", help="only those of one stage, such as pseudo_label")
+    show = commands.add_parser("show", help="record, files and lineage of one artifact")
+    show.add_argument("key")
+    show.add_argument("--json", action="store_true")
+    verify = commands.add_parser("verify", help="read every byte and compare it with its digest")
+    verify.add_argument("keys", nargs="*", metavar="KEY", help="default: all")
+    verify.add_argument("--discard", action="store_true", help="forget what is damaged, so that it is computed again")
+    export = commands.add_parser("export", help="write pseudo-labels into a new folder in PASCAL VOC's layout")
+    export.add_argument("key")
+    export.add_argument("folder", type=Path)
+    commands.add_parser("sweeps", help="sweeps that name artifacts of this store")
+    collect = commands.add_parser("gc", help="remove what no sweep names")
+    collect.add_argument("--dry-run", action="store_true", help="only say what would go")
+    collect.add_argument(
+        "--grace", type=float, default=24.0, metavar="HOURS", help="keep what is younger (default: 24)"
+    )
+    collect.add_argument("--forget", metavar="SWEEP", help="first drop this sweep's claim on its artifacts (its id)")
+    return parser
+
+
+def _open(options: argparse.Namespace) -> ArtifactStore:
+    from orchestrator.locate import locate
+    from workers.artifacts.opening import open_store
+
+    if options.sweep:
+        return locate(options.sweep, Path(options.runs)).store()
+    return open_store(options.store, Path(options.runs).absolute() / "artifacts", options.endpoint)
+
+
+def _full_key(store: ArtifactStore, beginning: str) -> str:
+    """Raises ``ConfigError`` where no artifact, or several, begin so."""
+    from aream.errors import ConfigError
+
+    found = [key for key in store.keys() if key.startswith(beginning) or key.partition("-")[2].startswith(beginning)]
+    exact = [key for key in found if key == beginning]
+    if len(exact or found) != 1:
+        raise ConfigError(f"{beginning!r} names {len(found)} artifacts of {store.storage.uri}; give one key in full")
+    return (exact or found)[0]
+
+
+def _ls(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from workers.artifacts.lineage import readable_records
+
+    for record in readable_records(store):
+        if options.stage in (None, record.stage):
+            print(f"{record.key}  {record.files} files  {record.size} bytes  {record.seconds:g} s  {record.created}")
+    return 0
+
+
+def _show(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from workers.artifacts.lineage import ancestors, descendants
+
+    record = store.record(_full_key(store, options.key))
+    up, down = list(ancestors(store, record.key)), list(descendants(store, record.key))
+    if options.json:
+        files = [asdict(entry) for entry in store.files(record)]
+        lineage = {"ancestors": [key for _, _, key, _ in up], "descendants": [key for _, key in down]}
+        print(json.dumps({"record": asdict(record), "files": files, **lineage}, indent=1))
+        return 0
+    print(f"{record.key}\n  made {record.created} on {record.host} in {record.seconds:g} s by code {record.code}")
+    print(f"  config {json.dumps(record.config)}")
+    for name, value in record.metrics.items():
+        print(f"  {name} {value:.6g}")
+    print(f"computed from{'' if up else ': nothing else'}")
+    for depth, name, key, stored in up:
+        print(f"{'  ' * depth}{name}: {key}{'' if stored else '  (not stored)'}")
+    print(f"from it were computed{'' if down else ': nothing yet'}")
+    for depth, key in down:
+        print(f"{'  ' * depth}{key}")
+    print(f"{record.files} files, {record.size} bytes")
+    for number, entry in enumerate(store.files(record)):
+        if number == FILES_SHOWN:
+            print(f"  and {record.files - FILES_SHOWN} more")
+            break
+        print(f"  {entry.path}  {entry.size}  {entry.sha256}")
+    return 0
+
+
+def _verify(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from aream.errors import ArtifactCorrupt
+
+    keys = [_full_key(store, key) for key in options.keys] or sorted(store.keys())
+    damaged = 0
+    for key in keys:
+        try:
+            store.verify(key)
+        except ArtifactCorrupt as error:
+            damaged += 1
+            print(f"damaged: {error}")
+            if options.discard:
+                store.discard(key)
+    print(f"{len(keys)} artifacts read, {damaged} damaged{' and forgotten' if damaged and options.discard else ''}")
+    return 1 if damaged else 0
+
+
+def _export(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from workers.label_export import export_labels
+
+    count = export_labels(store, _full_key(store, options.key), options.folder)
+    print(f"{count} labels in {options.folder}")
+    return 0
+
+
+def _sweeps(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from workers.artifacts.holds import all_holds
+
+    for hold in all_holds(store.storage):
+        print(f"{hold.sweep_id}  {hold.name}  {len(hold.keys)} artifacts{'  running' if hold.live else ''}")
+    return 0
+
+
+def _gc(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from aream.errors import ConfigError
+    from workers.artifacts.collection import collect
+    from workers.artifacts.holds import all_holds, release
+
+    if not options.grace >= 0:
+        raise ConfigError(f"--grace: need hours, 0 or more, got {options.grace:g}")
+    if options.forget:
+        known = {hold.sweep_id: hold for hold in all_holds(store.storage)}
+        if options.forget not in known or known[options.forget].live:
+            why = (
+                "is running"
+                if options.forget in known
+                else f"is no sweep here; there are: {', '.join(known) or 'none'}"
+            )
+            raise ConfigError(f"--forget: {options.forget!r} {why}")
+        if not options.dry_run:
+            release(store.storage, options.forget)
+    count = size = 0
+    for garbage in collect(store, options.grace * 3600.0, dry_run=options.dry_run):
+        print(f"{garbage.name}  {garbage.size} bytes  {garbage.why}")
+        count, size = count + 1, size + garbage.size
+    print(f"{count} objects of {size} bytes {'would be' if options.dry_run else 'were'} removed")
+    return 0
+
+
+COMMANDS = {"ls": _ls, "show": _show, "verify": _verify, "export": _export, "sweeps": _sweeps, "gc": _gc}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

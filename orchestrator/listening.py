@@ -1,0 +1,119 @@
+"""From Ray Tune's trials to ours, and the driver's look around between Tune's steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from orchestrator.board import EVERYTHING, Board, kill_worker
+from orchestrator.overseer import Overseer
+from orchestrator.plan import Planner, TrialPlan
+from orchestrator.waiting import Held
+from workers.stage import Row
+
+KILL_S = 120.0
+"""A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
+
+
+class TrialListener(Protocol):
+    """What the driver does with a trial's life; all calls come from one thread."""
+
+    def started(self, trial: TrialPlan) -> None: ...
+    def row(self, trial: TrialPlan, row: Row) -> None: ...
+    def finished(self, trial: TrialPlan) -> None: ...
+    def stopped_early(self, trial: TrialPlan, reason: str) -> None: ...
+    def failed(self, trial: TrialPlan, error: str) -> None: ...
+    def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None: ...
+    def stalled(self, key: str) -> None: ...
+
+
+class Unreachable(Exception):
+    """A node fell silent with a trial on it: the trials that are left start anew, from their checkpoints."""
+
+
+class Listening(tune.Callback):
+    """Translates Tune's trials into ours, and lets the driver look around between its steps."""
+
+    def __init__(
+        self, planner: Planner, listener: TrialListener, overseer: Overseer, board: Board, watch: Held
+    ) -> None:
+        self.planner, self.listener, self.overseer, self.board, self.watch = planner, listener, overseer, board, watch
+        self.plans: dict[str, TrialPlan] = {}
+        self.running: dict[str, float] = {}
+        self.killed: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores its callbacks beside the trials, for a restore of its own that is not used here."""
+        return {}
+
+    def plan(self, trial: Trial) -> TrialPlan:
+        if trial.trial_id not in self.plans:
+            self.plans[trial.trial_id] = self.planner.trial(trial.config["values"], trial.config["seed"])
+        return self.plans[trial.trial_id]
+
+    def _last_plan(self, trial: Trial) -> TrialPlan:
+        plan = self.plan(trial)
+        del self.plans[trial.trial_id]
+        self.running.pop(plan.key, None)
+        self.killed.pop(plan.key, None)
+        return plan
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if not self.overseer.tick(self.running):
+            return
+        _, signs = self.board.look(self._halted())
+        for key, sign in signs.items():
+            if sign.silent_s < self.overseer.limits.stalled_minutes * 60 or key not in self.running:
+                continue
+            if key not in self.killed:
+                self.listener.stalled(key)
+                self.killed[key] = time.monotonic()
+                kill_worker(sign)
+            elif time.monotonic() - self.killed[key] > KILL_S:
+                raise Unreachable(key)
+
+    def _halted(self) -> list[str]:
+        if self.overseer.ending is not None or self.overseer.paused:
+            return [EVERYTHING]
+        return [key for key in self.running if self.overseer.wish(key) != "run"]
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        plan = self.plan(trial)
+        self.running[plan.key] = self.planner.spec.resources.trial.gpu
+        self.listener.started(plan)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if result.get("complete") or result.get("failure") or result.get("held"):
+            return
+        row = {name: float(value) for name, value in result.items() if "/" in name or name in ("epoch", "lr")}
+        if row:
+            self.listener.row(self.plan(trial), row)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        plan, last = self._last_plan(trial), trial.last_result
+        if last.get("failure"):
+            self.overseer.count_failure()
+            self.listener.failed(plan, last["failure"])
+        elif last.get("complete"):
+            self.listener.finished(plan)
+        elif last.get("held"):
+            reason = f"{last['held']} is being computed by {self.watch.holder(last['held'])}"
+            self.listener.waits(plan, "held", reason)
+        elif last.get("paused"):
+            if self.overseer.wish(plan.key) == "stop":
+                self.listener.stopped_early(plan, "stopped from another terminal")
+            else:
+                self.listener.waits(plan, "paused", None)
+        else:
+            self.listener.stopped_early(plan, "stopped early by the scheduler")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        error = trial.get_error()
+        cause = getattr(error, "cause", None) or error
+        self.overseer.count_failure()
+        self.listener.failed(self._last_plan(trial), str(cause or "unknown error"))

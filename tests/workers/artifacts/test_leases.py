@@ -1,0 +1,143 @@
+"""One holder at a time, on every storage; dead holders are found without comparing clocks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from workers.artifacts.leases import Holder, Leases
+
+NAME = "train_cam-0123456789abcdef"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_holder_at_a_time(store):
+    first, second = Leases(store.storage), Leases(store.storage)
+    lease = first.take(NAME)
+    assert lease is not None
+    assert second.take(NAME) is None
+    assert second.holder(NAME).owner == f"pid {os.getpid()} on {os.uname().nodename}"
+    lease.release()
+    assert second.holder(NAME) is None
+    with second.take(NAME):
+        assert first.take(NAME) is None
+    assert not list(store.storage.list("leases/"))
+
+
+def test_of_many_that_want_it_one_gets_it(store):
+    many = [Leases(store.storage) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        got = [lease for lease in pool.map(lambda leases: leases.take(NAME), many) if lease is not None]
+    assert len(got) == 1
+    got[0].release()
+
+
+def test_a_living_holder_keeps_it_for_ever(store):
+    clock = Clock()
+    leases, other = Leases(store.storage, ttl_s=0.6), Leases(store.storage, ttl_s=0.6, clock=clock)
+    with leases.take(NAME):
+        for _ in range(5):
+            assert other.take(NAME) is None
+            clock.now += 0.5
+            time.sleep(0.3)  # three beats
+            assert other.living(NAME) is not None
+
+
+def elsewhere(storage, beat: int = 0) -> None:
+    """A lease of a process on another machine."""
+    storage.write(
+        f"leases/{NAME}/00000000",
+        b'{"owner": "pid 7 on far", "process": "0123456789ab-7-7", "beat": %d, "token": "t"}' % beat,
+    )
+
+
+def test_a_silent_holder_on_another_machine_is_dead_after_the_time_to_live(store):
+    clock = Clock()
+    leases = Leases(store.storage, ttl_s=60, clock=clock)
+    elsewhere(store.storage)
+    assert leases.take(NAME) is None
+    clock.now = 59.0
+    assert leases.take(NAME) is None
+    elsewhere(store.storage, beat=1)
+    clock.now = 61.0
+    assert leases.take(NAME) is None  # it beat
+    clock.now = 120.9
+    assert leases.take(NAME) is None
+    clock.now = 121.1
+    lease = leases.take(NAME)
+    assert lease is not None
+    assert leases.holder(NAME).generation == 1
+    lease.release()
+    assert not list(store.storage.list("leases/"))
+
+
+@pytest.mark.parametrize("jump", [-1e9, 1e9])
+def test_a_clock_jump_changes_nothing(store, monkeypatch, jump):
+    """Wall clocks are not read at all: only the time that an observer itself watched counts."""
+    leases, other = Leases(store.storage), Leases(store.storage)
+    with leases.take(NAME):
+        wall = time.time
+        monkeypatch.setattr(time, "time", lambda: wall() + jump)
+        assert other.take(NAME) is None
+
+
+def test_a_dead_process_of_this_machine_is_seen_at_once(store, store_uri, tmp_path):
+    uri, endpoint = store_uri
+    script = (
+        "import sys; from pathlib import Path; from workers.artifacts.opening import open_store\n"
+        "from workers.artifacts.leases import Leases\n"
+        f"store = open_store({uri!r}, Path({str(tmp_path / 'a')!r}), {endpoint!r})\n"
+        f"lease = Leases(store.storage).take({NAME!r}); print('held', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    leases = Leases(store.storage)
+    assert leases.take(NAME) is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    lease = leases.take(NAME)
+    assert lease is not None
+    lease.release()
+
+
+def test_a_holder_that_was_taken_over_does_not_come_back(store):
+    frozen = Leases(store.storage, ttl_s=0.6).take(NAME)
+    clock = Clock()
+    other = Leases(store.storage, ttl_s=0.1, clock=clock)
+    other.seen[NAME] = (other.holder(NAME), -1.0)
+    taken = other.take(NAME)
+    assert taken is not None
+    time.sleep(0.5)  # the first one beats on, and is not the holder
+    assert other.holder(NAME).generation == 1
+    frozen.release()
+    assert other.holder(NAME).generation == 1
+    taken.release()
+
+
+def test_a_damaged_lease_is_one_that_never_beats(store):
+    store.storage.write(f"leases/{NAME}/00000000", b"\xff{")
+    clock = Clock()
+    leases = Leases(store.storage, clock=clock)
+    assert leases.holder(NAME) == Holder(0, "unknown", "", 0, "")
+    assert leases.take(NAME) is None
+    clock.now = 61.0
+    leases.clear(NAME)
+    assert leases.holder(NAME) is None
