@@ -100,6 +100,11 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         return Batch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.ids)
 
+    def split(self, size: int) -> list[Batch]:
+        """Parts of at most ``size`` images, in order."""
+        starts = range(0, len(self.ids), size)
+        return [Batch(self.images[i : i + size], self.labels[i : i + size], self.ids[i : i + size]) for i in starts]
+
     def rgb(self, mean: Statistics, std: Statistics) -> Float[Tensor, "b 3 h w"]:
         """The images in [0, 1]."""
         scale = self.images.new_tensor(std)[:, None, None]

@@ -22,7 +22,7 @@ from aream.batches import MAX_SIDE, check_scales, resized, to_tensor
 from aream.cam import normalise, refine
 from aream.config import config
 from aream.data._protocol import Dataset
-from aream.errors import ConfigError
+from aream.errors import ConfigError, DivergedError
 from aream.training import autocast
 
 UNREFINED: tuple[int, ...] = ()
@@ -166,4 +166,7 @@ def _layer_maps(
     maps = [cam]
     for layer in output.layers:
         maps.append(refine(cam, mean_attention(layer.queries, layer.keys, t)[:, t:]))
-    return torch.stack(maps).float()
+    stacked = torch.stack(maps).float()
+    if not torch.isfinite(stacked).all():
+        raise DivergedError("maps of the host are not finite: its weights have diverged, or the precision is too low")
+    return stacked

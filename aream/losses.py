@@ -16,18 +16,29 @@ def classification_loss(logits: tuple[Float[Tensor, "b c"], ...], target: Float[
     return torch.stack([F.multilabel_soft_margin_loss(head, target) for head in logits]).sum()
 
 
-def pair_weights(labels: Int64[Tensor, "b n n"]) -> tuple[Float[Tensor, "b n n"], Float[Tensor, ""]]:
+PairCounts = tuple[Int64[Tensor, ""], Int64[Tensor, ""]]
+"""Positive and negative pairs."""
+
+
+def count_pairs(labels: Int64[Tensor, "b n n"]) -> PairCounts:
+    return (labels == 1).sum(), (labels == 0).sum()
+
+
+def pair_weights(
+    labels: Int64[Tensor, "b n n"], counts: PairCounts | None = None
+) -> tuple[Float[Tensor, "b n n"], Float[Tensor, ""]]:
     """Weights W and constant c with loss(layer) = c + sum W * sigmoid(logits) (AReAM Eq. 15, rearranged).
 
     Positive pairs pull (1 - sigmoid), negative ones push (sigmoid), half each; counts are over the batch, plus
-    one, so an empty set contributes nothing.
+    one, so an empty set contributes nothing. With the ``counts`` of a batch that ``labels`` are a part of, weights and
+    constants are those of the whole batch: over its parts the loss sums to the batch's.
 
     Deviates from Eq. 15 as printed by the factor one half and the plus one, both from the authors' code.
     """
     positive, negative = labels == 1, labels == 0
-    count_positive, count_negative = positive.sum(), negative.sum()
+    count_positive, count_negative = count_pairs(labels) if counts is None else counts
     weights = negative * (0.5 / (count_negative + 1)) - positive * (0.5 / (count_positive + 1))
-    return weights, 0.5 * count_positive / (count_positive + 1)
+    return weights, 0.5 * positive.sum() / (count_positive + 1)
 
 
 def affinity_loss(
@@ -35,6 +46,7 @@ def affinity_loss(
     labels: Int64[Tensor, "b n n"],
     layer_weights: Float[Tensor, " l"] | None = None,
     reduce: Literal["mean", "sum"] = "mean",
+    counts: PairCounts | None = None,
 ) -> Float[Tensor, ""]:
     """Affinity loss over the supervised layers (AReAM Eqs. 15-16).
 
@@ -42,11 +54,12 @@ def affinity_loss(
         logits: one tensor a layer, averaged over heads, before the sigmoid.
         layer_weights: the normalised entropy of each of these layers (1 - w); None weights all by 1.
         reduce: mean over layers (authors' code), or sum (Eq. 16).
+        counts: pairs of the whole batch, where these images are a part of it; None: they are the batch.
 
     Returns:
         Exactly 0, with zero gradient, where every pair is ignored.
     """
-    weights, constant = pair_weights(labels)
+    weights, constant = pair_weights(labels, counts)
     terms = [constant + (weights * layer.sigmoid()).sum() for layer in logits]
     per_layer = torch.stack(terms)
     if layer_weights is not None:

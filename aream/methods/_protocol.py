@@ -7,6 +7,7 @@ host must be measured first) and ``build(config, entropies) -> Method``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -15,10 +16,15 @@ from torch import Tensor
 from aream.backbones._protocol import Backbone, BackboneOutput
 from aream.batches import Batch
 
+Losses = Callable[[BackboneOutput], dict[str, Float[Tensor, ""]]]
+"""Weighted scalar terms by name, from the training output of the images they were made for."""
+
 
 @runtime_checkable
 class Method(Protocol):
-    def auxiliary_losses(
-        self, backbone: Backbone, batch: Batch, output: BackboneOutput
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Weighted scalar terms by name, added to the classification loss once the warm-up is over."""
+    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch]) -> Sequence[Losses]:
+        """Terms added to the classification loss once the warm-up is over, one function a part of a batch.
+
+        Over the parts, terms and gradients sum to those of the whole batch. The usual batch is one part; it has more
+        where memory does not hold it at once, so no graph is kept from one part to the next.
+        """

@@ -7,6 +7,8 @@ equations contradict the text.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -23,8 +25,12 @@ from aream.config import Component, component, config
 from aream.errors import ConfigError
 from aream.labels import affinity_labels, reliable_labels
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
-from aream.losses import affinity_loss
+from aream.losses import PairCounts, affinity_loss, count_pairs
+from aream.methods._protocol import Losses
 from aream.refiners import par
+
+Views = tuple[list[BackboneOutput], list[bool]]
+"""Outputs that labels are made from, and which of them are of mirrored images."""
 
 
 @config
@@ -111,36 +117,70 @@ class AReAM:
         self.supervised: tuple[int, ...] = tuple(int(layer) for layer in config.supervised_layers)
         self.refiner = discover.load(refiners, config.refiner.name).build(config.refiner.config)
 
-    def auxiliary_losses(
-        self, backbone: Backbone, batch: Batch, output: BackboneOutput
+    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch]) -> Sequence[Losses]:
+        """Lambda times the affinity loss (Eqs. 15-16); gradients reach the host through its affinity logits only.
+
+        Pairs are counted, and layers weighted by entropy, over the whole batch. So where it comes in parts, the labels
+        of all of them are made before the first loss; with labels ``online`` that takes a forward pass more. Labels
+        made in train mode then draw other random numbers (drop path); all others are the same, but for a pixel at a
+        tie and for online entropies that hardly differ, where rounding decides.
+        """
+        if self.config.label_mode == "online" and len(parts) == 1:
+            return [lambda output: self._made(backbone, parts, lambda part: ([output], [False]))[0](output)]
+        return self._made(backbone, parts, lambda part: self._views(backbone, part))
+
+    @torch.no_grad()
+    def _made(self, backbone: Backbone, parts: Sequence[Batch], make_views: Callable[[Batch], Views]) -> list[Losses]:
+        """The losses of every part; labels are made here."""
+        # Views of one part are kept for weights and labels; those of several would be what memory does not hold.
+        only = make_views(parts[0]) if len(parts) == 1 else None
+        weights = self._weights(backbone, parts, make_views if only is None else lambda part: only)
+        labels = [self._labels(backbone, part, only or make_views(part), weights) for part in parts]
+        counts = None
+        if len(parts) > 1:
+            grid = _grid(backbone, parts[0])
+            positive, negative = zip(*(count_pairs(affinity_labels(each, grid)) for each in labels), strict=True)
+            counts = torch.stack(positive).sum(), torch.stack(negative).sum()
+        return [functools.partial(self._loss, backbone, each, weights, counts) for each in labels]
+
+    def _loss(
+        self,
+        backbone: Backbone,
+        labels: Tensor,
+        weights: Float[Tensor, " l"] | None,
+        counts: PairCounts | None,
+        output: BackboneOutput,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Lambda times the affinity loss (Eqs. 15-16); gradients reach the host through its affinity logits only."""
-        labels, weights = self._labels(backbone, batch, output)
-        targets = affinity_labels(labels, output.grid)
         logits = [
             affinity_logits(output.layers[layer].queries, output.layers[layer].keys, backbone.class_tokens)
             for layer in self.supervised
         ]
-        entropy = None if weights is None else 1 - weights[list(self.supervised)]
-        loss = affinity_loss([layer.float() for layer in logits], targets, entropy, self.config.reduce)
+        loss = affinity_loss(
+            [layer.float() for layer in logits],
+            affinity_labels(labels, output.grid),
+            None if weights is None else 1 - weights[list(self.supervised)],
+            self.config.reduce,
+            counts,
+        )
         return {"affinity": self.config.affinity_weight * loss}
 
-    @torch.no_grad()
     def _labels(
-        self, backbone: Backbone, batch: Batch, output: BackboneOutput
-    ) -> tuple[Tensor, Float[Tensor, " l"] | None]:
-        """Segmentation labels (b, h, w) of the batch at image size, and the layer weights they were made with."""
-        views, restore = self._views(backbone, batch, output)
+        self,
+        backbone: Backbone,
+        batch: Batch,
+        views: Views,
+        weights: Float[Tensor, " l"] | None,
+    ) -> Tensor:
+        """Segmentation labels (b, h, w) at image size."""
         present = batch.labels > 0
-        weights = self._weights(backbone, views, present)
         size = batch.images.shape[2:]
         total = torch.zeros((*batch.labels.shape, *size), device=batch.images.device)
-        for view, flipped in zip(views, restore, strict=True):
+        for view, flipped in zip(*views, strict=True):
             cam = self._refined(backbone, view, weights)
             cam = F.interpolate(cam, size=size, mode="bilinear", align_corners=False)
             total += cam.flip(-1) if flipped else cam
         cam = normalise(total) * present[:, :, None, None]
-        labels = reliable_labels(
+        return reliable_labels(
             cam,
             present,
             batch.rgb(backbone.mean, backbone.std),
@@ -148,14 +188,11 @@ class AReAM:
             alpha_high=self.config.alpha_high,
             refiner=self.refiner,
         )
-        return labels, weights
 
-    def _views(
-        self, backbone: Backbone, batch: Batch, output: BackboneOutput
-    ) -> tuple[list[BackboneOutput], list[bool]]:
+    def _views(self, backbone: Backbone, batch: Batch) -> Views:
         """Outputs at every label scale, mirrored or not, and whether to mirror them back."""
         if self.config.label_mode == "online":
-            return [output], [False]
+            return [backbone(batch.images)], [False]
         views, restore, training = [], [], backbone.training
         backbone.train(self.config.label_mode == "train")
         try:
@@ -182,14 +219,17 @@ class AReAM:
         ).mean(dim=0)
         return refine(backbone.localise(view), mean)
 
-    def _weights(self, backbone: Backbone, views: list[BackboneOutput], present: Tensor) -> Float[Tensor, " l"] | None:
+    def _weights(
+        self, backbone: Backbone, parts: Sequence[Batch], make_views: Callable[[Batch], Views]
+    ) -> Float[Tensor, " l"] | None:
         if self.weights is not None:
-            return self.weights.to(present.device)
+            return self.weights.to(parts[0].images.device)
         if self.config.weights == "uniform":
             return None
-        return layer_weights(
-            layer_entropies(backbone, views[0], present, self.config.entropy_input, self.config.entropy_prob)
-        )
+        entropy = (self.config.entropy_input, self.config.entropy_prob)
+        means = [layer_entropies(backbone, make_views(part)[0][0], part.labels > 0, *entropy) for part in parts]
+        sizes = means[0].new_tensor([len(part.ids) for part in parts])
+        return layer_weights((sizes / sizes.sum()) @ torch.stack(means))
 
 
 @torch.no_grad()
@@ -207,6 +247,10 @@ def layer_entropies(
         for layer in output.layers
     ]
     return torch.stack(per_layer).mean(dim=1)
+
+
+def _grid(backbone: Backbone, batch: Batch) -> tuple[int, int]:
+    return batch.images.shape[2] // backbone.patch_size, batch.images.shape[3] // backbone.patch_size
 
 
 def _scaled(images: Float[Tensor, "b 3 h w"], scale: float, patch: int) -> Float[Tensor, "b 3 h2 w2"]:

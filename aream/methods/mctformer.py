@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.backbones._protocol import Backbone
 from aream.batches import Batch
 from aream.config import config
 from aream.layers import first_deep_layer
+from aream.methods._protocol import Losses
 
 
 @config
@@ -34,7 +36,5 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> Plain
 
 
 class PlainHost:
-    def auxiliary_losses(
-        self, backbone: Backbone, batch: Batch, output: BackboneOutput
-    ) -> dict[str, Float[Tensor, ""]]:
-        return {}
+    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch]) -> Sequence[Losses]:
+        return [lambda output: {} for _ in parts]

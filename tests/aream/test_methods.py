@@ -27,10 +27,15 @@ def batch():
     return Batch(images=torch.randn(2, 3, 32, 32, generator=generator), labels=labels, ids=("a", "b"))
 
 
+def losses_of(method, host, batch, output):
+    (losses,) = method.losses_of_parts(host, [batch])
+    return losses(output)
+
+
 def losses(host, batch, entropies=None, **changes):
     method = aream.build(aream.resolve(aream.Config(**changes), DEPTH), entropies)
     output = host(batch.images)
-    return output, method.auxiliary_losses(host, batch, output)
+    return output, losses_of(method, host, batch, output)
 
 
 @pytest.mark.parametrize("name", discover.names(methods))
@@ -40,7 +45,7 @@ def test_contract(name, host, batch):
     config = module.resolve(module.Config(), DEPTH)
     assert module.resolve(config, DEPTH) == config
     assert not module.needs_entropy(config)
-    terms = module.build(config).auxiliary_losses(host, batch, host(batch.images))
+    terms = losses_of(module.build(config), host, batch, host(batch.images))
     assert all(term.shape == () and term.isfinite() for term in terms.values())
     assert host.training
 
@@ -55,8 +60,8 @@ def test_gradients_reach_the_host_through_the_affinity_logits_alone(host, batch,
         cam=output.cam,
         layers=[LayerQK(layer.queries.detach(), layer.keys.detach()) for layer in output.layers],
     )
-    assert not method.auxiliary_losses(host, batch, cut)["affinity"].requires_grad
-    method.auxiliary_losses(host, batch, output)["affinity"].backward()
+    assert not losses_of(method, host, batch, cut)["affinity"].requires_grad
+    losses_of(method, host, batch, output)["affinity"].backward()
     assert host.blocks[method.supervised[-1]].attn.qkv.weight.grad.abs().sum() > 0
     assert host.head.weight.grad is None
 
