@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from orchestrator.importance import axis_importance
+
+KINDS = {"inference.layers": "grid", "train.lr": "loguniform", "method.name": "grid", "method.alpha_low": "uniform"}
+
+
+def entries(count: int, score, seed: int = 0) -> list[dict]:
+    rng = random.Random(seed)
+    made = []
+    for _ in range(count):
+        config = {
+            "inference.layers": rng.choice(["none", "all", [0, 3]]),
+            "train.lr": 10 ** rng.uniform(-5, -2),
+            "method.name": rng.choice(["aream", "mctformer"]),
+        }
+        if config["method.name"] == "aream":
+            config["method.alpha_low"] = rng.uniform(0.1, 0.4)
+        made.append({"config": config, "metrics": {"m": score(config, rng)}})
+    return made
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("decisive", ["inference.layers", "method.name"])
+def test_the_axis_that_decides_comes_first(mode, decisive):
+    wanted = {"inference.layers": [0, 3], "method.name": "mctformer"}[decisive]
+    sign = 1 if mode == "max" else -1
+    made = entries(80, lambda config, rng: sign * ((config[decisive] == wanted) + 0.01 * rng.random()))
+    found = axis_importance(made, KINDS, "m", mode)
+    assert next(iter(found["shares"])) == decisive
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert found["shares"].keys() == KINDS.keys()
+    assert list(found["shares"].values()) == sorted(found["shares"].values(), reverse=True)
+
+
+def test_a_range_can_decide_and_the_answer_is_always_the_same():
+    made = entries(80, lambda config, rng: -abs(config["train.lr"] - 1e-3))
+    found = axis_importance(made, KINDS, "m", "max")
+    assert next(iter(found["shares"])) == "train.lr"
+    assert axis_importance(made, KINDS, "m", "max") == found
+
+
+def test_what_must_be_left_out_says_why():
+    def constant(config, rng):
+        return 0.5
+
+    assert "same m" in axis_importance(entries(30, constant), KINDS, "m", "max")["left_out"]
+    few = axis_importance(entries(9, lambda config, rng: rng.random()), KINDS, "m", "max")
+    assert few["left_out"] == "Importance needs 10 configurations with m; there are 9."
+    one = axis_importance(entries(30, lambda config, rng: rng.random()), {"train.lr": "loguniform"}, "m", "max")
+    assert "fewer than two vary" in one["left_out"]
+    tied_but_one = entries(30, constant)
+    tied_but_one[0]["metrics"]["m"] = 0.6
+    assert "share the worst m" in axis_importance(tied_but_one, KINDS, "m", "max")["left_out"]
+    assert "left_out" in axis_importance([], KINDS, "m", "max")
+
+
+def test_components_lists_and_missing_metrics_are_no_problem():
+    made = entries(20, lambda config, rng: rng.random())
+    for index, one in enumerate(made):
+        one["config"]["backbone"] = {"name": "v2", "depth": index % 2}
+    made.append({"config": {}, "metrics": {}})
+    found = axis_importance(made, KINDS | {"backbone": "grid"}, "m", "max")
+    assert "backbone" in found["shares"]
+    assert found["configurations"] == 20

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sweep_results
+from orchestrator.pareto import front, objectives
+from orchestrator.settings import Objective
+
+FEW = st.integers(0, 4)
+
+
+def goal(metric: str, mode: str) -> Objective:
+    return Objective(metric=metric, mode=mode)
+
+
+def beats(one: dict, other: dict, goals: list[Objective]) -> bool:
+    as_good = better = 0
+    for wanted in goals:
+        ours, theirs = one[wanted.metric], other[wanted.metric]
+        if wanted.mode == "min":
+            ours, theirs = -ours, -theirs
+        as_good += ours >= theirs
+        better += ours > theirs
+    return as_good == len(goals) and better > 0
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"a": FEW, "b": FEW, "c": FEW}), max_size=20),
+    st.sampled_from(["max", "min"]), st.sampled_from(["max", "min"]), st.sampled_from([2, 3]),
+)  # fmt: skip
+def test_the_front_is_what_a_loop_over_all_pairs_finds(results, first, second, count):
+    goals = [goal("a", first), goal("b", second), goal("c", "max")][:count]
+    expected = [index for index, own in enumerate(results) if not any(beats(other, own, goals) for other in results)]
+    assert front(results, goals) == expected
+
+
+def test_equal_results_are_on_the_front_together():
+    assert front([{"a": 1, "b": 2}, {"a": 1, "b": 2}, {"a": 0, "b": 3}], [goal("a", "max"), goal("b", "min")]) == [0, 1]
+
+
+def test_a_result_without_a_metric_is_not_compared():
+    assert front([{"a": 9}, {"a": 1, "b": 2}], [goal("a", "max"), goal("b", "min")]) == [1]
+    assert front([], [goal("a", "max"), goal("b", "min")]) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ((), [("pseudo/miou", "max"), ("cost/seconds", "min")]),
+        (("resources={trial: {cpu: 1, gpu: 0.5}}",), [("pseudo/miou", "max"), ("cost/gpu_seconds", "min")]),
+        (
+            ("search={trials: 4, objectives: [{metric: val/map}, {metric: cost/seconds, mode: min}]}",),
+            [("val/map", "max"), ("cost/seconds", "min")],
+        ),
+        (
+            ("search={trials: 4, objectives: [{metric: val/map}]}",),
+            [("pseudo/miou", "max"), ("cost/seconds", "min")],
+        ),
+    ],
+)
+def test_what_is_compared(tmp_path, overrides, expected):
+    spec = sweep_results.planner(tmp_path, *overrides).spec
+    assert [(wanted.metric, wanted.mode) for wanted in objectives(spec)] == expected

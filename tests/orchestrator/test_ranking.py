@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+import sweep_results
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return sweep_results.planner(tmp_path)
+
+
+@pytest.fixture
+def store(plan):
+    return sweep_results.workplace(plan).store()
+
+
+def test_the_best_mean_comes_first_and_the_spread_is_over_seeds(plan, store):
+    sweep_results.compute(store, plan.grid(), sweep_results.alpha_score)
+    ranking = sweep_results.ranked(plan, store)
+    assert len(ranking) == 12
+    assert ranking[0].config == {"method.alpha_low": 0.4, "inference.layers": "none"}
+    assert ranking[-1].config == {"method.alpha_low": 0.2, "inference.layers": [0, 3]}
+    assert ranking[0].metrics["pseudo/miou"] == pytest.approx(0.545)
+    assert ranking[0].spread["pseudo/miou"] == pytest.approx(0.01 / 2**0.5)
+    assert ranking[0].best_seed("pseudo/miou", "max") == 1
+
+
+def test_a_result_costs_all_it_was_computed_from(plan, store):
+    sweep_results.compute(store, plan.grid(), sweep_results.alpha_score)
+    for entry in sweep_results.ranked(plan, store):
+        assert entry.metrics["cost/seconds"] == 10 + 100 + 20 + 5
+        assert entry.metrics["cost/gpu_seconds"] == 0
+        assert entry.spread["cost/seconds"] == 0
+
+
+def test_a_share_of_a_gpu_prices_its_seconds(tmp_path):
+    plan = sweep_results.planner(tmp_path, "resources={trial: {cpu: 1, gpu: 0.5}}")
+    store = sweep_results.workplace(plan).store()
+    sweep_results.compute(store, plan.grid()[:1], sweep_results.alpha_score)
+    entry = sweep_results.ranked(plan, store)[0]
+    assert entry.metrics["cost/gpu_seconds"] == 135 / 2
+
+
+def test_the_same_configuration_costs_the_same_when_the_store_answers(plan, store):
+    """The record keeps what it took; who shares the stages changes nothing."""
+    sweep_results.compute(store, plan.grid()[:2], sweep_results.alpha_score)
+    before = {entry.title: entry.metrics["cost/seconds"] for entry in sweep_results.ranked(plan, store)}
+    sweep_results.compute(store, plan.grid(), sweep_results.alpha_score)
+    after = {entry.title: entry.metrics["cost/seconds"] for entry in sweep_results.ranked(plan, store)}
+    assert before.items() <= after.items()
+
+
+def test_what_is_not_stored_is_not_ranked(plan, store):
+    trials = plan.grid()
+    sweep_results.compute(store, trials[:2], sweep_results.alpha_score)
+    store.discard(trials[0].variants[0].stages.labels.key)
+    ranking = sweep_results.ranked(plan, store)
+    assert len(ranking) == 4
+    gone = next(entry for entry in ranking if entry.config["inference.layers"] == "none")
+    assert gone.seeds == [1]
+
+
+def test_configurations_without_the_metric_come_last_and_can_be_written(plan, store):
+    sweep_results.compute(store, plan.grid()[:1], sweep_results.alpha_score)
+    other = plan.grid()[2]
+    for stage in other.stages():
+        sweep_results.put(store, stage, 1.0, "2026-01-01T00:00:00+00:00")
+    ranking = sweep_results.ranked(plan, store)
+    assert [("pseudo/miou" in entry.metrics) for entry in ranking] == [True] * 4 + [False] * 4
+    assert ranking[-1].to_json("pseudo/miou", "max")["label_artifact"]
+
+
+def test_every_record_is_fetched_once(plan, store):
+    sweep_results.compute(store, plan.grid(), sweep_results.alpha_score)
+
+    class Counting:
+        def __init__(self):
+            self.asked = []
+
+        def has(self, key):
+            return store.has(key)
+
+        def record(self, key):
+            self.asked.append(key)
+            return store.record(key)
+
+    counting = Counting()
+    sweep_results.ranked(plan, counting)
+    assert len(counting.asked) == len(set(counting.asked)) == len(list(store.keys()))
