@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import pickle
@@ -17,7 +19,9 @@ from aream.backbones import mctformer_v2
 from aream.backbones._checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
 from aream.errors import DataError
 from aream.inference import ImageCams, ScaleMaps
+from workers.artifacts.storages.file import FolderStorage
 from workers.cam_files import read_cams, write_cams
+from workers.checkpoint import NUMBER_BYTES, CheckpointFile
 
 CONFIG = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 1, "heads": 2}
 
@@ -101,6 +105,30 @@ def test_weights_that_are_no_file(tmp_path, kind):
     refused(path)
     with pytest.raises(DataError, match="no such weight file"):
         weights_fingerprint(str(path), "x")
+
+
+@pytest.mark.parametrize("kind", ["pickle", "saved", "legacy", "junk", "empty", "endless"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_checkpoint_with_a_right_digest_is_still_not_executed(tmp_path, kind):
+    """Whoever can write the file can write its digest."""
+    storage = FolderStorage(tmp_path)
+    checkpoint = CheckpointFile(storage, "train_cam-0123456789abcdef", tmp_path)
+    checkpoint.save({"epoch": 1})
+    assert checkpoint.load() == {"epoch": 1}
+    (path,) = tmp_path.rglob("*.pt")
+    buffer, payload = io.BytesIO(), Payload(tmp_path / "pwned")
+    if kind in ("saved", "legacy"):
+        torch.save({"epoch": payload}, buffer, _use_new_zipfile_serialization=kind == "saved")
+    written = {
+        "pickle": pickle.dumps(payload),
+        "junk": b"\x80\x04" + bytes(range(256)),
+        "empty": b"",
+        "endless": b"(" * 10**6,
+    }.get(kind, buffer.getvalue())
+    content = (2).to_bytes(NUMBER_BYTES, "big") + written
+    path.write_bytes(hashlib.sha256(content).digest() + content)
+    assert CheckpointFile(storage, "train_cam-0123456789abcdef", tmp_path).load() is None
+    assert not (tmp_path / "pwned").exists()
 
 
 def weights(folder) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aream.batches import resized, to_tensor
 from aream.config import Component, config
+from aream.errors import DivergedError
 from aream.methods.aream import layer_entropies
 from aream.training import autocast
 from workers.components import build_backbone, build_dataset, load_weights
@@ -55,6 +56,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
             output = backbone(images.to(device))
         entropies = layer_entropies(backbone, output, present.to(device), config.entropy_input, config.entropy_prob)
         total += entropies.double().cpu() * len(chunk)
+    if not torch.isfinite(total).all():
+        raise DivergedError(f"entropies of the host's layers are not finite: {total.tolist()}")
     means = (total / len(ids)).tolist()
     (out / "entropies.json").write_text(json.dumps(means))
     return {f"entropy/layer_{layer:02d}": value for layer, value in enumerate(means)}
