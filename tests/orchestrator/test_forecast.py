@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 import sweep_results
+
 from orchestrator.forecast import expected_tasks
 from orchestrator.progress import time_left
 from orchestrator.state import SweepState

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import sweep_results
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sweep_results
 from orchestrator.pareto import front, objectives
 from orchestrator.settings import Objective
 

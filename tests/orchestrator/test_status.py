@@ -64,9 +64,10 @@ def test_the_sweep_has_not_begun(place, capsys):
     assert "has not been started" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "text", ["", '{"name": "s", "phase": "tri', "[]", "null", "{}", '{"name": "s", "phase": "x", "started": 0, "tasks": [1]}', "\x00"]
-)  # fmt: skip
+TASK_IS_NONE = '{"name": "s", "phase": "x", "started": 0, "tasks": [1]}'
+
+
+@pytest.mark.parametrize("text", ["", '{"name": "s", "phase": "tri', "[]", "null", "{}", TASK_IS_NONE, "\x00"])
 def test_a_torn_file_is_named(place, capsys, text):
     place.folder.mkdir()
     place.state_file.write_text(text)

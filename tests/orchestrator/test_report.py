@@ -1,0 +1,229 @@
+"""What is written of a sweep: summary.json, report.html, report.md and CSV."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+from html.parser import HTMLParser
+
+import pytest
+import sweep_results
+
+from orchestrator import report
+from orchestrator.report import write_report
+from orchestrator.spreadsheet import ranking_csv
+from orchestrator.state import SweepState
+from orchestrator.summary import print_results
+
+HOSTILE = "<script>alert(1)</script>\"'|`[x](javascript:y)\n# $\\frac{$"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(content, folder) of twelve configurations at two seeds, a segmenter on the best two."""
+    folder = tmp_path_factory.mktemp("grid")
+    plan = sweep_results.planner(folder, more="segmentation: {select: {top: 2}}")
+    store = sweep_results.workplace(plan).store()
+    sweep_results.compute(store, plan.grid()[:2], sweep_results.alpha_score, created="2025-01-01T00:00:00+00:00")
+    sweep_results.compute(store, plan.grid(), sweep_results.alpha_score, created="2026-01-02T00:00:00+00:00")
+    run = SweepState(folder / "state.json", "grid", clock=lambda: 1767225600.5)  # 2026-01-01
+    for trial in plan.grid():
+        run.add(trial.key, trial.title, "trial", 4)
+    for trial in plan.grid()[:2]:
+        run.update(trial.key, cached=True, status="done")
+    return sweep_results.summarised(plan, {"train_cam-0": "out of memory"}, run)
+
+
+@pytest.fixture
+def content(finished):
+    return copy.deepcopy(finished[0])
+
+
+@pytest.fixture
+def store(tmp_path):
+    return sweep_results.workplace(sweep_results.planner(tmp_path)).store()
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.cells: list[list[str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.cells.append([])
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+
+    def handle_data(self, data):
+        if self.cells and self.cells[-1]:
+            self.cells[-1][-1] += data
+
+
+def test_what_sharing_saved_by_hand(content):
+    # a seed: one warm-up of 10 s, three trainings of 100 s with CAMs of 20 s, twelve labels of 5 s
+    assert content["cost"]["seconds"] == 2 * (10 + 3 * 120 + 12 * 5)
+    assert content["cost"]["separate_seconds"] == 24 * 135
+    # two configurations at two seeds
+    assert content["cost"]["segmentation_seconds"] == 4 * 52
+    assert content["cost"]["gpu_seconds"] == 0
+
+
+def test_what_the_store_answered_by_hand(content):
+    # the first two trials are one alpha at both seeds: a warm-up, training, CAMs and four labels each
+    assert content["store"]["tasks"] == {"trial": {"stored": 2, "all": 6}}
+    assert content["store"]["stages"] == {"stored": 2 * 7, "all": 2 * (1 + 3 * 2 + 12) + 4 * 2}
+    assert content["store"]["saved_seconds"] == 2 * (10 + 100 + 20 + 4 * 5)
+
+
+def test_segmenters_join_the_seeds_whose_labels_they_learned(content):
+    best = content["ranking"][0]
+    assert [own.get("seg/miou") for own in best["per_seed"].values()] == pytest.approx([0.6, 0.7])
+    assert best["metrics"]["seg/miou"] == pytest.approx(0.65)
+    assert "seg/miou" not in content["ranking"][2]["per_seed"]["0"]
+
+
+def test_front_and_importance_of_the_grid(content):
+    assert content["pareto"]["front"] == [0]  # all cost the same, so the best is alone
+    assert next(iter(content["importance"]["shares"])) == "inference.layers"
+    assert content["axis_kinds"] == {"method.alpha_low": "grid", "inference.layers": "grid"}
+
+
+def test_the_baseline_of_a_sweep_over_methods(tmp_path):
+    axes = "axes={method: [{name: mctformer}, {name: aream, alpha_low: 0.3}], inference.layers: [none, all]}"
+    plan = sweep_results.planner(tmp_path, axes, "seeds=[0, 1, 2]")
+    gains = {0: 0.01, 1: 0.03, 2: 0.02}
+
+    def score(trial, variant):
+        refined = variant.values["inference.layers"] == "all"
+        gain = gains[trial.seed] if variant.values["method"]["name"] == "aream" else 0.0
+        return 0.4 + 0.05 * refined + 0.1 * trial.seed + gain
+
+    sweep_results.compute(sweep_results.workplace(plan).store(), plan.grid(), score)
+    content, folder = sweep_results.summarised(plan)
+    assert [entry["method"] for entry in content["ranking"]] == ["aream", "mctformer", "aream", "mctformer"]
+    for position in (0, 2):
+        pair = content["ranking"][position]["paired"]
+        assert pair["baseline"] == position + 1
+        assert pair["mean"] == pytest.approx(0.02)
+        assert pair["spread"] == pytest.approx(0.01)
+    for name in ("report.html", "report.md"):
+        assert "+0.0200 ± 0.0100 (n=3, better in 3)" in (folder / name).read_text()
+    assert content["ranking"][1]["paired"] is None
+
+
+def test_the_pages_say_it(finished):
+    content, folder = finished
+    page = Page((folder / "report.html").read_text())
+    table = page.cells[: 1 + len(content["ranking"])]
+    assert table[0] == [
+        "#", "method.alpha_low", "inference.layers", "val/map", "cam/miou", "pseudo/miou", "seg/miou", "cost/seconds",
+        "seeds", "front",
+    ]  # fmt: skip
+    assert table[1] == [
+        "1", "0.4", "none", "0.8000", "0.2500", "0.5450 ± 0.0071", "0.6500 ± 0.0707", "135.0", "2", "●",
+    ]  # fmt: skip
+    assert page.cells[1 + len(content["ranking"])][0] == "#"
+    for name in ("report.html", "report.md"):
+        text = (folder / name).read_text()
+        assert "14 min 20 s, each stage once" in text
+        assert "would have taken 54 min 0 s, 3.8 times as much" in text
+        assert "2 of 6 trial tasks" in text
+        assert "out of memory" in text
+
+
+def test_the_terminal_marks_the_front(content, capsys):
+    print_results(content)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "●" in line]
+    assert len(lines) == 1
+    assert "0.5450" in lines[0]
+
+
+def test_hostile_names_stay_text(content, store, tmp_path, capsys):
+    content["question"] = content["code"] = content["created"] = HOSTILE
+    content["name"] = content["axes"][0] = HOSTILE
+    content["versions"] = {HOSTILE: HOSTILE}
+    content["failures"] = {HOSTILE: HOSTILE}
+    content["importance"]["shares"] = {HOSTILE: 1.0}
+    content["axis_kinds"] = {HOSTILE: "grid"}
+    for number, entry in enumerate(content["ranking"]):
+        entry["config"] = {HOSTILE: f"{HOSTILE}{number}", "inference.layers": [HOSTILE]}
+    for job in content["segmentation"]:
+        job["title"] = job["label_artifact"] = HOSTILE
+    write_report(content, store, tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "script" not in page.tags
+    assert page.cells[0][1] == HOSTILE
+    assert len({len(row) for row in page.cells[: 1 + len(content["ranking"])]}) == 1
+    markdown = (tmp_path / "report.md").read_text()
+    assert "<script" not in markdown
+    assert "](javascript" not in markdown.replace("\\[x](javascript", "")
+    print_results(content)
+    assert "alert(1)" in capsys.readouterr().out
+
+
+def test_a_summary_of_an_earlier_version_still_makes_a_report(content, store, tmp_path):
+    for name in ("pareto", "importance", "cost", "store", "axis_kinds"):
+        del content[name]
+    for entry in content["ranking"]:
+        del entry["paired"], entry["metrics"]["cost/seconds"]
+    write_report(content, store, tmp_path)
+    assert "| 12 |" in (tmp_path / "report.md").read_text()
+
+
+def test_nothing_finished_is_a_report_too(content, store, tmp_path):
+    content |= {"ranking": [], "segmentation": [], "importance": {"left_out": "Too few."}}
+    content["pareto"]["front"] = []
+    write_report(content, store, tmp_path)
+    assert "Too few." in (tmp_path / "report.html").read_text()
+
+
+def test_csv_has_a_row_a_configuration_and_seed(finished, capsys):
+    content, folder = finished
+    assert report.main(["grid", "--runs", str(folder.parent), "--csv"]) == 0
+    path = folder / "ranking.csv"
+    assert capsys.readouterr().out.strip() == str(path)
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert [(int(row["rank"]), int(row["seed"])) for row in rows] == [(n, s) for n in range(1, 13) for s in (0, 1)]
+    for row in rows:
+        entry = content["ranking"][int(row["rank"]) - 1]
+        own = entry["per_seed"][row["seed"]]
+        assert float(row["method.alpha_low"]) == entry["config"]["method.alpha_low"]
+        assert float(row["pseudo/miou"]) == own["pseudo/miou"]
+        assert row["labels"] == entry["label_artifacts"][row["seed"]]
+        assert row["training"] in entry["trial_keys"]
+        assert row["seg/miou"] == (str(own["seg/miou"]) if "seg/miou" in own else "")
+        assert row["front"] == ("1" if row["rank"] == "1" else "0")
+    assert report.main(["grid", "--runs", str(folder.parent), "--csv", "-"]) == 0
+    assert capsys.readouterr().out == path.read_text()
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_no_spreadsheet_runs_a_cell(content, start):
+    content["axes"] = [f'{start}cmd("x")', "lr"]
+    for entry in content["ranking"]:
+        entry["config"] = {content["axes"][0]: f'{start}HYPERLINK("a,b")\n', "lr": -0.5}
+    rows = list(csv.reader(io.StringIO(ranking_csv(content))))
+    assert rows[0][3] == f"'{content['axes'][0]}"
+    assert rows[1][3:5] == [f"'{content['ranking'][0]['config'][content['axes'][0]]}", "-0.5"]
+
+
+def test_an_axis_that_a_configuration_lacks_is_an_empty_cell(content):
+    del content["ranking"][0]["config"]["method.alpha_low"]
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(content))))
+    assert rows[0]["method.alpha_low"] == ""
+    assert rows[2]["method.alpha_low"] != ""
+
+
+def test_no_results_and_torn_results_are_refused_with_a_sentence(tmp_path, capsys):
+    (tmp_path / "s").mkdir()
+    assert report.main(["s", "--runs", str(tmp_path), "--csv"]) == 2
+    assert "no results yet" in capsys.readouterr().err
+    (tmp_path / "s" / "summary.json").write_text(json.dumps({"name": "s"})[:-4])
+    assert report.main(["s", "--runs", str(tmp_path)]) == 2
+    assert "not readable" in capsys.readouterr().err
