@@ -122,32 +122,35 @@ class SearchRecord:
             self.study.tell(number, values, outcome.state, skip_if_finished=True)
 
     def forget(self) -> None:
-        """Delete the study."""
+        """Delete the study and those it would start from."""
         with self._storage_errors():
-            optuna.delete_study(study_name=self.name, storage=self.storage)
+            for study in [self.study, *self._related()]:
+                optuna.delete_study(study_name=study.study_name, storage=self.storage)
 
     def _add(self, values: Values, parameters: Parameters, system: dict[str, Any], outcome: Outcome | None) -> int:
         trial = frozen_trial(values, parameters, system, outcome)
         trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=trial)
         return int(self.storage.get_trial_number_from_id(trial_id))
 
+    def _related(self) -> Iterator[optuna.Study]:
+        """Other searches of the sweep: over other axes, for other objectives or with other seeds."""
+        for name in optuna.get_all_study_names(self.storage):
+            if name != self.name and name.startswith(f"{self.sweep}-"):
+                sampler = optuna.samplers.RandomSampler(seed=0)
+                other = optuna.load_study(study_name=name, storage=self.storage, sampler=sampler)
+                attributes = other.user_attrs
+                if (attributes.get("sweep"), attributes.get("context")) == (self.sweep, self.context):
+                    yield other
+
     def _take_over(self) -> None:
         known = {identity(_recorded(trial).values) for trial in self.study.get_trials(deepcopy=False)}
-        for name in optuna.get_all_study_names(self.storage):
-            if name == self.name or not name.startswith(f"{self.sweep}-"):
-                continue
-            other = optuna.load_study(
-                study_name=name, storage=self.storage, sampler=optuna.samplers.RandomSampler(seed=0)
-            )
-            attributes = other.user_attrs
-            if attributes.get("sweep") != self.sweep or attributes.get("context") != self.context:
-                continue
+        for other in self._related():
+            same = other.user_attrs.get("judged") == self.judged
             for trial in other.get_trials(deepcopy=False):
                 entry = _recorded(trial)
                 parameters = self.space.parameters(entry.values)
                 if parameters is not None and identity(entry.values) not in known:
                     known.add(identity(entry.values))
-                    same = attributes.get("judged") == self.judged and entry.outcome != FAILED
                     self._add(entry.values, parameters, {}, entry.outcome if same else None)
                 if trial.state == TrialState.RUNNING:  # nobody runs it any more
                     other.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -168,6 +171,20 @@ class SearchRecord:
             cause = error.__cause__ or error
             first = masked(str(cause).strip().split("\n")[0])
             raise AreamError(f"search.storage: {self.shown} cannot be used: {type(cause).__name__}: {first}") from None
+
+
+def prepare_record(planner: Planner, folder: Path, *, fresh: bool) -> None:
+    """Open the record before anything is started for it.
+
+    Args:
+        fresh: whether to forget what earlier runs kept there.
+
+    Raises:
+        AreamError: the storage does not answer, or holds something else.
+    """
+    record = SearchRecord(planner, folder)
+    if fresh:
+        record.forget()
 
 
 def frozen_trial(

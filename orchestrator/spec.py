@@ -152,6 +152,12 @@ class SweepSpec:
         """Points of the training axes over other values than the listed ones, whatever the constraints say."""
         return self._expand(self.training_axes(), {}, candidates)
 
+    def own_epochs(self) -> int:
+        """Most epochs that a trial of the sweep trains after its warm-up."""
+        points = self.points_of(["train.epochs", "train.warmup_epochs"])
+        trainings = [self.trial(values, self.seeds[0]).train for values in points]
+        return max(train.epochs - train.warmup_epochs for train in trainings)
+
     def points_of(self, keys: Iterable[str]) -> list[Values]:
         """Every combination of the axes that decide about some keys, ranges at their ends only."""
         axes = self._deciding(keys)

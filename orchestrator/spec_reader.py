@@ -176,6 +176,12 @@ class _Reader:
                 self.report(key, f"given {count:,} {what}{seeds}; at most {MAX_POINTS:,} are allowed")
         return all(count <= MAX_POINTS for count in counts.values())
 
+    def _check_scheduler(self, spec: SweepSpec) -> None:
+        most = spec.own_epochs()
+        if spec.scheduler and spec.scheduler.grace_epochs >= most:
+            given = spec.scheduler.grace_epochs
+            self.report("scheduler.grace_epochs", f"given {given}; need fewer than the {most} epochs after the warm-up")
+
     def _check_names(self, spec: SweepSpec) -> bool:
         """Whether conditions and constraints read keys that exist, and no two conditions wait for each other."""
         texts = {f"axes.{axis.key}.when": axis.when for axis in spec.axes if axis.when}
@@ -215,6 +221,7 @@ class _Reader:
                             self.report("axes", f"the point {point} is impossible: {error}")
             for point in spec.segmentation_points():
                 spec.segmentation_config(point)
+            self._check_scheduler(spec)
         except ConditionError as error:
             self.report(f"axes.{error.key}.when", str(error))
             return

@@ -134,6 +134,10 @@ def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argpa
     with held(workplace):
         if options.fresh:
             forget(planner, workplace)
+        if spec.search:
+            from orchestrator.search_record import prepare_record  # optuna takes a second to import
+
+            prepare_record(planner, workplace.folder, fresh=options.fresh)
         remember_store(workplace)
         default_uri = f"sqlite:///{workplace.runs / 'mlflow.db'}"
         uri = spec.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri

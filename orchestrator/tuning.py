@@ -19,18 +19,17 @@ os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from aream.errors import AreamError, Interrupted, StageHeld
 from orchestrator.board import Board, Line
 from orchestrator.cost import lineage_cost
+from orchestrator.early_stopping import scheduler
 from orchestrator.gate import Gate
 from orchestrator.listening import Listening, TrialListener, Unreachable
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.search import ListedPoints, SearchedPoints
-from orchestrator.spec import SweepSpec
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
 from workers.stage import Row, Stage
@@ -154,7 +153,7 @@ def _fit(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=gate,
-            scheduler=_scheduler(spec),
+            scheduler=scheduler(spec),
             num_samples=-1,
             max_concurrent_trials=spec.concurrency,
             reuse_actors=True,
@@ -177,18 +176,3 @@ def _points(planner: Planner, workplace: Workplace, listed: Sequence[TrialPlan])
         return ListedPoints([(trial.values, trial.seed) for trial in listed]), len(listed)
     searched = SearchedPoints(planner, workplace.folder)
     return searched, spec.search.trials * len(spec.seeds)
-
-
-def _scheduler(spec: SweepSpec) -> TrialScheduler:
-    if spec.scheduler is None:
-        return FIFOScheduler()
-    epochs = spec.base.train.epochs
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric=spec.scheduler.metric,
-        mode="max",
-        grace_period=spec.scheduler.grace_epochs,
-        reduction_factor=spec.scheduler.reduction_factor,
-        # Above the last epoch: a trial that gets there must go on to its CAMs, not be stopped as complete.
-        max_t=epochs + 1,
-    )

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from orchestrator.early_stopping import scheduler
+from orchestrator.spec_reader import load_spec
+from orchestrator.yaml_source import SpecError
+
+WARMUP, EPOCHS = 3, 12
+
+
+class FakeTrial:
+    def __init__(self, name: str, *, replayed: bool = False) -> None:
+        self.trial_id = name
+        self.config = {"values": {}, "seed": 0, "replayed": replayed}
+
+
+@pytest.fixture
+def spec(tmp_path):
+    def spec(settings: str):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(f"name: x\ntrain: {{epochs: {EPOCHS}, warmup_epochs: {WARMUP}}}\n{settings}")
+        return load_spec(path)
+
+    return spec
+
+
+def train(stopping, name, score, *, replayed=False):
+    """The last epoch a trial reaches whose metric is ``score`` after the warm-up."""
+    trial = FakeTrial(name, replayed=replayed)
+    stopping.on_trial_add(None, trial)
+    for epoch in range(1, EPOCHS + 1):
+        row = {"epoch": float(epoch), "val/map": 0.0 if epoch <= WARMUP else score}
+        if stopping.on_trial_result(None, trial, row) != TrialScheduler.CONTINUE:
+            stopping.on_trial_complete(None, trial, row)
+            return epoch
+    final = {**row, "complete": 1.0}
+    assert stopping.on_trial_result(None, trial, final) == TrialScheduler.CONTINUE
+    stopping.on_trial_complete(None, trial, final)
+    return epoch
+
+
+def test_without_a_scheduler_nothing_is_stopped(spec):
+    assert type(scheduler(spec(""))) is FIFOScheduler
+
+
+def test_asha_counts_its_rungs_from_the_end_of_the_warm_up(spec):
+    stopping = scheduler(spec("scheduler: {grace_epochs: 2, reduction_factor: 3}\n"))
+    assert train(stopping, "good", 0.9) == EPOCHS
+    assert train(stopping, "bad", 0.1) == WARMUP + 2
+    assert train(stopping, "better", 0.95) == EPOCHS
+    assert train(stopping, "middling", 0.92) == WARMUP + 2 * 3
+
+
+def test_asha_on_a_metric_that_should_be_small(spec):
+    stopping = scheduler(spec("scheduler: {grace_epochs: 2, mode: min}\n"))
+    assert train(stopping, "good", 0.1) == EPOCHS
+    assert train(stopping, "bad", 0.9) == WARMUP + 2
+
+
+def test_a_training_at_its_last_epoch_is_not_stopped(spec):
+    """A rung lies exactly there: 9 epochs after the warm-up, 3 x 3."""
+    stopping = scheduler(spec("scheduler: {grace_epochs: 3}\n"))
+    for name, late in (("first", 0.9), ("second", 0.1)):
+        trial = FakeTrial(name)
+        stopping.on_trial_add(None, trial)
+        for epoch in range(1, EPOCHS + 1):
+            row = {"epoch": float(epoch), "val/map": late if epoch == EPOCHS else 0.5}
+            assert stopping.on_trial_result(None, trial, row) == TrialScheduler.CONTINUE
+
+
+def test_median_waits_for_enough_trials_and_the_grace(spec):
+    stopping = scheduler(spec("scheduler: {name: median, grace_epochs: 4, min_trials: 2}\n"))
+    assert train(stopping, "first", 0.2) == EPOCHS
+    assert train(stopping, "second", 0.5) == EPOCHS
+    assert train(stopping, "third", 0.1) == WARMUP + 4
+    assert train(stopping, "fourth", 0.9) == EPOCHS
+
+
+@pytest.mark.parametrize("settings", ["scheduler: {grace_epochs: 2}\n", "scheduler: {name: median, min_trials: 1}\n"])
+def test_trials_without_rows_are_no_trouble(spec, settings):
+    stopping = scheduler(spec(settings))
+    for name, result in (("failed", {"failure": "x"}), ("stopped", {"stopped": 1.0}), ("stored", {"complete": 1.0})):
+        trial = FakeTrial(name)
+        stopping.on_trial_add(None, trial)
+        assert stopping.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+        stopping.on_trial_complete(None, trial, result)
+    assert train(stopping, "good", 0.9) == EPOCHS
+    assert train(stopping, "bad", 0.1) < EPOCHS
+
+
+@pytest.mark.parametrize("settings", ["scheduler: {grace_epochs: 2}\n", "scheduler: {name: median, min_trials: 1}\n"])
+def test_what_an_earlier_run_finished_is_compared_with_but_not_stopped(spec, settings):
+    stopping = scheduler(spec(settings))
+    assert train(stopping, "good", 0.9, replayed=True) == EPOCHS
+    assert train(stopping, "poor but finished", 0.1, replayed=True) == EPOCHS
+    assert train(stopping, "poor", 0.05) < EPOCHS
+
+
+def test_a_grace_longer_than_the_training_is_refused(spec):
+    with pytest.raises(SpecError, match="need fewer than the 9 epochs after the warm-up"):
+        spec("scheduler: {grace_epochs: 9}\n")
