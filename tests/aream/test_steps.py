@@ -1,4 +1,4 @@
-"""Steps that memory does not hold, and numbers that run away."""
+"""Steps that memory does not hold."""
 
 from __future__ import annotations
 
@@ -11,64 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_networks import CONFIG, CPU, SEGMENTATION, Hungry, host, labels_of, segmenter, train
 
-from aream.backbones import mctformer_v2
-from aream.backbones._protocol import BackboneOutput
-from aream.batches import Augmentation, Batch
+from aream.batches import Batch
 from aream.data import shapes
-from aream.errors import DivergedError, OutOfMemory
+from aream.errors import OutOfMemory
 from aream.methods import aream, mctformer
 from aream.randomness import random_state, restore_random_state
-from aream.segmentation import SegmentationEvaluation, SegmentationRun, SegmentationTraining, predict
-from aream.segmenters import deeplab
-from aream.steps import Pieces, apply_gradients
-from aream.training import Checkpoints, TrainConfig, Training
+from aream.segmentation import SegmentationRun
+from aream.steps import Pieces
+from aream.training import Checkpoints, Training
 
 ROOT = Path(__file__).resolve().parents[2]
-CPU = torch.device("cpu")
-ABSURD = 2**50
-"""Bytes that no allocator gives."""
-CONFIG = TrainConfig(
-    epochs=2, warmup_epochs=1, batch_size=6, lr=1e-3, lr_warmup_epochs=0, image_size=32,
-    augmentation=Augmentation(rand_augment=None, crop_scale=(0.5, 1.0)),
-)  # fmt: skip
-SEGMENTATION = SegmentationTraining(epochs=1, batch_size=6, crop=32)
-
-
-class Hungry(mctformer_v2.MCTformerV2):
-    """A host that asks the allocator for more than there is once a batch has more than ``most`` images."""
-
-    most = 10**6
-
-    def forward(self, images):
-        output = super().forward(images)
-        if len(images) > self.most and self.training:
-            torch.empty(ABSURD, dtype=torch.uint8)
-        return output
-
-
-def host(most: int = 10**6, drop_path: float = 0.0) -> Hungry:
-    torch.manual_seed(0)
-    config = mctformer_v2.Config(
-        vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=drop_path
-    )
-    built = Hungry(config, 6, 32)
-    built.most = most
-    return built
 
 
 @pytest.fixture(scope="module")
 def dataset():
     return shapes.build(shapes.Config(image_size=32, train_images=14, val_images=4))
-
-
-def train(dataset, backbone, epochs=2, method=None, **changes) -> tuple[Training, list[dict[str, float]]]:
-    rows: list[dict[str, float]] = []
-    torch.manual_seed(1)
-    method = method or aream.build(aream.resolve(aream.Config(label_flip=False), 3))
-    training = Training(backbone, method, dataset, dataclasses.replace(CONFIG, **changes), 0, device=CPU)
-    training.run(epochs, report=rows.append)
-    return training, rows
 
 
 def batch(count: int) -> Batch:
@@ -220,33 +179,6 @@ def test_under_a_real_limit(policy):
         assert 1 <= int(done.stdout.removeprefix("row ")) < 256
 
 
-class HungrySegmenter(deeplab.DeepLab):
-    most = 10**6
-
-    def forward(self, images):
-        logits = super().forward(images)
-        if len(images) > self.most and self.training:
-            torch.empty(ABSURD, dtype=torch.uint8)
-        return logits
-
-
-def segmenter(most: int = 10**6) -> HungrySegmenter:
-    torch.manual_seed(0)
-    config = deeplab.Config(encoder="resnet10t", output_stride=None, level=1, rates=(1,), channels=8, dropout=0.0)
-    built = HungrySegmenter(config, 7, 32)
-    built.most = most
-    return built
-
-
-def labels_of(dataset):
-    def read(image_id):
-        mask = dataset.mask(image_id).copy()
-        mask[: int(image_id[-1]) * 3] = 255  # other numbers of labelled pixels an image
-        return mask
-
-    return read
-
-
 @pytest.mark.parametrize("size", [1, 4])
 def test_segmentation_gradients_of_pieces_are_those_of_the_batch(dataset, size):
     found = []
@@ -274,65 +206,6 @@ def test_a_segmenter_is_trained_in_pieces_and_its_running_statistics_see_each_on
     failing = SegmentationRun(segmenter(most=3), dataset, labels_of(dataset), SEGMENTATION, 0, device=CPU)
     with pytest.raises(OutOfMemory, match=r"segmentation\.train\.batch_size \(6\) or segmentation\.train\.crop \(32\)"):
         failing.run(report=rows.append, checkpoints=Checkpoints(save=lambda state: None))
-
-
-class Poisoned(Hungry):
-    """Not a number from the given step on: in the output, or in the gradient alone."""
-
-    where = "output"
-
-    def forward(self, images):
-        output = super().forward(images)
-        if self.where == "output":
-            return BackboneOutput(tuple(x * torch.nan for x in output.logits), output.cam, output.layers)
-        if self.where == "val" and not self.training:
-            return BackboneOutput(tuple(x * torch.nan for x in output.logits), output.cam, output.layers)
-        if self.where == "gradient":
-            for logits in output.logits:
-                if logits.requires_grad:
-                    logits.register_hook(lambda gradient: gradient * torch.inf)
-        return output
-
-
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [
-        ("output", r"loss is not finite in epoch 1, step 1 \(classification nan\); images: train_"),
-        ("gradient", r"gradient is not finite in epoch 1, step 1; images: train_"),
-        ("val", r"scores of val images are not finite after epoch 1"),
-    ],
-)
-def test_numbers_that_run_away_end_the_training_before_a_row(dataset, where, message):
-    backbone = host()
-    backbone.__class__, backbone.where = Poisoned, where
-    before = [parameter.detach().clone() for parameter in backbone.parameters()]
-    with pytest.raises(DivergedError, match=message):
-        train(dataset, backbone)
-    if where != "val":
-        assert all(torch.equal(a, b) for a, b in zip(before, backbone.parameters(), strict=True))
-
-
-def test_a_segmentation_loss_that_runs_away_names_its_step_and_images(dataset):
-    model = segmenter()
-    with torch.no_grad():
-        model.classifier[1].bias[0] = torch.nan
-    run = SegmentationRun(model, dataset, labels_of(dataset), SEGMENTATION, 0, device=CPU)
-    with pytest.raises(DivergedError, match=r"epoch 1, step 1 \(segmentation nan\); images: train_"):
-        run.run(report=lambda row: None, checkpoints=Checkpoints(save=lambda state: None))
-    with pytest.raises(DivergedError, match="scores of the image val_00000 are not finite"):
-        list(predict(model, dataset, "val", SegmentationEvaluation(scales=(1.0,)), device=CPU, precision="fp32"))
-
-
-def test_a_scaler_leaves_the_step_out_and_scales_less():
-    parameter = torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.SGD([parameter], lr=0.1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    for gradient, value, scale in ((torch.inf, 1.0, 4.0), (1.0, 0.9, 4.0)):
-        optimizer.zero_grad()
-        scaler.scale((parameter * gradient).sum()).backward()
-        apply_gradients(optimizer, scaler, "here", ["a"])
-        assert parameter.tolist() == pytest.approx([value] * 3)
-        assert scaler.get_scale() == scale
 
 
 def test_generators_go_back():
