@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.forecast import Forecast, task_seconds
-from orchestrator.state import OVER, SweepState, TaskState
+from orchestrator.state import SweepState, TaskState, is_over
 
 SHOWN_TASKS = 20
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
@@ -90,7 +90,7 @@ def headline(state: SweepState) -> str:
     """How many tasks stand where, how many of them came from the store, and how long the rest takes."""
     counts = [f"{number} {status}" for status, number in sorted(state.counts().items())]
     stored = sum(task.cached for task in state.tasks.values())
-    left = "" if state.phase in OVER else time_left(state.forecast())
+    left = "" if is_over(state.phase) else time_left(state.forecast())
     return ", ".join([*counts, *([f"{stored} from the store"] if stored else []), *([left] if left else [])])
 
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 OVERLAYS = 6
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1d2129; }
-table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; }
+table { border-collapse: collapse; font-size: 14px; display: block; overflow: auto; max-height: 75vh; }
 th, td { border: 1px solid #d5d9e0; padding: 4px 10px; text-align: right; white-space: nowrap; }
-th { background: #f2f4f7; } td:first-child, td.text { text-align: left; } tr.best td { background: #eef8ee; }
+th { background: #f2f4f7; position: sticky; top: 0; } tr.best td { background: #eef8ee; }
+td:first-child, td.text { text-align: left; } td.text { white-space: normal; max-width: 22em; }
 img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #58606e; font-size: 13px; }
 .small { color: #58606e; font-size: 13px; }
 """
@@ -102,7 +103,9 @@ def _html_table(table: Table) -> str:
     rows = "".join(
         f"<tr{' class=best' if index in table.marked else ''}>"
         + "".join(
-            f"<td{' class=text' if column in table.text else ''}>{html.escape(cell)}</td>"
+            f"<td class=text>{html.escape(cell).replace(',', ',<wbr>')}</td>"
+            if column in table.text
+            else f"<td>{html.escape(cell)}</td>"
             for column, cell in enumerate(row)
         )
         + "</tr>"

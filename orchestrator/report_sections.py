@@ -85,8 +85,8 @@ def difference(pair: Mapping[str, Any] | None) -> str:
 
 def front_caption(pareto: Mapping[str, Any]) -> str:
     """What the front is about."""
-    wanted = [f"{'high' if goal['mode'] == 'max' else 'low'} {goal['metric']}" for goal in pareto["objectives"]]
-    return f"no other configuration is as good in all of {', '.join(wanted)} and better in one"
+    wanted = [f"{goal['metric']} ({'high' if goal['mode'] == 'max' else 'low'})" for goal in pareto["objectives"]]
+    return f"no other configuration is as good in {' and '.join(wanted)} and better in one of them"
 
 
 def _ranking(content: Mapping[str, Any]) -> Section:
@@ -112,7 +112,8 @@ def _ranking(content: Mapping[str, Any]) -> Section:
         ]
         for position, entry in enumerate(entries)
     ]
-    return Section("Ranking", (), Table(header, rows, frozenset({0})), _facts(content, compared))
+    table = Table(header, rows, marked=frozenset({0}), text=frozenset(range(1, 1 + len(axes))))
+    return Section("Ranking", (), table, _facts(content, compared))
 
 
 def _facts(content: Mapping[str, Any], compared: bool) -> list[str]:
@@ -176,8 +177,9 @@ def _front(content: Mapping[str, Any]) -> Section | None:
         ]
         for position, entry in entries
     ]
-    sentence = f"Beside each of these {front_caption(pareto)}; marked {FRONT} in the ranking."
-    return Section("Pareto front", [sentence], Table(["#", *content["axes"], *goals], rows))
+    sentence = f"For each of these, {front_caption(pareto)}; marked {FRONT} in the ranking."
+    words = frozenset(range(1, 1 + len(content["axes"])))
+    return Section("Pareto front", [sentence], Table(["#", *content["axes"], *goals], rows, text=words))
 
 
 def _importance(content: Mapping[str, Any]) -> Section | None:

@@ -15,8 +15,8 @@ from aream.errors import AreamError
 from orchestrator.forecast import ENDED, Forecast, forecast
 from workers.artifacts.processes import Process
 
-OVER = ("finished", "interrupted", "failed")
-"""Phases in which no driver runs."""
+OVER = ("finished", "interrupted", "failed", "stopped")
+"""What a phase starts with when no driver runs any more; a reason may follow."""
 SAVE_EVERY_S = 1.0
 LIVE_EPOCH_S = 1.0
 """Rows that come faster are those a checkpoint or the store already had."""
@@ -129,6 +129,10 @@ class SweepState:
             "tasks": [asdict(task) for task in self.tasks.values()],
         }
         replace_text(self.path, json.dumps(content, indent=1))
+
+
+def is_over(phase: str) -> bool:
+    return phase.startswith(OVER)
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -75,11 +75,11 @@ def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:
     Raises:
         AreamError: the sweep has not been started, or its state cannot be read.
     """
-    from orchestrator.state import OVER, read_state
+    from orchestrator.state import is_over, read_state
 
     content = read_state(workplace.state_file)
     now = time.time() if now is None else now
-    alive = False if content["phase"] in OVER else _alive(content)
+    alive = False if is_over(content["phase"]) else _alive(content)
     content |= {
         "alive": alive,
         "elapsed_s": max(0.0, (content["saved"] if alive is False else now) - content["started"]),

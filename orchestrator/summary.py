@@ -25,7 +25,7 @@ from orchestrator.ranking import Ranked, mean_and_spread
 from orchestrator.recording import trial_run
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.report import write_report
-from orchestrator.report_sections import front_caption
+from orchestrator.report_sections import FRONT, front_caption
 from orchestrator.savings import stored_before, sweep_cost
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState, replace_text
@@ -178,7 +178,7 @@ def ranked_table(content: Mapping[str, Any], limit: int = 20) -> Table:
             str(position + 1),
             *(escape(show(entry["config"].get(key, ""))) for key in content["axes"]),
             *(_number(entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
-            "●" if position in front else "",
+            FRONT if position in front else "",
         )
     return table
 
@@ -187,7 +187,7 @@ def print_results(content: Mapping[str, Any]) -> None:
     width = None if os.isatty(1) else 140
     console = Console(width=width, highlight=False)
     console.print(ranked_table(content))
-    console.print(f"front: {front_caption(content['pareto'])}", markup=False)
+    console.print(f"front: {FRONT} where {front_caption(content['pareto'])}", markup=False)
     for job in content["segmentation"]:
         if job["metrics"]:
             line = f"segmenter on labels {job['title']}: seg/miou {job['metrics']['seg/miou']:.4f}"

@@ -139,7 +139,7 @@ def test_the_pages_say_it(finished):
 
 def test_the_terminal_marks_the_front(content, capsys):
     print_results(content)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "●" in line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "●" in line and "│" in line]
     assert len(lines) == 1
     assert "0.5450" in lines[0]
 

@@ -112,6 +112,17 @@ def test_a_finished_sweep_is_told_as_finished(place, capsys):
     assert "left" not in text.split("what")[0]
 
 
+@pytest.mark.parametrize("phase", ["stopped (its budget of 2 h is spent)", "interrupted", "failed"])
+def test_a_sweep_that_ended_early_can_be_resumed(place, capsys, phase):
+    state = running(place)
+    state.phase = phase
+    state.save()
+    text = shown(place, capsys)
+    assert phase.split()[0] in text
+    assert "run the same command again to resume" in text
+    assert "unknown" not in text.split("what")[0]
+
+
 def test_failures_come_with_their_logs(place, capsys):
     state = running(place)
     log = place.log_file("train_cam-cccccccccccc")
