@@ -14,6 +14,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from sqlalchemy.pool import NullPool
 
 from aream.config import canonical
 from aream.errors import AreamError
@@ -163,14 +164,13 @@ class SearchRecord:
             yield
         except AreamError:
             raise
-        except ModuleNotFoundError as error:
-            raise AreamError(
-                f"search.storage: {self.shown} needs {error.name}: pip install 'aream-sweep[postgres]'"
-            ) from None
         except Exception as error:
             cause = error.__cause__ or error
-            first = masked(str(cause).strip().split("\n")[0])
-            raise AreamError(f"search.storage: {self.shown} cannot be used: {type(cause).__name__}: {first}") from None
+            if isinstance(cause, ModuleNotFoundError):
+                said = f"needs {cause.name}: pip install 'aream-sweep[postgres]'"
+            else:
+                said = f"cannot be used: {type(cause).__name__}: {str(cause).strip().split(chr(10))[0]}"
+            raise AreamError(f"search.storage: {self.shown} {masked(said)}") from None
 
 
 def prepare_record(planner: Planner, folder: Path, *, fresh: bool) -> None:
@@ -215,11 +215,14 @@ def _open_storage(url: str | None, folder: Path) -> BaseStorage:
         folder.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(file)
         return JournalStorage(JournalFileBackend(str(file), lock_obj=_HeldByTheDriver()))
+    # No connection is held between two trials: none to lose when the server restarts.
+    arguments: dict[str, Any] = {"poolclass": NullPool}
     if url.startswith("sqlite:"):
-        return RDBStorage(url)
+        return RDBStorage(url, engine_kwargs=arguments)
     scheme, rest = url.split("://", 1)
-    arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_S}}
-    return RDBStorage(f"{scheme}+psycopg://{rest}", engine_kwargs=arguments)
+    return RDBStorage(
+        f"{scheme}+psycopg://{rest}", engine_kwargs={**arguments, "connect_args": {"connect_timeout": CONNECT_S}}
+    )
 
 
 def _cut_torn_line(file: Path) -> None:
