@@ -24,6 +24,7 @@ REFUSED_KEPT = 50
 STARTUP = 10
 """Results before an algorithm goes beyond random points; Optuna's own number."""
 CONSTRAINT = "where"
+MET = -1.0
 
 
 @dataclass
@@ -48,7 +49,7 @@ class SearchStudy:
     def __init__(self, spec: SweepSpec, record: SearchRecord) -> None:
         assert spec.search is not None  # a grid has no study
         self.record, self.space = record, record.space
-        self.constrained, self.algorithm = bool(spec.where), spec.search.algorithm
+        self.algorithm = spec.search.algorithm
         self.points: dict[str, Point] = {}
         known = record.points()
         # Seeded by what is known too: the same numbers would draw the same points a second time.
@@ -91,17 +92,20 @@ class SearchStudy:
             if violation:
                 refused += 1
                 self._refuse(trial, violation)
-            elif known:
+                continue
+            # The samplers read constraints of all trials or of none.
+            trial.set_constraint(CONSTRAINT, MET)
+            if known:
                 known.waiting.append(trial.number)
                 if known.outcome:
                     self._answer(known)
             else:
                 return self._accept(trial, values)
-        if refused < MAX_TRIES:
+        if refused < MAX_TRIES / 2:
             log.warning("the search proposes only points it knows; it ends")
             return None
         raise AreamError(
-            f"where: {MAX_TRIES} points in a row were refused; allow more of the axes' ranges or drop a constraint"
+            f"where: {refused} of {MAX_TRIES} points in a row were refused, none was new; allow more of the axes' ranges or drop a constraint"
         )
 
     def tell(self, point: Point, outcome: Outcome) -> None:
@@ -138,8 +142,6 @@ class SearchStudy:
         return self.study.ask()
 
     def _accept(self, trial: optuna.Trial, values: Values) -> Point:
-        if self.constrained:
-            trial.set_constraint(CONSTRAINT, -1.0)
         parameters = self.space.parameters(values)
         assert parameters is not None  # it was drawn from them
         noted = self.study.get_trials(deepcopy=False)[trial.number].system_attrs
@@ -170,7 +172,10 @@ class SearchStudy:
         """A point that the algorithm has not proposed itself in this run."""
         parameters = self.space.parameters(point.values)
         assert parameters is not None  # every point of the study fits
-        self.study.add_trial(frozen_trial(point.values, parameters, system, point.outcome))
+        trial = frozen_trial(point.values, parameters, system, point.outcome)
+        if CONSTRAINT not in trial.constraints:
+            trial.set_constraint(CONSTRAINT, MET)
+        self.study.add_trial(trial)
         if point.outcome is None:
             point.waiting.append(len(self.study.get_trials(deepcopy=False)) - 1)
         elif point.outcome.values:

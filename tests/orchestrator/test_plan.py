@@ -91,3 +91,12 @@ def test_the_plan_of_a_search_counts_its_points(grid, capsys):
     )
     assert plan["trainings"] == 5
     assert plan["search"] == {"algorithm": "tpe", "trials": 5}
+
+
+def test_the_plan_counts_a_conditional_axis_only_where_it_exists(grid, capsys):
+    axes = "axes={method: [{name: aream}, {name: mctformer}], method.alpha_low: "
+    plan = planned(grid, capsys, axes + """{grid: [0.2, 0.3], when: "method.name == 'aream'"}}""")
+    assert plan["trainings"] == plan["variants"] == 3
+    assert [trial["values"].get("method.alpha_low") for trial in plan["trials"]] == [0.2, 0.3, None]
+    searched = axes + """{uniform: [0.2, 0.3], when: "method.name == 'aream'"}}"""
+    assert planned(grid, capsys, searched, "search={trials: 4}")["trainings"] == 4

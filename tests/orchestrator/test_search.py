@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import pickle
+import random
+import signal
+import time
 
 import optuna
 import pytest
@@ -154,14 +159,15 @@ def test_refused_points_leave_the_objective_to_be_learned(search):
 
 def test_a_constraint_nothing_can_meet_ends_with_a_reason(search, monkeypatch):
     monkeypatch.setattr(search_study, "MAX_TRIES", 100)
-    with pytest.raises(AreamError, match="where: 100 points in a row were refused"):
+    with pytest.raises(AreamError, match="where: 100 of 100 points in a row were refused"):
         search(where="where: ['method.alpha_low > 2']\n").suggest("t0")
     with pytest.raises(AreamError, match="where: no point of the axes"):
         search(LISTED, where="where: ['train.epochs > 99']\n").suggest("t0")
 
 
-def test_conditional_axes_exist_only_where_they_should(search):
-    searcher = search(METHODS, trials=30)
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "nsga2", "gp"])
+def test_conditional_axes_exist_only_where_they_should(search, algorithm):
+    searcher = search(METHODS, trials=16, algorithm=algorithm)
     points = play(searcher, lambda point: point["values"].get("method.alpha_low", 0.2))
     plain = [point for point in points if point["values"]["method"]["name"] == "mctformer"]
     assert len(plain) == 1
@@ -230,9 +236,9 @@ def front(results):
     return {one for one in results if not any(dominates(other, one) for other in results)}
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "nsga2", "random"])
-def test_the_best_trials_of_two_objectives_are_the_pareto_front(search, algorithm):
-    searcher = search(trials=30, algorithm=algorithm, objectives=OBJECTIVES)
+@pytest.mark.parametrize(("algorithm", "trials"), [("tpe", 40), ("nsga2", 40), ("random", 40), ("gp", 12)])
+def test_the_best_trials_of_two_objectives_are_the_pareto_front(search, algorithm, trials):
+    searcher = search(trials=trials, algorithm=algorithm, objectives=OBJECTIVES)
     results = []
 
     def score(point):
@@ -243,7 +249,7 @@ def test_the_best_trials_of_two_objectives_are_the_pareto_front(search, algorith
     play(searcher, score)
     best = {tuple(trial.values) for trial in study_of(searcher).best_trials}
     assert best == front(results)
-    assert len(results) == 30
+    assert len(results) == trials
 
 
 # Continuing
@@ -296,6 +302,31 @@ def test_a_log_cut_anywhere_is_continued(search, tmp_path, cut):
     assert sum(point["replayed"] for point in points) == told
     assert len(set(texts(points))) == len(points) == 7
     assert [trial.state for trial in study_of(searcher).trials] == [TrialState.COMPLETE] * 7
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("storage", [None, "sqlite"])
+def test_a_search_killed_again_and_again_loses_and_repeats_nothing(search, tmp_path, storage):
+    """A child process plays; it is killed at ten arbitrary instants, and the next one goes on."""
+    options = {"trials": 40, "storage": f"sqlite:///{tmp_path}/search.db" if storage else None}
+    search(**options)
+    chance = random.Random(0)
+    for _ in range(10):
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                play(search(**options), value_of)
+            os._exit(0)
+        time.sleep(chance.uniform(0.01, 0.3))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    searcher = search(**options)
+    points = play(searcher, value_of)
+    assert len(set(texts(points))) == len(points) == 40
+    trials = study_of(searcher).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
+    expected = {json.dumps(point["values"]): value_of(point) for point in points}
+    assert all(expected[trial.user_attrs["values"]] == trial.value for trial in trials)
 
 
 def test_a_failed_point_is_tried_again_by_the_next_run(search):

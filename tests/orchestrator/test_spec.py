@@ -80,6 +80,13 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
         ("axes: {method.alpha_low: [0.2, 0.2]}", "a value stands twice"),
         ("axes: {train.lr: {loguniform: [0, 1]}}", "starts above 0"),
         ("search: {trials: 3}", "nothing to search"),
+        ("search: {trials: 3, objectives: [{mode: min}]}", "search.objectives[0].metric: missing"),
+        ("search: {trials: 3, objectives: [{metric: a, mode: up}]}", "search.objectives[0].mode: given 'up'"),
+        ("search: {trials: 3, objectives: {metric: a}}", "search.objectives: given {'metric': 'a'}; need a list"),
+        ("search: {trials: 3, objectives: [a]}", "search.objectives[0]: given 'a'; need a section with metric, mode"),
+        ("search: {trials: 3, objectives: [{metric: a}, {metric: a}]}", "need different metrics, got a, a"),
+        ("search: {trials: 3, algorithm: cmaes}", "need 'tpe', 'random', 'nsga2' or 'gp'"),
+        ("scheduler: {name: median, min_trials: 0}", "min_trials: need a positive number"),
         ("axes: {method.alpha_low: [0.6]}", "is impossible: method.alpha_low: alpha_low, alpha_high: need"),
         ("where: ['method.alpha_low < method.alpha_mid']", "method.alpha_mid: no such key"),
         ("axes: {method.alpha_low: [0.2]}\nwhere: ['method.alpha_low > 0.3']", "no point of the grid"),
@@ -101,6 +108,16 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
 def test_each_mistake_says_what_is_allowed(write, text, message):
     head = "" if "name:" in text.split("\n")[0][:5] or text.startswith("-") else "name: x\n"
     assert any(message in problem for problem in problems(write(head + text))), problems(write(head + text))
+
+
+def test_objectives_of_a_search(write):
+    axes = "axes: {train.lr: [1e-4, 1e-3]}\nrank: {metric: seg/miou, mode: max}\n"
+    given = write(
+        f"name: x\n{axes}search: {{trials: 3, objectives: [{{metric: a}}, {{metric: cost/seconds, mode: min}}]}}\n"
+    )
+    assert [(one.metric, one.mode) for one in load_spec(given).objectives] == [("a", "max"), ("cost/seconds", "min")]
+    default = write(f"name: x\n{axes}search: {{trials: 3}}\n")
+    assert [(one.metric, one.mode) for one in load_spec(default).objectives] == [("seg/miou", "max")]
 
 
 def test_overrides_are_validated_like_the_file(write):
