@@ -105,7 +105,8 @@ class SearchStudy:
             log.warning("the search proposes only points it knows; it ends")
             return None
         raise AreamError(
-            f"where: {refused} of {MAX_TRIES} points in a row were refused, none was new; allow more of the axes' ranges or drop a constraint"
+            f"where: {refused} of {MAX_TRIES} points in a row were refused, none was new; "
+            "allow more of the axes' ranges or drop a constraint"
         )
 
     def tell(self, point: Point, outcome: Outcome) -> None:
