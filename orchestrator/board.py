@@ -34,7 +34,7 @@ class Sign:
     silent_s: float
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1)
 class _Board:
     def __init__(self) -> None:
         self.rows: list[tuple[str, Row]] = []
@@ -77,7 +77,10 @@ class Board:
             done, _ = ray.wait([self.answer], timeout=0)
             if not done:
                 return rows, signs
-            rows, signs = ray.get(self.answer)
+            try:
+                rows, signs = ray.get(self.answer)
+            except ray.exceptions.RayError as error:  # it died, and Ray starts it again
+                log.warning("the board does not answer: %s", type(error).__name__)
         self.answer = self.actor.look.remote(frozenset(halted))
         return rows, signs
 

@@ -22,6 +22,7 @@ from orchestrator.summary import Summary, write_summary
 from orchestrator.sweep_folder import sweep_id
 from orchestrator.tracking import Tracker
 from orchestrator.workplace import Workplace
+from workers.artifacts.collection import tidy
 from workers.artifacts.holds import Hold
 from workers.stage import Row, Stage
 
@@ -81,6 +82,7 @@ class Driver:
             files = write_summary(summary, self.workplace, self.store)
             self._close(summary, files)
             self.overseer.save()
+            tidy(self.store)
             ended = self.overseer.ending
             self.progress.phase(f"stopped ({ended})" if ended else "finished")
         text = f"ended before its time: {ended}" if ended else f"finished, {len(self.failures)} failed"

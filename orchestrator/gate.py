@@ -28,6 +28,7 @@ class Gate(Searcher):
         self,
         points: Searcher,
         *,
+        look: Callable[[], None],
         closed: Callable[[], bool],
         open_for: Callable[[Config, str | None], bool],
         dropped: Callable[[Config], bool],
@@ -35,18 +36,20 @@ class Gate(Searcher):
         """
         Args:
             points: the source: a list or a search.
+            look: called at every question: while nothing runs, Tune asks for points and does nothing else.
             closed: whether nothing more is to begin.
             open_for: whether a point may run, given the stage it was held by.
             dropped: whether a point that came back is never to run.
         """
         super().__init__(metric=points.metric, mode=points.mode)
-        self.points, self.closed, self.open_for, self.dropped = points, closed, open_for, dropped
+        self.points, self.look, self.closed, self.open_for, self.dropped = points, look, closed, open_for, dropped
         self.running: dict[str, tuple[str, Config]] = {}
         """Tune's trial id -> the source's name, and the point."""
         self.returned: list[Returned] = []
         self.exhausted = False
 
     def suggest(self, trial_id: str) -> Config | str | None:
+        self.look()
         if self.closed():
             return Searcher.FINISHED
         for index, back in enumerate(self.returned):

@@ -62,6 +62,10 @@ class Listening(tune.Callback):
         return plan
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Orders and budgets, what the board knows, stalled workers; at most once a second."""
         if not self.overseer.tick(self.running):
             return
         _, signs = self.board.look(self._halted())

@@ -139,8 +139,10 @@ def _fit(
     def key(config: Mapping[str, Any]) -> str:
         return planner.trial(config["values"], config["seed"]).key
 
+    listening = Listening(planner, listener, overseer, board, watch)
     gate = Gate(
         points,
+        look=listening.look,
         closed=lambda: overseer.ending is not None,
         open_for=lambda config, held: overseer.wish(key(config)) == "run" and (held is None or watch.free(held)),
         dropped=lambda config: overseer.wish(key(config)) == "stop",
@@ -162,7 +164,7 @@ def _fit(
             name="tune",
             storage_path=str(workplace.folder),
             failure_config=tune.FailureConfig(max_failures=spec.limits.retries),
-            callbacks=[Listening(planner, listener, overseer, board, watch)],
+            callbacks=[listening],
             verbose=0,
         ),
     )

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workers.artifacts.opening import open_store
+from workers.artifacts.store import ArtifactStore
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SMALL = """
@@ -47,6 +50,15 @@ def write_small(folder: Path, extra: str = "") -> Path:
     return path
 
 
+def changed(sweep: Path, **sections: str) -> Path:
+    """The same file with top-level sections replaced or added, as YAML text."""
+    lines = sweep.read_text().splitlines()
+    for name, text in sections.items():
+        lines = [line for line in lines if not line.startswith(f"{name}:")] + [f"{name}: {text}"]
+    sweep.write_text("\n".join(lines) + "\n")
+    return sweep
+
+
 def command(sweep: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-u", "-m", "orchestrator.sweep", str(sweep), *arguments]
 
@@ -63,18 +75,21 @@ def run(sweep: Path, *arguments: str, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-@contextlib.contextmanager
-def started(sweep: Path) -> Iterator[subprocess.Popen[str]]:
-    """A sweep as a process of its own, gone when the body ends."""
-    process = subprocess.Popen(
-        command(sweep),
+def launched(sweep: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(sweep, *arguments),
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with process:
+
+
+@contextlib.contextmanager
+def started(sweep: Path) -> Iterator[subprocess.Popen[str]]:
+    """A sweep as a process of its own, gone when the body ends."""
+    with launched(sweep) as process:
         try:
             yield process
         finally:
@@ -115,15 +130,46 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def results(folder: Path) -> tuple[Any, Any]:
     """What must be equal between two runs: the ranking without its times, and the digests of all labels."""
-    ranking = [
-        {key: value for key, value in entry.items() if key != "training_seconds"}
+    return ranking(folder), digests(open_store(None, folder / "runs" / "artifacts"))
+
+
+def ranking(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {"config": entry["config"], "label_artifacts": entry["label_artifacts"], **_measured(entry)}
         for entry in summary(folder)["ranking"]
     ]
-    digests = {}
-    for path in sorted((folder / "runs" / "artifacts" / "records").glob("pseudo_label-*.json")):
-        record = json.loads(path.read_text())
-        digests[record["key"]] = [(file["path"], file["sha256"]) for file in record["files"]]
-    return ranking, digests
+
+
+def _measured(entry: dict[str, Any]) -> dict[str, Any]:
+    """Without what it cost."""
+    kept = {name: value for name, value in entry["metrics"].items() if not name.startswith("cost/")}
+    return {"metrics": kept, "seeds": entry["seeds"]}
+
+
+def digests(store: ArtifactStore) -> dict[str, list[tuple[str, str]]]:
+    """Of the files of all pseudo-labels."""
+    return {
+        key: sorted((entry.path, entry.sha256) for entry in store.files(store.record(key)))
+        for key in store.keys()
+        if key.startswith("pseudo_label-")
+    }
+
+
+def times_run(*folders: Path) -> dict[str, int]:
+    """Stage -> how often a worker began it, by the logs."""
+    counts: dict[str, int] = {}
+    for folder in folders:
+        for log in folder.glob("runs/*/logs/*.log*"):
+            for key in re.findall(r"running (\w+-[0-9a-f]+) in process", log.read_text()):
+                counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def control(sweep: Path, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "orchestrator.control", str(sweep), *arguments],
+        cwd=ROOT, env=environment(), check=True, timeout=120,
+    )  # fmt: skip
 
 
 def status(sweep: Path) -> str:

@@ -42,11 +42,12 @@ def test_worker_killed_in_mid_training(undisturbed, tmp_path):
     assert sweeps.results(tmp_path) == undisturbed
 
 
-def test_interrupted_says_so_and_resumes(undisturbed, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_says_so_and_resumes(undisturbed, tmp_path, sent):
     sweep = sweeps.write_small(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/5")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert "run the same command again to resume" in output

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import sweeps
+from workers.artifacts.opening import open_store
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +34,7 @@ def test_the_summary_is_what_scripts_read(finished):
 
 def test_the_labels_are_indexed_pngs_with_a_palette(finished):
     key = sweeps.summary(finished)["ranking"][0]["label_artifact"]
-    folder = finished / "runs/artifacts/objects" / key
+    folder = open_store(None, finished / "runs/artifacts").get(key)
     pictures = sorted(folder.rglob("labels/*.png"))
     assert len(pictures) == 40
     with Image.open(pictures[0]) as picture:

@@ -70,6 +70,19 @@ def collect(
         store.storage.discard_unfinished(grace_s)
 
 
+def tidy(store: ArtifactStore) -> None:
+    """Remove what killed processes of this machine left behind stages that are done by now."""
+    leases = Leases(store.storage)
+    for name in {info.name.split("/")[1] for info in store.storage.list("leases/")}:
+        holder = leases.holder(name)
+        if holder is not None and holder.known_dead():
+            leases.clear(name)
+    for info in store.storage.list("checkpoints/"):
+        if store.has(info.name.removeprefix("checkpoints/").removesuffix(".pt")):
+            store.storage.delete(info.name)
+    store.remove_orphans()
+
+
 def _with_ancestors(store: ArtifactStore, keys: set[str]) -> set[str]:
     found: set[str] = set()
     waiting = list(keys)

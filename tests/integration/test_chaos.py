@@ -1,0 +1,163 @@
+"""A sweep on a two-node cluster while something is killed every few seconds: the result of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import cluster
+import pytest
+
+import sweeps
+from workers.artifacts.opening import open_store
+from workers.artifacts.store import ArtifactStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+TRIALS = 12
+ROUND_S = 900
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_raylet_start_wait_time_s": "180",
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        with cluster.lab(tmp_path_factory.mktemp("lab")) as found:
+            yield found
+
+
+def write_sweep(folder: Path, lab: cluster.Lab, prefix: str) -> Path:
+    """Two pairs of alphas at three seeds, twice: 12 trainings from 3 warm-ups, 24 label artifacts."""
+    folder.mkdir(exist_ok=True)
+    sweep = sweeps.write_small(folder)
+    text = sweep.read_text().replace("  method.alpha_low:", "  method.alpha_high: [0.45, 0.55]\n  method.alpha_low:")
+    sweep.write_text(text)
+    return sweeps.changed(
+        sweep,
+        seeds="[0, 1, 2]",
+        store=f"{{uri: 's3://{lab.bucket}/{prefix}', endpoint: '{lab.endpoint}'}}",
+        tracking=f"{{uri: '{lab.tracking}', experiment: '{prefix}'}}",
+        limits="{retries: 20, stalled_minutes: 2}",
+    )
+
+
+def store_of(folder: Path, lab: cluster.Lab, prefix: str) -> ArtifactStore:
+    """Past the proxy."""
+    return open_store(f"s3://{lab.bucket}/{prefix}", folder / "check" / "artifacts", lab.direct_endpoint)
+
+
+def start(sweep: Path, lab: cluster.Lab, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            sweeps.command(sweep, "--address", lab.address),
+            cwd=sweeps.ROOT, env=sweeps.environment(), stdout=output, stderr=output,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(lab, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(write_sweep(folder, lab, "undisturbed"), lab, folder / "log")
+    assert process.wait(timeout=ROUND_S) == 0, (folder / "log").read_text()[-5000:]
+    digests = sweeps.digests(store_of(folder, lab, "undisturbed"))
+    assert len(digests) == 2 * TRIALS
+    return sweeps.ranking(folder), digests
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, seed):
+    prefix, chance, killed = f"chaos-{seed}", random.Random(seed), []
+    print(f"seed of the kills: {seed}")
+    sweep, log = write_sweep(tmp_path, lab, prefix), tmp_path / "log"
+    until = time.monotonic() + ROUND_S
+    process = start(sweep, lab, log)
+    while process.poll() != 0:
+        assert time.monotonic() < until, f"killed {killed}\n{log.read_text()[-5000:]}"
+        assert process.poll() in (None, -signal.SIGKILL, 1), f"killed {killed}\n{log.read_text()[-5000:]}"
+        if process.poll() is not None:
+            process = start(sweep, lab, log)
+        time.sleep(chance.uniform(3.0, 8.0))
+        lab.mend()
+        if process.poll() is None:
+            killed.append(kill_something(lab, process, chance))
+    lab.mend()
+    lab.mlflow.wait()
+    print(f"killed {killed}")
+    store = store_of(tmp_path, lab, prefix)
+    assert sweeps.ranking(tmp_path) == undisturbed[0]
+    assert sweeps.digests(store) == undisturbed[1]
+    nothing_finished_ran_again(tmp_path)
+    nothing_is_left(store, tmp_path)
+    for key in store.keys():
+        store.verify(key)
+    tracking_is_complete(lab, sweep, prefix)
+
+
+def kill_something(lab: cluster.Lab, process: subprocess.Popen[bytes], chance: random.Random) -> str:
+    victim = chance.choice(["worker", "raylet", "driver", "store proxy", "MLflow server"])
+    if victim == "worker":
+        return lab.kill_worker(chance)
+    if victim == "raylet":
+        return lab.kill_raylet()
+    if victim == "driver":
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    else:
+        next(service for service in lab.services if service.name == victim).kill()
+    return victim
+
+
+EVENT = re.compile(r"^(\S+ \S+) INFO \S+: (running|finished) (\w+-[0-9a-f]{16})", re.MULTILINE)
+
+
+def nothing_finished_ran_again(folder: Path) -> None:
+    events = sorted(
+        event for log in folder.glob("runs/*/logs/*.log*") for event in EVENT.findall(log.read_text(errors="replace"))
+    )
+    finished: set[str] = set()
+    for moment, what, key in events:
+        assert not (what == "running" and key in finished), f"{key} ran again at {moment}"
+        if what == "finished":
+            finished.add(key)
+    assert sum(key.startswith("train_cam-") for key in finished) >= 1
+
+
+def nothing_is_left(store: ArtifactStore, folder: Path) -> None:
+    for prefix in ("leases/", "claims/", "checkpoints/", "probe/"):
+        assert not list(store.storage.list(prefix)), prefix
+    until = time.monotonic() + 30
+    while any("run_trial" in " ".join(worker.cmdline()) for worker in cluster.ray_workers() if worker.is_running()):
+        assert time.monotonic() < until, "a worker outlived its driver"
+        time.sleep(1)
+    assert not list(folder.glob("runs/cache/*/staging/*"))
+
+
+def tracking_is_complete(lab: cluster.Lab, sweep: Path, experiment: str) -> None:
+    """Nothing lost, nothing twice; one more run of the finished sweep sends what the server has missed."""
+    import mlflow
+
+    sweeps.run(sweep, "--address", lab.address)
+    client = mlflow.MlflowClient(lab.tracking)
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id], max_results=1000)
+    kinds: dict[str, int] = {}
+    for run in runs:
+        kinds[run.data.tags["aream.kind"]] = kinds.get(run.data.tags["aream.kind"], 0) + 1
+    assert kinds == {"sweep": 1, "trial": TRIALS, "variant": 2 * TRIALS, "segmentation": 3}
+    for run in runs:
+        if run.data.tags["aream.kind"] == "trial":
+            steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "val/map")]
+            assert steps == sorted(set(steps)) == [1, 2, 3, 4, 5]

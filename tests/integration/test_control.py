@@ -1,0 +1,167 @@
+"""A running sweep steered from another terminal, by signals, budgets and faults: real processes, equal results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+import sweeps
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def undisturbed(finished):
+    return sweeps.results(finished)
+
+
+def wait_for(sweep, text: str, timeout_s: float = 120) -> str:
+    until = time.monotonic() + timeout_s
+    while text not in (shown := sweeps.status(sweep)):
+        assert time.monotonic() < until, shown
+    return shown
+
+
+def test_paused_and_resumed_from_another_terminal(undisturbed, tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, "trial running epoch 2/5")
+        sweeps.control(sweep, "pause")
+        wait_for(sweep, "paused")
+        # Its slots are free: nothing trains.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        sweeps.control(sweep, "resume")
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "trial paused" in output
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, "trial running epoch 2/5")
+        sweeps.control(sweep, "stop")
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, output
+    assert "stopped from another terminal; run the same command again to go on" in output
+    sweeps.run(sweep)
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    plan = json.loads(sweeps.run(sweep, "--plan", "--json"))
+    key = plan["trials"][0]["key"]
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, "trial running epoch 1/5")
+        sweeps.control(sweep, "stop", "--trial", key)
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert key not in {k for entry in sweeps.summary(tmp_path)["ranking"] for k in entry["trial_keys"]}
+    sweeps.control(sweep, "resume", "--trial", key)
+    sweeps.run(sweep)
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path):
+    sweep = sweeps.changed(sweeps.write_small(tmp_path), limits="{stalled_minutes: 0.3}")
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, "trial running epoch 2/5")
+        os.kill(sweeps.training_process(tmp_path), signal.SIGSTOP)
+        output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert "shows no sign of work" in output
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_a_second_driver_says_who_holds_the_sweep(tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, "running")
+        assert f"another process runs this sweep (pid {process.pid}" in sweeps.run(sweep, expect=2)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+
+
+def test_two_sweeps_that_need_the_same_stages_compute_each_once(undisturbed, tmp_path):
+    """Two drivers with folders of their own and one store, started together."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    processes = []
+    for folder in folders:
+        folder.mkdir()
+        sweep = sweeps.changed(sweeps.write_small(folder), store=f"{{uri: {tmp_path / 'store'}}}")
+        processes.append(sweeps.launched(sweep))
+    for process in processes:
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+    assert set(sweeps.times_run(*folders).values()) == {1}
+    for folder in folders:
+        assert sweeps.ranking(folder) == undisturbed[0]
+    assert not list((tmp_path / "store" / "leases").rglob("*.*"))
+
+
+def test_a_diverged_trial_fails_with_its_step_and_the_others_go_on(tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    sweep.write_text(sweep.read_text().replace("  method.alpha_low: [0.25, 0.35]", "  train.lr: [1e-3, 1e30]"))
+    output = sweeps.run(sweep, expect=1)
+    assert "loss is not finite in epoch" in output
+    assert "images: train_" in output
+    assert {entry["config"]["train.lr"] for entry in sweeps.summary(tmp_path)["ranking"]} == {1e-3}
+    assert "1 failed" in sweeps.status(sweep)
+
+
+def test_a_budget_of_failures_ends_the_sweep(tmp_path):
+    sweep = sweeps.changed(sweeps.write_small(tmp_path), concurrency="1")
+    sweep.write_text(sweep.read_text().replace("  method.alpha_low: [0.25, 0.35]", "  train.lr: [1e30, 1e-3]"))
+    output = sweeps.run(sweep, "--fail-fast", expect=1)
+    assert "limits.failures: 1 failed" in output
+    assert sweeps.summary(tmp_path)["ranking"] == []
+    sweeps.run(sweep, expect=1)
+    assert len(sweeps.summary(tmp_path)["ranking"]) == 2
+
+
+def test_a_budget_of_wall_time_ends_the_sweep_resumably(undisturbed, tmp_path):
+    sweep = sweeps.changed(sweeps.write_small(tmp_path), limits="{wall_hours: 0.000001}")
+    assert "limits.wall_hours" in sweeps.run(sweep, expect=130)
+    sweeps.run(sweeps.changed(sweep, limits="{wall_hours: 1}"))
+    assert sweeps.results(tmp_path) == undisturbed
+
+
+def test_values_added_to_a_finished_sweep_run_alone(finished, tmp_path):
+    sweep = sweeps.write_small(tmp_path)
+    sweeps.run(sweep)
+    before = sweeps.times_run(tmp_path)
+    sweep.write_text(sweep.read_text().replace("[0.25, 0.35]", "[0.25, 0.3, 0.35]"))
+    sweeps.run(sweep)
+    fresh = {key: count - before.get(key, 0) for key, count in sweeps.times_run(tmp_path).items()}
+    fresh = {key for key, count in fresh.items() if count}
+    assert sum(key.startswith("train_cam") for key in fresh) == 1
+    assert not any(key.startswith("warmup") for key in fresh)
+    assert len(sweeps.summary(tmp_path)["ranking"]) == 6
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk(undisturbed, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "none", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine does not let tests mount a disk")
+    try:
+        store = disk / "store"
+        sweep = sweeps.changed(sweeps.write_small(tmp_path), store=f"{{uri: {store}}}")
+        output = sweeps.run(sweep, expect=1)
+        assert "No space left on device" in output
+        assert "Traceback" not in output
+        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        sweeps.run(sweep)
+        assert sweeps.ranking(tmp_path) == undisturbed[0]
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
