@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aream.config import Component
 from orchestrator.spec import SweepSpec, Values
-from workers.artifacts.store import ArtifactStore
 from workers.pipelines import VariantStages, training_stage, variant_stages
 from workers.stage import Stage
 
@@ -110,80 +109,6 @@ def shared_stages(trials: Sequence[TrialPlan]) -> list[Stage]:
     counts = Counter(stage.key for trial in trials for stage in trial.stages())
     ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
     return [stage for key, stage in ordered.items() if counts[key] > 1]
-
-
-@dataclass(frozen=True)
-class StageRow:
-    key: str
-    stage: str
-    shared_by: int
-    """Trials that need it."""
-    stored: bool
-
-
-@dataclass(frozen=True)
-class PlanSummary:
-    """The plan as ``--plan --json`` prints it."""
-
-    name: str
-    trainings: int
-    variants: int
-    stages: list[StageRow]
-    estimate: dict[str, Any]
-    search: dict[str, Any] | None = None
-    trials: list[dict[str, Any]] = field(default_factory=list)
-
-
-def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
-    """Everything known before running: for a search only the number of trainings, for a grid every stage."""
-    spec = planner.spec
-    trials = planner.corners() if spec.search else planner.grid()
-    counts = Counter(stage.key for trial in trials for stage in trial.stages())
-    ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
-    rows = [StageRow(key, stage.name, counts[key], store.has(key)) for key, stage in ordered.items()]
-    trainings = spec.search.trials * len(spec.seeds) if spec.search else len(_trainings(ordered.values()))
-    at_most = max((len(trial.variants) for trial in trials), default=0)
-    variants = trainings * at_most if spec.search else sum(len(trial.variants) for trial in trials)
-    return PlanSummary(
-        name=spec.name,
-        trainings=trainings,
-        variants=variants,
-        stages=[] if spec.search else rows,
-        estimate=_estimate(ordered, counts, store),
-        search={"algorithm": spec.search.algorithm, "trials": spec.search.trials} if spec.search else None,
-        trials=[
-            {"key": trial.key, "values": trial.values, "seed": trial.seed, "variants": len(trial.variants)}
-            for trial in trials
-        ],
-    )
-
-
-def _trainings(stages: Any) -> set[str]:
-    return {stage.key for stage in stages if stage.name == "train_cam"}
-
-
-def _estimate(stages: Mapping[str, Stage], counts: Counter[str], store: ArtifactStore) -> dict[str, Any]:
-    """Worker seconds from what stored stages of the same kind took; null where none has run yet.
-
-    ``seconds`` is what this sweep still has to run, ``grid_seconds`` what one process a grid point would cost:
-    every variant with a training of its own.
-    """
-    known: dict[str, list[float]] = {}
-    for key in store.keys():
-        record = store.record(key)
-        known.setdefault(record.stage, []).append(record.seconds)
-    means = {name: sum(seconds) / len(seconds) for name, seconds in known.items()}
-    names = sorted({stage.name for stage in stages.values()})
-    missing = [name for name in names if name not in means]
-    remaining = [stage for key, stage in stages.items() if not store.has(key)]
-    labels = [stage for stage in stages.values() if stage.name == "pseudo_label"]
-    grid = [ancestor for stage in labels for _ in range(counts[stage.key]) for ancestor in stage.ancestry()]
-    return {
-        "stage_seconds": {name: round(means[name], 1) for name in names if name in means},
-        "unknown_stages": missing,
-        "seconds": None if missing else round(sum(means[stage.name] for stage in remaining), 1),
-        "grid_seconds": None if missing else round(sum(means[stage.name] for stage in grid), 1),
-    }
 
 
 def show(value: Any) -> str:

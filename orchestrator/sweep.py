@@ -40,7 +40,9 @@ def main(arguments: Sequence[str]) -> int:
             spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
         workplace, planner = _prepare(spec)
         if options.plan:
-            _print_plan(planner, workplace, options.json)
+            from orchestrator.plan_summary import print_plan, summarise
+
+            print_plan(summarise(planner, workplace.store()), as_json=options.json)
             return DONE
         return _run(spec, workplace, planner, options)
     except AreamError as error:
@@ -93,35 +95,6 @@ def _prepare(spec: SweepSpec) -> tuple[Workplace, Planner]:
     planner = Planner(spec, fingerprints(spec))
     check_weights(planner)
     return workplace, planner
-
-
-def _print_plan(planner: Planner, workplace: Workplace, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from orchestrator.plan import show, summarise
-    from orchestrator.progress import duration
-
-    plan = summarise(planner, workplace.store())
-    if as_json:
-        print(json.dumps(asdict(plan), indent=1))
-        return
-    print(f"{plan.name}: {plan.trainings} trainings, {plan.variants} variants")
-    if plan.search:
-        print(f"search: {plan.search['algorithm']}, {plan.search['trials']} points")
-    for trial in plan.trials:
-        values = ", ".join(f"{key}={show(value)}" for key, value in trial["values"].items())
-        print(f"  trial {trial['key']}  {values or 'base'}, seed={trial['seed']}  {trial['variants']} variants")
-    for row in plan.stages:
-        shared = f"  shared by {row.shared_by} trials" if row.shared_by > 1 else ""
-        print(f"  stage {row.key}{'  stored' if row.stored else ''}{shared}")
-    seconds = plan.estimate["seconds"]
-    if seconds is None:
-        print(f"estimate: unknown, no stored {', '.join(plan.estimate['unknown_stages'])} to measure by")
-    else:
-        print(
-            f"estimate: {duration(seconds)} of worker time; a training for every grid point would take "
-            f"{duration(plan.estimate['grid_seconds'])}"
-        )
 
 
 def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argparse.Namespace) -> int:

@@ -84,15 +84,19 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
     sweep, log = write_sweep(tmp_path, lab, prefix), tmp_path / "log"
     until = time.monotonic() + ROUND_S
     process = start(sweep, lab, log)
+    next_kill = time.monotonic() + chance.uniform(3.0, 8.0)
     while process.poll() != 0:
-        assert time.monotonic() < until, f"killed {killed}\n{log.read_text()[-5000:]}"
-        assert process.poll() in (None, -signal.SIGKILL, 1), f"killed {killed}\n{log.read_text()[-5000:]}"
+        told = f"killed {killed}\n{log.read_text()[-5000:]}"
+        assert time.monotonic() < until, told
+        # Killed; some trials failed; or the store was away when it began.
+        assert process.poll() in (None, -signal.SIGKILL, 1, 2), told
         if process.poll() is not None:
             process = start(sweep, lab, log)
-        time.sleep(chance.uniform(3.0, 8.0))
+        time.sleep(1.0)
         lab.mend()
-        if process.poll() is None:
+        if time.monotonic() >= next_kill and process.poll() is None:
             killed.append(kill_something(lab, process, chance))
+            next_kill = time.monotonic() + chance.uniform(3.0, 8.0)
     lab.mend()
     lab.mlflow.wait()
     print(f"killed {killed}")
