@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from orchestrator.plan import TrialPlan, Variant, show
 from orchestrator.settings import masked
 from orchestrator.spec import SweepSpec
@@ -15,6 +17,8 @@ from workers.artifacts.store import ArtifactStore
 from workers.provenance import code_revision
 from workers.stage import Row, Stage
 from workers.stages.pseudo_label import OVERLAYS_FOLDER
+
+log = logging.getLogger(__name__)
 
 SWEEP = "sweep"
 
@@ -106,7 +110,7 @@ class Recorder:
             # The curve of val/map ends at the last epoch; what the labels were made with is that of the selected one.
             shown = {"selected/val/map" if name == "val/map" else name: value for name, value in metrics.items()}
             self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
-            self._overlays(trial_run(trial.key), variant.stages.labels.key)
+            self._pictures(trial_run(trial.key), variant.stages.labels.key)
         self.tracker.end_run(trial_run(trial.key), "FINISHED")
         self._finish(trial.key)
 
@@ -138,7 +142,7 @@ class Recorder:
         for row in history:
             self.tracker.log_metrics(run, {k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
         self.tracker.log_metrics(run, metrics, len(history))
-        self._overlays(run, job.key)
+        self._pictures(run, job.key)
         self.tracker.end_run(run, "FINISHED")
         self._finish(job.key)
 
@@ -169,15 +173,19 @@ class Recorder:
             params={key: show(value) for key, value in variant.values.items()},
         )
         self.tracker.log_metrics(run, metrics, 0)
-        curve = self.store.get(variant.stages.labels.key) / "curve.json"
-        self.tracker.log_file(run, curve)
-        self._overlays(run, variant.stages.labels.key)
+        self._pictures(run, variant.stages.labels.key, "curve.json")
         self.tracker.end_run(run, "FINISHED")
         return metrics
 
-    def _overlays(self, run: str, key: str) -> None:
-        for picture in sorted((self.store.get(key) / OVERLAYS_FOLDER).glob("*.png")):
-            self.tracker.log_file(run, picture, OVERLAYS_FOLDER)
+    def _pictures(self, run: str, key: str, *others: str) -> None:
+        """Overlays and ``others`` of an artifact, read one by one: its thousands of labels stay where they are."""
+        try:
+            for entry in self.store.files(self.store.record(key)):
+                folder, _, name = entry.path.rpartition("/")
+                if folder == OVERLAYS_FOLDER or entry.path in others:
+                    self.tracker.log_content(run, name, self.store.read(key, entry.path), folder)
+        except (ArtifactCorrupt, ArtifactNotFound) as error:  # whoever needs it computes it again; a record does not
+            log.warning("not recorded: %s", error)
 
     def _finished(self, key: str) -> bool:
         return self.steps.get(key) == -1

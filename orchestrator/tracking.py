@@ -67,9 +67,13 @@ class Tracker:
 
     def log_file(self, run: str, path: Path, folder: str = "") -> None:
         """Keep a file with the run; it is copied at once, so it may change afterwards."""
-        kept = self.spool_dir / "files" / uuid.uuid4().hex / path.name
+        self.log_content(run, path.name, path.read_bytes(), folder)
+
+    def log_content(self, run: str, name: str, content: bytes, folder: str = "") -> None:
+        """Keep bytes with the run as a file."""
+        kept = self.spool_dir / "files" / uuid.uuid4().hex / name
         kept.parent.mkdir(parents=True)
-        shutil.copyfile(path, kept)
+        kept.write_bytes(content)
         self._append("file", run, path=str(kept), folder=folder)
 
     def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
@@ -174,6 +178,7 @@ class _Delivery:
             return
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         if self.uri.startswith("sqlite:///"):
