@@ -64,7 +64,7 @@ def _trial(state_file: Path, beginning: str) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{state_file}: this sweep has not been started") from error
     keys = [task["key"] for task in tasks if task["kind"] == "trial"]
-    found = [key for key in keys if beginning in (key, key.partition("-")[2]) or key.startswith(beginning)]
+    found = [key for key in keys if key.startswith(beginning) or key.partition("-")[2].startswith(beginning)]
     if len(found) != 1:
         raise ConfigError(f"--trial: {beginning!r} names {len(found)} trials; there are: {', '.join(keys) or 'none'}")
     return str(found[0])

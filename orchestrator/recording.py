@@ -115,7 +115,8 @@ class Recorder:
         self._finish(trial.key)
 
     def trial_ended(self, trial: TrialPlan, status: str, reason: str) -> None:
-        """Failed or stopped early."""
+        """Failed or stopped early; some fail before they start."""
+        self.trial(trial)
         self.tracker.set_tags(trial_run(trial.key), {"aream.reason": reason[:4000]})
         self.tracker.end_run(trial_run(trial.key), status)
 

@@ -147,6 +147,10 @@ def _grouped(events: list[Event]) -> list[list[Event]]:
     return groups
 
 
+class UnknownRun(Exception):
+    """An event of a run that was never started: waiting would block everything behind it for ever."""
+
+
 class _Delivery:
     """Writes events to MLflow; used by the writer thread alone. Writing an event twice changes nothing."""
 
@@ -167,6 +171,8 @@ class _Delivery:
                 self._metrics(group)
             else:
                 getattr(self, f"_{event['kind']}")(event)
+        except UnknownRun as error:
+            log.warning("%s of %s is dropped: %s", event["kind"], event["run"], error)
         except MlflowException as error:
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
                 raise
@@ -200,13 +206,13 @@ class _Delivery:
         """MLflow's id of one of our runs.
 
         Raises:
-            KeyError: it was never started.
+            UnknownRun: it was never started.
         """
         if run not in self.runs:
             query = f"tags.`aream.sweep` = '{self.sweep_id}' and tags.`aream.run` = '{run}'"
             found = self.client.search_runs([self.experiment_id], query, max_results=1)
             if not found:
-                raise KeyError(f"run {run!r} was never started")
+                raise UnknownRun("this run was never started")
             self.runs[run] = found[0].info.run_id
         return self.runs[run]
 
@@ -215,7 +221,7 @@ class _Delivery:
 
         try:
             run_id = self._id(event["run"])
-        except KeyError:
+        except UnknownRun:
             tags = {
                 **event["tags"],
                 "aream.sweep": self.sweep_id,
@@ -269,7 +275,7 @@ class _Delivery:
         def link(match: re.Match[str]) -> str:
             try:
                 return f"#/experiments/{self.experiment_id}/runs/{self._id(match[1])}"
-            except KeyError:
+            except UnknownRun:
                 return "#"
 
         self.client.set_tag(self._id(event["run"]), "mlflow.note.content", LINK.sub(link, event["text"]))

@@ -9,12 +9,13 @@ from aream.backbones import mctformer_v2
 from aream.batches import Augmentation
 from aream.config import Component
 from aream.data import shapes
-from aream.errors import StageFailed
+from aream.errors import Interrupted, StageFailed, StageHeld
 from aream.methods import aream, mctformer
 from aream.pseudo_labels import LabelsConfig
 from aream.segmentation import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from aream.training import TrainConfig
+from workers.artifacts.leases import Leases
 from workers.artifacts.opening import open_store
 from workers.components import build_dataset
 from workers.label_files import read_labels, write_labels
@@ -241,3 +242,27 @@ def test_a_store_without_room_publishes_nothing(tmp_path):
     (tmp_path / "store" / "staging").unlink()
     shutil.rmtree(tmp_path / "store")
     assert work.digests(stage)
+
+
+def test_a_stage_that_another_process_computes_is_not_begun(tmp_path):
+    work, stage = Work(tmp_path), training_stage(TRIAL, fingerprint)
+    warmup = stage.inputs["warmup"]
+    with Leases(work.store.storage).take(warmup.key), pytest.raises(StageHeld, match="being computed by pid") as held:
+        work.runner.run(stage)
+    assert held.value.key == warmup.key
+    assert list(work.store.keys()) == []
+    assert work.digests(stage)
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_a_stage_stopped_at_any_step_continues_exactly(tmp_path, after):
+    stage = training_stage(TRIAL, fingerprint)
+    expected = Work(tmp_path / "whole").digests(stage)
+    stopped = Work(tmp_path / "stopped")
+    asked = iter([False] * after)
+    stopped.runner.stop = lambda: next(asked, True)
+    with pytest.raises(Interrupted):
+        stopped.runner.run(stage)
+    assert not list(stopped.store.storage.list("leases/"))
+    assert Work(tmp_path / "stopped").digests(stage) == expected
+    assert not list(stopped.store.storage.list("checkpoints/"))

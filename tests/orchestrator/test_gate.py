@@ -1,0 +1,83 @@
+"""Points that cannot run now come back and run later; the source never learns of it."""
+
+from __future__ import annotations
+
+import pytest
+from ray.tune.search import Searcher
+
+from orchestrator.gate import Gate
+from orchestrator.search import ListedPoints
+
+
+class Told(ListedPoints):
+    """A list that remembers what it was told."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([({"method.alpha_low": number / 10}, 0) for number in range(count)])
+        self.told = []
+
+    def on_trial_complete(self, trial_id, result=None, error=False):
+        self.told.append((trial_id, result, error))
+
+
+class Desk:
+    def __init__(self, count: int) -> None:
+        self.points, self.shut, self.blocked, self.gone, self.looks = Told(count), False, set(), set(), 0
+        self.gate = Gate(
+            self.points,
+            look=self.look,
+            closed=lambda: self.shut,
+            open_for=lambda config, held: self.value(config) not in self.blocked,
+            dropped=lambda config: self.value(config) in self.gone,
+        )
+
+    def look(self) -> None:
+        self.looks += 1
+
+    @staticmethod
+    def value(config):
+        return config["values"]["method.alpha_low"]
+
+
+def test_without_trouble_it_is_the_source():
+    desk = Desk(2)
+    assert [desk.value(desk.gate.suggest(name)) for name in "ab"] == [0.0, 0.1]
+    assert desk.gate.suggest("c") is None  # one of those running may come back
+    for name in "ab":
+        desk.gate.on_trial_complete(name, {"complete": 1.0})
+    assert desk.gate.suggest("c") == Searcher.FINISHED
+    assert [told[0] for told in desk.points.told] == ["a", "b"]
+    assert desk.looks == 4
+
+
+@pytest.mark.parametrize("why", [{"held": "warmup-0123456789abcdef"}, {"paused": 1.0}])
+def test_what_came_back_is_given_out_again_when_it_may_run(why):
+    desk = Desk(2)
+    desk.gate.suggest("a")
+    desk.blocked = {0.0}
+    desk.gate.on_trial_complete("a", why)
+    assert desk.value(desk.gate.suggest("b")) == 0.1  # the slot goes to the next point meanwhile
+    desk.gate.on_trial_complete("b", {"complete": 1.0})
+    assert desk.gate.suggest("c") is None
+    desk.blocked = set()
+    assert desk.value(desk.gate.suggest("d")) == 0.0
+    desk.gate.on_trial_complete("d", {"complete": 1.0})
+    assert desk.gate.suggest("e") == Searcher.FINISHED
+    assert [(name, error) for name, _, error in desk.points.told] == [("b", False), ("a", False)]
+
+
+def test_what_was_stopped_while_it_waited_is_dropped():
+    desk = Desk(1)
+    desk.gate.suggest("a")
+    desk.gate.on_trial_complete("a", {"paused": 1.0})
+    desk.gone = {0.0}
+    assert desk.gate.suggest("b") is None
+    assert desk.gate.suggest("b") == Searcher.FINISHED
+    assert desk.points.told == [("a", None, True)]
+
+
+def test_a_closed_gate_gives_nothing_out():
+    desk = Desk(3)
+    desk.gate.suggest("a")
+    desk.shut = True
+    assert desk.gate.suggest("b") == Searcher.FINISHED

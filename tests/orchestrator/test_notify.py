@@ -1,0 +1,91 @@
+"""A real server takes the messages; one that is away changes nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from aream.errors import ConfigError
+from orchestrator.notify import Webhook
+from orchestrator.settings import Notify
+
+
+class Receiver(HTTPServer):
+    def __init__(self) -> None:
+        self.bodies: list[dict] = []
+        self.refusals = 0
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.refusals:
+            self.server.refusals -= 1
+            self.send_response(500)
+        else:
+            self.server.bodies.append(body)
+            self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def receiver(monkeypatch):
+    server = Receiver()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AREAM_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/token")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_events_arrive(receiver):
+    webhook = Webhook("alphas", Notify())
+    webhook.tell("failed", "a trial failed", {"failed": 1, "done": 2})
+    webhook.close()
+    assert receiver.bodies == [
+        {"text": "alphas: a trial failed", "event": "failed", "sweep": "alphas", "counts": {"failed": 1, "done": 2}}
+    ]
+
+
+def test_only_what_was_asked_for(receiver):
+    webhook = Webhook("alphas", Notify(events=("done",)))
+    webhook.tell("failed", "x", {})
+    webhook.tell("done", "y", {})
+    webhook.close()
+    assert [body["event"] for body in receiver.bodies] == ["done"]
+
+
+def test_a_refusal_is_tried_again(receiver):
+    receiver.refusals = 2
+    webhook = Webhook("alphas", Notify())
+    webhook.tell("done", "x", {})
+    webhook.close()
+    assert len(receiver.bodies) == 1
+
+
+def test_a_server_that_is_away_or_none_at_all_changes_nothing(monkeypatch, caplog):
+    monkeypatch.setenv("AREAM_WEBHOOK", "http://127.0.0.1:9/secret-token")
+    webhook = Webhook("alphas", Notify())
+    webhook.tell("done", "x", {})
+    webhook.close()
+    assert "secret-token" not in caplog.text
+    monkeypatch.delenv("AREAM_WEBHOOK")
+    silent = Webhook("alphas", Notify())
+    silent.tell("done", "x", {})
+    assert silent.threads == []
+
+
+def test_what_is_no_url_is_refused_without_being_quoted(monkeypatch):
+    monkeypatch.setenv("AREAM_WEBHOOK", "file:///etc/passwd?secret")
+    with pytest.raises(ConfigError, match="AREAM_WEBHOOK") as refusal:
+        Webhook("alphas", Notify())
+    assert "secret" not in str(refusal.value)

@@ -1,0 +1,127 @@
+"""Orders from another terminal and budgets, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aream.errors import ConfigError
+from orchestrator.orders import Orders
+from orchestrator.overseer import Overseer
+from orchestrator.settings import Limits
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make(tmp_path, clock):
+    def overseer(**limits):
+        return Overseer(tmp_path / "orders.json", tmp_path / "spent.json", Limits(**limits), clock)
+
+    return overseer
+
+
+def order(tmp_path, sweep="run", **trials):
+    Orders(sweep, trials).write(tmp_path / "orders.json")
+
+
+def test_orders_are_read_at_the_next_tick(make, tmp_path, clock):
+    overseer = make()
+    assert overseer.wish("train_cam-1") == "run"
+    order(tmp_path, sweep="pause")
+    assert not overseer.tick({})  # not yet
+    clock.now += 1.5
+    assert overseer.tick({})
+    assert overseer.paused
+    assert overseer.wish("train_cam-1") == "pause"
+    order(tmp_path, **{"train_cam-1": "stop", "train_cam-2": "pause"})
+    clock.now += 1.5
+    overseer.tick({})
+    assert [overseer.wish(f"train_cam-{n}") for n in (1, 2, 3)] == ["stop", "pause", "run"]
+    assert overseer.ending is None
+
+
+def test_a_stopped_sweep_stays_stopped_and_runs_when_it_is_run_again(make, tmp_path, clock):
+    overseer = make()
+    order(tmp_path, sweep="stop", **{"train_cam-1": "stop"})
+    clock.now += 1.5
+    overseer.tick({})
+    assert overseer.ending == "stopped from another terminal"
+    order(tmp_path)
+    clock.now += 1.5
+    overseer.tick({})
+    assert overseer.is_over()
+    assert overseer.wish("anything") == "pause"
+    order(tmp_path, sweep="stop", **{"train_cam-1": "stop"})
+    again = make()
+    assert again.ending is None
+    assert again.wish("train_cam-1") == "stop"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"sweep": "explode"}', '{"trials": []}', '{"trials": {"a": 1}}'])
+def test_unreadable_orders_change_nothing(make, tmp_path, clock, text):
+    overseer = make()
+    (tmp_path / "orders.json").write_text(text)
+    clock.now += 1.5
+    overseer.tick({})
+    assert overseer.wish("x") == "run"
+    with pytest.raises(ConfigError, match=r"orders\.json"):
+        Orders.read(tmp_path / "orders.json")
+
+
+def test_gpu_hours_add_up_over_runs(make, tmp_path, clock):
+    overseer = make(gpu_hours=1.0)
+    for _ in range(60):
+        clock.now += 60.0
+        overseer.tick({"a": 0.25, "b": 0.25})
+    assert overseer.gpu_seconds == pytest.approx(1800)
+    assert overseer.ending is None
+    overseer.save()
+    again = make(gpu_hours=1.0)
+    clock.now += 1799.0
+    again.tick({"a": 1.0})
+    assert again.ending is None
+    clock.now += 2.0
+    again.tick({"a": 1.0})
+    assert again.ending == "limits.gpu_hours: 1 GPU hours are spent"
+    assert make(gpu_hours=2.0).ending is None
+    assert json.loads((tmp_path / "spent.json").read_text())["gpu_seconds"] >= 1800
+
+
+def test_wall_time_counts_from_the_start_of_the_run(make, clock):
+    overseer = make(wall_hours=0.5)
+    clock.now += 1799
+    overseer.tick({})
+    assert overseer.ending is None
+    clock.now += 2
+    overseer.tick({})
+    assert overseer.ending == "limits.wall_hours: 0.5 h have passed"
+
+
+def test_failures_are_counted(make):
+    overseer = make(failures=2)
+    overseer.count_failure()
+    assert overseer.ending is None
+    overseer.count_failure()
+    assert overseer.ending == "limits.failures: 2 failed"
+    unlimited = make()
+    for _ in range(100):
+        unlimited.count_failure()
+    assert unlimited.ending is None
+
+
+@pytest.mark.parametrize("limits", [{"failures": 0}, {"gpu_hours": -1.0}, {"wall_hours": 0.0}, {"retries": -1}])
+def test_impossible_limits_are_refused(limits):
+    with pytest.raises(ConfigError, match=next(iter(limits))):
+        Limits(**limits)
