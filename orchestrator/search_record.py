@@ -221,7 +221,7 @@ def _open_storage(url: str | None, folder: Path) -> BaseStorage:
         return RDBStorage(url, engine_kwargs=arguments)
     scheme, rest = url.split("://", 1)
     return RDBStorage(
-        f"{scheme}+psycopg://{rest}", engine_kwargs={**arguments, "connect_args": {"connect_timeout": CONNECT_S}}
+        f"{scheme}+pg8000://{rest}", engine_kwargs={**arguments, "connect_args": {"timeout": CONNECT_S}}
     )
 
 

@@ -35,6 +35,8 @@ from orchestrator.workplace import Workplace
 from workers.stage import Row, Stage
 
 log = logging.getLogger(__name__)
+# A lost worker is told in our own words; Tune would add a traceback of its inside.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 MAX_PENDING = 64
 """Trials of a grid that wait for resources beside each other."""

@@ -122,7 +122,7 @@ def test_what_is_kept_of_a_sweep_holds_no_password(write):
     ],
 )
 def test_a_storage_that_is_away_is_one_clear_line_before_ray(write, capsys, tmp_path, storage):
-    pytest.importorskip("psycopg")
+    pytest.importorskip("pg8000")
     started = "ray" in sys.modules
     assert sweep.main([str(write(storage.format(port=free_port())))]) == sweep.INVALID
     said = capsys.readouterr().err
@@ -137,16 +137,16 @@ def test_a_storage_that_is_away_is_one_clear_line_before_ray(write, capsys, tmp_
 def test_a_missing_driver_is_named_with_what_to_install(write, tmp_path, monkeypatch):
     imported = builtins.__import__
 
-    def without_psycopg(name, *arguments, **options):
-        if name.split(".")[0] == "psycopg":
-            raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+    def without_pg8000(name, *arguments, **options):
+        if name.split(".")[0] == "pg8000":
+            raise ModuleNotFoundError("No module named 'pg8000'", name="pg8000")
         return imported(name, *arguments, **options)
 
-    monkeypatch.setattr(builtins, "__import__", without_psycopg)
-    for name in [name for name in sys.modules if name.split(".")[0] == "psycopg"]:
+    monkeypatch.setattr(builtins, "__import__", without_pg8000)
+    for name in [name for name in sys.modules if name.split(".")[0] == "pg8000"]:
         monkeypatch.delitem(sys.modules, name)
     planner = Planner(load_spec(write("postgresql://host/db")), {})
-    with pytest.raises(AreamError, match=r"needs psycopg: pip install 'aream-sweep\[postgres\]'"):
+    with pytest.raises(AreamError, match=r"needs pg8000: pip install 'aream-sweep\[postgres\]'"):
         SearchRecord(planner, tmp_path / "run")
 
 
@@ -177,7 +177,7 @@ def postgres():
     """A PostgreSQL server on loopback whose user has a password; yields the URL of an empty database."""
     if not BINARIES:
         pytest.skip("PostgreSQL is not installed: there is no /usr/lib/postgresql")
-    pytest.importorskip("psycopg")
+    pytest.importorskip("pg8000")
     folder, port = Path(tempfile.mkdtemp(prefix="postgres")), free_port()
     as_root = os.geteuid() == 0
     if as_root:  # the server refuses to run as root
