@@ -116,6 +116,15 @@ class Lab:
         self._raylet().kill()
         return "raylet"
 
+    def freeze_second(self) -> list[psutil.Process]:
+        """Stop the second node's processes as they are: silent, not dead; returns them."""
+        raylet = psutil.Process(self._raylet().pid)
+        frozen = [raylet, *raylet.children(recursive=True)]
+        for process in frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        return frozen
+
     def kill_worker(self, chance: random.Random) -> str:
         """One of the processes that work; none may be there."""
         workers = [process for process in ray_workers() if "run_" in _title(process) or "Implicit" in _title(process)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -110,6 +111,28 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
     for key in store.keys():
         store.verify(key)
     tracking_is_complete(lab, sweep, prefix)
+
+
+def test_a_node_that_falls_silent_without_dying(lab, undisturbed, tmp_path):
+    """No connection is closed and no process ends: only time-outs can tell."""
+    sweep = sweeps.changed(write_sweep(tmp_path, lab, "silent"), limits="{retries: 20, stalled_minutes: 0.5}")
+    process = start(sweep, lab, tmp_path / "log")
+    until = time.monotonic() + ROUND_S
+    while (tmp_path / "log").read_text().count("trial running epoch") < 3:
+        assert process.poll() is None, (tmp_path / "log").read_text()[-5000:]
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    frozen = lab.freeze_second()
+    try:
+        assert process.wait(timeout=ROUND_S) == 0, (tmp_path / "log").read_text()[-5000:]
+    finally:
+        for silent in frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                silent.kill()
+        lab.mend()
+    assert sweeps.ranking(tmp_path) == undisturbed[0]
+    assert sweeps.digests(store_of(tmp_path, lab, "silent")) == undisturbed[1]
+    nothing_finished_ran_again(tmp_path)
 
 
 def kill_something(lab: cluster.Lab, process: subprocess.Popen[bytes], chance: random.Random) -> str:
