@@ -6,10 +6,28 @@ Declaring the two operators is enough for timm, the transforms and the models; t
 are not called anywhere in this project.
 """
 
-import torch
+import sys
+from importlib.abc import MetaPathFinder
+from typing import Any
 
-if torch.version.cuda is None:
-    # Kept for the life of the process: dropping the library drops its definitions.
-    _TORCHVISION_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
-    for _name in ("nms", "qnms"):
-        _TORCHVISION_OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+_KEPT: list[Any] = []
+"""For the life of the process: dropping the library drops its definitions."""
+
+
+class _BeforeTorchvision(MetaPathFinder):
+    """Declares the operators when somebody asks for torchvision, so that what needs no torch does not import it."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name != "torchvision":
+            return
+        sys.meta_path.remove(self)
+        import torch
+
+        if torch.version.cuda is None:
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for operator in ("nms", "qnms"):
+                library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _KEPT.append(library)
+
+
+sys.meta_path.insert(0, _BeforeTorchvision())

@@ -41,7 +41,7 @@ class Blobs:
         elif pack.large is not None:
             self.storage.upload(name, pack.large)
         else:
-            self.storage.write(name, bytes(pack.content))
+            self.storage.write(name, pack.content)
 
     def content(self, entries: list[FileEntry], key: str) -> list[bytes]:
         """Files of one blob, in one request.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from aream.errors import DataError
@@ -25,15 +25,11 @@ PACK_BYTES = 8 << 20
 class Pack:
     """Small files one after the other, or one large file left where it is."""
 
-    content: bytearray = field(default_factory=bytearray)
-    files: list[tuple[str, int, str]] = field(default_factory=list)
+    files: list[tuple[str, int, str]]
     """(path, size, digest)"""
+    digest: str
+    content: bytes = b""
     large: Path | None = None
-    digest: str = ""
-
-    def close(self) -> Pack:
-        self.digest = self.files[0][2] if self.large is not None else hashlib.sha256(self.content).hexdigest()
-        return self
 
     @property
     def size(self) -> int:
@@ -52,41 +48,58 @@ def packs(folder: Path) -> Iterator[Pack]:
     Raises:
         DataError: a link, a device, or a name that is not UTF-8.
     """
-    pack = Pack()
-    for path, name in _walk(folder):
-        size = path.stat().st_size
-        if size > SMALL_BYTES:
-            yield Pack(files=[(name, size, file_digest(path))], large=path).close()
+    files: list[tuple[str, int, str]] = []
+    contents: list[bytes] = []
+    held = 0
+
+    def closed() -> Pack:
+        nonlocal files, contents, held
+        content = b"".join(contents)
+        pack = Pack(files, hashlib.sha256(content).hexdigest(), content)
+        files, contents, held = [], [], 0
+        return pack
+
+    for path, name in _walk(str(folder), ""):
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.readall() if size <= SMALL_BYTES else None
+        if content is None:
+            large = Path(path)
+            digest = file_digest(large)
+            yield Pack([(name, size, digest)], digest, large=large)
             continue
-        content = path.read_bytes()
-        digest = hashlib.sha256(content)
-        if pack.files and len(pack.content) + len(content) > PACK_BYTES:
-            yield pack.close()
-            pack = Pack()
-        pack.files.append((name, len(content), digest.hexdigest()))
-        pack.content += content
-        if digest.digest()[0] == 0 and digest.digest()[1] < 64:
-            yield pack.close()
-            pack = Pack()
-    if pack.files:
-        yield pack.close()
+        if files and held + len(content) > PACK_BYTES:
+            yield closed()
+        small = hashlib.sha256(content)
+        files.append((name, len(content), small.hexdigest()))
+        contents.append(content)
+        held += len(content)
+        if small.digest()[0] == 0 and small.digest()[1] < 64:
+            yield closed()
+    if files:
+        yield closed()
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        for name in [*folders, *sorted(files)]:
-            path = Path(place) / name
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise DataError(f"{path}: an artifact holds plain files and folders only")
-        for name in sorted(files):
-            path = Path(place) / name
-            relative = path.relative_to(folder).as_posix()
-            try:
-                relative.encode()
-            except UnicodeEncodeError as error:
-                raise DataError(f"{path!r}: an artifact's file names are UTF-8") from error
-            yield path, relative
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, str]]:
+    """(path, name in the artifact): a folder's own files, then its folders."""
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                files.append(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                raise DataError(f"{entry.path}: an artifact holds plain files and folders only")
+    for name in sorted(files):
+        path, relative = f"{folder}/{name}", prefix + name
+        try:
+            relative.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{path!r}: an artifact's file names are UTF-8") from error
+        yield path, relative
+    for name in sorted(folders):
+        yield from _walk(f"{folder}/{name}", f"{prefix}{name}/")
 
 
 def file_digest(path: Path) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -166,26 +165,22 @@ class ArtifactStore:
     def _publish(self, folder: Path) -> tuple[str, int, int]:
         """Upload all blobs; returns the digest of the file list, the number of files and their bytes."""
         files = size = 0
-        with tempfile.TemporaryFile(dir=self._scratch()) as lines:
+        index = temporary.new_path(self.scratch / STAGING)
+        try:
+            with index.open("wb") as lines:
 
-            def uploads() -> Iterator[Callable[[], None]]:
-                nonlocal files, size
-                for pack in packs(folder):
-                    for entry in pack.entries():
-                        lines.write(entry.line())
-                    files, size = files + len(pack.files), size + pack.size
-                    yield lambda pack=pack: self.blobs.upload(pack)  # type: ignore[misc]
+                def uploads() -> Iterator[Callable[[], None]]:
+                    nonlocal files, size
+                    for pack in packs(folder):
+                        lines.writelines(entry.line() for entry in pack.entries())
+                        files, size = files + len(pack.files), size + pack.size
+                        yield lambda pack=pack: self.blobs.upload(pack)  # type: ignore[misc]
 
-            in_parallel(uploads())
-            lines.seek(0)
-            index = temporary.new_path(self.scratch / STAGING)
-            try:
-                with index.open("wb") as file:
-                    shutil.copyfileobj(lines, file)
-                digest = file_digest(index)
-                self.blobs.upload(Pack(files=[("", index.stat().st_size, digest)], large=index).close())
-            finally:
-                index.unlink(missing_ok=True)
+                in_parallel(uploads())
+            digest = file_digest(index)
+            self.blobs.upload(Pack([("", index.stat().st_size, digest)], digest, large=index))
+        finally:
+            index.unlink(missing_ok=True)
         return digest, files, size
 
     def _keep_as_view(self, staged: Path, record: ArtifactRecord) -> None:
@@ -231,13 +226,13 @@ class ArtifactStore:
 
     def _extract(self, entries: list[FileEntry], key: str, folder: Path) -> None:
         try:
-            for entry in entries:
-                (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            for parent in {entry.path.rpartition("/")[0] for entry in entries}:
+                (folder / parent).mkdir(parents=True, exist_ok=True)
             if len(entries) == 1 and entries[0].size > SMALL_BYTES:
                 self.blobs.fetched(entries[0].blob, key).rename(folder / entries[0].path)
                 return
             for entry, content in zip(entries, self.blobs.content(entries, key), strict=True):
-                with (folder / entry.path).open("xb") as file:
+                with open(f"{folder}/{entry.path}", "xb") as file:
                     file.write(content)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise ArtifactCorrupt(f"{key}: its file list holds a path twice: {error.filename}") from error
@@ -252,10 +247,6 @@ class ArtifactStore:
         except FileNotFoundError:
             return
         shutil.rmtree(aside, ignore_errors=True)
-
-    def _scratch(self) -> Path:
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        return self.scratch
 
 
 def record_name(key: str) -> str:
