@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def wait_for(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
+    until = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_one_holder_at_a_time(store):
@@ -53,8 +62,9 @@ def test_a_living_holder_keeps_it_for_ever(store):
     with leases.take(NAME):
         for _ in range(5):
             assert other.take(NAME) is None
+            seen = other.holder(NAME)
             clock.now += 0.5
-            time.sleep(0.3)  # three beats
+            wait_for(lambda seen=seen: other.holder(NAME) != seen)
             assert other.living(NAME) is not None
 
 
@@ -119,13 +129,16 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(store, store_uri, tmp_pa
 
 
 def test_a_holder_that_was_taken_over_does_not_come_back(store):
-    frozen = Leases(store.storage, ttl_s=0.6).take(NAME)
+    thawed = threading.Event()
+    frozen = Leases(store.storage, ttl_s=0.6).take(NAME, on_beat=thawed.wait)
     clock = Clock()
-    other = Leases(store.storage, ttl_s=0.1, clock=clock)
-    other.seen[NAME] = (other.holder(NAME), -1.0)
+    other = Leases(store.storage, clock=clock)
+    assert other.take(NAME) is None
+    clock.now = 61.0
     taken = other.take(NAME)
     assert taken is not None
-    time.sleep(0.5)  # the first one beats on, and is not the holder
+    thawed.set()
+    wait_for(lambda: frozen.beat >= 3)  # the first one beats on, and is not the holder
     assert other.holder(NAME).generation == 1
     frozen.release()
     assert other.holder(NAME).generation == 1
