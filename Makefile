@@ -6,7 +6,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 SWEEP ?= sweeps/thresholds.yaml
 
-.PHONY: sweep test test-integration lint bench ui clean
+.PHONY: sweep test test-integration test-radosgw lint bench ui clean
 
 sweep: .venv/.installed
 	$(BIN)/python -m orchestrator.sweep $(SWEEP)
@@ -24,6 +24,10 @@ lint: .venv/.installed-test
 
 bench: .venv/.installed-test
 	$(BIN)/python -m benchmarks.run
+
+# Needs Ceph's programs; tests/radosgw.sh names their packages.
+test-radosgw: .venv/.installed-test
+	$(BIN)/python -m benchmarks.radosgw
 
 ui: .venv/.installed
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
