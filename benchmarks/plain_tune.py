@@ -1,14 +1,18 @@
-"""The sweep of sharing.yaml as a plain Ray Tune function script writes it: every grid point trains.
+"""A sweep as a plain Ray Tune function script writes it: every grid point trains, at every seed.
 
-Uses the same library calls, so that each point's mIoU must come out the same.
+    python -m benchmarks.plain_tune SWEEP.yaml FOLDER [--set KEY=VALUE] [--mlflow URI]
+
+Uses the same library calls, so that each point's mIoU must come out the same. Prints the points as JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,10 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 
 import ray
 from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-SWEEP = Path(__file__).parent / "sharing.yaml"
 
-
-def train_point(config: dict[str, Any], sweep: str) -> None:
+def train_point(config: dict[str, Any], spec: Any) -> None:
     import torch
 
     from aream.inference import infer_cams
@@ -28,41 +31,57 @@ def train_point(config: dict[str, Any], sweep: str) -> None:
     from aream.methods import aream
     from aream.pseudo_labels import ThresholdSearch
     from aream.training import Training, seed_everything
-    from orchestrator.spec_reader import load_spec
     from workers.components import build_backbone, build_dataset
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    trial = load_spec(Path(sweep)).trial(config, 0)
+    seed = config["seed"]
+    trial = spec.trial({key: value for key, value in config.items() if key != "seed"}, seed)
     dataset = build_dataset(trial.data)
-    seed_everything(0)
+    seed_everything(seed)
     backbone = build_backbone(trial.backbone, len(dataset.class_names), trial.train.image_size)
     method = aream.build(aream.resolve(trial.method.config, backbone.depth))
     device = torch.device("cpu")
-    training = Training(backbone, method, dataset, trial.train, 0, device=device)
-    training.run(trial.train.epochs, report=lambda row: None)
+    training = Training(backbone, method, dataset, trial.train, seed, device=device)
+    started = time.monotonic()
+    training.run(trial.train.epochs, report=lambda row: tune.report(dict(row)))
+    seconds = time.monotonic() - started
     backbone.load_state_dict(training.selected()[0])
     layers = resolve_layers(trial.inference.layers, backbone.depth, first_deep_layer(backbone.depth, None))
     search = ThresholdSearch(trial.labels, len(dataset.class_names) + 1, dataset.scored_classes)
     for cams in infer_cams(backbone, dataset, "train", trial.inference.cams(), device=device):
         search.add(cams.image_id, cams.combine(layers), [c + 1 for c in cams.classes], dataset.mask(cams.image_id))
-    tune.report({"miou": search.choose().miou})
+    tune.report({"miou": search.choose().miou, "training_seconds": seconds})
 
 
-def main(storage: str) -> None:
+def main(sweep: str, storage: str, overrides: list[str], mlflow_uri: str | None) -> None:
     from orchestrator.spec_reader import load_spec
 
-    axes = load_spec(SWEEP).axes
-    ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    spec = load_spec(Path(sweep), overrides)
+    space = {axis.key: tune.grid_search(list(axis.values)) for axis in spec.axes}
+    callbacks = []
+    if mlflow_uri:
+        callbacks = [MLflowLoggerCallback(tracking_uri=mlflow_uri, experiment_name="plain")]
+    ray.init("local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(train_point, sweep=str(SWEEP)), {"cpu": 1}),
-        param_space={axis.key: tune.grid_search(list(axis.values)) for axis in axes},
+        tune.with_resources(tune.with_parameters(train_point, spec=spec), {"cpu": 1}),
+        param_space={**space, "seed": tune.grid_search(list(spec.seeds))},
         tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(name="plain", storage_path=storage, verbose=0),
+        run_config=tune.RunConfig(name="plain", storage_path=storage, verbose=0, callbacks=callbacks),
     ).fit()
-    points = [{"config": result.config, "miou": result.metrics["miou"]} for result in results if result.metrics]
+    points = [
+        {"config": result.config, "miou": result.metrics["miou"], "seconds": result.metrics["training_seconds"]}
+        for result in results
+        if result.metrics
+    ]
     print(json.dumps(points))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sweep")
+    parser.add_argument("storage")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--mlflow")
+    given = parser.parse_args(sys.argv[1:])
+    main(given.sweep, given.storage, given.set, given.mlflow)

@@ -88,7 +88,7 @@ def _print(results: list[Result]) -> None:
             result.name,
             result.unit,
             *numbers,
-            f"{result.ratio:.1f}",
+            f"{result.ratio:.2f}",
             f"{result.required:g}",
             result.difference,
             verdict,

@@ -27,7 +27,8 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}}
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=workers, **quiet)
+        # Without the word, Ray joins whatever cluster was last started on this machine.
+        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=workers, **quiet)
     else:
         _refuse_silence(address)
         try:
