@@ -10,12 +10,12 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from aream import discover
 from aream.config import canonical
@@ -32,6 +32,7 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 Row = dict[str, float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,17 @@ class StageContext:
     """Takes one row of metrics an epoch."""
     stop: Callable[[], bool]
     """Whether the stage should save its checkpoint and raise ``Interrupted``; cheap enough to ask every step."""
+
+    def watched(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, asking before each whether to stop: a stage that asks for nothing counts as stalled.
+
+        Raises:
+            Interrupted: it is to stop; what it did is done again later.
+        """
+        for item in items:
+            if self.stop():
+                raise Interrupted("stopped as asked")
+            yield item
 
     def checkpoints(self) -> Checkpoints:
         """For a training loop."""

@@ -25,8 +25,8 @@ VICTIMS = {"worker": 3, "raylet": 1, "driver": 1, "store proxy": 3, "MLflow serv
 """How often each is chosen: a new driver or node needs longer to come up than the time between two kills."""
 ROUND_S = 900
 KEYS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_ACCESS_KEY_ID": "PLANTEDKEY7F3A",
+    "AWS_SECRET_ACCESS_KEY": "planted-secret-7f3a",
     "AWS_DEFAULT_REGION": "us-east-1",
     "RAY_AUTH_MODE": "disabled",
     "RAY_raylet_start_wait_time_s": "180",
@@ -111,6 +111,8 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
     for key in store.keys():
         store.verify(key)
     tracking_is_complete(lab, sweep, prefix)
+    no_credential_is_kept(tmp_path, lab.folder / "mlflow.db", lab.folder / "mlflow-artifacts")
+    no_credential_is_kept(*[store.get(key) for key in store.keys()], store.scratch)
 
 
 def test_a_node_that_falls_silent_without_dying(lab, undisturbed, tmp_path):
@@ -172,6 +174,14 @@ def nothing_is_left(store: ArtifactStore, folder: Path) -> None:
         assert time.monotonic() < until, "a worker outlived its driver"
         time.sleep(1)
     assert not list(folder.glob("runs/cache/*/staging/*"))
+
+
+def no_credential_is_kept(*places: Path) -> None:
+    files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*")) if file.is_file()]
+    assert files
+    for file in files:
+        content = file.read_bytes()
+        assert not any(KEYS[name].encode() in content for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")), file
 
 
 def tracking_is_complete(lab: cluster.Lab, sweep: Path, experiment: str) -> None:

@@ -48,7 +48,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
             device=context.runtime.device,
             precision=config.precision,
         )
-        for index, (image_id, labels) in enumerate(found):
+        for index, (image_id, labels) in enumerate(context.watched(found)):
             if index < OVERLAYS:
                 picture = overlay(
                     dataset.image(image_id), np.zeros(labels.shape), labels, dataset.mask(image_id), PALETTE

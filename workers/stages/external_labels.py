@@ -33,7 +33,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     classes = len(dataset.class_names) + 1
     confusion = np.zeros((classes, classes), dtype=np.int64)
     (out / LABELS_FOLDER).mkdir()
-    for image_id in dataset.ids("train"):
+    for image_id in context.watched(dataset.ids("train")):
         labels = _checked(Path(config.folder) / f"{image_id}.png", dataset, image_id, classes)
         mask = dataset.mask(image_id)
         if mask is not None:

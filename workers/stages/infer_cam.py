@@ -34,6 +34,6 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     backbone.to(device)
     images = write_cams(
         out,
-        infer_cams(backbone, dataset, "train", config.cams, device=device, precision=config.precision),
+        context.watched(infer_cams(backbone, dataset, "train", config.cams, device=device, precision=config.precision)),
     )
     return {"images": float(images)}

@@ -46,7 +46,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     backbone.to(device).eval()
     ids = list(dataset.ids("train"))
     total = torch.zeros(backbone.depth, dtype=torch.float64)
-    for start in range(0, len(ids), BATCH):
+    for start in context.watched(range(0, len(ids), BATCH)):
         chunk = ids[start : start + BATCH]
         images = torch.stack(
             [to_tensor(resized(dataset.image(i), config.image_size), backbone.mean, backbone.std) for i in chunk]

@@ -31,7 +31,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     subsets = {"none": UNREFINED, "all": tuple(range(config.depth))}
     subsets |= {f"{layer:02d}": (layer,) for layer in range(config.depth)}
     searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in subsets}
-    for cams in read_cams(inputs["cams"]):
+    for cams in context.watched(read_cams(inputs["cams"])):
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue

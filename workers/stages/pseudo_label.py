@@ -49,7 +49,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     search = ThresholdSearch(config.labels, classes, dataset.scored_classes)
     unrefined = ThresholdSearch(config.labels, classes, dataset.scored_classes)
     packed: dict[str, PackedLevels] = {}
-    for batch in same_sized(read_cams(inputs["cams"])):
+    for batch in context.watched(same_sized(read_cams(inputs["cams"]))):
         for cams, scores in zip(batch, refined_scores(batch, config.layers, refiner, dataset), strict=True):
             mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
             unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask)
