@@ -59,7 +59,7 @@ class Blobs:
                 content = self.storage.read(blob_name(blob), first, last - first)
             except FileNotFoundError as error:
                 raise ArtifactCorrupt(f"{key}: its blob {blob} is missing in {self.storage.uri}") from error
-            found = [content[entry.offset - first :][: entry.size] for entry in entries]
+            found = [content[e.offset - first : e.offset - first + e.size] for e in entries]
             if all(hashlib.sha256(f).hexdigest() == e.sha256 for f, e in zip(found, entries, strict=True)):
                 return found
         self._drop_if_damaged(blob)
