@@ -125,6 +125,7 @@ def _transfer(
     scratch = work / "scratch"
     scratch.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "", **_s3_environment(endpoint)}
+    environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     command = [sys.executable, "-m", "benchmarks.stored_labels", side, uri, str(files), str(scratch)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
