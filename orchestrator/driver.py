@@ -61,6 +61,7 @@ class Driver:
         self.failures: dict[str, str] = {}
         self.stopped_file = workplace.folder / "stopped.json"
         self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
+        self.overseer.each_tick = self.state.catch_up
         self.webhook = Webhook(self.spec.name, self.spec.notify)
         self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name)
 

@@ -36,6 +36,7 @@ class Overseer:
         self.failed = 0
         self.ending: str | None = None
         """Why nothing new is begun and what runs is stopped."""
+        self.each_tick: Callable[[], None] = lambda: None
 
     @property
     def paused(self) -> bool:
@@ -66,6 +67,7 @@ class Overseer:
         except ConfigError as error:
             log.warning("%s", error)
         self.ending = self.ending or self._reason(now)
+        self.each_tick()
         return True
 
     def wish(self, key: str) -> str:

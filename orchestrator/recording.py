@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,8 @@ class Recorder:
         folder: Path,
     ) -> None:
         self.tracker, self.spec, self.store = tracker, spec, store
-        self.memory = folder / "recorded.json"
-        self.steps: dict[str, int] = json.loads(self.memory.read_text()) if self.memory.exists() else {}
+        self.memory = folder / "recorded.jsonl"
+        self.steps = _remembered(self.memory)
         """Run -> last step logged; -1 once it is finished."""
         self.data_digest = "+".join(sorted({digest[:16] for digest in fingerprints.values()}))
 
@@ -91,8 +92,7 @@ class Recorder:
         if self.steps.get(key) == -1 or step <= self.steps.get(key, 0):
             return
         self.tracker.log_metrics(run, {name: value for name, value in row.items() if name != "epoch"}, step)
-        self.steps[key] = step
-        self._remember()
+        self._remember(key, step)
 
     def trial_row(self, trial: TrialPlan, row: Row) -> None:
         self.row(trial.key, row, trial_run(trial.key))
@@ -184,7 +184,7 @@ class Recorder:
             for entry in self.store.files(self.store.record(key)):
                 folder, _, name = entry.path.rpartition("/")
                 if folder == OVERLAYS_FOLDER or entry.path in others:
-                    self.tracker.log_content(run, name, self.store.read(key, entry.path), folder)
+                    self.tracker.log_content(run, name, self.store.blobs.content([entry], key)[0], folder)
         except (ArtifactCorrupt, ArtifactNotFound) as error:  # whoever needs it computes it again; a record does not
             log.warning("not recorded: %s", error)
 
@@ -192,11 +192,23 @@ class Recorder:
         return self.steps.get(key) == -1
 
     def _finish(self, key: str) -> None:
-        self.steps[key] = -1
-        self._remember()
+        self._remember(key, -1)
 
-    def _remember(self) -> None:
-        replace_text(self.memory, json.dumps(self.steps))
+    def _remember(self, key: str, step: int) -> None:
+        """Appended, not written anew: a sweep of thousands of trials remembers tens of thousands of rows."""
+        self.steps[key] = step
+        with self.memory.open("a") as file:
+            file.write(f"\n{json.dumps([key, step])}")
+
+
+def _remembered(memory: Path) -> dict[str, int]:
+    """A line torn by a kill counts as not written."""
+    steps: dict[str, int] = {}
+    for line in memory.read_text().splitlines() if memory.exists() else ():
+        with contextlib.suppress(ValueError):
+            key, step = json.loads(line)
+            steps[key] = step
+    return steps
 
 
 def trial_run(key: str) -> str:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from workers.artifacts.processes import Process
 OVER = ("finished", "interrupted", "failed", "stopped")
 """What a phase starts with when no driver runs any more; a reason may follow."""
 SAVE_EVERY_S = 1.0
+MANY_TASKS = 100
+"""From here on a change of status too may wait for the next second: the whole file is written every time."""
 LIVE_EPOCH_S = 1.0
 """Rows that come faster are those a checkpoint or the store already had."""
 
@@ -69,6 +71,7 @@ class SweepState:
         self.problem: str | None = None
         self.started = clock()
         self._saved = 0.0
+        self._behind = False
 
     def add(self, key: str, title: str, kind: str, epochs: int) -> TaskState:
         return self.tasks.setdefault(key, TaskState(key, title, kind, epochs=epochs))
@@ -86,7 +89,7 @@ class SweepState:
             setattr(task, name, value)
         if status == "done":
             task.epoch = task.epochs
-        self.save(soon=status is None)
+        self.save(soon=status is None or len(self.tasks) > MANY_TASKS)
 
     def row(self, key: str, row: Mapping[str, float]) -> None:
         task, now = self.tasks[key], self.clock()
@@ -108,9 +111,10 @@ class SweepState:
         return forecast(self.tasks.values(), self.expected, self.clock())
 
     def save(self, soon: bool = False) -> None:
-        """Write the file; ``soon`` may leave it to a later call."""
+        """Write the file; ``soon`` may leave it to a later call, or to ``catch_up``."""
         now = time.monotonic()
-        if soon and now - self._saved < SAVE_EVERY_S:
+        self._behind = soon and now - self._saved < SAVE_EVERY_S
+        if self._behind:
             return
         self._saved = now
         left = self.forecast()
@@ -126,9 +130,14 @@ class SweepState:
             "eta_s": left.eta_s,
             "eta_at_least_s": left.seconds,
             "expected": self.expected,
-            "tasks": [asdict(task) for task in self.tasks.values()],
+            "tasks": [vars(task) for task in self.tasks.values()],
         }
-        replace_text(self.path, json.dumps(content, indent=1))
+        replace_text(self.path, json.dumps(content))  # indented, it would take several times as long
+
+    def catch_up(self) -> None:
+        """Write what an earlier call left, if it is time; to be called every second or so."""
+        if self._behind:
+            self.save(soon=True)
 
 
 def is_over(phase: str) -> bool:

@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import tempfile
 import threading
 import time
 import uuid
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 PARAM_LENGTH = 6000
+TOGETHER = ("metrics", "file")
+"""Kinds of events that the server takes many of at once."""
+RUNS_A_PAGE = 1000
 LONGEST_WAIT_S = 30.0
 LINK = re.compile(r"\{\{run:([^{}]+)\}\}")
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_\-. /:]")
@@ -136,15 +140,19 @@ class Tracker:
 
 
 def _grouped(events: list[Event]) -> list[list[Event]]:
-    """Consecutive metrics of one run together, everything else alone, order kept."""
+    """Consecutive metrics of one run together, so its consecutive files for one folder, the rest alone; order kept."""
     groups: list[list[Event]] = []
     for event in events:
         last = groups[-1][-1] if groups else None
-        if last and last["kind"] == event["kind"] == "metrics" and last["run"] == event["run"]:
+        if last and event["kind"] in TOGETHER and _place(last) == _place(event):
             groups[-1].append(event)
         else:
             groups.append([event])
     return groups
+
+
+def _place(event: Event) -> tuple[str, str, str]:
+    return event["kind"], event["run"], event.get("folder", "")
 
 
 class UnknownRun(Exception):
@@ -159,6 +167,8 @@ class _Delivery:
         self.client: Any = None
         self.experiment_id = ""
         self.runs: dict[str, str] = {}
+        self.listed = False
+        """Whether ``runs`` holds all that the server has of this sweep: nobody else starts any."""
 
     def write(self, group: list[Event]) -> None:
         import mlflow
@@ -167,8 +177,8 @@ class _Delivery:
         self._connect(mlflow)
         event = group[0]
         try:
-            if event["kind"] == "metrics":
-                self._metrics(group)
+            if event["kind"] in TOGETHER:
+                getattr(self, f"_{event['kind']}")(group)
             else:
                 getattr(self, f"_{event['kind']}")(event)
         except UnknownRun as error:
@@ -208,13 +218,28 @@ class _Delivery:
         Raises:
             UnknownRun: it was never started.
         """
+        if run not in self.runs and not self.listed:
+            self._list_runs()
         if run not in self.runs:
-            query = f"tags.`aream.sweep` = '{self.sweep_id}' and tags.`aream.run` = '{run}'"
-            found = self.client.search_runs([self.experiment_id], query, max_results=1)
-            if not found:
-                raise UnknownRun("this run was never started")
-            self.runs[run] = found[0].info.run_id
+            raise UnknownRun("this run was never started")
         return self.runs[run]
+
+    def _list_runs(self) -> None:
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id],
+                f"tags.`aream.sweep` = '{self.sweep_id}'",
+                max_results=RUNS_A_PAGE,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )
+            for run in page:  # of two with one name the newer stays, as a single search would find it
+                self.runs.setdefault(run.data.tags["aream.run"], run.info.run_id)
+            token = page.token
+            if not token:
+                break
+        self.listed = True
 
     def _start(self, event: Event) -> None:
         from mlflow.entities import Param, RunTag
@@ -231,15 +256,18 @@ class _Delivery:
             }
             if event["parent"]:
                 tags["mlflow.parentRunId"] = self._id(event["parent"])
+            self.listed = False  # until the answer is here: a lost answer may be that of a run that was made
             created = self.client.create_run(
                 self.experiment_id, start_time=event["time"], tags=tags, run_name=event["name"]
             )
             run_id = self.runs[event["run"]] = created.info.run_id
+            self.listed = True
+            known = {}
         else:
             self.client.set_terminated(run_id, "RUNNING")
             tags = {**event["tags"], "mlflow.runName": event["name"]}
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        known = self.client.get_run(run_id).data.params
+            known = self.client.get_run(run_id).data.params
         new = {key: value for key, value in event["params"].items() if key not in known}
         changed = {f"now.{k}": v for k, v in event["params"].items() if k in known and known[k] != v}
         self.client.log_batch(
@@ -259,10 +287,18 @@ class _Delivery:
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(self._id(group[0]["run"]), metrics=metrics[start : start + 1000])
 
-    def _file(self, event: Event) -> None:
-        path = Path(event["path"])
-        if path.exists():  # gone where an earlier delivery of this event succeeded
-            self.client.log_artifact(self._id(event["run"]), str(path), event["folder"] or None)
+    def _file(self, group: list[Event]) -> None:
+        paths = [Path(event["path"]) for event in group]
+        left = [path for path in paths if path.exists()]  # gone where an earlier delivery of the event succeeded
+        run_id, folder = self._id(group[0]["run"]), group[0]["folder"] or None
+        if len(left) == 1:
+            self.client.log_artifact(run_id, str(left[0]), folder)
+        elif left:
+            with tempfile.TemporaryDirectory() as together:
+                for path in left:
+                    shutil.copyfile(path, Path(together) / path.name)
+                self.client.log_artifacts(run_id, together, folder)
+        for path in left:
             shutil.rmtree(path.parent)
 
     def _tags(self, event: Event) -> None:
