@@ -21,8 +21,10 @@ from workers.artifacts.store import ArtifactStore
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 TRIALS = 12
-VICTIMS = {"worker": 3, "raylet": 1, "driver": 1, "store proxy": 3, "MLflow server": 2}
-"""How often each is chosen: a new driver or node needs longer to come up than the time between two kills."""
+VICTIMS = {"worker": 2, "raylet": 1, "driver": 1, "store proxy": 4, "MLflow server": 1}
+"""How often each is chosen: what needs longer to come up than the time between two kills is killed less often."""
+ALL_ROUNDS_MINUTES = float(os.environ.get("AREAM_CHAOS_MINUTES", "inf"))
+"""No round begins later than this after the first."""
 ROUND_S = 900
 KEYS = {
     "AWS_ACCESS_KEY_ID": "PLANTEDKEY7F3A",
@@ -82,12 +84,17 @@ def undisturbed(lab, tmp_path_factory):
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, seed):
+    passed = time.monotonic() - lab.started
+    if passed > ALL_ROUNDS_MINUTES * 60:
+        pytest.skip(
+            f"{passed / 60:.0f} minutes of chaos have passed; AREAM_CHAOS_MINUTES allows {ALL_ROUNDS_MINUTES:g}"
+        )
     prefix, chance, killed = f"chaos-{seed}", random.Random(seed), []
     print(f"seed of the kills: {seed}")
     sweep, log = write_sweep(tmp_path, lab, prefix), tmp_path / "log"
     until = time.monotonic() + ROUND_S
     process = start(sweep, lab, log)
-    next_kill = time.monotonic() + chance.uniform(4.0, 10.0)
+    next_kill = time.monotonic() + chance.uniform(5.0, 10.0)
     while process.poll() != 0:
         told = f"killed {killed}\n{log.read_text()[-5000:]}"
         assert time.monotonic() < until, told
@@ -99,7 +106,7 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
         lab.mend()
         if time.monotonic() >= next_kill and process.poll() is None:
             killed.append(kill_something(lab, process, chance))
-            next_kill = time.monotonic() + chance.uniform(4.0, 10.0)
+            next_kill = time.monotonic() + chance.uniform(5.0, 10.0)
     lab.mend()
     lab.mlflow.wait()
     print(f"killed {killed}")
