@@ -66,13 +66,13 @@ class Board:
         self.actor: Any = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         self.answer: Any = None
 
-    def look(self, halted: Iterable[str]) -> tuple[list[tuple[str, Row]], dict[str, Sign]]:
+    def look(self, halted: Iterable[str]) -> tuple[list[tuple[str, Row]], dict[str, Sign] | None]:
         """Say which keys are to stop; get the rows since the last look and who works on what.
 
-        Never waits: until the board has answered, there is nothing new.
+        Never waits: until the board has answered, there are no rows, and None in place of the signs.
         """
         rows: list[tuple[str, Row]] = []
-        signs: dict[str, Sign] = {}
+        signs: dict[str, Sign] | None = None
         if self.answer is not None:
             done, _ = ray.wait([self.answer], timeout=0)
             if not done:

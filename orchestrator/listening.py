@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.waiting import Held
 from workers.stage import Row
+
+log = logging.getLogger(__name__)
 
 KILL_S = 120.0
 """A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
@@ -43,6 +46,7 @@ class Listening(tune.Callback):
         self.planner, self.listener, self.overseer, self.board, self.watch = planner, listener, overseer, board, watch
         self.plans: dict[str, TrialPlan] = {}
         self.running: dict[str, float] = {}
+        self.begun: dict[str, float] = {}
         self.killed: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,6 +62,7 @@ class Listening(tune.Callback):
         plan = self.plan(trial)
         del self.plans[trial.trial_id]
         self.running.pop(plan.key, None)
+        self.begun.pop(plan.key, None)
         self.killed.pop(plan.key, None)
         return plan
 
@@ -69,15 +74,19 @@ class Listening(tune.Callback):
         if not self.overseer.tick(self.running):
             return
         _, signs = self.board.look(self._halted())
-        for key, sign in signs.items():
-            if sign.silent_s < self.overseer.limits.stalled_minutes * 60 or key not in self.running:
-                continue
-            if key not in self.killed:
+        if signs is None:
+            return
+        now, patience = time.monotonic(), self.overseer.limits.stalled_minutes * 60
+        for key in list(self.running):
+            sign = signs.get(key)
+            if key in self.killed:
+                if now - self.killed[key] > KILL_S:
+                    raise Unreachable(key)
+            elif now - self.begun[key] >= patience and (sign is None or sign.silent_s >= patience):
                 self.listener.stalled(key)
-                self.killed[key] = time.monotonic()
-                kill_worker(sign)
-            elif time.monotonic() - self.killed[key] > KILL_S:
-                raise Unreachable(key)
+                self.killed[key] = now
+                if sign is None or not kill_worker(sign):
+                    log.warning("%s: its worker cannot be reached", key)
 
     def _halted(self) -> list[str]:
         if self.overseer.ending is not None or self.overseer.paused:
@@ -87,6 +96,8 @@ class Listening(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan = self.plan(trial)
         self.running[plan.key] = self.planner.spec.resources.trial.gpu
+        self.begun[plan.key] = time.monotonic()
+        self.killed.pop(plan.key, None)
         self.listener.started(plan)
 
     def on_trial_result(

@@ -137,7 +137,8 @@ class StageTasks:
                 self.on_event(TaskEvent(self.by_key[key], "running", row=row))
         for task in done:
             self._ended(task, self.running.pop(task).stage)
-        self._reconcile(signs)
+        if signs is not None:
+            self._reconcile(signs)
 
     def _ended(self, task: ray.ObjectRef, stage: Stage) -> None:
         try:
@@ -174,9 +175,13 @@ class StageTasks:
                 del self.running[task]
                 self.on_event(TaskEvent(attempt.stage, "done"))
             elif silent >= self.limits.stalled_minutes * 60:
-                self.on_stalled(attempt.stage.key)
                 del self.running[task]
-                if sign is None or not kill_worker(sign):
+                if sign is None:  # it waits for a slot that others have, or its worker hangs before its first line
+                    ray.cancel(task, force=True)
+                    self.waiting[attempt.stage.key] = attempt.stage
+                    continue
+                self.on_stalled(attempt.stage.key)
+                if not kill_worker(sign):
                     ray.cancel(task, force=True)
                 self._again(attempt.stage, f"no sign of life for {silent:.0f} s")
 

@@ -105,7 +105,9 @@ class S3Storage:
         impatient.delete(name)
 
     def with_patience(self, seconds: float) -> S3Storage:
-        return S3Storage(self.bucket, self.prefix, self.endpoint, seconds)
+        same = S3Storage(self.bucket, self.prefix, self.endpoint, seconds)
+        same._client, same._conditional = self.client, self._conditional  # making a client costs more than most calls
+        return same
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         if length == 0:
