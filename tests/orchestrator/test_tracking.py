@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.recording import _remembered
 from orchestrator.spool import Spool
+from orchestrator.state import MANY_TASKS, SweepState, read_state
 from orchestrator.tracking import Tracker
 
 # mlflow's database layer warns about its own dependencies
@@ -154,3 +156,60 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
     again.append({"n": 3})
     assert [event["n"] for event, _ in again.pending(10)] == [1, 3]
     again.close()
+
+
+def test_files_of_one_folder_that_went_out_together_all_arrive(open_tracker, tmp_path, picture):
+    (tmp_path / "other.png").write_bytes(b"other")
+    tracker = open_tracker()
+    tracker.start_run("sweep", name="files")
+    for path, folder in ((picture, "overlays"), (tmp_path / "other.png", "overlays"), (picture, "")):
+        tracker.log_file("sweep", path, folder)
+    assert tracker.close(30) == 0
+    own = runs(tmp_path)["sweep"].info.run_id
+    assert [file.path for file in client(tmp_path).list_artifacts(own)] == ["overlays", "picture.png"]
+    found = client(tmp_path).list_artifacts(own, "overlays")
+    assert [file.path for file in found] == ["overlays/other.png", "overlays/picture.png"]
+    assert not list((tmp_path / "spool" / "files").iterdir())
+
+
+def test_a_run_made_by_a_request_without_an_answer_is_found_again(open_tracker, tmp_path, monkeypatch):
+    import mlflow
+
+    create, lost = mlflow.MlflowClient.create_run, []
+
+    def without_answer(self, *arguments, **named):
+        made = create(self, *arguments, **named)
+        if not lost:
+            lost.append(made)
+            raise ConnectionError("the answer was lost")
+        return made
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", without_answer)
+    tracker = open_tracker()
+    tracker.start_run("sweep", name="one")
+    assert tracker.close(30) == 0
+    assert len(client(tmp_path).search_runs(["1"])) == 1
+
+
+def test_what_was_recorded_is_remembered_but_for_a_torn_line(tmp_path):
+    memory = tmp_path / "recorded.jsonl"
+    assert _remembered(memory) == {}
+    memory.write_text('\n["a", 1]\n["a", 2]\n["b", -1]\n["c", \n["d", 4]')
+    assert _remembered(memory) == {"a": 2, "b": -1, "d": 4}
+
+
+def test_a_state_of_many_tasks_is_written_by_the_next_tick(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.state.SAVE_EVERY_S", 0.0)
+    state = SweepState(tmp_path / "state.json", "many")
+    for number in range(MANY_TASKS + 1):
+        state.add(f"trial-{number}", "title", "trial", 1)
+    state.update("trial-1", status="running")
+    monkeypatch.setattr("orchestrator.state.SAVE_EVERY_S", 1000.0)
+    state.update("trial-1", status="done")
+    written = tmp_path / "state.json"
+    assert read_state(written)["tasks"][1]["status"] == "running"
+    state.catch_up()
+    assert read_state(written)["tasks"][1]["status"] == "running"
+    monkeypatch.setattr("orchestrator.state.SAVE_EVERY_S", 0.0)
+    state.catch_up()
+    assert read_state(written)["tasks"][1]["status"] == "done"
