@@ -1,0 +1,193 @@
+"""Events into MLflow: the only module that knows it."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from orchestrator.spool import Event
+
+log = logging.getLogger(__name__)
+
+TOGETHER = ("metrics", "file")
+"""Kinds of events that the server takes many of at once."""
+RUNS_A_PAGE = 1000
+LINK = re.compile(r"\{\{run:([^{}]+)\}\}")
+
+
+class UnknownRun(Exception):
+    """An event of a run that was never started: waiting would block everything behind it for ever."""
+
+
+class Delivery:
+    """Writes events to MLflow; used by the writer thread alone. Writing an event twice changes nothing."""
+
+    def __init__(self, uri: str, experiment: str, sweep_id: str) -> None:
+        self.uri, self.experiment, self.sweep_id = uri, experiment, sweep_id
+        self.client: Any = None
+        self.experiment_id = ""
+        self.runs: dict[str, str] = {}
+        self.listed = False
+        """Whether ``runs`` holds all that the server has of this sweep: nobody else starts any."""
+
+    def write(self, group: list[Event]) -> None:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        self._connect(mlflow)
+        event = group[0]
+        try:
+            if event["kind"] in TOGETHER:
+                getattr(self, f"_{event['kind']}")(group)
+            else:
+                getattr(self, f"_{event['kind']}")(event)
+        except UnknownRun as error:
+            log.warning("%s of %s is dropped: %s", event["kind"], event["run"], error)
+        except MlflowException as error:
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
+                raise
+            # The server understood and refuses: repeating it would block everything behind it for ever.
+            log.warning("MLflow refuses %s of %s: %s", event["kind"], event["run"], error)
+
+    def _connect(self, mlflow: Any) -> None:
+        if self.client is not None:
+            return
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        if self.uri.startswith("sqlite:///"):
+            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        client = mlflow.MlflowClient(self.uri)
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            location = None
+            if self.uri.startswith("sqlite:///"):
+                # Beside the database, so that both move together.
+                folder = Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
+                location = (folder / self.experiment).as_uri()
+            self.experiment_id = client.create_experiment(self.experiment, artifact_location=location)
+        else:
+            self.experiment_id = found.experiment_id
+        self.client = client
+
+    def _id(self, run: str) -> str:
+        """MLflow's id of one of our runs.
+
+        Raises:
+            UnknownRun: it was never started.
+        """
+        if run not in self.runs and not self.listed:
+            self._list_runs()
+        if run not in self.runs:
+            raise UnknownRun("this run was never started")
+        return self.runs[run]
+
+    def _list_runs(self) -> None:
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id],
+                f"tags.`aream.sweep` = '{self.sweep_id}'",
+                max_results=RUNS_A_PAGE,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )
+            for run in page:  # of two with one name the newer stays, as a single search would find it
+                self.runs.setdefault(run.data.tags["aream.run"], run.info.run_id)
+            token = page.token
+            if not token:
+                break
+        self.listed = True
+
+    def _start(self, event: Event) -> None:
+        from mlflow.entities import Param, RunTag
+
+        try:
+            run_id = self._id(event["run"])
+        except UnknownRun:
+            tags = {
+                **event["tags"],
+                "aream.sweep": self.sweep_id,
+                "aream.run": event["run"],
+                "mlflow.runName": event["name"],
+                "mlflow.user": getpass.getuser(),
+            }
+            if event["parent"]:
+                tags["mlflow.parentRunId"] = self._id(event["parent"])
+            self.listed = False  # until the answer is here: a lost answer may be that of a run that was made
+            created = self.client.create_run(
+                self.experiment_id, start_time=event["time"], tags=tags, run_name=event["name"]
+            )
+            run_id = self.runs[event["run"]] = created.info.run_id
+            self.listed = True
+            known = {}
+        else:
+            self.client.set_terminated(run_id, "RUNNING")
+            tags = {**event["tags"], "mlflow.runName": event["name"]}
+            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            known = self.client.get_run(run_id).data.params
+        new = {key: value for key, value in event["params"].items() if key not in known}
+        changed = {f"now.{k}": v for k, v in event["params"].items() if k in known and known[k] != v}
+        self.client.log_batch(
+            run_id,
+            params=[Param(key, value) for key, value in new.items()],
+            tags=[RunTag(key, value) for key, value in changed.items()],  # params are immutable
+        )
+
+    def _metrics(self, group: list[Event]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(name, value, event["time"], event["step"])
+            for event in group
+            for name, value in event["metrics"].items()
+        ]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(self._id(group[0]["run"]), metrics=metrics[start : start + 1000])
+
+    def _file(self, group: list[Event]) -> None:
+        paths = [Path(event["path"]) for event in group]
+        left = [path for path in paths if path.exists()]  # gone where an earlier delivery of the event succeeded
+        run_id, folder = self._id(group[0]["run"]), group[0]["folder"] or None
+        if len(left) == 1:
+            self.client.log_artifact(run_id, str(left[0]), folder)
+        elif left:
+            with tempfile.TemporaryDirectory() as together:
+                for path in left:
+                    shutil.copyfile(path, Path(together) / path.name)
+                self.client.log_artifacts(run_id, together, folder)
+        for path in left:
+            shutil.rmtree(path.parent)
+
+    def _tags(self, event: Event) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(key, str(value)) for key, value in event["tags"].items()]
+        self.client.log_batch(self._id(event["run"]), tags=tags)
+
+    def _describe(self, event: Event) -> None:
+        def link(match: re.Match[str]) -> str:
+            try:
+                return f"#/experiments/{self.experiment_id}/runs/{self._id(match[1])}"
+            except UnknownRun:
+                return "#"
+
+        self.client.set_tag(self._id(event["run"]), "mlflow.note.content", LINK.sub(link, event["text"]))
+
+    def _dataset(self, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(event["name"], event["digest"], "local", event["source"])
+        tags = [InputTag("mlflow.data.context", event["context"])]
+        self.client.log_inputs(self._id(event["run"]), [DatasetInput(dataset, tags)])
+
+    def _end(self, event: Event) -> None:
+        self.client.set_terminated(self._id(event["run"]), event["status"], end_time=event["time"])
