@@ -2,8 +2,8 @@
 
     python -m benchmarks.stored_labels SIDE URI FOLDER WORK
 
-SIDE is store (ours), mlflow, objects (one put a file) or copies (as the store, then read back into another scratch
-folder); FOLDER holds the files, WORK is scratch. Prints ``{"put": s, "get": s, "peak": MB}``.
+SIDE is store (ours), mlflow or objects (one put a file); FOLDER holds the files, which come back in WORK/back.
+Prints ``{"put": s, "get": s, "peak": MB}``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # A real S3 server on this machine's loopback for the tests of the artifact store: Ceph's object gateway over one
 # monitor, one manager and one file as its disk. Nothing of it leaves FOLDER.
 #
-#   tests/radosgw.sh FOLDER PORT     start (PORT and the two after it must be free)
+#   tests/radosgw.sh FOLDER PORT     start (PORT and the two after it must be free), or go on where a stopped one was
 #   . FOLDER/environment             its address and keys: AREAM_TEST_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
 #   tests/radosgw.sh stop FOLDER     stop it; the folder stays and may be removed
 #
@@ -122,6 +122,7 @@ start() {
     done
     mkdir -p "$folder/mon" "$folder/mgr" "$folder/osd" "$folder/rgw" "$folder/run" "$folder/log"
     if [ -f "$folder/environment" ]; then
+        port=$(sed -n 's/.*AREAM_TEST_S3=.*://p' "$folder/environment")
         ceph-mon -i a
         ceph-mgr -i x
     else
