@@ -6,13 +6,16 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 SWEEP ?= sweeps/thresholds.yaml
 
-.PHONY: sweep test test-integration test-radosgw lint bench ui clean
+.PHONY: sweep test test-integration test-chaos test-radosgw lint bench ui clean
 
 sweep: .venv/.installed
 	$(BIN)/python -m orchestrator.sweep $(SWEEP)
 
 test: .venv/.installed-test
 	$(BIN)/python -m pytest
+
+test-chaos: .venv/.installed-test
+	$(BIN)/python -m pytest -m slow tests/integration/test_chaos.py -s
 
 test-integration: .venv/.installed-test
 	$(BIN)/python -m pytest -m "integration or slow"

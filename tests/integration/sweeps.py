@@ -59,8 +59,13 @@ def changed(sweep: Path, **sections: str) -> Path:
     return sweep
 
 
+ADDRESS: list[str] = []
+"""Of a cluster that sweeps run on instead of starting one each."""
+
+
 def command(sweep: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-u", "-m", "orchestrator.sweep", str(sweep), *arguments]
+    place = [] if "--address" in arguments else [f"--address={address}" for address in ADDRESS]
+    return [sys.executable, "-u", "-m", "orchestrator.sweep", str(sweep), *arguments, *place]
 
 
 def environment() -> dict[str, str]:

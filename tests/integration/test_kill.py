@@ -8,7 +8,7 @@ import pytest
 
 import sweeps
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("on_a_cluster")]
 
 
 @pytest.fixture
