@@ -128,7 +128,7 @@ class Lab:
 
     def kill_worker(self, chance: random.Random) -> str:
         """One of the processes that work; none may be there."""
-        workers = [process for process in ray_workers() if "run_" in _title(process) or "Implicit" in _title(process)]
+        workers = [process for process in self.workers() if "run_" in _title(process) or "Implicit" in _title(process)]
         if not workers:
             return "no worker"
         victim = chance.choice(workers)
@@ -136,13 +136,20 @@ class Lab:
             victim.kill()
         return "worker"
 
+    def workers(self) -> list[psutil.Process]:
+        """Of this cluster, whatever else runs on the machine."""
+        raylets = [psutil.Process(self._raylet().pid)] if self._raylet().poll() is None else []
+        raylets.append(psutil.Process(self.cluster.head_node.all_processes["raylet"][0].process.pid))
+        children = [child for raylet in raylets for child in raylet.children(recursive=True)]
+        return [process for process in children if _title(process).startswith("ray::")]
+
+    def titles(self) -> list[str]:
+        """What the workers of this cluster say they do."""
+        return [_title(process) for process in self.workers()]
+
     def _raylet(self) -> subprocess.Popen[bytes]:
         process: subprocess.Popen[bytes] = self.second.all_processes["raylet"][0].process
         return process
-
-
-def ray_workers() -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if _title(process).startswith("ray::")]
 
 
 def _title(process: psutil.Process) -> str:

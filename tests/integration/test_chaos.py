@@ -114,7 +114,7 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
     assert sweeps.ranking(tmp_path) == undisturbed[0]
     assert sweeps.digests(store) == undisturbed[1]
     nothing_finished_ran_again(tmp_path)
-    nothing_is_left(store, tmp_path)
+    nothing_is_left(lab, store, tmp_path)
     for key in store.keys():
         store.verify(key)
     tracking_is_complete(lab, sweep, prefix)
@@ -173,11 +173,11 @@ def nothing_finished_ran_again(folder: Path) -> None:
     assert sum(key.startswith("train_cam-") for key in finished) >= 1
 
 
-def nothing_is_left(store: ArtifactStore, folder: Path) -> None:
+def nothing_is_left(lab: cluster.Lab, store: ArtifactStore, folder: Path) -> None:
     for prefix in ("leases/", "claims/", "checkpoints/", "probe/"):
         assert not list(store.storage.list(prefix)), prefix
     until = time.monotonic() + 30
-    while any("run_trial" in " ".join(worker.cmdline()) for worker in cluster.ray_workers() if worker.is_running()):
+    while any("run_" in title or "Implicit" in title for title in lab.titles()):
         assert time.monotonic() < until, "a worker outlived its driver"
         time.sleep(1)
     assert not list(folder.glob("runs/cache/*/staging/*"))
