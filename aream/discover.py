@@ -3,6 +3,7 @@ method, refiner, dataset or stage is adding one file."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from types import ModuleType
@@ -12,7 +13,12 @@ from aream.errors import ConfigError
 
 def names(package: ModuleType) -> list[str]:
     """Modules of ``package`` that can be named in a YAML; those with a leading underscore are not offered."""
-    return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+    return list(_names(tuple(package.__path__)))
+
+
+@functools.cache
+def _names(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(folders) if not info.name.startswith("_")))
 
 
 def load(package: ModuleType, name: str) -> ModuleType:

@@ -164,7 +164,8 @@ class SegmentationRun:
             refuse_row(row, f"epoch {self.epoch + 1}")
             self.history.append(row)
             self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
-            checkpoints.save(self.state())
+            if self.epoch < self.config.epochs:  # after the last one the result itself is kept
+                checkpoints.save(self.state())
             report(row)
             if self.epoch < self.config.epochs:
                 checkpoints.leave_if_asked(self.state)

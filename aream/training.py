@@ -90,7 +90,7 @@ class Checkpoints:
 
     save: Callable[[dict[str, Any]], None]
     every_s: float = 60.0
-    """Seconds between checkpoints inside an epoch; every epoch ends with one."""
+    """Seconds between checkpoints inside an epoch; every epoch but the last ends with one."""
     clock: Callable[[], float] = time.monotonic
     stop: Callable[[], bool] = lambda: False
     """Asked after every step; a training that should stop saves its state and raises ``Interrupted``."""
@@ -213,7 +213,7 @@ class Training:
             if past_warmup and (self.best is None or row["val/map"] > self.best["val/map"]):
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
                 self.best = {"epoch": self.epoch, "val/map": row["val/map"], "model": weights}
-            if checkpoints is not None:
+            if checkpoints is not None and self.epoch < until:  # after the last one the result itself is kept
                 checkpoints.save(self.state())
             report(row)
             if checkpoints is not None and self.epoch < until:

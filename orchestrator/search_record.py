@@ -220,9 +220,7 @@ def _open_storage(url: str | None, folder: Path) -> BaseStorage:
     if url.startswith("sqlite:"):
         return RDBStorage(url, engine_kwargs=arguments)
     scheme, rest = url.split("://", 1)
-    return RDBStorage(
-        f"{scheme}+pg8000://{rest}", engine_kwargs={**arguments, "connect_args": {"timeout": CONNECT_S}}
-    )
+    return RDBStorage(f"{scheme}+pg8000://{rest}", engine_kwargs={**arguments, "connect_args": {"timeout": CONNECT_S}})
 
 
 def _cut_torn_line(file: Path) -> None:
