@@ -12,7 +12,7 @@ sweep: .venv/.installed
 	$(BIN)/python -m orchestrator.sweep $(SWEEP)
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-chaos: .venv/.installed-test
 	$(BIN)/python -m pytest -m slow tests/integration/test_chaos.py -s

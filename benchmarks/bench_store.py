@@ -111,10 +111,11 @@ def _rows(name: str, ours: list[dict[str, float]], theirs: list[dict[str, float]
             baseline=median(theirs, action),
             required=required,
             input=f"{calls_compared}; {place}",
-            same=all(times["same"] for times in [*ours, *theirs]),
+            same=all(times.get("same", True) for times in [*ours, *theirs]),
             difference="files equal byte for byte",
         )
         for action, (calls_compared, required) in calls.items()
+        if action in theirs[0]
     ]
 
 
