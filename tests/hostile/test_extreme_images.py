@@ -117,6 +117,7 @@ def test_entropies_of_a_diverged_host_reach_no_record(data, tmp_path):
     save_file({name: value * torch.nan for name, value in weights.items()}, folder / "model.safetensors")
     (tmp_path / "out").mkdir()
     with pytest.raises(DivergedError, match="entropies of the host's layers are not finite"):
-        layer_entropy.run(entropy.config, {"host": folder}, tmp_path / "out", SimpleNamespace(runtime=Runtime(), watched=iter))
+        context = SimpleNamespace(runtime=Runtime(), watched=iter)
+        layer_entropy.run(entropy.config, {"host": folder}, tmp_path / "out", context)
     assert not list((tmp_path / "out").iterdir())
     json.dumps(work.store.record(entropy.inputs["host"].key).metrics, allow_nan=False)

@@ -84,11 +84,7 @@ def undisturbed(lab, tmp_path_factory):
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, seed):
-    passed = time.monotonic() - lab.started
-    if passed > ALL_ROUNDS_MINUTES * 60:
-        pytest.skip(
-            f"{passed / 60:.0f} minutes of chaos have passed; AREAM_CHAOS_MINUTES allows {ALL_ROUNDS_MINUTES:g}"
-        )
+    skip_if_out_of_time(lab)
     prefix, chance, killed = f"chaos-{seed}", random.Random(seed), []
     print(f"seed of the kills: {seed}")
     sweep, log = write_sweep(tmp_path, lab, prefix), tmp_path / "log"
@@ -124,6 +120,7 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
 
 def test_a_node_that_falls_silent_without_dying(lab, undisturbed, tmp_path):
     """No connection is closed and no process ends: only time-outs can tell."""
+    skip_if_out_of_time(lab)
     sweep = sweeps.changed(write_sweep(tmp_path, lab, "silent"), limits="{retries: 20, stalled_minutes: 0.5}")
     process = start(sweep, lab, tmp_path / "log")
     until = time.monotonic() + ROUND_S
@@ -142,6 +139,12 @@ def test_a_node_that_falls_silent_without_dying(lab, undisturbed, tmp_path):
     assert sweeps.ranking(tmp_path) == undisturbed[0]
     assert sweeps.digests(store_of(tmp_path, lab, "silent")) == undisturbed[1]
     nothing_finished_ran_again(tmp_path)
+
+
+def skip_if_out_of_time(lab: cluster.Lab) -> None:
+    passed = (time.monotonic() - lab.started) / 60
+    if passed > ALL_ROUNDS_MINUTES:
+        pytest.skip(f"{passed:.0f} minutes of chaos have passed; AREAM_CHAOS_MINUTES allows {ALL_ROUNDS_MINUTES:g}")
 
 
 def kill_something(lab: cluster.Lab, process: subprocess.Popen[bytes], chance: random.Random) -> str:
