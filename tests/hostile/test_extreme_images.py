@@ -116,8 +116,8 @@ def test_entropies_of_a_diverged_host_reach_no_record(data, tmp_path):
     weights = load_file(work.store.get(entropy.inputs["host"].key) / "model.safetensors")
     save_file({name: value * torch.nan for name, value in weights.items()}, folder / "model.safetensors")
     (tmp_path / "out").mkdir()
+    context = SimpleNamespace(runtime=Runtime(), watched=iter)
     with pytest.raises(DivergedError, match="entropies of the host's layers are not finite"):
-        context = SimpleNamespace(runtime=Runtime(), watched=iter)
         layer_entropy.run(entropy.config, {"host": folder}, tmp_path / "out", context)
     assert not list((tmp_path / "out").iterdir())
     json.dumps(work.store.record(entropy.inputs["host"].key).metrics, allow_nan=False)
