@@ -30,6 +30,7 @@ class Gate(Searcher):
         *,
         look: Callable[[], None],
         closed: Callable[[], bool],
+        paused: Callable[[], bool],
         open_for: Callable[[Config, str | None], bool],
         dropped: Callable[[Config], bool],
     ) -> None:
@@ -38,11 +39,13 @@ class Gate(Searcher):
             points: the source: a list or a search.
             look: called at every question: while nothing runs, Tune asks for points and does nothing else.
             closed: whether nothing more is to begin.
+            paused: whether nothing is to begin for now.
             open_for: whether a point may run, given the stage it was held by.
             dropped: whether a point that came back is never to run.
         """
         super().__init__(metric=points.metric, mode=points.mode)
-        self.points, self.look, self.closed, self.open_for, self.dropped = points, look, closed, open_for, dropped
+        self.points, self.look, self.closed, self.paused = points, look, closed, paused
+        self.open_for, self.dropped = open_for, dropped
         self.running: dict[str, tuple[str, Config]] = {}
         """Tune's trial id -> the source's name, and the point."""
         self.returned: list[Returned] = []
@@ -52,6 +55,8 @@ class Gate(Searcher):
         self.look()
         if self.closed():
             return Searcher.FINISHED
+        if self.paused():
+            return None
         for index, back in enumerate(self.returned):
             if self.dropped(back.config):
                 del self.returned[index]

@@ -145,7 +145,8 @@ def _fit(
     gate = Gate(
         points,
         look=listening.look,
-        closed=lambda: overseer.ending is not None,
+        closed=overseer.is_over,
+        paused=lambda: overseer.paused,
         open_for=lambda config, held: overseer.wish(key(config)) == "run" and (held is None or watch.free(held)),
         dropped=lambda config: overseer.wish(key(config)) == "stop",
     )

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,18 @@ import sweeps
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("on_a_cluster")]
 
 
-@pytest.fixture
-def undisturbed(finished):
-    return sweeps.results(finished)
+def write_sweep(folder) -> Path:
+    """Long enough for an order to arrive in the middle of a trial."""
+    sweep = sweeps.write_small(folder)
+    sweep.write_text(sweep.read_text().replace("  epochs: 5\n", "  epochs: 15\n", 1))
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def undisturbed(on_a_cluster, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    sweeps.run(write_sweep(folder))
+    return sweeps.results(folder)
 
 
 def wait_for(sweep, text: str, timeout_s: float = 120) -> str:
@@ -28,9 +38,9 @@ def wait_for(sweep, text: str, timeout_s: float = 120) -> str:
 
 
 def test_paused_and_resumed_from_another_terminal(undisturbed, tmp_path):
-    sweep = sweeps.write_small(tmp_path)
+    sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
-        sweeps.read_until(process, "trial running epoch 2/5")
+        sweeps.read_until(process, "trial running epoch 2/15")
         sweeps.control(sweep, "pause")
         wait_for(sweep, "paused")
         # Its slots are free: nothing trains.
@@ -44,9 +54,9 @@ def test_paused_and_resumed_from_another_terminal(undisturbed, tmp_path):
 
 
 def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path):
-    sweep = sweeps.write_small(tmp_path)
+    sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
-        sweeps.read_until(process, "trial running epoch 2/5")
+        sweeps.read_until(process, "trial running epoch 2/15")
         sweeps.control(sweep, "stop")
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
@@ -56,11 +66,11 @@ def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path):
 
 
 def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path):
-    sweep = sweeps.write_small(tmp_path)
+    sweep = write_sweep(tmp_path)
     plan = json.loads(sweeps.run(sweep, "--plan", "--json"))
     key = plan["trials"][0]["key"]
     with sweeps.started(sweep) as process:
-        sweeps.read_until(process, "trial running epoch 1/5")
+        sweeps.read_until(process, "trial running epoch 1/15")
         sweeps.control(sweep, "stop", "--trial", key)
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -71,9 +81,9 @@ def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path
 
 
 def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path):
-    sweep = sweeps.changed(sweeps.write_small(tmp_path), limits="{stalled_minutes: 0.3}")
+    sweep = sweeps.changed(write_sweep(tmp_path), limits="{stalled_minutes: 0.3}")
     with sweeps.started(sweep) as process:
-        sweeps.read_until(process, "trial running epoch 2/5")
+        sweeps.read_until(process, "trial running epoch 2/15")
         os.kill(sweeps.training_process(tmp_path), signal.SIGSTOP)
         output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
@@ -82,7 +92,7 @@ def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path):
 
 
 def test_a_second_driver_says_who_holds_the_sweep(tmp_path):
-    sweep = sweeps.write_small(tmp_path)
+    sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "running")
         assert f"another process runs this sweep (pid {process.pid}" in sweeps.run(sweep, expect=2)
@@ -96,7 +106,7 @@ def test_two_sweeps_that_need_the_same_stages_compute_each_once(undisturbed, tmp
     processes = []
     for folder in folders:
         folder.mkdir()
-        sweep = sweeps.changed(sweeps.write_small(folder), store=f"{{uri: {tmp_path / 'store'}}}")
+        sweep = sweeps.changed(write_sweep(folder), store=f"{{uri: {tmp_path / 'store'}}}")
         processes.append(sweeps.launched(sweep))
     for process in processes:
         output, _ = process.communicate(timeout=600)
@@ -108,7 +118,7 @@ def test_two_sweeps_that_need_the_same_stages_compute_each_once(undisturbed, tmp
 
 
 def test_a_diverged_trial_fails_with_its_step_and_the_others_go_on(tmp_path):
-    sweep = sweeps.write_small(tmp_path)
+    sweep = write_sweep(tmp_path)
     sweep.write_text(sweep.read_text().replace("  method.alpha_low: [0.25, 0.35]", "  train.lr: [1e-3, 1e30]"))
     output = sweeps.run(sweep, expect=1)
     assert "loss is not finite in epoch" in output
@@ -118,7 +128,7 @@ def test_a_diverged_trial_fails_with_its_step_and_the_others_go_on(tmp_path):
 
 
 def test_a_budget_of_failures_ends_the_sweep(tmp_path):
-    sweep = sweeps.changed(sweeps.write_small(tmp_path), concurrency="1")
+    sweep = sweeps.changed(write_sweep(tmp_path), concurrency="1")
     sweep.write_text(sweep.read_text().replace("  method.alpha_low: [0.25, 0.35]", "  train.lr: [1e30, 1e-3]"))
     output = sweeps.run(sweep, "--fail-fast", expect=1)
     assert "limits.failures: 1 failed" in output
@@ -128,14 +138,14 @@ def test_a_budget_of_failures_ends_the_sweep(tmp_path):
 
 
 def test_a_budget_of_wall_time_ends_the_sweep_resumably(undisturbed, tmp_path):
-    sweep = sweeps.changed(sweeps.write_small(tmp_path), limits="{wall_hours: 0.000001}")
+    sweep = sweeps.changed(write_sweep(tmp_path), limits="{wall_hours: 0.000001}")
     assert "limits.wall_hours" in sweeps.run(sweep, expect=130)
     sweeps.run(sweeps.changed(sweep, limits="{wall_hours: 1}"))
     assert sweeps.results(tmp_path) == undisturbed
 
 
-def test_values_added_to_a_finished_sweep_run_alone(finished, tmp_path):
-    sweep = sweeps.write_small(tmp_path)
+def test_values_added_to_a_finished_sweep_run_alone(tmp_path):
+    sweep = write_sweep(tmp_path)
     sweeps.run(sweep)
     before = sweeps.times_run(tmp_path)
     sweep.write_text(sweep.read_text().replace("[0.25, 0.35]", "[0.25, 0.3, 0.35]"))
@@ -156,7 +166,7 @@ def test_a_full_disk(undisturbed, tmp_path):
         pytest.skip("this machine does not let tests mount a disk")
     try:
         store = disk / "store"
-        sweep = sweeps.changed(sweeps.write_small(tmp_path), store=f"{{uri: {store}}}")
+        sweep = sweeps.changed(write_sweep(tmp_path), store=f"{{uri: {store}}}")
         output = sweeps.run(sweep, expect=1)
         assert "No space left on device" in output
         assert "Traceback" not in output

@@ -22,11 +22,13 @@ class Told(ListedPoints):
 
 class Desk:
     def __init__(self, count: int) -> None:
-        self.points, self.shut, self.blocked, self.gone, self.looks = Told(count), False, set(), set(), 0
+        self.points, self.blocked, self.gone, self.looks = Told(count), set(), set(), 0
+        self.shut = self.resting = False
         self.gate = Gate(
             self.points,
             look=self.look,
             closed=lambda: self.shut,
+            paused=lambda: self.resting,
             open_for=lambda config, held: self.value(config) not in self.blocked,
             dropped=lambda config: self.value(config) in self.gone,
         )
@@ -74,6 +76,14 @@ def test_what_was_stopped_while_it_waited_is_dropped():
     assert desk.gate.suggest("b") is None
     assert desk.gate.suggest("b") == Searcher.FINISHED
     assert desk.points.told == [("a", None, True)]
+
+
+def test_a_paused_gate_waits():
+    desk = Desk(1)
+    desk.resting = True
+    assert desk.gate.suggest("a") is None
+    desk.resting = False
+    assert desk.value(desk.gate.suggest("a")) == 0.0
 
 
 def test_a_closed_gate_gives_nothing_out():
