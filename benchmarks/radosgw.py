@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ PORT = 9820
 
 
 def main() -> int:
+    # A server is stopped also where somebody stops this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as work, server(Path(work) / "server") as endpoint:
         tests, passed = _tests()
         rows, _ = on_s3(endpoint, "radosgw", draw_labels(Path(work) / "labels"), Path(work))
@@ -61,7 +64,7 @@ def _tests() -> tuple[dict[str, int], bool]:
     """How many tests had which outcome."""
     command = [sys.executable, "-m", "pytest", "tests/workers/artifacts", "-m", "slow or not slow", "-q"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    print(done.stdout, done.stderr)
+    print(done.stdout, done.stderr, flush=True)
     summary = done.stdout.splitlines()[-1]
     return {outcome: int(count) for count, outcome in re.findall(r"(\d+) ([a-z]+)", summary)}, done.returncode == 0
 
