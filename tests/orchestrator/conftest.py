@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from searching import ORDERED, RANGES
+
+from orchestrator.plan import Planner
+from orchestrator.search import SearchedPoints
+from orchestrator.spec_reader import load_spec
+
+
+@pytest.fixture
+def search(tmp_path):
+    def search(axes=RANGES, *, where=ORDERED, folder="run", seeds=(0,), rest="", **options):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(
+            f"name: swept\nseeds: {list(seeds)}\nrank: {{metric: m}}\naxes: {axes}{where}{rest}"
+            f"search: {json.dumps({'trials': 6, **options})}\n"
+        )
+        return SearchedPoints(Planner(load_spec(path), {}), tmp_path / folder)
+
+    return search
