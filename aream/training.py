@@ -201,7 +201,7 @@ class Training:
         while self.epoch < until:
             self._train_epoch(checkpoints)
             row = {name: total / len(self.batches) for name, total in self.sums.items()}
-            row |= self.validate() | {
+            row |= self.validate(checkpoints) | {
                 "epoch": float(self.epoch + 1),
                 "lr": self.optimizer.param_groups[0]["lr"],
             }
@@ -269,8 +269,13 @@ class Training:
         return sums
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Mean average precision of the val split's image labels, over the dataset's scored classes and over all."""
+    def validate(self, checkpoints: Checkpoints | None = None) -> dict[str, float]:
+        """Mean average precision of the val split's image labels, over the dataset's scored classes and over all.
+
+        Raises:
+            DivergedError: scores that are not finite.
+            Interrupted: asked to stop; the state is that of the epoch's last step.
+        """
         self.backbone.eval()
         scores, labels = [], []
         for batch in validation_batches(
@@ -284,6 +289,8 @@ class Training:
                 output = self.backbone(batch.images.to(self.device))
             scores.append(output.scores.float().cpu())
             labels.append(batch.labels)
+            if checkpoints is not None:  # a validation that never asks would count as stalled
+                checkpoints.leave_if_asked(self.state)
         every = torch.cat(scores).numpy(), torch.cat(labels).numpy()
         if not np.isfinite(every[0]).all():
             raise DivergedError(f"scores of val images are not finite after epoch {self.epoch + 1}")

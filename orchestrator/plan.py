@@ -69,11 +69,11 @@ class Planner:
         Raises:
             ConfigError: parts of the configuration do not fit each other.
         """
+        train = training_stage(self.spec.trial(values, seed), self.fingerprint)
         variants: dict[str, Variant] = {}
         for point in self.spec.variant_points(values):
-            stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses)
+            stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses, train)
             variants.setdefault(stages.labels.key, Variant(point, stages))
-        train = training_stage(self.spec.trial(values, seed), self.fingerprint)
         return TrialPlan(dict(values), seed, train, tuple(variants.values()))
 
     def grid(self) -> list[TrialPlan]:

@@ -70,8 +70,13 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
     return Stage("train_cam", config, inputs, _fingerprints(trial, fingerprint))
 
 
-def variant_stages(trial: TrialConfig, fingerprint: Fingerprint, analyses: Sequence[str] = ()) -> VariantStages:
+def variant_stages(
+    trial: TrialConfig, fingerprint: Fingerprint, analyses: Sequence[str] = (), host: Stage | None = None
+) -> VariantStages:
     """CAMs, pseudo-labels and analyses of one variant; its ``cams.inputs["host"]`` is the training.
+
+    Args:
+        host: the trial's ``training_stage``, where it is at hand: the variants of a trial then hold one.
 
     Raises:
         ConfigError: parts of the trial do not fit each other.
@@ -87,7 +92,7 @@ def variant_stages(trial: TrialConfig, fingerprint: Fingerprint, analyses: Seque
             cams=trial.inference.cams(),
             precision=trial.train.precision,
         ),
-        {"host": training_stage(trial, fingerprint)},
+        {"host": host or training_stage(trial, fingerprint)},
         _fingerprints(trial, fingerprint),
     )
     split = first_deep_layer(depth, trial.method.config.layer_index)

@@ -254,8 +254,8 @@ def test_a_stage_that_another_process_computes_is_not_begun(tmp_path):
     assert work.digests(stage)
 
 
-@pytest.mark.parametrize("after", [0, 1, 4])
-def test_a_stage_stopped_at_any_step_continues_exactly(tmp_path, after):
+@pytest.mark.parametrize("after", range(7))
+def test_a_stage_stopped_at_any_step_or_in_its_validation_continues_exactly(tmp_path, after):
     stage = training_stage(TRIAL, fingerprint)
     expected = Work(tmp_path / "whole").digests(stage)
     stopped = Work(tmp_path / "stopped")
