@@ -1,0 +1,113 @@
+"""Send a sweep to the lab's cluster, and look after it there; the YAML stays as it is.
+
+    python -m orchestrator.submit SWEEP.yaml --to ray|kuberay|slurm [--lab LAB.yaml] [--set K=V ...] [--dry-run]
+    python -m orchestrator.submit --status ID --to ray
+    python -m orchestrator.submit --follow ID --to ray
+    python -m orchestrator.submit --stop ID --to ray
+
+The output is followed until the job ends, unless it is detached. Exit status: the job's own (0 all done, 1 some trials
+failed, 2 the sweep is invalid, 130 stopped); 2 too where nothing was sent, 130 where only the following was
+interrupted: the job goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from orchestrator.submission._protocol import Target
+
+DONE, REFUSED, INTERRUPTED = 0, 2, 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    wishes = [options.sweep, options.status, options.follow, options.stop]
+    if sum(wish is not None for wish in wishes) != 1:
+        parser.error("give a SWEEP.yaml, or one of --status, --follow and --stop with an ID")
+    # Imported only now: --help answers before torch is read.
+    from aream.errors import AreamError
+
+    try:
+        return _act(options)
+    except AreamError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.submit", description="Send a sweep to the lab's cluster, or look after one there."
+    )
+    parser.add_argument("sweep", metavar="SWEEP.yaml", nargs="?")
+    parser.add_argument("--to", metavar="TARGET", required=True, help="ray, kuberay or slurm")
+    parser.add_argument(
+        "--lab",
+        metavar="LAB.yaml",
+        default=os.environ.get("AREAM_LAB", "lab.yaml"),
+        help="what the lab's cluster is (default: $AREAM_LAB, else lab.yaml)",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML (repeatable)"
+    )
+    parser.add_argument("--image", help="container image, instead of the lab's")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+    parser.add_argument("--detach", action="store_true", help="print the id and return; do not wait for the job")
+    parser.add_argument("--status", metavar="ID", help="say how a job does")
+    parser.add_argument("--follow", metavar="ID", help="print a job's output until it ends; exit as it does")
+    parser.add_argument("--stop", metavar="ID", help="have a job save its state and end")
+    return parser
+
+
+def _act(options: argparse.Namespace) -> int:
+    from aream import discover
+    from orchestrator import submission
+    from orchestrator.job import describe
+    from orchestrator.lab import read_lab
+
+    module = discover.load(submission, options.to)
+    lab, config = read_lab(Path(options.lab), options.to)
+    target: Target = module.open_target(config)
+    if options.status is not None:
+        print(f"{options.status}: {target.status(options.status)}")
+        return DONE
+    if options.stop is not None:
+        target.stop(options.stop)
+        print(f"{options.stop}: {target.status(options.stop)}")
+        return DONE
+    if options.follow is not None:
+        return _follow(target, options.follow, options)
+    job = describe(Path(options.sweep), lab, options.set, options.image or config.image)
+    if options.dry_run:
+        print(target.render(job), end="")
+        return DONE
+    job_id = target.submit(job)
+    print(f"submitted as {job_id}", flush=True)
+    if options.detach:
+        _say_how_to_go_on(job_id, options, sys.stdout)
+        return DONE
+    return _follow(target, job_id, options)
+
+
+def _follow(target: Target, job_id: str, options: argparse.Namespace) -> int:
+    try:
+        return target.follow(job_id)
+    except KeyboardInterrupt:
+        print(f"\n{job_id} goes on", file=sys.stderr)
+        _say_how_to_go_on(job_id, options, sys.stderr)
+        return INTERRUPTED
+
+
+def _say_how_to_go_on(job_id: str, options: argparse.Namespace, stream: TextIO) -> None:
+    for wish in ("status", "follow", "stop"):
+        print(f"{wish}: python -m orchestrator.submit --{wish} {job_id} --to {options.to} --lab {options.lab}", file=stream)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
