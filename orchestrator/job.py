@@ -33,7 +33,7 @@ class Job:
     overrides: tuple[str, ...]
     """``KEY=VALUE`` for ``--set``: the lab's, then the command's, which win."""
     image: str | None
-    """Container image with this package; None: the nodes have the package."""
+    """Container image with this package: ``--image``, else that of the target's section; None: nodes have the package."""
     revision: str
     """Of the code that described the job."""
     environment: Mapping[str, str]
@@ -90,7 +90,7 @@ def describe(path: Path, lab: Lab, overrides: Sequence[str] = (), image: str | N
         name=spec.name,
         sweep=text,
         overrides=settings,
-        image=image or lab.image,
+        image=image,
         revision=code_revision(),
         environment=lab.environment,
         secrets=lab.secrets,

@@ -57,8 +57,6 @@ class Lab:
     """Absolute folder for state, logs and reports, on the node that drives the sweep; it must outlive the job."""
     shared: bool = False
     """Whether every node mounts ``runs`` at the same path (NFS, Lustre, a ReadWriteMany volume)."""
-    image: str | None = None
-    """Container image with this package; ``--image`` wins. None: the nodes have the package."""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Dotted keys of a sweep and their values here: store, tracking server, data roots. ``--set`` wins."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -1,6 +1,7 @@
 """What every target of ``submit`` offers; a module of this folder is one, found by its name (``--to NAME``).
 
-It holds ``Config``, its section of the lab file, and ``open_target(config) -> Target``, which talks to nobody.
+It holds ``Config``, its section of the lab file, with a field ``image: str | None`` (the container image with this
+package; ``--image`` wins), and ``open_target(config) -> Target``, which talks to nobody.
 All methods raise ``ConfigError`` where the job or the lab's section cannot be used, or nothing answers there.
 """
 
