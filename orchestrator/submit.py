@@ -106,7 +106,10 @@ def _follow(target: Target, job_id: str, options: argparse.Namespace) -> int:
 
 def _say_how_to_go_on(job_id: str, options: argparse.Namespace, stream: TextIO) -> None:
     for wish in ("status", "follow", "stop"):
-        print(f"{wish}: python -m orchestrator.submit --{wish} {job_id} --to {options.to} --lab {options.lab}", file=stream)
+        print(
+            f"{wish}: python -m orchestrator.submit --{wish} {job_id} --to {options.to} --lab {options.lab}",
+            file=stream,
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""Ray's job server as ``submit --to ray`` needs it: every call answers or fails in time, with one clear error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from aream.errors import ConfigError
+
+CONNECT_S = 5.0
+"""To reach the server."""
+ANSWER_S = 60.0
+"""To get an answer, once it was reached."""
+SILENCE_S = 30.0
+"""Without a line of output; then the connection is made anew, because a cut cable says nothing."""
+LOST_S = 600.0
+"""Without any answer while a job is followed."""
+TRY_AGAIN_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Unreachable(ConfigError):
+    """No job server answers, now."""
+
+
+class _Client(JobSubmissionClient):
+    """Ray's own, which would wait for ever."""
+
+    connect_s = CONNECT_S
+    answer_s = CONNECT_S  # of the first call, which asks for no more than a version
+
+    def _do_request(self, *arguments: Any, **options: Any) -> requests.Response:
+        return super()._do_request(*arguments, timeout=(self.connect_s, self.answer_s), **options)
+
+
+class JobServer:
+    def __init__(self, address: str) -> None:
+        """Raises ``ConfigError`` where no job server answers, or it refuses the token."""
+        self.address = address
+        # Ray lets its own variables win over the address it is given; here the lab file says where jobs go.
+        os.environ["RAY_API_SERVER_ADDRESS"] = address
+        with self.errors():
+            self.client = _Client(address)
+        self.client.answer_s = ANSWER_S
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What can go wrong with a call, in our words.
+
+        Raises:
+            ConfigError: always one line.
+        """
+        try:
+            yield
+        except AuthenticationError as error:
+            raise ConfigError(
+                f"ray.address: {self.address} asks for a token, and did not take"
+                f" {'this one' if os.environ.get('RAY_AUTH_MODE') == 'token' else 'a call without one'}: set"
+                " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) here as on the cluster"
+            ) from error
+        except requests.HTTPError as error:
+            raise ConfigError(f"ray.address: no Ray job server at {self.address}: {error}") from error
+        except (OSError, KeyError, aiohttp.ClientError) as error:
+            raise Unreachable(
+                f"ray.address: no Ray job server answers at {self.address} ({type(error).__name__}); is the head node"
+                " up, with its dashboard, and can this machine reach it?"
+            ) from error
+        except RuntimeError as error:
+            raise ConfigError(f"ray: {self.address}: {str(error).splitlines()[0][:500]}") from error
+
+    def submit(self, job_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]) -> None:
+        with self.errors():
+            self.client.submit_job(
+                entrypoint=entrypoint, submission_id=job_id, runtime_env=runtime_env, metadata=metadata
+            )
+
+    def jobs(self) -> list[JobDetails]:
+        """Those that were submitted, as far as the cluster remembers."""
+        with self.errors():
+            return [job for job in self.client.list_jobs() if job.submission_id]
+
+    def job(self, job_id: str) -> JobDetails:
+        with self.errors():
+            return self.client.get_job_info(job_id)
+
+    def stop(self, job_id: str) -> None:
+        with self.errors():
+            self.client.stop_job(job_id)
+
+    def ended(self, job_id: str, within_s: float) -> JobDetails:
+        """The job as it is when it has ended, or after so many seconds."""
+        until = time.monotonic() + within_s
+        while True:
+            found = self.job(job_id)
+            if found.status.is_terminal() or time.monotonic() > until:
+                return found
+            time.sleep(TRY_AGAIN_S / 4)
+
+    def output(self, job_id: str, show: Callable[[str], None]) -> JobDetails:
+        """Hand on what a job prints until it ends; goes on where it was after the connection was lost."""
+        found, shown, heard = self.job(job_id), 0, time.monotonic()
+        while True:
+            ended = found.status.is_terminal()
+            shown = asyncio.run(self._tail(job_id, shown, show))
+            if ended:
+                return found
+            try:
+                found, heard = self.job(job_id), time.monotonic()
+            except Unreachable:
+                if time.monotonic() - heard > LOST_S:
+                    raise
+                time.sleep(TRY_AGAIN_S)
+
+    async def _tail(self, job_id: str, shown: int, show: Callable[[str], None]) -> int:
+        """Show the output beyond ``shown`` characters until it or the connection ends; returns how much is shown."""
+        seen = 0
+        chunks = self.client.tail_job_logs(job_id)
+        try:
+            while (chunk := await asyncio.wait_for(anext(chunks, None), SILENCE_S)) is not None:
+                seen += len(chunk)
+                if seen > shown:
+                    show(chunk[shown - seen :])
+                    shown = seen
+        except (TimeoutError, RuntimeError, OSError, aiohttp.ClientError) as error:
+            log.info("the output of %s broke off: %s", job_id, error)  # the caller asks how the job is
+        return shown
