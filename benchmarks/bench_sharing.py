@@ -21,7 +21,7 @@ def measure() -> list[Result]:
         ours = run_ours(sweep, Path(folder))
         plain = run_plain(sweep, Path(folder))
     what = {
-        "input": f"shapes, {len(plain.miou)} trainings of the plain script (2 alphas x 2 lambdas x 3 layer subsets x "
+        "input": f"shapes, {len(plain.miou)} trainings of the plain script (2 alphas x 2 lambdas x 4 layer subsets x "
         "2 seeds), 10 epochs, 8 of them warm-up",
         "same": same_ranking(ours, plain),
         "difference": f"mIoU differs by {largest_difference(ours, plain):.1g} at most",
