@@ -9,11 +9,13 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 from aream.errors import AreamError
 from orchestrator.plan import Planner
 from orchestrator.state import replace_text
 from orchestrator.workplace import Workplace
+from workers.artifacts.holds import held_keys, release
 from workers.checkpoint import checkpoint_name
 
 KEPT = ("lock",)
@@ -21,20 +23,32 @@ KEPT = ("lock",)
 
 def sweep_id(workplace: Workplace) -> str:
     """A name for this folder's sweep in the tracker, made once: resuming finds the same runs."""
-    path = workplace.folder / "sweep_id"
+    path = _id_file(workplace)
     if not path.exists():
         replace_text(path, uuid.uuid4().hex)
     return path.read_text()
 
 
+def _id_file(workplace: Workplace) -> Path:
+    return workplace.folder / "sweep_id"
+
+
 def forget(planner: Planner, workplace: Workplace) -> None:
-    """Drop what an earlier run of this sweep left: its folder, checkpoints and artifacts."""
+    """Drop what an earlier run of this sweep left: its folder, checkpoints and artifacts.
+
+    Raises:
+        ArtifactCorrupt: the store's list of what the sweep holds cannot be read.
+    """
     store = workplace.store()
     trials = planner.corners() if planner.spec.search else planner.grid()
-    for trial in trials:
-        for stage in trial.stages():
-            store.discard(stage.key)
-            store.storage.delete(checkpoint_name(stage.key))
+    keys = {stage.key for trial in trials for stage in trial.stages()}
+    if _id_file(workplace).exists():
+        earlier = sweep_id(workplace)
+        keys |= held_keys(store.storage, earlier)  # also the points that a search proposed
+        release(store.storage, earlier)
+    for key in keys:
+        store.discard(key)
+        store.storage.delete(checkpoint_name(key))
     with contextlib.suppress(FileNotFoundError):
         for child in workplace.folder.iterdir():
             if child.name not in KEPT:

@@ -28,10 +28,9 @@ class Hold:
         self.saved_keys, self.saved = 0, 0.0
 
     def __enter__(self) -> Hold:
-        known = self.storage.stat(_object(self.sweep_id))
-        if known is not None:
-            self.keys |= set(read_hold(self.storage, self.sweep_id).keys)
-        self.saved_keys = len(self.keys) if known is not None else -1
+        known = held_keys(self.storage, self.sweep_id)
+        self.keys |= known
+        self.saved_keys = len(self.keys) if known else -1
         self.save()
         self.lease = self.leases.take(_lease(self.sweep_id))
         return self
@@ -77,6 +76,13 @@ def read_hold(storage: ObjectStorage, sweep_id: str) -> HeldKeys:
         raise ArtifactCorrupt(f"{storage.uri}/{_object(sweep_id)}: is no list of keys: {error}") from error
     holder = Leases(storage).holder(_lease(sweep_id))
     return HeldKeys(sweep_id, name, keys, holder is not None and not holder.known_dead())
+
+
+def held_keys(storage: ObjectStorage, sweep_id: str) -> set[str]:
+    """None where the sweep holds nothing; raises ``ArtifactCorrupt`` where the list cannot be read."""
+    if storage.stat(_object(sweep_id)) is None:
+        return set()
+    return set(read_hold(storage, sweep_id).keys)
 
 
 def all_holds(storage: ObjectStorage) -> Iterator[HeldKeys]:
