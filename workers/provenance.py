@@ -12,19 +12,33 @@ LIBRARIES = ("torch", "timm", "numpy", "ray", "mlflow", "optuna")
 
 @functools.cache
 def code_revision() -> str:
-    """Git commit, with ``-dirty`` where files differ from it; the package's version outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        dirty = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return f"version {metadata.version('aream-sweep')}"
-    return f"{commit}{'-dirty' if dirty else ''}"
+    """Which code this is, as exactly as it can tell.
+
+    In a git checkout the commit, with ``-dirty`` where files differ from it. In an image, what its build was told
+    (docker/Dockerfile leaves it beside this file). Anywhere else the package's version.
+    """
+    baked = Path(__file__).with_name("REVISION")
+    if baked.is_file():
+        return baked.read_text().strip()
+    commit = _commit_of(Path(__file__).resolve().parent.parent)
+    return commit or f"version {metadata.version('aream-sweep')}"
 
 
 @functools.cache
 def library_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def _commit_of(root: Path) -> str | None:
+    """None where there is no git, no checkout, or ``root`` lies inside somebody else's."""
+    try:
+        if Path(_git(root, "rev-parse", "--show-toplevel")) != root:
+            return None
+        commit = _git(root, "rev-parse", "HEAD")
+        dirty = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}{'-dirty' if dirty else ''}"
 
 
 def _git(root: Path, *arguments: str) -> str:
