@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -19,15 +20,18 @@ class _AfterWarmup:
     """Before a scheduler of Tune: hands on the rows of a trial's own epochs, and lets finished trainings be.
 
     Rows of the warm-up are the same in all trials that share it, and come all at once. A training that has reached
-    its last epoch goes on to its CAMs; one that an earlier run finished only shows how good others must be.
+    its last epoch goes on to its CAMs; one that an earlier run finished only shows how good others must be. A training
+    that was paused is another trial of Tune when it goes on, and its earlier epochs count once.
     """
 
     spec: SweepSpec
     trainings: dict[str, TrainConfig]
+    judged: dict[str, int]
+    """The last epoch of each training that the scheduler has seen."""
 
     def read_epochs(self, spec: SweepSpec) -> None:
         """To be called before the first row."""
-        self.spec, self.trainings = spec, {}
+        self.spec, self.trainings, self.judged = spec, {}, {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if "epoch" not in result or result.get("complete"):
@@ -36,8 +40,10 @@ class _AfterWarmup:
             config = self.spec.trial(trial.config["values"], trial.config["seed"])
             self.trainings[trial.trial_id] = config.train
         train, epoch = self.trainings[trial.trial_id], int(result["epoch"])
-        if epoch <= train.warmup_epochs:
+        training = json.dumps([trial.config["values"], trial.config["seed"]], sort_keys=True)
+        if epoch <= max(train.warmup_epochs, self.judged.get(training, 0)):
             return TrialScheduler.CONTINUE
+        self.judged[training] = epoch
         row = {**result, OWN_EPOCHS: epoch - train.warmup_epochs}
         action: str = super().on_trial_result(tune_controller, trial, row)  # type: ignore[misc]
         if action == TrialScheduler.CONTINUE or epoch >= train.epochs or trial.config.get(REPLAYED):

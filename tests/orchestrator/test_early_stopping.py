@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -11,9 +13,9 @@ WARMUP, EPOCHS = 3, 12
 
 
 class FakeTrial:
-    def __init__(self, name: str, *, replayed: bool = False) -> None:
+    def __init__(self, name: str, *, point: str | None = None, replayed: bool = False) -> None:
         self.trial_id = name
-        self.config = {"values": {}, "seed": 0, "replayed": replayed}
+        self.config = {"values": {}, "seed": zlib.crc32((point or name).encode()), "replayed": replayed}
 
 
 @pytest.fixture
@@ -88,6 +90,19 @@ def test_trials_without_rows_are_no_trouble(spec, settings):
         stopping.on_trial_complete(None, trial, result)
     assert train(stopping, "good", 0.9) == EPOCHS
     assert train(stopping, "bad", 0.1) < EPOCHS
+
+
+def test_a_training_that_was_paused_is_counted_once(spec):
+    """The median of 0.3 and 0.9 lets 0.7 go on; that of 0.3, 0.9 and 0.9 again would not."""
+    stopping = scheduler(spec("scheduler: {grace_epochs: 8, reduction_factor: 2}\n"))
+    assert train(stopping, "good", 0.9) == EPOCHS
+    assert train(stopping, "bad", 0.3) == WARMUP + 8
+    again = FakeTrial("good, after its pause", point="good")
+    stopping.on_trial_add(None, again)
+    for epoch in range(1, EPOCHS + 1):
+        row = {"epoch": float(epoch), "val/map": 0.9}
+        assert stopping.on_trial_result(None, again, row) == TrialScheduler.CONTINUE
+    assert train(stopping, "middling", 0.7) == EPOCHS
 
 
 @pytest.mark.parametrize("settings", ["scheduler: {grace_epochs: 2}\n", "scheduler: {name: median, min_trials: 1}\n"])
