@@ -7,6 +7,7 @@ import os
 import socket
 
 from aream.errors import ConfigError
+from orchestrator.resources import Node, refuse_impossible
 from orchestrator.spec import SweepSpec
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -21,8 +22,7 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     """Start or join a cluster, and check that it can ever run what the sweep asks for.
 
     Raises:
-        ConfigError: no cluster at the address, or more CPUs or GPUs asked for a job than any node has: Ray would
-            wait for ever.
+        ConfigError: no cluster at the address, or more asked for a job than any node has: Ray would wait for ever.
     """
     workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}}
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -35,13 +35,19 @@ def connect(address: str | None, spec: SweepSpec) -> None:
             ray.init(address, runtime_env=workers, **quiet)
         except (ConnectionError, ValueError) as error:
             raise ConfigError(f"--address: no Ray cluster at {address!r}: {error}") from error
-    for name, resource in (("trial", spec.resources.trial), ("segmentation", spec.resources.segmentation)):
-        for kind, asked in (("CPU", resource.cpu), ("GPU", resource.gpu)):
-            most = max((node["Resources"].get(kind, 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
-            if asked > most:
-                raise ConfigError(
-                    f"resources.{name}.{kind.lower()}: given {asked:g}; the largest node of this cluster has {most:g}"
-                )
+    if address is None or not spec.resources.autoscaling:
+        refuse_impossible(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
+
+
+def nodes() -> list[Node]:
+    """The nodes that are up."""
+    return [Node(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def free() -> dict[str, tuple[float, float]]:
+    """What is free of each resource of the cluster, and what there is."""
+    left = ray.available_resources()
+    return {name: (left.get(name, 0.0), most) for name, most in ray.cluster_resources().items()}
 
 
 def _refuse_silence(address: str) -> None:

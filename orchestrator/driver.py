@@ -59,6 +59,7 @@ class Driver:
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
         self.trials: dict[str, TrialPlan] = {}
         self.failures: dict[str, str] = {}
+        self.interrupted_phase = ""
         self.stopped_file = workplace.folder / "stopped.json"
         self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
         self.overseer.each_tick = self.state.catch_up
@@ -152,6 +153,15 @@ class Driver:
         self.progress.line(f"{key} shows no sign of work for {minutes:g} min; its worker is killed")
         self.webhook.tell("stalled", f"{key} stalled", self.state.counts())
 
+    def short(self, missing: str | None) -> None:
+        """What is waited for is shown as the phase, so that ``status`` tells it; None: it has come."""
+        if missing is None:
+            self.progress.phase(self.interrupted_phase)
+            return
+        self.interrupted_phase = self.state.phase
+        self.progress.phase(f"{self.state.phase}, {missing}")
+        self.webhook.tell("stalled", missing, self.state.counts())
+
     def _add_trial(self, trial: TrialPlan) -> None:
         known = self.trials.get(trial.key)
         if known is None or len(trial.variants) >= len(known.variants):
@@ -243,7 +253,7 @@ class Driver:
 
         self.hold.save()
         tasks = StageTasks(
-            stages, self.workplace, resource, self.spec.limits, self.overseer, on_event, self.stalled, board
+            stages, self.workplace, resource, self.spec.limits, self.overseer, on_event, self.stalled, self.short, board
         )
         self.failures |= tasks.run()
 

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune.experiment import Trial
 
+from orchestrator import cluster
 from orchestrator.board import EVERYTHING, Board, kill_worker
-from orchestrator.overseer import Overseer
+from orchestrator.overseer import TICK_S, Overseer
 from orchestrator.plan import Planner, TrialPlan
+from orchestrator.shortage import Shortage
 from orchestrator.waiting import Held
 from workers.stage import Row
 
@@ -31,6 +33,7 @@ class TrialListener(Protocol):
     def failed(self, trial: TrialPlan, error: str) -> None: ...
     def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None: ...
     def stalled(self, key: str) -> None: ...
+    def short(self, missing: str | None) -> None: ...
 
 
 class Unreachable(Exception):
@@ -48,6 +51,8 @@ class Listening(tune.Callback):
         self.running: dict[str, float] = {}
         self.begun: dict[str, float] = {}
         self.killed: dict[str, float] = {}
+        self.shortage = Shortage(planner.spec.resources.trial, cluster.free, listener.short)
+        self.counted = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune stores its callbacks beside the trials, for a restore of its own that is not used here."""
@@ -68,6 +73,11 @@ class Listening(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self.look()
+        if time.monotonic() - self.counted >= TICK_S:
+            self.counted = time.monotonic()
+            self.shortage.look(
+                wanted=any(trial.status == Trial.PENDING for trial in trials), running=bool(self.running)
+            )
 
     def look(self) -> None:
         """Orders and budgets, what the board knows, stalled workers; at most once a second."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Literal
 
 from aream.config import config
@@ -11,6 +13,7 @@ from aream.errors import ConfigError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
 PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@|([?&][a-z]*password=)[^&\s'\"]*")
 STORAGES = ("sqlite:///", "postgresql://")
 
@@ -81,18 +84,28 @@ class Resource:
     cpu: float = 1.0
     gpu: float = 0.0
     """A fraction up to 1, or a whole number."""
+    custom: Mapping[str, float] = field(default_factory=dict)
+    """Ray resources that a node must have beside these, such as a kind of GPU (``a100: 1``); nodes name what they have
+    with ``ray start --resources``."""
 
     def __post_init__(self) -> None:
         if self.cpu <= 0:
             raise ConfigError(f"cpu: need a positive number, got {self.cpu}")
         if self.gpu < 0 or (self.gpu > 1 and not float(self.gpu).is_integer()):
             raise ConfigError(f"gpu: need a fraction in [0, 1] or a whole number, got {self.gpu}")
+        for name, amount in self.custom.items():
+            if name.lower() in RAY_RESOURCES or not name.isprintable() or not name.strip():
+                raise ConfigError(f"custom: need a name other than {', '.join(RAY_RESOURCES)}, got {name!r}")
+            if amount <= 0 or (amount > 1 and not float(amount).is_integer()):
+                raise ConfigError(f"custom: {name}: need a fraction in (0, 1] or a whole number, got {amount}")
 
 
 @config
 class Resources:
     trial: Resource = Resource()
     segmentation: Resource = Resource()
+    autoscaling: bool = False
+    """Whether the cluster starts nodes when they are asked for: what no node has now is waited for, not refused."""
 
 
 @config

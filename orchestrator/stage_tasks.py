@@ -15,9 +15,11 @@ from typing import Any
 import ray
 
 from aream.errors import AreamError, Interrupted, StageHeld
+from orchestrator import cluster
 from orchestrator.board import EVERYTHING, Board, Line, Sign, kill_worker
 from orchestrator.overseer import Overseer
 from orchestrator.settings import Limits, Resource
+from orchestrator.shortage import Shortage
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
 from workers.stage import Row, Stage
@@ -75,6 +77,7 @@ class StageTasks:
         overseer: Overseer,
         on_event: Callable[[TaskEvent], None],
         on_stalled: Callable[[str], None],
+        on_short: Callable[[str | None], None],
         board: Board,
     ) -> None:
         self.by_key = {stage.key: stage for stage in stages}
@@ -89,6 +92,7 @@ class StageTasks:
         self.lost: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.board = board
+        self.shortage = Shortage(resource, cluster.free, on_short)
 
     def run(self) -> dict[str, str]:
         """Returns key -> error of those that failed; what was stopped before its end is in neither list.
@@ -117,7 +121,11 @@ class StageTasks:
                 self._fail(stage, f"its input {failed} failed")
                 continue
             options = run_stage_task.options(
-                num_cpus=self.resource.cpu, num_gpus=self.resource.gpu, name=stage.key, max_retries=0
+                num_cpus=self.resource.cpu,
+                num_gpus=self.resource.gpu,
+                resources=dict(self.resource.custom),
+                name=stage.key,
+                max_retries=0,
             )
             threads = max(1, int(self.resource.cpu))
             task = options.remote(stage, self.workplace, threads, self.resource.gpu > 0, self.board.actor)
@@ -139,6 +147,8 @@ class StageTasks:
             self._ended(task, self.running.pop(task).stage)
         if signs is not None:
             self._reconcile(signs)
+            begun = any(attempt.stage.key in signs for attempt in self.running.values())
+            self.shortage.look(wanted=bool(self.running), running=begun)
 
     def _ended(self, task: ray.ObjectRef, stage: Stage) -> None:
         try:

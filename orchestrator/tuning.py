@@ -29,6 +29,7 @@ from orchestrator.gate import Gate
 from orchestrator.listening import Listening, TrialListener, Unreachable
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
+from orchestrator.resources import requested
 from orchestrator.search import ListedPoints, SearchedPoints
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
@@ -152,7 +153,7 @@ def _fit(
     )
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, planner=planner, workplace=workplace, stopped=stopped, board=board.actor),
-        {"cpu": resource.cpu, "gpu": resource.gpu},
+        tune.PlacementGroupFactory([requested(resource)]),
     )
     tuner = tune.Tuner(
         trainable,

@@ -1,0 +1,55 @@
+"""Telling a sweep that waits for nodes from one that works: Ray says nothing about what it cannot place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from orchestrator.resources import amounts, requested
+from orchestrator.settings import Resource
+
+PATIENCE_S = 60.0
+"""Starting a worker may take half of it on a busy machine."""
+
+Free = Callable[[], Mapping[str, tuple[float, float]]]
+"""What is free of each resource of the cluster, and what there is."""
+
+
+class Shortage:
+    """Asked again and again while jobs of one kind are wanted."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        free: Free,
+        tell: Callable[[str | None], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``tell`` takes what is missing, once, and None when it has come."""
+        self.asked, self.free, self.tell, self.clock = requested(resource), free, tell, clock
+        self.since: float | None = None
+        self.told = False
+
+    def look(self, *, wanted: bool, running: bool) -> None:
+        """
+        Args:
+            wanted: whether Ray was asked for a place that it has not given.
+            running: whether another job of the kind has one: the rest waits its turn.
+        """
+        if not wanted or running:
+            self.since = None
+            if self.told:
+                self.told = False
+                self.tell(None)
+            return
+        now = self.clock()
+        self.since = now if self.since is None else self.since
+        if not self.told and now - self.since >= PATIENCE_S:
+            self.told = True
+            self.tell(self._missing())
+
+    def _missing(self) -> str:
+        cluster = self.free()
+        have = {name: cluster.get(name, (0.0, 0.0)) for name in self.asked}
+        shown = ", ".join(f"{name} {free:g} of {most:g}" for name, (free, most) in have.items())
+        return f"waiting for resources: need {amounts(self.asked)} on one node; free in the cluster: {shown}"

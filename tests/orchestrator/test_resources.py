@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from aream.errors import ConfigError
+from orchestrator.resources import Node, refuse_impossible, requested
+from orchestrator.settings import Resource, Resources
+from orchestrator.spec_reader import load_spec
+
+HEAD = Node("head", {"CPU": 8.0, "memory": 1e9, "node:10.0.0.1": 1.0})
+A100 = Node("a", {"CPU": 4.0, "GPU": 2.0, "a100": 2.0, "accelerator_type:A100": 1.0})
+RTX = Node("b", {"CPU": 64.0, "GPU": 1.0})
+NODES = [HEAD, A100, RTX]
+
+
+def refusal(*nodes: Node, **trial) -> str:
+    with pytest.raises(ConfigError) as caught:
+        refuse_impossible(Resources(trial=Resource(**trial)), nodes, ["trial"])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        {"cpu": 8.0},
+        {"cpu": 64.0, "gpu": 1.0},
+        {"cpu": 4.0, "gpu": 2.0, "custom": {"a100": 2.0}},
+        {"gpu": 0.25, "custom": {"accelerator_type:A100": 0.001}},
+    ],
+)
+def test_what_one_node_has_is_taken(trial):
+    refuse_impossible(Resources(trial=Resource(**trial)), NODES, ["trial"])
+
+
+def test_a_refusal_names_what_is_missing_and_what_there_is():
+    assert refusal(*NODES, cpu=65.0).startswith(
+        "resources.trial.cpu: given 65; the largest node of this cluster has 64"
+    )
+    assert refusal(HEAD, gpu=0.25).startswith("resources.trial.gpu: given 0.25; the largest node of this cluster has 0")
+    said = refusal(HEAD, A100, A100, custom={"h100": 1.0})
+    assert "resources.trial.custom.h100: given 1; the largest node of this cluster has 0" in said
+    assert "2 with CPU 4, GPU 2, h100 0, a100 2, accelerator_type:A100 1; 1 with CPU 8, GPU 0, h100 0" in said
+    assert "node:" not in said
+    assert "resources.autoscaling" in said
+
+
+def test_resources_must_be_on_one_node():
+    said = refusal(*NODES, cpu=8.0, gpu=1.0, custom={"a100": 1.0})
+    assert said.startswith("resources.trial: given CPU 8, GPU 1, a100 1; no node has all of it")
+    assert "1 with CPU 64, GPU 1, a100 0" in said
+
+
+def test_a_cluster_of_many_kinds_is_told_in_bounds():
+    said = refusal(*(Node(str(cpus), {"CPU": float(cpus)}) for cpus in range(1, 200)), gpu=1.0, custom={"x": 1.0})
+    assert len(refusal(*(Node(str(n), {"CPU": float(n), "GPU": 1.0}) for n in range(1, 200)), custom={"x": 1.0})) < 600
+    assert "given 1; the largest node of this cluster has 0" in said
+
+
+def test_a_cluster_without_nodes():
+    assert "the largest node of this cluster has 0" in refusal(cpu=1.0)
+
+
+def test_what_ray_is_asked_for():
+    assert requested(Resource(cpu=2.0)) == {"CPU": 2.0}
+    assert requested(Resource(cpu=2.0, gpu=0.5, custom={"a100": 1.0})) == {"CPU": 2.0, "GPU": 0.5, "a100": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("custom", "message"),
+    [
+        ("{GPU: 1}", "need a name other than cpu, gpu, memory, object_store_memory, got 'GPU'"),
+        ("{a100: 0}", "a100: need a fraction in (0, 1] or a whole number, got 0"),
+        ("{a100: 1.5}", "a100: need a fraction in (0, 1] or a whole number, got 1.5"),
+        ("{a100: many}", "resources.trial.custom: given {'a100': 'many'}; need a valid number"),
+        ("[a100]", "resources.trial.custom: given ['a100']; need"),
+    ],
+)
+def test_custom_resources_are_checked_with_the_file(tmp_path, custom, message):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"name: x\nresources: {{trial: {{custom: {custom}}}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_spec(path)
+    assert message in str(caught.value)
+
+
+def test_custom_resources_of_a_file_and_an_override(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: x\nresources: {trial: {gpu: 0.5, custom: {a100: 1}}}\n")
+    spec = load_spec(path, ["resources.segmentation.custom.fast_disk=0.5", "resources.autoscaling=true"])
+    assert spec.resources.trial.custom == {"a100": 1.0}
+    assert spec.resources.segmentation.custom == {"fast_disk": 0.5}
+    assert spec.resources.autoscaling
+    assert spec.resolved()["resources"]["trial"]["custom"] == {"a100": 1.0}
