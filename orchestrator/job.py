@@ -14,6 +14,7 @@ from aream.config import Component, config, is_config, plain
 from aream.errors import ConfigError
 from orchestrator.build import build, join
 from orchestrator.lab import Lab, Worker
+from orchestrator.resources import Node, amounts, fits, requested
 from orchestrator.settings import Resource, masked
 from orchestrator.spec import SweepSpec, strict
 from orchestrator.spec_reader import load_spec
@@ -33,7 +34,7 @@ class Job:
     overrides: tuple[str, ...]
     """``KEY=VALUE`` for ``--set``: the lab's, then the command's, which win."""
     image: str | None
-    """Container image with this package: ``--image``, else that of the target's section; None: nodes have the package."""
+    """Container image with this package: ``--image``, else that of the target's section; None: nodes have it."""
     revision: str
     """Of the code that described the job."""
     environment: Mapping[str, str]
@@ -56,6 +57,33 @@ class Job:
         """Twelve hex digits that are equal for equal jobs, whichever code describes them."""
         content = json.dumps({**plain(self), "revision": ""}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    @property
+    def folder_digest(self) -> str:
+        """Twelve hex digits for the folder that no two running jobs may share."""
+        return hashlib.sha256(self.folder.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        """Where the sweep's state, logs and report lie."""
+        return f"{self.runs}/{self.name}"
+
+    def check_fit(self, custom: Mapping[str, float]) -> None:
+        """Refuse what would wait for ever, where each node is a ``worker``.
+
+        Args:
+            custom: Ray resources that a worker has beside CPUs and GPUs.
+
+        Raises:
+            ConfigError: one trial or segmentation asks for more than a node has.
+        """
+        offered = {"CPU": float(self.worker.cpus), "GPU": float(self.worker.gpus), **custom}
+        for name, asked in zip(("trial", "segmentation"), self.asked, strict=False):
+            if not fits(requested(asked), Node("", offered)):
+                raise ConfigError(
+                    f"resources.{name}: asks for {amounts(requested(asked))}; a node of this lab (`worker`) has"
+                    f" {amounts(offered)}"
+                )
 
     def command(self, sweep: str, address: str = "auto") -> list[str]:
         """What runs the sweep on a node of a Ray cluster.

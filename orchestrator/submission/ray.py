@@ -88,7 +88,7 @@ class RayJobs:
         server = self._server()
         known = server.jobs()
         for found in known:
-            if (found.metadata or {}).get("aream.folder") == _folder(job) and not found.status.is_terminal():
+            if (found.metadata or {}).get("aream.folder") == job.folder and not found.status.is_terminal():
                 raise ConfigError(f"{job.name}: is {found.status.value.lower()} there as {found.submission_id}")
         attempts = [found.submission_id.removeprefix(_prefix(job)) for found in known]
         job_id = f"{_prefix(job)}{max((int(number) for number in attempts if number.isdecimal()), default=0) + 1}"
@@ -148,16 +148,12 @@ def _prefix(job: Job) -> str:
     return f"{job.name}-{job.digest}-"
 
 
-def _folder(job: Job) -> str:
-    return f"{job.runs}/{job.name}"
-
-
 def _file(job: Job) -> str:
     return f"{job.name}.yaml"
 
 
 def _metadata(job: Job) -> dict[str, str]:
-    return {"aream.sweep": job.name, "aream.folder": _folder(job), "aream.revision": job.revision}
+    return {"aream.sweep": job.name, "aream.folder": job.folder, "aream.revision": job.revision}
 
 
 def _described(found: JobDetails) -> str:
@@ -178,4 +174,5 @@ def _working_dir(job: Job, code: str) -> Iterator[Path]:
         if code == "sent":
             for package in PACKAGES:
                 shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+            (folder / "workers" / "REVISION").write_text(job.revision)  # there is no git where this arrives
         yield folder

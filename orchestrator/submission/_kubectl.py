@@ -1,0 +1,134 @@
+"""RayJobs through ``kubectl``: what they are, their output, and ending one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aream.errors import ConfigError
+
+ANSWER_S = 10
+CALL_S = 120
+"""For one call as a whole."""
+ASK_AGAIN_S = 2.0
+LOST_S = 600.0
+"""Without any answer while a job is followed."""
+KIND = "rayjobs.ray.io"
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+EXIT_CODE = re.compile(r"exit code (-?\d+)")
+
+
+@dataclass(frozen=True)
+class RayJob:
+    data: Mapping[str, Any]
+    """As the API server has it."""
+
+    @property
+    def name(self) -> str:
+        return str(self.data["metadata"]["name"])
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.data.get("status") or {}
+        return found
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status.get("jobDeploymentStatus") in ("Complete", "Failed")
+
+    @property
+    def exit_status(self) -> int:
+        """Of the sweep, as far as Kubernetes knows it."""
+        if self.status.get("jobStatus") == "SUCCEEDED":
+            return 0
+        if self.status.get("jobStatus") == "STOPPED":
+            return 130
+        code = EXIT_CODE.search(self.status.get("message") or "")
+        number = int(code[1]) if code else 1
+        return number if number > 0 else 1
+
+    def described(self) -> str:
+        """State of the cluster and of the job on it, and why."""
+        words = [self.status.get("jobDeploymentStatus") or "waiting", self.status.get("jobStatus")]
+        text = ", ".join(word.lower() for word in words if word)
+        why = (self.status.get("message") or self.status.get("reason") or "").splitlines()
+        return f"{text}: {why[0]}" if why else text
+
+
+class Kubectl:
+    def __init__(self, namespace: str, context: str | None) -> None:
+        place = [f"--context={context}"] if context else []
+        self.command = ["kubectl", *place, f"--namespace={namespace}"]
+
+    def run(self, *arguments: str, content: str | None = None, within_s: float = CALL_S) -> str:
+        """What it prints.
+
+        Raises:
+            ConfigError: there is no kubectl, or it failed.
+        """
+        command = [*self.command, f"--request-timeout={ANSWER_S}s", *arguments]
+        try:
+            done = subprocess.run(command, input=content, capture_output=True, text=True, timeout=within_s)
+        except FileNotFoundError as error:
+            raise ConfigError("kuberay: kubectl is not on the PATH; or print the manifest with --dry-run") from error
+        except subprocess.TimeoutExpired as error:
+            raise ConfigError(f"kuberay: kubectl {arguments[0]} did not end within {within_s:.0f} s") from error
+        if done.returncode:
+            raise ConfigError(f"kuberay: kubectl {arguments[0]}: {_last_line(done.stderr)}")
+        return done.stdout
+
+    def create(self, manifest: str) -> None:
+        self.run("create", "--filename=-", "--validate=strict", content=manifest)
+
+    def jobs(self, selector: str) -> list[RayJob]:
+        found = json.loads(self.run("get", KIND, f"--selector={selector}", "--output=json"))
+        return [RayJob(item) for item in found["items"]]
+
+    def job(self, name: str) -> RayJob:
+        return RayJob(json.loads(self.run("get", KIND, name, "--output=json")))
+
+    def follow(self, name: str) -> RayJob:
+        """Print a job's output until it ends; goes on after the connection or an attempt was lost."""
+        found, heard, shown, told = self.job(name), time.monotonic(), "", ""
+        while not found.has_ended:
+            if found.described() != told:
+                told = found.described()
+                print(f"{name}: {told}", flush=True)
+            # The submitter's pod prints what the sweep does. Each try of the job has a cluster, and a pod, of its own.
+            attempt = str(found.status.get("jobId", ""))
+            if found.status.get("jobDeploymentStatus") == "Running" and attempt != shown and self._print_output(name):
+                shown = attempt
+            time.sleep(ASK_AGAIN_S)
+            try:
+                found, heard = self.job(name), time.monotonic()
+            except ConfigError:
+                if time.monotonic() - heard > LOST_S:
+                    raise
+        return found
+
+    def _print_output(self, name: str) -> bool:
+        """Whether it came to its end."""
+        return subprocess.run([*self.command, "logs", "--follow", f"job/{name}"]).returncode == 0
+
+    def stop(self, name: str, save_s: int) -> None:
+        """On the head node, where the sweep's driver can be told; the cluster goes when the job has ended."""
+        found = self.job(name)
+        if found.has_ended:
+            return
+        ray_job, cluster = found.status.get("jobId"), found.status.get("rayClusterName")
+        if found.status.get("jobDeploymentStatus") != "Running" or not ray_job or not cluster:
+            self.run("delete", KIND, name, "--wait=false")  # nothing of it has run yet
+            raise ConfigError(f"{name}: had not begun, and was deleted")
+        selector = f"ray.io/cluster={cluster},ray.io/node-type=head"
+        head = self.run("get", "pods", f"--selector={selector}", "--output=jsonpath={.items[0].metadata.name}")
+        self.run("exec", head, "--container=ray-head", "--", "ray", "job", "stop", ray_job, within_s=save_s + CALL_S)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1][:500] if lines else "it failed and said nothing"
