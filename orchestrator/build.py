@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from aream import discover
-from aream.backbones._checkpoint import PRETRAINED
 from aream.config import Component, is_config
 from aream.errors import ConfigError
 from orchestrator.settings import masked
+from workers.locations import with_locations
+from workers.staging import is_uri
 
 T = TypeVar("T")
 Report = Callable[[str, str], None]
@@ -139,19 +140,8 @@ def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, re
 
 
 def located(value: Any, folder: Path) -> Any:
-    """A copy of built configuration whose relative locations start from ``folder``."""
-    if isinstance(value, tuple):
-        return tuple(located(item, folder) for item in value)
-    if not is_config(value):
-        return value
-    changed = {}
-    for field in dataclasses.fields(value):
-        item = getattr(value, field.name)
-        if field.metadata.get("location") and isinstance(item, str) and item != PRETRAINED:
-            changed[field.name] = str(folder / _home(item, field.name))
-        else:
-            changed[field.name] = located(item, folder)
-    return dataclasses.replace(value, **changed)
+    """A copy of built configuration whose relative locations start from ``folder``; URIs stay as they are."""
+    return with_locations(value, lambda key, item: item if is_uri(item) else str(folder / _home(item, key)))
 
 
 def _home(path: str, key: str) -> Path:

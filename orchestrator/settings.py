@@ -9,6 +9,7 @@ from typing import Literal
 
 from aream.config import config
 from aream.errors import ConfigError
+from workers.staging import MAX_BYTES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -159,6 +160,35 @@ class Store:
 
 
 @config
+class Nodes:
+    """How the nodes of a cluster are checked before the sweep asks one for anything."""
+
+    answer_seconds: float = 60.0
+    """A node that has not answered for so long counts as silent."""
+    read_minutes: float = 120.0
+    """Longest that a node may take to fetch and read data and weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("answer_seconds", "read_minutes"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
+
+
+@config
+class Staging:
+    """What each node keeps of data and weights that are given as URIs."""
+
+    max_bytes: int = MAX_BYTES
+    """Of the node's folder for them; a node's own AREAM_STAGING_BYTES goes before."""
+    endpoint: str | None = None
+    """URL of the server that ``s3://`` means there; null: that of the store."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1:
+            raise ConfigError(f"max_bytes: need a positive number, got {self.max_bytes}")
+
+
+@config
 class Settings:
     """The parts of a sweep file that are not a trial's configuration."""
 
@@ -175,6 +205,8 @@ class Settings:
     """Trials beside each other at most; null: as many as the resources allow."""
     tracking: Tracking = Tracking()
     store: Store = Store()
+    nodes: Nodes = Nodes()
+    staging: Staging = Staging()
     runs: str = "runs"
     """Folder of results, checkpoints and the default store, relative to where the command runs."""
 

@@ -18,7 +18,18 @@ from aream.errors import ConfigError
 from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
 from orchestrator.build import Invalid, build, located
 from orchestrator.overlaying import entry, overlaid
-from orchestrator.settings import Limits, Notify, Objective, Rank, Resources, Scheduler, Search, masked
+from orchestrator.settings import (
+    Limits,
+    Nodes,
+    Notify,
+    Objective,
+    Rank,
+    Resources,
+    Scheduler,
+    Search,
+    Staging,
+    masked,
+)
 from orchestrator.where import MissingKey, Where
 from workers.trial import SegmentationConfig, TrialConfig
 
@@ -47,6 +58,8 @@ class SweepSpec:
     experiment: str | None
     store_uri: str | None
     store_endpoint: str | None
+    nodes: Nodes
+    staging: Staging
     runs_dir: Path
     path: Path
     folder: Path

@@ -80,6 +80,8 @@ class _Reader:
             experiment=settings.tracking.experiment,
             store_uri=settings.store.uri,
             store_endpoint=settings.store.endpoint,
+            nodes=settings.nodes,
+            staging=settings.staging,
             runs_dir=Path.cwd() / settings.runs,
             path=self.source.path,
             folder=Path.cwd(),

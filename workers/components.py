@@ -1,4 +1,4 @@
-"""Building what a configuration names: datasets, hosts, segmenters."""
+"""Building what a configuration names, from this machine's own places: datasets, hosts, segmenters."""
 
 from __future__ import annotations
 
@@ -11,21 +11,32 @@ from safetensors.torch import load_file
 from aream import backbones, data, discover, segmenters
 from aream.config import Component
 from aream.data._protocol import Dataset
+from workers.locations import localised
 
 
 def build_dataset(component: Component) -> Dataset:
-    dataset: Dataset = discover.load(data, component.name).build(component.config)
+    dataset: Dataset = discover.load(data, component.name).build(localised(component.config))
     return dataset
 
 
 def build_backbone(component: Component, classes: int, image_size: int) -> Any:
     """The host with its initial weights, C = ``classes`` foreground classes."""
-    return discover.load(backbones, component.name).build(component.config, classes, image_size)
+    return discover.load(backbones, component.name).build(localised(component.config), classes, image_size)
+
+
+def fingerprint_backbone(component: Component) -> str:
+    """Identity of the host's initial weights."""
+    return str(discover.load(backbones, component.name).fingerprint(localised(component.config)))
 
 
 def build_segmenter(component: Component, classes: int, image_size: int) -> Any:
     """The segmenter with its initial weights; ``classes`` counts the background."""
-    return discover.load(segmenters, component.name).build(component.config, classes, image_size)
+    return discover.load(segmenters, component.name).build(localised(component.config), classes, image_size)
+
+
+def fingerprint_segmenter(component: Component) -> str:
+    """Identity of the segmenter's initial weights."""
+    return str(discover.load(segmenters, component.name).fingerprint(localised(component.config)))
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:

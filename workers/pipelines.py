@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from aream import backbones, discover, methods, segmenters
+from aream import backbones, discover, methods
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.inference import UNREFINED
 from aream.layers import first_deep_layer, resolve_layers
 from aream.methods import mctformer
-from workers.components import build_dataset
+from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
+from workers.locations import local_path
 from workers.stage import Stage
 from workers.stages import (
     eval_seg,
@@ -123,7 +124,7 @@ def segmentation_stage(
     model = segmentation.model
     prints = {
         "data": fingerprint(trial.data),
-        "model": discover.load(segmenters, model.name).fingerprint(model.config),
+        "model": fingerprint_segmenter(model),
     }
     train = Stage(
         "train_seg",
@@ -151,7 +152,7 @@ def external_labels_stage(folder: str, data: Component, fingerprint: Fingerprint
     Raises:
         DataError: a label is missing.
     """
-    prints = {"data": fingerprint(data), "folder": external_labels.fingerprint(folder, build_dataset(data))}
+    prints = {"data": fingerprint(data), "folder": external_labels.fingerprint(local_path(folder), build_dataset(data))}
     return Stage("external_labels", external_labels.Config(data=data, folder=folder), {}, prints)
 
 
@@ -177,8 +178,7 @@ def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
 
 
 def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:
-    backbone = discover.load(backbones, trial.backbone.name)
-    return {"data": fingerprint(trial.data), "backbone": backbone.fingerprint(trial.backbone.config)}
+    return {"data": fingerprint(trial.data), "backbone": fingerprint_backbone(trial.backbone)}
 
 
 def _check_sizes(trial: TrialConfig) -> tuple[int, int]:

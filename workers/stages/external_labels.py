@@ -15,6 +15,7 @@ from aream.errors import DataError
 from aream.metrics import confusion_matrix, mean_iou
 from workers.components import build_dataset
 from workers.label_files import read_labels, write_labels
+from workers.locations import local_path
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import LABELS_FOLDER
 
@@ -29,12 +30,12 @@ class Config:
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
-    dataset = build_dataset(config.data)
+    dataset, folder = build_dataset(config.data), Path(local_path(config.folder))
     classes = len(dataset.class_names) + 1
     confusion = np.zeros((classes, classes), dtype=np.int64)
     (out / LABELS_FOLDER).mkdir()
     for image_id in context.watched(dataset.ids("train")):
-        labels = _checked(Path(config.folder) / f"{image_id}.png", dataset, image_id, classes)
+        labels = _checked(folder / f"{image_id}.png", dataset, image_id, classes)
         mask = dataset.mask(image_id)
         if mask is not None:
             confusion += confusion_matrix(np.where(labels == IGNORE, 0, labels), mask, classes)

@@ -1,0 +1,99 @@
+"""What a sweep reads from outside of its store, and what identifies it: data, weights, labels made elsewhere.
+
+A node that has read some content keeps what it found in a file, so that the next sweep there need not read gigabytes
+again. That trusts the node's own cache folder, and that a file holds what it held where its path, its size and its
+times of modification and of change (which no program sets back) are as they were. The driver trusts nothing and reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aream.config import Component
+from workers.artifacts import temporary
+from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
+from workers.locations import local_path, localised, locations
+from workers.sources import source_digest
+from workers.stages import external_labels
+from workers.staging import staging_folder
+
+FOLDER = "fingerprints"
+
+
+@dataclass(frozen=True)
+class Content:
+    key: Literal["data", "backbone.weights", "segmentation.model.weights", "segmentation.labels"]
+    """Of the sweep file."""
+    component: Component
+    """The dataset, also that of labels; the backbone or segmenter."""
+    labels: str | None = None
+    """Folder of labels made elsewhere."""
+
+    @property
+    def locations(self) -> list[str]:
+        """Empty for what is drawn or random: the same wherever the code is."""
+        return [self.labels] if self.labels else list(locations(self.component))
+
+    def identity(self) -> str:
+        """Read all of it, on this machine.
+
+        Raises:
+            AreamError: it cannot be used.
+        """
+        if self.labels is not None:
+            return external_labels.fingerprint(local_path(self.labels), build_dataset(self.component))
+        if self.key == "data":
+            return build_dataset(self.component).inspect()
+        fingerprint = fingerprint_backbone if self.key == "backbone.weights" else fingerprint_segmenter
+        return fingerprint(self.component)
+
+    def remembered_identity(self) -> str:
+        """The same, read only where something changed since this machine last read it."""
+        try:
+            known = json.loads(self._file().read_text())
+        except (OSError, ValueError):
+            known = {}
+        if isinstance(known, dict) and known.get("listing") == self._listing():
+            return str(known.get("identity"))
+        identity = self.identity()
+        self.remember(identity)
+        return identity
+
+    def remember(self, identity: str) -> None:
+        file = self._file()
+        beside = temporary.new_path(file.parent)
+        beside.write_text(json.dumps({"listing": self._listing(), "identity": identity}))
+        beside.replace(file)
+
+    def _file(self) -> Path:
+        """One a content and place, so that a new version takes the place of the old."""
+        what = [source_digest(), self.key, repr(self.component), [local_path(place) for place in self.locations]]
+        return staging_folder() / FOLDER / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]}.json"
+
+    def _listing(self) -> str:
+        digest = hashlib.sha256()
+        component = localised(self.component)
+        for place in [*locations(component), *([local_path(self.labels)] if self.labels else [])]:
+            digest.update(f"{place}\n".encode())
+            for line in _listed(Path(place), set()):
+                digest.update(line)
+        return digest.hexdigest()
+
+
+def _listed(path: Path, above: set[tuple[int, int]]) -> Iterator[bytes]:
+    """A line a file, links followed; nothing for what is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    if not path.is_dir():
+        yield f"{path} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n".encode(errors="surrogateescape")
+    elif (found.st_dev, found.st_ino) not in above:  # else a link that leads in a circle
+        for name in sorted(os.listdir(path)):
+            yield from _listed(path / name, {*above, (found.st_dev, found.st_ino)})

@@ -1,0 +1,75 @@
+"""A lock on a file that the kernel gives free when its holder dies, however it died, in whichever container.
+
+For folders of one machine: over a network file system a lock may mean less than it says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+
+
+class FileLock:
+    """Not held until taken; a context that ends by giving it back."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        os.close(self.descriptor)
+
+    def try_shared(self) -> bool:
+        """Also gives up an exclusive one; another process may have had it in between."""
+        return self._try(fcntl.LOCK_SH)
+
+    def try_exclusive(self) -> bool:
+        if not self._try(fcntl.LOCK_EX):
+            return False
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, json.dumps(f"pid {os.getpid()} on {socket.gethostname()}").encode(), 0)
+        return True
+
+    def take_exclusive(self, purpose: str) -> None:
+        """Wait for it, saying once for whom."""
+        if self.try_exclusive():
+            return
+        log.info("%s: waiting for %s", purpose, self.holder())
+        while not self.try_exclusive():
+            time.sleep(LOOK_S)
+
+    def holder(self) -> str:
+        """Who last had it for itself, for people."""
+        try:
+            return str(json.loads(os.pread(self.descriptor, 4096, 0)))
+        except ValueError:
+            return "another process"
+
+    def used(self) -> None:
+        os.utime(self.descriptor)
+
+    def _try(self, kind: int) -> bool:
+        try:
+            fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
