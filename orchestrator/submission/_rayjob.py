@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 Data = dict[str, Any]
 FOLDER_LABEL = "aream-sweep/folder"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-SWEEP_ANNOTATION = "aream-sweep/file"
-SWEEP_FOLDER = "/etc/aream"
-MAX_SWEEP = 200_000
-"""Bytes; all annotations of an object have 256 KiB."""
+FILES = "/etc/aream"
+"""Folder in which the head node sees the sweep and the command."""
+MAX_FILES = 200_000
+"""Bytes of both; all annotations of an object have 256 KiB."""
 NAME_CHARACTERS = 26
 """Of the sweep's name in the job's: KubeRay takes 47, and there is a digest and a number."""
 SUBMITTER = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "512Mi"}}
@@ -54,7 +54,8 @@ def manifest(job: Job, settings: Config, attempt: int) -> Data:
             "annotations": {"aream-sweep/name": job.name, "aream-sweep/revision": job.revision},
         },
         "spec": {
-            "entrypoint": shlex.join(job.command(f"{SWEEP_FOLDER}/{job.name}.yaml")),
+            # On its way KubeRay and Ray quote and unquote this line more than once: nothing in it may need that.
+            "entrypoint": f"sh {FILES}/run.sh",
             "submissionMode": "K8sJobMode",
             "backoffLimit": job.retries,
             "shutdownAfterJobFinishes": True,
@@ -78,8 +79,13 @@ def _check(job: Job, settings: Config) -> None:
             f"worker.least: given {job.worker.least} with {job.worker.most} at most; Kueue (kuberay.queue) admits a job"
             " as a whole: make them equal"
         )
-    if (size := len(job.sweep.encode())) > MAX_SWEEP:
-        raise ConfigError(f"{job.name}: a sweep may have {MAX_SWEEP} bytes here, and has {size}")
+    if (size := sum(len(text.encode()) for text in _files(job).values())) > MAX_FILES:
+        raise ConfigError(f"{job.name}: sweep and overrides may have {MAX_FILES} bytes, and have {size}")
+
+
+def _files(job: Job) -> dict[str, str]:
+    """What the head node gets to read, as annotations of its pod."""
+    return {"sweep.yaml": job.sweep, "run.sh": f"exec {shlex.join(job.command(f'{FILES}/sweep.yaml'))}\n"}
 
 
 def _cluster(job: Job, settings: Config, labels: Data) -> Data:
@@ -127,16 +133,17 @@ def _head(job: Job, settings: Config, labels: Data) -> Data:
         "ports": [{"name": name, "containerPort": number} for name, number in ports.items()],
         "resources": _resources(settings.head_cpus, settings.head_memory_gib, {}),
     }
-    mount = {"name": "sweep", "mountPath": SWEEP_FOLDER, "readOnly": True}
-    container["volumeMounts"] = [*container["volumeMounts"], mount]
-    item = {"path": f"{job.name}.yaml", "fieldRef": {"fieldPath": f"metadata.annotations['{SWEEP_ANNOTATION}']"}}
-    sweep = {"name": "sweep", "downwardAPI": {"items": [item]}}
+    container["volumeMounts"] = [*container["volumeMounts"], {"name": "files", "mountPath": FILES, "readOnly": True}]
+    items = [
+        {"path": name, "fieldRef": {"fieldPath": f"metadata.annotations['aream-sweep/{name}']"}} for name in _files(job)
+    ]
     spec = {
         **_pod(settings),
         "containers": [container],
-        "volumes": [*_volumes(job, settings, runs=True), sweep],
+        "volumes": [*_volumes(job, settings, runs=True), {"name": "files", "downwardAPI": {"items": items}}],
     }
-    return {"metadata": {"labels": labels, "annotations": {SWEEP_ANNOTATION: job.sweep}}, "spec": spec}
+    annotations = {f"aream-sweep/{name}": text for name, text in _files(job).items()}
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
 
 
 def _worker(job: Job, settings: Config, labels: Data) -> Data:
@@ -222,7 +229,7 @@ def _resources(cpus: int, memory_gib: int, gpus: Data) -> Data:
 
 def _volumes(job: Job, settings: Config, *, runs: bool) -> list[Data]:
     """Args:
-        runs: whether the node sees the claim for results, or a folder of its own in its place.
+    runs: whether the node sees the claim for results, or a folder of its own in its place.
     """
     claim = {"persistentVolumeClaim": {"claimName": settings.runs_claim}}
     memory = {"medium": "Memory", "sizeLimit": f"{settings.shared_memory_gib}Gi"}

@@ -10,13 +10,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-import yaml
-
 from aream.config import config
 from aream.errors import ConfigError
 from orchestrator.job import Job
 from orchestrator.submission._kubectl import Kubectl
 from orchestrator.submission._rayjob import FOLDER_LABEL, manifest, name_prefix
+from orchestrator.submission._readable import readable
 
 
 @config
@@ -103,7 +102,7 @@ class KubeRay:
         self.kubectl = Kubectl(settings.namespace, settings.context)
 
     def render(self, job: Job) -> str:
-        return yaml.safe_dump(manifest(job, self.settings, 1), sort_keys=False, width=120)
+        return readable(manifest(job, self.settings, 1))
 
     def submit(self, job: Job) -> str:
         first = manifest(job, self.settings, 1)  # before anybody is asked: it may be impossible
@@ -114,7 +113,7 @@ class KubeRay:
             number = found.name.removeprefix(name_prefix(job))
             attempts += [int(number)] if number.isdecimal() else []
         content = manifest(job, self.settings, max(attempts) + 1)
-        self.kubectl.create(yaml.safe_dump(content, sort_keys=False))
+        self.kubectl.create(readable(content))
         return str(content["metadata"]["name"])
 
     def status(self, job_id: str) -> str:

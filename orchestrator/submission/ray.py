@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-
 from aream.config import config
 from aream.errors import ConfigError
 from orchestrator.job import Job
+from orchestrator.submission._readable import readable
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -78,7 +77,7 @@ class RayJobs:
             f"# POST {self.settings.address}/api/jobs/",
             "# The id ends with the attempt: one more than the cluster knows.",
         ]
-        text = "\n".join([*lines, yaml.safe_dump(request, sort_keys=False, width=120)])
+        text = "\n".join([*lines, readable(request)])
         if job.image:
             return text
         code = f"{', '.join(PACKAGES)} of {job.revision}, and " if self.settings.code == "sent" else ""
