@@ -27,6 +27,9 @@ LOST_S = 600.0
 """Without any answer while a job is followed."""
 TRY_AGAIN_S = 2.0
 
+CHATTY = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
+"""Parts of Ray that tell of every package and connection."""
+
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +53,8 @@ class JobServer:
         self.address = address
         # Ray lets its own variables win over the address it is given; here the lab file says where jobs go.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
+        for name in CHATTY:
+            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
         with self.errors():
             self.client = _Client(address)
         self.client.answer_s = ANSWER_S
@@ -112,7 +117,7 @@ class JobServer:
         found, shown, heard = self.job(job_id), 0, time.monotonic()
         while True:
             ended = found.status.is_terminal()
-            shown = asyncio.run(self._tail(job_id, shown, show))
+            shown, whole = asyncio.run(self._tail(job_id, shown, show))
             if ended:
                 return found
             try:
@@ -121,9 +126,15 @@ class JobServer:
                 if time.monotonic() - heard > LOST_S:
                     raise
                 time.sleep(TRY_AGAIN_S)
+            if whole and found.status.is_terminal():
+                return found
 
-    async def _tail(self, job_id: str, shown: int, show: Callable[[str], None]) -> int:
-        """Show the output beyond ``shown`` characters until it or the connection ends; returns how much is shown."""
+    async def _tail(self, job_id: str, shown: int, show: Callable[[str], None]) -> tuple[int, bool]:
+        """Show the output beyond ``shown`` characters until it or the connection ends.
+
+        Returns:
+            How much is shown, and whether that is all there will be.
+        """
         seen = 0
         chunks = self.client.tail_job_logs(job_id)
         try:
@@ -134,4 +145,5 @@ class JobServer:
                     shown = seen
         except (TimeoutError, RuntimeError, OSError, aiohttp.ClientError) as error:
             log.info("the output of %s broke off: %s", job_id, error)  # the caller asks how the job is
-        return shown
+            return shown, False
+        return shown, True
