@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from types import TracebackType
@@ -13,6 +14,8 @@ from rich.table import Table
 
 from orchestrator.forecast import Forecast, task_seconds
 from orchestrator.state import SweepState, TaskState, is_over
+
+log = logging.getLogger(__name__)
 
 SHOWN_TASKS = 20
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
@@ -46,16 +49,23 @@ class Progress:
 
     def line(self, text: str) -> None:
         """One plain line; on a terminal it goes above the table."""
+        log.info("%s", text)
+        self._show(text)
+
+    def _show(self, text: str) -> None:
         if self.live:
             self.live.console.print(text, highlight=False, markup=False)
         else:
             print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
     def changed(self, key: str) -> None:
+        task = self.state.tasks[key]
+        text = describe(task, self.metric)
+        log.info("%s", text, extra={"trial" if task.kind == "trial" else "stage": key, "status": task.status})
         if self.live:
             self.live.update(self.table())
         else:
-            self.line(describe(self.state.tasks[key], self.metric))
+            self._show(text)
 
     def table(self) -> Table:
         return task_table(self.state, self.metric)

@@ -1,6 +1,7 @@
 """What a sweep is doing, from another terminal.
 
 python -m orchestrator.status NAME|SWEEP.yaml [--watch [SECONDS]] [--json]
+python -m orchestrator.status NAME|SWEEP.yaml --log KEY
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         workplace = locate(options.sweep, Path(options.runs))
+        if options.log is not None:
+            from orchestrator.log_text import log_text
+
+            for line in log_text(workplace.log_folder, options.log):
+                print(line)
+            return 0
         if options.watch is None:
             _print(observed(workplace), options.json)
         else:
@@ -58,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the state file with alive, elapsed_s, last_change_s, stored and the log files of failures; "
         "with --watch one line each time",
+    )
+    parser.add_argument(
+        "--log",
+        metavar="KEY",
+        help="print the log of a trial, shared stage or segmentation job as text (its key, or how that begins); "
+        "sweep: the driver's",
     )
     return parser
 

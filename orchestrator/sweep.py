@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.loopback import keep_ray_on_loopback
+
 if TYPE_CHECKING:
     from orchestrator.board import Board
     from orchestrator.plan import Planner
@@ -120,7 +122,8 @@ def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argpa
         session = _RaySession(spec, options.address)
         driver = Driver(planner, workplace, tracker, session.start)
         try:
-            outcome = driver.run()
+            with workplace.logged("sweep", aloud=True):
+                outcome = driver.run()
         except KeyboardInterrupt:
             driver.abandon("interrupted", "KILLED")
             raise
@@ -167,6 +170,8 @@ class _RaySession:
 
     def start(self) -> Board:
         if self.board is None:
+            if self.address is None:
+                keep_ray_on_loopback()
             from orchestrator.board import Board
             from orchestrator.cluster import connect
 

@@ -76,7 +76,7 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
             last.update(row)
             tune.report(dict(row))
 
-    with workplace.logged(trial.key):
+    with workplace.logged(trial.key, trial=trial.key):
         runner = workplace.runner(
             threads=max(1, int(resource.cpu)), gpu=resource.gpu > 0, report=report, stop=line.stop
         )

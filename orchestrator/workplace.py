@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import logging.handlers
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from aream.errors import Interrupted, StageHeld
 from workers.artifacts.opening import open_store
 from workers.artifacts.store import ArtifactStore
 from workers.runtime import Runtime
 from workers.stage import Row, Stage, StageRunner
+from workers.structured_log import JsonLines, working_on
+
+log = logging.getLogger(__name__)
 
 LOG_BYTES = 4 << 20
 """A log that grows beyond this keeps its last part, and the part before that beside it."""
@@ -48,8 +51,12 @@ class Workplace:
     def store(self) -> ArtifactStore:
         return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint)
 
+    @property
+    def log_folder(self) -> Path:
+        return self.folder / "logs"
+
     def log_file(self, key: str) -> Path:
-        return self.folder / "logs" / f"{key}.log"
+        return self.log_folder / f"{key}.log"
 
     def runner(
         self,
@@ -65,20 +72,38 @@ class Workplace:
         return StageRunner(self.store(), runtime, report, stop)
 
     @contextlib.contextmanager
-    def logged(self, key: str) -> Iterator[None]:
-        """Write what the body logs, and the traceback it ends with, to the log file of ``key``."""
+    def logged(self, key: str, *, aloud: bool = False, **ids: str) -> Iterator[None]:
+        """Write what the body logs, and the traceback it ends with, to the log file of ``key``: JSON lines with the
+        sweep's name and ``ids``.
+
+        Args:
+            aloud: warnings go to standard error too, as they do where nothing handles logs.
+        """
         path = self.log_file(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root = logging.getLogger()
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-        try:
-            yield
-        except Exception:
-            logging.getLogger(__name__).error("%s", traceback.format_exc())
-            raise
-        finally:
-            root.removeHandler(handler)
-            handler.close()
+        file = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1)
+        file.setFormatter(JsonLines())
+        logging.getLogger().setLevel(logging.INFO)
+        with contextlib.closing(file), _handled_by(file), working_on(sweep=self.name, **ids):
+            try:
+                with _handled_by(logging.lastResort if aloud else None):
+                    yield
+            except (Interrupted, StageHeld) as error:
+                log.info("%s", error)
+                raise
+            except Exception as error:
+                log.error("%s", error, exc_info=True)
+                raise
+
+
+@contextlib.contextmanager
+def _handled_by(handler: logging.Handler | None) -> Iterator[None]:
+    if handler is None:
+        yield
+        return
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)

@@ -161,7 +161,7 @@ def kill_something(lab: cluster.Lab, process: subprocess.Popen[bytes], chance: r
     return victim
 
 
-EVENT = re.compile(r"^(\S+ \S+) INFO \S+: (running|finished) (\w+-[0-9a-f]{16})", re.MULTILINE)
+EVENT = re.compile(r'^{"time": "(\S+)".*"message": "(running|finished) (\w+-[0-9a-f]{16})', re.MULTILINE)
 
 
 def nothing_finished_ran_again(folder: Path) -> None:
