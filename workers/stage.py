@@ -28,6 +28,7 @@ from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile
 from workers.provenance import code_revision, library_versions
 from workers.runtime import Runtime
+from workers.structured_log import working_on
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class StageRunner:
             if lease is None:
                 holder = self.leases.holder(stage.key)
                 raise StageHeld(stage.key, holder.owner if holder else "a process that has just ended")
-            with lease:
+            with lease, working_on(stage=stage.key):
                 record = self._stored(stage)  # its holder may have ended between the first look and the lease
                 if record is None:
                     return self._compute(stage, inputs)
