@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from orchestrator.downstream import SegmentationJob, segmentation_jobs
 from orchestrator.forecast import ENDED, expected_tasks
+from orchestrator.metrics import Metrics
 from orchestrator.notify import Webhook
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan, shared_stages
 from orchestrator.progress import Progress
 from orchestrator.ranking import Ranked, rank
 from orchestrator.recording import SWEEP, Recorder, trial_run
+from orchestrator.records import Records, RememberedRecords
 from orchestrator.settings import Resource
 from orchestrator.state import SweepState, replace_text
 from orchestrator.summary import Summary, write_summary
@@ -62,7 +64,8 @@ class Driver:
         self.interrupted_phase = ""
         self.stopped_file = workplace.folder / "stopped.json"
         self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
-        self.overseer.each_tick = self.state.catch_up
+        self.overseer.each_tick = self._tick
+        self.metrics = Metrics(self.state, tracker.spool.left)
         self.webhook = Webhook(self.spec.name, self.spec.notify)
         self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name)
 
@@ -111,6 +114,8 @@ class Driver:
     def started(self, trial: TrialPlan) -> None:
         self._add_trial(trial)
         self.recorder.trial(trial)
+        if self.state.tasks[trial.key].status == "running":  # Tune begins it again: its worker was lost
+            self.metrics.add("retries", kind="trial")
         self.state.update(trial.key, status="running", error=None)
         self.progress.changed(trial.key)
 
@@ -121,9 +126,11 @@ class Driver:
             self.progress.changed(trial.key)
 
     def finished(self, trial: TrialPlan) -> None:
-        self._note_best(trial)
+        records = RememberedRecords(self.store)
+        self._note_best(trial, records)
         self.state.update(trial.key, status="done")
-        self.recorder.trial_done(trial)
+        self.recorder.trial_done(trial, records)
+        self.metrics.finished(trial, records, self.spec.resources.trial)
         self.progress.changed(trial.key)
 
     def stopped_early(self, trial: TrialPlan, reason: str) -> None:
@@ -139,6 +146,7 @@ class Driver:
     def failed(self, trial: TrialPlan, error: str) -> None:
         self._add_trial(trial)
         self.failures[trial.key] = error
+        self.metrics.add("failures", kind="trial")
         self.state.update(trial.key, status="failed", error=error)
         self.recorder.trial_ended(trial, "FAILED", error)
         self.progress.changed(trial.key)
@@ -175,6 +183,16 @@ class Driver:
     def _stored(self, stage: Stage) -> bool:
         return self.store.has(stage.key)
 
+    def _tick(self) -> None:
+        self.state.catch_up()
+        self.metrics.sample()
+
+    def _board(self) -> Board:
+        board = self.start_ray()
+        if where := self.metrics.send():
+            self.progress.line(where)
+        return board
+
     def _prelude(self, trials: Sequence[TrialPlan]) -> None:
         """Stages that several trials need, once; those only needed to reach stages already stored are left out."""
         open_trials = [trial for trial in trials if not all(self._stored(stage) for stage in trial.stages())]
@@ -200,7 +218,7 @@ class Driver:
         if (not pending and not self.spec.search) or self.overseer.is_over():
             return
         self.progress.phase("trials")
-        board = self.start_ray()
+        board = self._board()
         from orchestrator.tuning import (
             run_trials,  # ray.tune takes seconds to import; a finished sweep needs none
         )
@@ -221,6 +239,8 @@ class Driver:
             self.state.add(job.stage.key, job.title, "segmentation", epochs[job.stage.key])
             if job not in pending:
                 self.state.update(job.stage.key, status="done", cached=True)
+                records = RememberedRecords(self.store)
+                self.metrics.stages(job.stage.ancestry(), records, self.spec.resources.segmentation)
         self.hold.add(stage.key for job in jobs for stage in job.stage.ancestry())
         if pending and not self.overseer.is_over():
             self.progress.phase(f"{len(pending)} segmentation jobs")
@@ -235,7 +255,7 @@ class Driver:
         return jobs
 
     def _run_stages(self, stages: Sequence[Stage], kind: str, resource: Resource) -> None:
-        board = self.start_ray()
+        board = self._board()
         from orchestrator.stage_tasks import StageTasks, TaskEvent  # needs ray
 
         for stage in stages:
@@ -247,7 +267,12 @@ class Driver:
                 self.state.row(key, event.row)
             elif self.state.tasks[key].status != event.status:
                 self.state.update(key, status=event.status, error=event.error)
-                if event.status == "failed":
+                if event.status == "done":
+                    self.metrics.stages(event.stage.ancestry(), RememberedRecords(self.store), resource)
+                elif event.status == "waiting":  # its worker was lost
+                    self.metrics.add("retries", kind=kind)
+                elif event.status == "failed":
+                    self.metrics.add("failures", kind=kind)
                     self.webhook.tell("failed", f"{key} failed: {event.error}", self.state.counts())
             self.progress.changed(key)
 
@@ -257,15 +282,12 @@ class Driver:
         )
         self.failures |= tasks.run()
 
-    def _note_best(self, trial: TrialPlan) -> None:
+    def _note_best(self, trial: TrialPlan, records: Records) -> None:
         metric, pick = self.spec.rank.metric, max if self.spec.rank.mode == "max" else min
-        found: list[float] = []
-        for variant in trial.variants:
-            for stage in variant.stages.all():
-                metrics = self.store.record(stage.key).metrics
-                found += [metrics[metric]] if metric in metrics else []
-        record = self.store.record(trial.key)
-        shown = {"val/map": record.metrics["val/map"]} | ({metric: pick(found)} if found else {})
+        stages = [stage for variant in trial.variants for stage in variant.stages.all()]
+        results = [records.record(stage.key).metrics for stage in stages]
+        found = [metrics[metric] for metrics in results if metric in metrics]
+        shown = {"val/map": records.record(trial.key).metrics["val/map"]} | ({metric: pick(found)} if found else {})
         self.state.tasks[trial.key].metrics |= shown
 
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:

@@ -51,6 +51,10 @@ class Gate(Searcher):
         self.returned: list[Returned] = []
         self.exhausted = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores its searcher beside the trials, for a restore of its own that is not used here."""
+        return {}
+
     def suggest(self, trial_id: str) -> Config | str | None:
         self.look()
         if self.closed():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from orchestrator.plan import TrialPlan, Variant, show
+from orchestrator.records import Records
 from orchestrator.settings import masked
 from orchestrator.spec import SweepSpec
 from orchestrator.state import replace_text
@@ -97,14 +98,14 @@ class Recorder:
     def trial_row(self, trial: TrialPlan, row: Row) -> None:
         self.row(trial.key, row, trial_run(trial.key))
 
-    def trial_done(self, trial: TrialPlan) -> None:
+    def trial_done(self, trial: TrialPlan, records: Records) -> None:
         """Variants as runs of their own; the trial carries the best of them."""
         if self._finished(trial.key):
             return
         metric, pick = self.spec.rank.metric, max if self.spec.rank.mode == "max" else min
-        results = [(variant, self._variant(trial, variant)) for variant in trial.variants]
+        results = [(variant, self._variant(trial, variant, records)) for variant in trial.variants]
         scored = [(metrics[metric], index) for index, (_, metrics) in enumerate(results) if metric in metrics]
-        epochs = len(self.store.record(trial.key).history)
+        epochs = len(records.record(trial.key).history)
         if scored:
             variant, metrics = results[pick(scored)[1]]
             # The curve of val/map ends at the last epoch; what the labels were made with is that of the selected one.
@@ -154,10 +155,10 @@ class Recorder:
         self.tracker.log_metrics(SWEEP, {f"best/{name}": value for name, value in best.items()}, 0)
         self.tracker.end_run(SWEEP, status)
 
-    def _variant(self, trial: TrialPlan, variant: Variant) -> dict[str, float]:
-        metrics: dict[str, float] = dict(self.store.record(trial.key).metrics)
+    def _variant(self, trial: TrialPlan, variant: Variant, records: Records) -> dict[str, float]:
+        metrics: dict[str, float] = dict(records.record(trial.key).metrics)
         for stage in variant.stages.all():
-            metrics |= self.store.record(stage.key).metrics
+            metrics |= records.record(stage.key).metrics
         run = f"variant/{trial.key}/{variant.stages.labels.key}"
         own = {key: value for key, value in variant.values.items() if key not in trial.values}
         title = ", ".join(f"{key}={show(value)}" for key, value in own.items()) or "labels"

@@ -11,6 +11,7 @@ from orchestrator.ranking import Ranked
 from orchestrator.records import Records
 from orchestrator.settings import Resources
 from orchestrator.state import SweepState
+from workers.artifacts.record import ArtifactRecord
 from workers.stage import Stage
 
 
@@ -46,9 +47,14 @@ def stored_before(run: SweepState, stages: Iterable[Stage], records: Records) ->
         counts["all"] += 1
     keys = {ancestor.key for stage in stages for ancestor in stage.ancestry() if records.has(ancestor.key)}
     found = [records.record(key) for key in sorted(keys)]
-    stored = [record for record in found if datetime.fromisoformat(record.created).timestamp() < int(run.started)]
+    stored = [record for record in found if from_earlier(record, run.started)]
     return {
         "tasks": kinds,
         "stages": {"stored": len(stored), "all": len(found)},
         "saved_seconds": round(sum(record.seconds for record in stored), 1),
     }
+
+
+def from_earlier(record: ArtifactRecord, started: float) -> bool:
+    """Whether a stage was stored before a run began; records tell whole seconds."""
+    return datetime.fromisoformat(record.created).timestamp() < int(started)

@@ -20,9 +20,13 @@ def place(tmp_path):
 
 
 def test_a_log_reads_as_text(place):
-    with pytest.raises(ValueError, match="odd"), place.logged(KEY, trial=KEY):
-        log.info("epoch %d", 1, extra={"stage": "warmup-1"})
-        raise ValueError("odd number of heads")
+    def train():
+        with place.logged(KEY, trial=KEY):
+            log.info("epoch %d", 1, extra={"stage": "warmup-1"})
+            raise ValueError("odd number of heads")
+
+    with pytest.raises(ValueError, match="odd"):
+        train()
     text = list(log_text(place.log_folder, KEY))
     assert "INFO tested: epoch 1" in text[0]
     assert f"trial={KEY}" in text[0]
