@@ -9,6 +9,7 @@ import socket
 from aream.errors import ConfigError
 from orchestrator.resources import Node, refuse_impossible
 from orchestrator.spec import SweepSpec
+from workers import staging
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -24,7 +25,7 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     Raises:
         ConfigError: no cluster at the address, or more asked for a job than any node has: Ray would wait for ever.
     """
-    workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}}
+    workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **staging.handed_on()}}
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         # Without the word, Ray joins whatever cluster was last started on this machine.

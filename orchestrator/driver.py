@@ -14,6 +14,7 @@ from orchestrator.metrics import Metrics
 from orchestrator.notify import Webhook
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan, shared_stages
+from orchestrator.preflight import artifacts_read
 from orchestrator.progress import Progress
 from orchestrator.ranking import Ranked, rank
 from orchestrator.recording import SWEEP, Recorder, trial_run
@@ -71,6 +72,7 @@ class Driver:
 
     def run(self) -> Outcome:
         with self.progress, self.hold:
+            self.hold.add(artifacts_read(self.spec))
             self.recorder.open_sweep()
             listed = [] if self.spec.search else self.planner.grid()
             for trial in listed:

@@ -1,12 +1,67 @@
-"""What can be known before a worker is asked for: data that reads, weights that fit."""
+"""What can be known before a worker is asked for: data that reads, weights that fit, a store that can be written."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from aream.config import Component
 from orchestrator.plan import Planner
 from orchestrator.spec import SweepSpec
+from orchestrator.workplace import Workplace
+from workers import staging
 from workers.components import build_backbone, build_dataset
+from workers.contents import Content
+from workers.staging import artifact_key
 from workers.trial import TrialConfig
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that was looked at from here."""
+
+    workplace: Workplace
+    planner: Planner
+    contents: Sequence[tuple[Content, str]]
+    """What it reads from outside of its store, with what this machine found it to be."""
+
+    @property
+    def spec(self) -> SweepSpec:
+        return self.planner.spec
+
+    @property
+    def default_tracking_uri(self) -> str:
+        return f"sqlite:///{self.workplace.runs / 'mlflow.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.spec.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or self.default_tracking_uri
+
+
+def prepare(spec: SweepSpec) -> Prepared:
+    """Read everything once, and check what can be checked from here.
+
+    Raises:
+        AreamError: data, weights, a store or a configuration that cannot be used.
+    """
+    workplace = Workplace(
+        store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
+    )
+    workplace.store().storage.check()
+    staging.hand_on(
+        spec.staging.max_bytes,
+        spec.staging.endpoint or spec.store_endpoint,
+        (spec.store_uri, str(workplace.runs / "artifacts"), spec.store_endpoint),
+    )
+    planner = Planner(spec, fingerprints(spec))
+    check_weights(planner)
+    contents = [
+        (content, planner.fingerprint(content.component) if content.key == "data" else content.identity())
+        for content in contents_read(spec)
+        if content.locations
+    ]
+    return Prepared(workplace, planner, contents)
 
 
 def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
@@ -23,11 +78,7 @@ def fingerprints(spec: SweepSpec) -> dict[str, str]:
     Raises:
         DataError: naming the files that cannot be used.
     """
-    found: dict[str, str] = {}
-    for component in [spec.base.data, *(trial.data for trial in trial_configs(spec))]:
-        if repr(component) not in found:
-            found[repr(component)] = build_dataset(component).inspect()
-    return found
+    return {repr(content.component): content.identity() for content in _datasets(spec)}
 
 
 def check_weights(planner: Planner) -> None:
@@ -42,6 +93,43 @@ def check_weights(planner: Planner) -> None:
             seen.add(_key(trial.backbone))
             classes = len(build_dataset(trial.data).class_names)
             build_backbone(trial.backbone, classes, trial.train.image_size)
+
+
+def contents_read(spec: SweepSpec) -> list[Content]:
+    """Everything that the sweep reads from outside of its store, drawn and random ones included."""
+    return [*_datasets(spec), *_weights(spec), *_labels(spec)]
+
+
+def artifacts_read(spec: SweepSpec) -> set[str]:
+    """Keys of artifacts in the place of data or weights: nobody may collect them while the sweep is there."""
+    keys = {artifact_key(place) for content in contents_read(spec) for place in content.locations}
+    return {key for key in keys if key is not None}
+
+
+def _datasets(spec: SweepSpec) -> list[Content]:
+    components = [spec.base.data, *(trial.data for trial in trial_configs(spec))]
+    return [Content("data", component) for component in _distinct(components)]
+
+
+def _weights(spec: SweepSpec) -> Iterator[Content]:
+    for component in _distinct([trial.backbone for trial in trial_configs(spec)]):
+        yield Content("backbone.weights", component)
+    for component in _distinct([spec.segmentation_config(point).model for point in _segmentation_points(spec)]):
+        yield Content("segmentation.model.weights", component)
+
+
+def _labels(spec: SweepSpec) -> Iterator[Content]:
+    folders = [spec.segmentation_config(point).labels for point in _segmentation_points(spec)]
+    for folder in dict.fromkeys(folder for folder in folders if folder is not None):
+        yield Content("segmentation.labels", spec.base.data, folder)
+
+
+def _segmentation_points(spec: SweepSpec) -> list[dict[str, object]]:
+    return spec.segmentation_points() if spec.segmentation_data is not None else []
+
+
+def _distinct(components: Sequence[Component]) -> list[Component]:
+    return list({_key(component): component for component in components}.values())
 
 
 def _key(component: Component) -> str:

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import errno
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,9 +21,7 @@ from orchestrator.loopback import keep_ray_on_loopback
 
 if TYPE_CHECKING:
     from orchestrator.board import Board
-    from orchestrator.plan import Planner
-    from orchestrator.spec import SweepSpec
-    from orchestrator.workplace import Workplace
+    from orchestrator.preflight import Prepared
 
 DONE, SOME_FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
@@ -33,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # Imported only now: --help answers before torch is read.
     from aream.errors import AreamError
+    from orchestrator.preflight import prepare
     from orchestrator.spec_reader import load_spec
 
     _end_on_sigterm()
@@ -40,13 +38,13 @@ def main(arguments: Sequence[str]) -> int:
         spec = load_spec(Path(options.sweep), options.set)
         if options.fail_fast:
             spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
-        workplace, planner = _prepare(spec)
+        prepared = prepare(spec)
         if options.plan:
             from orchestrator.plan_summary import print_plan, summarise
 
-            print_plan(summarise(planner, workplace.store()), as_json=options.json)
+            print_plan(summarise(prepared.planner, prepared.workplace.store()), as_json=options.json)
             return DONE
-        return _run(spec, workplace, planner, options)
+        return _run(prepared, options)
     except AreamError as error:
         print(error, file=sys.stderr)
         return INVALID
@@ -80,32 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(spec: SweepSpec) -> tuple[Workplace, Planner]:
-    """Read the data once, and check everything that can be known before a worker is asked for.
-
-    Raises:
-        AreamError: data, weights or a configuration that cannot be used.
-    """
-    from orchestrator.plan import Planner
-    from orchestrator.preflight import check_weights, fingerprints
-    from orchestrator.workplace import Workplace
-
-    workplace = Workplace(
-        store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
-    )
-    workplace.store().storage.check()
-    planner = Planner(spec, fingerprints(spec))
-    check_weights(planner)
-    return workplace, planner
-
-
-def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argparse.Namespace) -> int:
+def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from orchestrator.driver import Driver
     from orchestrator.locate import remember_store
     from orchestrator.summary import print_results
     from orchestrator.sweep_folder import forget, held, sweep_id
     from orchestrator.tracking import Tracker
 
+    spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
     with held(workplace):
         if options.fresh:
             forget(planner, workplace)
@@ -114,12 +94,11 @@ def _run(spec: SweepSpec, workplace: Workplace, planner: Planner, options: argpa
 
             prepare_record(planner, workplace.folder, fresh=options.fresh)
         remember_store(workplace)
-        default_uri = f"sqlite:///{workplace.runs / 'mlflow.db'}"
-        uri = spec.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri
+        uri, default_uri = prepared.tracking_uri, prepared.default_tracking_uri
         tracker = Tracker(
             uri, spec.experiment or spec.name, sweep_id(workplace), workplace.folder / "tracking", default_uri
         )
-        session = _RaySession(spec, options.address)
+        session = _RaySession(prepared, options.address)
         driver = Driver(planner, workplace, tracker, session.start)
         try:
             with workplace.logged("sweep", aloud=True):
@@ -162,10 +141,10 @@ def _end_on_sigterm() -> None:
 
 
 class _RaySession:
-    """Ray, started only when something has to run."""
+    """Ray, started only when something has to run, and its nodes looked at before they are asked for anything."""
 
-    def __init__(self, spec: SweepSpec, address: str | None) -> None:
-        self.spec, self.address = spec, address
+    def __init__(self, prepared: Prepared, address: str | None) -> None:
+        self.prepared, self.address = prepared, address
         self.board: Board | None = None
 
     def start(self) -> Board:
@@ -174,9 +153,11 @@ class _RaySession:
                 keep_ray_on_loopback()
             from orchestrator.board import Board
             from orchestrator.cluster import connect
+            from orchestrator.node_checks import refuse_unfit, refuse_unfit_machine
 
-            connect(self.address, self.spec)
+            connect(self.address, self.prepared.spec)
             _end_on_sigterm()  # Ray has just set a handler of its own
+            refuse_unfit_machine(self.prepared) if self.address is None else refuse_unfit(self.prepared)
             self.board = Board()
         return self.board
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from typing import Literal
 from aream.config import Component
 from workers.artifacts import temporary
 from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
-from workers.locations import local_path, localised, locations
+from workers.locations import local_path, locations
 from workers.sources import source_digest
 from workers.stages import external_labels
 from workers.staging import staging_folder
+
+log = logging.getLogger(__name__)
 
 FOLDER = "fingerprints"
 
@@ -36,9 +39,16 @@ class Content:
     """Folder of labels made elsewhere."""
 
     @property
+    def column(self) -> Literal["data", "weights"]:
+        return "weights" if self.key.endswith("weights") else "data"
+
+    @property
     def locations(self) -> list[str]:
         """Empty for what is drawn or random: the same wherever the code is."""
         return [self.labels] if self.labels else list(locations(self.component))
+
+    def local_paths(self) -> list[str]:
+        return [local_path(place) for place in self.locations]
 
     def identity(self) -> str:
         """Read all of it, on this machine.
@@ -62,7 +72,10 @@ class Content:
         if isinstance(known, dict) and known.get("listing") == self._listing():
             return str(known.get("identity"))
         identity = self.identity()
-        self.remember(identity)
+        try:
+            self.remember(identity)
+        except OSError as error:
+            log.warning("what %s is will be read again next time: %s", self.key, error)
         return identity
 
     def remember(self, identity: str) -> None:
@@ -73,13 +86,12 @@ class Content:
 
     def _file(self) -> Path:
         """One a content and place, so that a new version takes the place of the old."""
-        what = [source_digest(), self.key, repr(self.component), [local_path(place) for place in self.locations]]
+        what = [source_digest(), self.key, repr(self.component), self.local_paths()]
         return staging_folder() / FOLDER / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]}.json"
 
     def _listing(self) -> str:
         digest = hashlib.sha256()
-        component = localised(self.component)
-        for place in [*locations(component), *([local_path(self.labels)] if self.labels else [])]:
+        for place in map(local_path, [*locations(self.component), *([self.labels] if self.labels else [])]):
             digest.update(f"{place}\n".encode())
             for line in _listed(Path(place), set()):
                 digest.update(line)
