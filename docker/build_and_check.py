@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from image_layers import SavedImage
@@ -42,6 +42,7 @@ SMALL_SWEEP = {
     "analyses": "[]",
     "segmentation": "null",
 }
+SECRET_FILES = (".env", "docker/.env", "lab.env", "workers/.env", "aream/key.pem", ".git/config", "runs/x/config.json")
 HEAD_S = 180
 
 
@@ -62,9 +63,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(*command: str | Path, timeout: int = 300, **options: object) -> str:
+def run(*command: str | Path, timeout: int = 300, environment: Mapping[str, str] | None = None) -> str:
     """Its output; what it said when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
     if done.returncode:
         words = shlex.join(map(str, command))
         raise CheckFailed(f"{words}\nended with {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
@@ -91,15 +92,7 @@ def context(folder: Path, secret: str) -> Iterator[Path]:
     path.mkdir()
     archive = subprocess.run(["git", "-C", ROOT, "archive", "HEAD"], check=True, capture_output=True, timeout=60)
     subprocess.run(["tar", "-C", path, "-x"], input=archive.stdout, check=True, timeout=60)
-    for name in (
-        ".env",
-        "docker/.env",
-        "lab.env",
-        "workers/.env",
-        "aream/key.pem",
-        ".git/config",
-        "runs/x/config.json",
-    ):
+    for name in SECRET_FILES:
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"SECRET={secret}\n")
@@ -126,7 +119,7 @@ def build(options: argparse.Namespace, revision: str, secret: str) -> str:
         command += ["--build-arg", "TORCH_BACKEND="]
     environment = {**os.environ, "TMPDIR": str(options.folder), "AWS_SECRET_ACCESS_KEY": secret, "RAY_TOKEN": secret}
     with context(options.folder, secret) as path:
-        run(*command, "--file", path / "docker" / "Dockerfile", path, timeout=3600, env=environment)
+        run(*command, "--file", path / "docker" / "Dockerfile", path, timeout=3600, environment=environment)
     netrc.unlink()
     need(True, f"{image} is built")
     return image
@@ -157,13 +150,11 @@ def check_contents(podman: Podman) -> None:
     need(podman.succeeds("sh", "-c", "command -v wget && command -v bash"), "wget and bash are there for KubeRay")
     absent = "for tool in gcc cc make git uv pip; do command -v $tool && exit 1; done; exit 0"
     need(podman.succeeds("sh", "-c", absent), "no compiler, git, uv or pip is in it")
-    left = podman.run(
-        "find", "/opt/venv", "/workspace", "-name", "tests", "-o", "-name", "*.env", "-o", "-name", ".git"
-    )
+    strays = ["-name", "tests", "-o", "-name", "*.env", "-o", "-name", ".git"]
+    left = podman.run("find", "/opt/venv", "/workspace", *strays)
     need(not left, "no tests, .env files or checkout are in it")
-    need(
-        podman.succeeds("python", "-c", "import flask_wtf, pg8000, ray.dashboard.modules.job.sdk"), "its servers import"
-    )
+    servers = "import flask_wtf, pg8000, ray.dashboard.modules.job.sdk"
+    need(podman.succeeds("python", "-c", servers), "what its servers need is there")
     need(podman.succeeds("aream-health"), "a container that is no Ray node is well while it runs")
 
 
@@ -184,49 +175,29 @@ def check_sweep(podman: Podman, folder: Path, revision: str) -> None:
 
 
 def check_ray_head(podman: Podman, folder: Path) -> None:
-    token = folder / "ray_token"
+    token, name = folder / "ray_token", f"aream-{uuid.uuid4().hex[:8]}"
     token.write_text(uuid.uuid4().hex)
     token.chmod(0o444)
-    name = f"aream-{uuid.uuid4().hex[:8]}"
-    flags = [
-        "--detach",
-        "--name",
-        name,
-        "--volume",
-        f"{token}:/run/secrets/ray_token:ro",
-        "--env",
-        "RAY_AUTH_MODE=token",
-    ]
-    flags += ["--env", "RAY_AUTH_TOKEN_PATH=/run/secrets/ray_token"]
+    flags = ["--detach", "--name", name, "--volume", f"{token}:/run/secrets/ray_token:ro"]
+    flags += ["--env", "RAY_AUTH_MODE=token", "--env", "RAY_AUTH_TOKEN_PATH=/run/secrets/ray_token"]
     podman.run("ray", "start", "--head", "--block", "--num-cpus=1", flags=flags)
 
-    def healthy(within_s: int, expected: bool) -> bool:
-        until = time.monotonic() + within_s
+    def becomes(healthy: bool) -> bool:
+        until = time.monotonic() + HEAD_S
         while time.monotonic() < until:
             done = subprocess.run(["podman", "exec", name, "aream-health"], capture_output=True, timeout=60)
-            if (done.returncode == 0) is expected:
+            if (done.returncode == 0) is healthy:
                 return True
             time.sleep(2)
         return False
 
-    jobs = "wget -q -S -O /dev/null http://127.0.0.1:8265/api/jobs/ 2>&1 | grep -c '401 Unauthorized'"
-    stop = "for pid in $(pidof raylet); do kill -STOP $pid; done"
+    jobs = "wget -S -O /dev/null http://127.0.0.1:8265/api/jobs/ 2>&1 | grep -m 1 HTTP/"
+    hang = "kill -STOP $(grep -lx raylet /proc/[0-9]*/comm | cut -d / -f 3)"
     try:
-        need(healthy(HEAD_S, True), "a Ray head with a token becomes healthy")
-        need(run("podman", "exec", name, "sh", "-c", jobs).strip() == "1", "its Jobs API asks for the token")
-        run(
-            "podman",
-            "exec",
-            name,
-            "bash",
-            "-c",
-            stop.replace(
-                "pidof raylet",
-                "ls /proc | grep -x '[0-9]*' | "
-                'while read p; do [ "$(cat /proc/$p/comm 2>/dev/null)" = raylet ] && echo $p; done',
-            ),
-        )
-        need(healthy(60, False), "and is not healthy any more when its raylet hangs")
+        need(becomes(healthy=True), "a Ray head with a token becomes healthy")
+        need("401" in run("podman", "exec", name, "sh", "-c", jobs), "its Jobs API asks for the token")
+        run("podman", "exec", name, "sh", "-c", hang)
+        need(becomes(healthy=False), "and is not healthy any more when its raylet hangs")
     finally:
         run("podman", "rm", "--force", "--time", "1", name)
         token.unlink()
@@ -238,10 +209,7 @@ def check_layers(image: str, folder: Path, revision: str, secret: str) -> SavedI
     need(label == revision, "the revision label is the commit")
     need(saved.config["config"]["User"] == "10001:10001", "the user is fixed in the image")
     need(saved.config["config"]["Healthcheck"]["Test"] == ["CMD", "aream-health"], "it has a health check")
-    need(
-        len(saved.holding(revision)) == 2,
-        "searching the layers finds what is in them: the commit in one, and the label",
-    )
+    need(len(saved.holding(revision)) == 2, "searching finds what is there: the commit in a layer and in the label")
     need(saved.holding(secret) == [], "a secret of the build's folder, environment and secrets is in no layer")
     return saved
 
