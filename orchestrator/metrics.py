@@ -103,9 +103,8 @@ class Metrics:
         stored = {stage.key: records.record(stage.key) for stage in trial.stages() if records.has(stage.key)}
         if all(from_earlier(record, self.state.started) for record in stored.values()):
             return
-        separate = sum(
-            lineage_cost(variant.stages.all(), records, resource)["cost/seconds"] for variant in trial.variants
-        )
+        new = [variant for variant in trial.variants if variant.stages.labels.key not in self._shared]
+        separate = sum(lineage_cost(variant.stages.all(), records, resource)["cost/seconds"] for variant in new)
         own = sum(record.seconds for key, record in stored.items() if key not in self._shared)
         self._shared |= stored.keys()
         self.add("saved_seconds", separate - own, by="sharing")
