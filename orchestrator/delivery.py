@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from orchestrator.settings import masked
 from orchestrator.spool import Event
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Delivery:
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
                 raise
             # The server understood and refuses: repeating it would block everything behind it for ever.
-            log.warning("MLflow refuses %s of %s: %s", event["kind"], event["run"], error)
+            log.warning("MLflow refuses %s of %s: %s", event["kind"], event["run"], masked(str(error)))
 
     def _connect(self, mlflow: Any) -> None:
         if self.client is not None:

@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from orchestrator.driver import Driver
     from orchestrator.locate import remember_store
+    from orchestrator.settings import masked
     from orchestrator.summary import print_results
     from orchestrator.sweep_folder import forget, held, sweep_id
     from orchestrator.tracking import Tracker
@@ -114,8 +115,8 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     print_results(json.loads(workplace.summary_file.read_text()))
     print(f"report: {workplace.folder / 'report.html'}")
     if outcome.untracked:
-        print(f"tracking: {outcome.untracked} events wait for {uri}; run the same command again to send them")
-    print(f"browse: {_ui_command(uri)}")
+        print(f"tracking: {outcome.untracked} events wait for {masked(uri)}; run the same command again to send them")
+    print(f"browse: {_ui_command(masked(uri))}")
     for key, reason in outcome.failures.items():
         print(f"failed: {key}: {reason} (log: {workplace.log_file(key)})", file=sys.stderr)
     if outcome.ended:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.delivery import TOGETHER, Delivery
+from orchestrator.settings import masked
 from orchestrator.spool import Event, Spool
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,8 @@ class Tracker:
                 for group in _grouped([event for event, _ in events]):
                     self.delivery.write(group)
             except Exception as error:  # whatever the server or its database does must not reach the training
-                self.problem = f"{self.uri}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                self.problem = masked(f"{self.uri}: {reason}")
                 log.warning("tracking waits: %s", self.problem)
                 if time.monotonic() + wait > self.deadline:
                     return
