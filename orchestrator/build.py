@@ -139,6 +139,15 @@ def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, re
     return checked
 
 
+def strict(make: Callable[[Report], T]) -> T:
+    """Build where the first problem is an error."""
+    problems: list[str] = []
+    try:
+        return make(lambda key, message: problems.append(f"{key}: {message}" if key else message))
+    except Invalid:
+        raise ConfigError("; ".join(problems)) from None
+
+
 def located(value: Any, folder: Path) -> Any:
     """A copy of built configuration whose relative locations start from ``folder``; URIs stay as they are."""
     return with_locations(value, lambda key, item: item if is_uri(item) else str(folder / _home(item, key)))

@@ -12,11 +12,11 @@ from typing import Any
 from aream.backbones._checkpoint import PRETRAINED
 from aream.config import Component, config, is_config, plain
 from aream.errors import ConfigError
-from orchestrator.build import build, join
+from orchestrator.build import build, join, strict
 from orchestrator.lab import Lab, Worker
 from orchestrator.resources import Node, amounts, fits, requested
 from orchestrator.settings import Resource, masked
-from orchestrator.spec import SweepSpec, strict
+from orchestrator.spec import SweepSpec
 from orchestrator.spec_reader import load_spec
 from orchestrator.yaml_source import Source, read_source
 from workers.provenance import code_revision

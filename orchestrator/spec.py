@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 from aream.config import plain
 from aream.errors import ConfigError
 from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
-from orchestrator.build import Invalid, build, located
+from orchestrator.build import build, located, strict
 from orchestrator.overlaying import entry, overlaid
+from orchestrator.sections import Sections
 from orchestrator.settings import (
     Limits,
     Nodes,
@@ -106,7 +107,7 @@ class SweepSpec:
             ConfigError: the configuration is impossible.
         """
         mapping = {**overlaid(self.trial_data, values), "seed": seed}
-        return located(strict(lambda report: build(TrialConfig, mapping, "", report)), self.folder)
+        return strict(lambda report: self._sections.trial(mapping, report))
 
     def segmentation_config(self, values: Mapping[str, Any]) -> SegmentationConfig:
         """The downstream job at a point of its axes.
@@ -287,6 +288,10 @@ class SweepSpec:
         return self._known[name, values_text]
 
     @functools.cached_property
+    def _sections(self) -> Sections:
+        return Sections(self.folder)
+
+    @functools.cached_property
     def _known(self) -> dict[tuple[str, str], Any]:
         return {}
 
@@ -306,12 +311,3 @@ def product(axes: Sequence[Axis]) -> Iterator[Values]:
     """Points of listed axes, the last axis fastest."""
     for combination in itertools.product(*(axis.values for axis in axes)):
         yield dict(zip((axis.key for axis in axes), combination, strict=True))
-
-
-def strict(make: Callable[[Callable[[str, str], None]], T]) -> T:
-    """Build where the first problem is an error."""
-    problems: list[str] = []
-    try:
-        return make(lambda key, message: problems.append(f"{key}: {message}" if key else message))
-    except Invalid:
-        raise ConfigError("; ".join(problems)) from None
