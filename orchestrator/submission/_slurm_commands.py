@@ -69,7 +69,8 @@ class FoundJob:
         if not text.strip():
             return None
         fields = dict(zip(names, text.splitlines()[-1].split("|"), strict=True))
-        return cls({**fields, "JobState": fields["State"].split()[0], "RunTime": fields["Elapsed"]})
+        fields |= {"JobState": fields["State"].split()[0], "RunTime": fields["Elapsed"], "Accounted": "yes"}
+        return cls(fields)
 
     def __getitem__(self, name: str) -> str:
         return self.fields.get(name, "")
@@ -102,5 +103,7 @@ class FoundJob:
         if self["Restarts"] not in ("", "0"):
             parts.append(f"started again {self['Restarts']} times")
         if self.has_ended:
-            parts.append(f"exit status {self.exit_status}")
+            # Accounting keeps seven bits of it.
+            unsure = " (refused) or 130 (stopped)" if self["Accounted"] and self.exit_status == 2 else ""
+            parts.append(f"exit status {self.exit_status}{unsure}")
         return ", ".join(parts)

@@ -53,9 +53,11 @@ def log_folder(job: Job) -> str:
 def _header(job: Job, settings: Config) -> list[str]:
     worker = job.worker
     least, most = max(worker.least, 1), max(worker.most, 1)
+    if "%" in job.runs:
+        raise ConfigError(f"runs: given {job.runs!r}: in a file's name Slurm replaces what follows a percent sign")
     options: dict[str, object] = {
         "job-name": job.name,
-        "output": f"{log_folder(job).replace('%', '%%')}/%j.log",
+        "output": f"{log_folder(job)}/%j.log",
         "open-mode": "append",
         "nodes": most if least == most else f"{least}-{most}",
         "ntasks-per-node": 1,

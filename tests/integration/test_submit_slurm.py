@@ -26,8 +26,8 @@ pytestmark = [
     pytest.mark.skipif(slurm_lab.missing() is not None, reason=f"no Slurm here: {slurm_lab.missing()}"),
 ]
 
-HOSTILE = """it's a "lab"; $(touch pwned) 50%j `id`"""
-"""A folder that sbatch, bash and Slurm's file names could each misread."""
+HOSTILE = """it's a "lab"; $(touch pwned) `id`"""
+"""A folder that sbatch and bash could each misread."""
 EPOCHS = 30
 WAIT_S = 240
 SECRET = "planted-6f1d0c"

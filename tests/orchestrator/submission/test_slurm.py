@@ -22,7 +22,7 @@ from orchestrator.submit import main
 
 SHARED = "# ---- From here on"
 SLURM = {"venv": "/opt/aream", "partition": "gpu", "time": "1-00:00:00", "secrets_file": "/home/me/secrets.env"}
-HOSTILE = """it's $(touch pwned) "50%j" `id` #x é"""
+HOSTILE = """it's $(touch pwned) "lab" `id` #x é"""
 
 
 def described(folder: Path, *overrides: str, **changes: Any) -> tuple[Job, target.Config]:
@@ -118,11 +118,21 @@ def test_a_line_for_sbatch_holds_one_value(tmp_path):
     # As sbatch reads it: within double quotes only a backslash and the quote itself mean something.
     value = re.fullmatch(r'--output="((?:[^"\\]|\\.)*)"', output)
     assert value is not None
-    assert value[1].replace('\\"', '"') == f"/srv/{HOSTILE.replace('%', '%%')}/swept/slurm/%j.log"
-    for bad in ("back\\slash", "two\nlines"):
-        job, config = described(tmp_path)
-        with pytest.raises(ConfigError, match=r"--output: given .* no control characters or backslashes"):
-            target.open_target(config).render(dataclasses.replace(job, runs=f"/srv/{bad}"))
+    assert value[1].replace('\\"', '"') == f"/srv/{HOSTILE}/swept/slurm/%j.log"
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ("/srv/back\\slash", "--output: given .* no control characters or backslashes"),
+        ("/srv/two\nlines", "--output: given .* no control characters or backslashes"),
+        ("/srv/%j", "runs: given '/srv/%j': in a file's name Slurm replaces"),
+    ],
+)
+def test_folders_that_slurm_cannot_name_are_refused(tmp_path, runs, message):
+    job, config = described(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        target.open_target(config).render(dataclasses.replace(job, runs=runs))
 
 
 def test_a_container_sees_the_folders_it_needs(tmp_path):
@@ -235,6 +245,16 @@ SAID = """JobId=11 JobName=swept
 """
 
 
+def answering(folder: Path, monkeypatch: pytest.MonkeyPatch, status: int = 0, **said: str) -> None:
+    """Let Slurm's commands print what a real one printed; ``status`` is scontrol's."""
+    for name, text in said.items():
+        (folder / f"{name}.said").write_text(text)
+        end = f" >&2; exit {status}" if name == "scontrol" and status else ""
+        (folder / name).write_text(f"#!/bin/sh\ncat '{folder}/{name}.said'{end}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "code", "nodes", "described", "status"),
     [
@@ -254,12 +274,7 @@ SAID = """JobId=11 JobName=swept
     ],
 )  # fmt: skip
 def test_what_slurm_says_of_a_job(tmp_path, monkeypatch, state, reason, code, nodes, described, status):
-    place = tmp_path / "bin"
-    place.mkdir()
-    (place / "said").write_text(SAID % (state, reason, code, nodes))
-    (place / "scontrol").write_text(f"#!/bin/sh\ncat {place}/said\n")
-    (place / "scontrol").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{place}:/bin:/usr/bin")
+    answering(tmp_path, monkeypatch, scontrol=SAID % (state, reason, code, nodes))
     found = FoundJob.ask("11")
     assert found is not None
     assert found.described().startswith(described)
@@ -267,3 +282,34 @@ def test_what_slurm_says_of_a_job(tmp_path, monkeypatch, state, reason, code, no
     assert found["StdOut"] == "/srv/a JobState=COMPLETED.log"
     if status is not None:
         assert found.exit_status == status
+
+
+FORGOTTEN = "slurm_load_jobs error: Invalid job id specified\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "described", "status"),
+    [
+        ("COMPLETED|0:0|n1|00:02:00\n", "completed, on n1, 00:02:00 since its last start, exit status 0", 0),
+        ("FAILED|1:0|n1|00:02:00\n", "failed, on n1, 00:02:00 since its last start, exit status 1", 1),
+        ("CANCELLED by 0|0:0|None assigned|00:00:00\n", "cancelled, 00:00:00 since its last start, exit status 130",
+         130),
+        ("FAILED|2:0|n1|00:02:00\n", "failed, on n1, 00:02:00 since its last start, exit status 2 (refused) or 130"
+         " (stopped)", 2),
+    ],
+)  # fmt: skip
+def test_a_job_that_the_controller_has_forgotten_is_asked_of_accounting(tmp_path, monkeypatch, said, described, status):
+    answering(tmp_path, monkeypatch, 1, scontrol=FORGOTTEN, sacct=said)
+    found = FoundJob.ask("11")
+    assert found is not None
+    assert (found.described(), found.exit_status, found.has_ended) == (described, status, True)
+
+
+def test_a_job_that_nobody_knows_and_a_controller_that_is_away(tmp_path, monkeypatch):
+    slurm = target.open_target(described(tmp_path)[1])
+    answering(tmp_path, monkeypatch, 1, scontrol=FORGOTTEN, sacct="")
+    with pytest.raises(ConfigError, match="11: Slurm knows no such job, or has forgotten it"):
+        slurm.status("11")
+    answering(tmp_path, monkeypatch, 1, scontrol="slurm_load_jobs error: Unable to contact slurm controller\n")
+    with pytest.raises(ConfigError, match="scontrol: slurm_load_jobs error: Unable to contact slurm controller"):
+        slurm.status("11")
