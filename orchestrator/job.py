@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-from aream.backbones._checkpoint import PRETRAINED
-from aream.config import Component, config, is_config, plain
+from aream.config import config, plain
 from aream.errors import ConfigError
-from orchestrator.build import build, join, strict
-from orchestrator.lab import Lab, Worker
+from orchestrator.lab import Worker
 from orchestrator.resources import Node, amounts, fits, requested
-from orchestrator.settings import Resource, masked
-from orchestrator.spec import SweepSpec
-from orchestrator.spec_reader import load_spec
-from orchestrator.yaml_source import Source, read_source
-from workers.provenance import code_revision
-from workers.trial import TrialConfig
-
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+from orchestrator.settings import Resource
 
 
 @config
@@ -93,89 +81,3 @@ class Job:
         """
         settings = [part for override in self.overrides for part in ("--set", override)]
         return ["python", "-m", "orchestrator.sweep", sweep, "--address", address, *settings]
-
-
-def describe(path: Path, lab: Lab, overrides: Sequence[str] = (), image: str | None = None) -> Job:
-    """The job for a sweep file, checked here: what is wrong with it need not travel to be found.
-
-    Raises:
-        ConfigError: the sweep is invalid, or cannot work on the lab's nodes as it stands.
-    """
-    settings = (*lab.settings(), *overrides)
-    spec = load_spec(path, settings)
-    source = read_source(path, settings)
-    text = path.read_text(encoding="utf-8-sig")
-    _refuse_passwords(path, text, settings)
-    runs = str(source.data["runs"])
-    if not Path(runs).is_absolute():
-        raise ConfigError(f"{source.where('runs')}: runs: given {runs!r}; need an absolute folder of the cluster's")
-    _check_places(spec, lab, runs)
-    _check_locations(spec, source)
-    asked = [spec.resources.trial]
-    if spec.segmentation_data is not None:
-        asked.append(spec.resources.segmentation)
-    return Job(
-        name=spec.name,
-        sweep=text,
-        overrides=settings,
-        image=image,
-        revision=code_revision(),
-        environment=lab.environment,
-        secrets=lab.secrets,
-        asked=tuple(asked),
-        worker=lab.worker,
-        retries=lab.retries,
-        runs=runs,
-        shared=lab.shared,
-    )
-
-
-def _refuse_passwords(path: Path, text: str, settings: Sequence[str]) -> None:
-    """What is sent is kept by the cluster, and shown."""
-    lines = [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
-    for where, line in (*lines, *(("--set", setting) for setting in settings)):
-        if masked(line) != line:
-            raise ConfigError(
-                f"{where}: {masked(line).strip()}: a job is kept where others read it: leave the password out, and name"
-                " the variable that holds it under `secrets` in the lab file"
-            )
-
-
-def _check_places(spec: SweepSpec, lab: Lab, runs: str) -> None:
-    """Results must lie where all nodes reach them, and tracking must not end with the job."""
-    if not lab.shared and (spec.store_uri is None or not spec.store_uri.startswith("s3://")):
-        given = f"given {spec.store_uri}" if spec.store_uri else f"not given, so {runs}/artifacts"
-        raise ConfigError(
-            f"store.uri: {given}: a folder that other nodes do not see; set it to s3://BUCKET/PREFIX in the sweep or in"
-            " the lab's `overrides`, or say `shared: true` in the lab file where every node mounts that folder"
-        )
-    if spec.tracking_uri is None and TRACKING_VARIABLE not in {*lab.environment, *lab.secrets}:
-        raise ConfigError(
-            f"tracking.uri: not given; set it in the sweep, in the lab's `overrides`, or as {TRACKING_VARIABLE} in the"
-            " lab's `environment`"
-        )
-
-
-def _check_locations(spec: SweepSpec, source: Source) -> None:
-    """A relative path means another folder on another machine."""
-    mapping = {**spec.trial_data, "seed": spec.seeds[0]}
-    trial = strict(lambda report: build(TrialConfig, mapping, "", report))
-    for key, value in _locations(trial, ""):
-        if not value.startswith("/") and "://" not in value and value != PRETRAINED:
-            raise ConfigError(
-                f"{source.where(key)}: {key}: given {value!r}; on the cluster that is another folder: need an absolute"
-                " path, in the sweep or in the lab's `overrides`"
-            )
-
-
-def _locations(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every text of a configuration that says where bytes lie, by its key."""
-    if isinstance(value, Component):
-        yield from _locations(value.config, key)
-    elif is_config(value):
-        for field in dataclasses.fields(value):
-            item = getattr(value, field.name)
-            if field.metadata.get("location") and isinstance(item, str):
-                yield join(key, field.name), item
-            else:
-                yield from _locations(item, join(key, field.name))

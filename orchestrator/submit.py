@@ -68,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
 def _act(options: argparse.Namespace) -> int:
     from aream import discover
     from orchestrator import submission
-    from orchestrator.job import describe
     from orchestrator.lab import read_lab
 
     module = discover.load(submission, options.to)
@@ -83,6 +82,8 @@ def _act(options: argparse.Namespace) -> int:
         return DONE
     if options.follow is not None:
         return _follow(target, options.follow, options)
+    from orchestrator.describe import describe  # reads torch; looking after a job does without
+
     job = describe(Path(options.sweep), lab, options.set, options.image or config.image)
     if options.dry_run:
         print(target.render(job), end="")

@@ -115,18 +115,23 @@ class Kubectl:
         """Whether it came to its end."""
         return subprocess.run([*self.command, "logs", "--follow", f"job/{name}"]).returncode == 0
 
-    def stop(self, name: str, save_s: int) -> None:
-        """On the head node, where the sweep's driver can be told; the cluster goes when the job has ended."""
+    def stop(self, name: str, save_s: int) -> bool:
+        """On the head node, where the sweep's driver can be told; the cluster goes when the job has ended.
+
+        Returns:
+            Whether it had begun; otherwise it is deleted.
+        """
         found = self.job(name)
         if found.has_ended:
-            return
+            return True
         ray_job, cluster = found.status.get("jobId"), found.status.get("rayClusterName")
         if found.status.get("jobDeploymentStatus") != "Running" or not ray_job or not cluster:
-            self.run("delete", KIND, name, "--wait=false")  # nothing of it has run yet
-            raise ConfigError(f"{name}: had not begun, and was deleted")
+            self.run("delete", KIND, name, "--wait=false")
+            return False
         selector = f"ray.io/cluster={cluster},ray.io/node-type=head"
         head = self.run("get", "pods", f"--selector={selector}", "--output=jsonpath={.items[0].metadata.name}")
         self.run("exec", head, "--container=ray-head", "--", "ray", "job", "stop", ray_job, within_s=save_s + CALL_S)
+        return True
 
 
 def _last_line(text: str) -> str:

@@ -40,6 +40,7 @@ def manifest(job: Job, settings: Config, attempt: int) -> Data:
         ConfigError: the job cannot run on the lab's workers, or the section lacks what it needs.
     """
     _check(job, settings)
+    name = f"{name_prefix(job)}{attempt}"
     if job.worker.most > job.worker.least:
         # Otherwise the sweep would refuse what the nodes that are up do not have.
         job = dataclasses.replace(job, overrides=(*job.overrides, "resources.autoscaling=true"))
@@ -48,7 +49,7 @@ def manifest(job: Job, settings: Config, attempt: int) -> Data:
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
         "metadata": {
-            "name": f"{name_prefix(job)}{attempt}",
+            "name": name,
             "namespace": settings.namespace,
             "labels": {**labels, **({QUEUE_LABEL: settings.queue} if settings.queue else {})},
             "annotations": {"aream-sweep/name": job.name, "aream-sweep/revision": job.revision},

@@ -100,6 +100,8 @@ class KubeRay:
     def __init__(self, settings: Config) -> None:
         self.settings = settings
         self.kubectl = Kubectl(settings.namespace, settings.context)
+        self.taken_back: set[str] = set()
+        """Jobs stopped here before they had begun; the cluster no longer knows them."""
 
     def render(self, job: Job) -> str:
         return readable(manifest(job, self.settings, 1))
@@ -117,6 +119,8 @@ class KubeRay:
         return str(content["metadata"]["name"])
 
     def status(self, job_id: str) -> str:
+        if job_id in self.taken_back:
+            return "had not begun, and was taken back"
         return self.kubectl.job(job_id).described()
 
     def follow(self, job_id: str) -> int:
@@ -125,4 +129,5 @@ class KubeRay:
         return found.exit_status
 
     def stop(self, job_id: str) -> None:
-        self.kubectl.stop(job_id, self.settings.stop_s)
+        if not self.kubectl.stop(job_id, self.settings.stop_s):
+            self.taken_back.add(job_id)

@@ -128,6 +128,7 @@ class TwoHosts:
         for host in (self.head, self.worker):
             with contextlib.suppress(subprocess.CalledProcessError):
                 host.down()
+            shutil.rmtree(f"/tmp/{host.name}", ignore_errors=True)
         for service in reversed(self.services):
             service.kill()
         if self.ceph:
@@ -164,6 +165,12 @@ class TwoHosts:
 
     def start_worker(self) -> None:
         self._start_ray(self.worker, [f"--address={self.head.address}:6379", "--num-cpus=1"])
+
+    def mend_worker(self) -> None:
+        """As a service manager would: a node that the cluster has given up ends, and is started again."""
+        if all(process.poll() is not None for process in self.worker.processes):
+            self.worker.kill()
+            self.start_worker()
 
     def _start_ray(self, host: Host, options: list[str]) -> None:
         # Sockets have short names.

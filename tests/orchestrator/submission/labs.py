@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.job import Job, describe
+from orchestrator.describe import describe
+from orchestrator.job import Job
 from orchestrator.lab import read_lab
 
 SWEEP = """

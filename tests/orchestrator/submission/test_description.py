@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import labs
 import pytest
 
@@ -10,6 +12,7 @@ from orchestrator.lab import read_lab
 from orchestrator.submit import main
 from orchestrator.yaml_source import SpecError
 
+ROOT = Path(__file__).resolve().parents[3]
 SECRET = "s3cr-t-w0rd"
 OVERRIDES = labs.LAB["overrides"]
 
@@ -106,3 +109,10 @@ def test_one_thing_at_a_time(arguments, capsys):
     with pytest.raises(SystemExit):
         main([*arguments, "--to", "ray"])
     assert "give a SWEEP.yaml, or one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["ray", "kuberay", "slurm"])
+def test_the_example_of_a_lab_file_is_one(target, capsys):
+    example = ROOT / "docker" / "lab.example.yaml"
+    assert main([str(ROOT / "sweeps" / "thresholds.yaml"), "--to", target, "--lab", str(example), "--dry-run"]) == 0
+    assert "s3://aream/store" in capsys.readouterr().out
