@@ -70,7 +70,7 @@ def hand_on(max_bytes: int, endpoint: str | None, store: tuple[str | None, str, 
 
 def handed_on() -> dict[str, str]:
     """Environment for workers: the settings, and the versions that this process has seen of what it staged."""
-    if HANDED not in os.environ:
+    if not os.environ.get(HANDED):
         return {}
     staging = _staging(*(os.environ.get(name, "") for name in (HANDED, FOLDER, BYTES)))
     versions = {uri: item.version for uri, item in staging.used.items()}
@@ -135,16 +135,20 @@ class Staging:
         source = None if known else self._open(uri)
         version = known or (source.version if source else "")
         name = self._name(uri, version)
-        lock = FileLock(self.folder / "locks" / name)
+        lock, told = FileLock(self.folder / "locks" / name), False
         try:
             while True:
                 path = self._complete(name)
-                if path is None:
-                    lock.take_exclusive(uri)
-                    path = self._complete(name) or self._fetch(uri, name, version, source or self._open(uri))
-                # Between the locks, or before the first, it may have been evicted.
-                if lock.try_shared() and self._complete(name) is not None:
+                # It may have been evicted before the lock was there.
+                if path is not None and lock.try_shared() and self._complete(name) is not None:
                     return Item(version, path, lock)
+                if path is None and lock.try_exclusive():
+                    if self._complete(name) is None:
+                        self._fetch(uri, name, version, source or self._open(uri))
+                    continue
+                if not told:
+                    log.info("%s: waiting for %s", uri, lock.holder())
+                    told = True
                 time.sleep(LOOK_S)
         except BaseException:
             lock.release()
@@ -171,29 +175,27 @@ class Staging:
         whole = "inside" in told and bytes_of(item / CONTENT) == told.get("bytes")
         return item / str(told["inside"]) if whole else None
 
-    def _fetch(self, uri: str, name: str, version: str, source: Source) -> Path:
+    def _fetch(self, uri: str, name: str, version: str, source: Source) -> None:
         """Under the exclusive lock of the name."""
         if source.version != version:
             raise DataError(f"{uri}: is not what it was when the sweep began; run the sweep again")
         partial, item = self.folder / "partial" / name, self.folder / "items" / name
         log.info("staging %s (%s) in %s", uri, in_words(source.size), item)
         try:
-            content = _in_our_words(lambda: self._fetched(uri, name, partial, source), uri)
+            _in_our_words(lambda: self._fill(uri, name, partial, source), uri)
             shutil.rmtree(item, ignore_errors=True)  # a damaged one
             item.parent.mkdir(parents=True, exist_ok=True)
             (partial / RESERVED).unlink(missing_ok=True)
             partial.rename(item)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return item / content.relative_to(partial)
 
-    def _fetched(self, uri: str, name: str, partial: Path, source: Source) -> Path:
+    def _fill(self, uri: str, name: str, partial: Path, source: Source) -> None:
         shutil.rmtree(partial, ignore_errors=True)  # of a process that died
         (partial / CONTENT).mkdir(parents=True)
         content = source.fetch(partial / CONTENT, lambda size, written: self._reserve(uri, name, size, written))
         inside = str(content.relative_to(partial))
         _write(partial / ITEM, {"uri": uri, "inside": inside, "bytes": bytes_of(partial / CONTENT)})
-        return content
 
     def _reserve(self, uri: str, name: str, size: int, written: int) -> None:
         """Make room for ``size`` bytes, of which ``written`` are on the disk already.

@@ -144,8 +144,12 @@ class ObjectFolder:
         content = folder / FILES
         room(self.size, 0)
         paths = {info.name: content / self._inside(info.name) for info in self.infos}
-        for parent in {path.parent for path in paths.values()}:
-            self._make(parent)
+        folders = {parent for path in paths.values() for parent in path.relative_to(folder).parents}
+        for name, path in paths.items():
+            if path.relative_to(folder) in folders:
+                raise DataError(f"{self.uri}: {name!r} is an object and a folder")
+        for parent in folders:
+            (folder / parent).mkdir(parents=True, exist_ok=True)
         listed = any(info.name == self.prefix + SUMS for info in self.infos)
         sums = _sums(self.storage, self.prefix + SUMS) if listed else {}
         missing = sums.keys() - {self._inside(name) for name in paths}
@@ -165,12 +169,6 @@ class ObjectFolder:
         if any(part in ("", ".", "..") for part in inside.split("/")) or "\0" in inside:
             raise DataError(f"{self.uri}: the object {name!r} is no path of a file in it")
         return inside
-
-    def _make(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise DataError(f"{self.uri}: {folder.name!r} is an object and a folder") from error
 
 
 @dataclass
