@@ -7,6 +7,7 @@ the same order, because nothing about them lives in a random state that would ha
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import random
@@ -26,6 +27,7 @@ from torch.utils.data import DataLoader
 from aream.config import config
 from aream.data._protocol import Dataset
 from aream.errors import ConfigError
+from aream.ranks import part_of
 
 MAX_SIDE = 8192
 """Pixels a side of what a network is given: beyond, the mistake is in the configuration, not in the machine."""
@@ -96,14 +98,31 @@ class Batch:
     """Normalised with the backbone's mean and std."""
     labels: Float[Tensor, "b c"]
     ids: Sequence[str]
+    first: int = 0
+    """Where they start in the batch that they are one process's part of."""
+    whole: Sequence[str] = ()
+    """The ids of that batch; none: these images are all of it."""
+
+    @property
+    def all_ids(self) -> Sequence[str]:
+        return self.whole or self.ids
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), self.ids)
+        images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
+        return dataclasses.replace(self, images=images, labels=labels)
 
     def split(self, size: int) -> list[Batch]:
         """Parts of at most ``size`` images, in order."""
-        starts = range(0, len(self.ids), size)
-        return [Batch(self.images[i : i + size], self.labels[i : i + size], self.ids[i : i + size]) for i in starts]
+        return [
+            Batch(
+                self.images[i : i + size],
+                self.labels[i : i + size],
+                self.ids[i : i + size],
+                self.first + i,
+                self.all_ids,
+            )
+            for i in range(0, len(self.ids), size)
+        ]
 
     def rgb(self, mean: Statistics, std: Statistics) -> Float[Tensor, "b 3 h w"]:
         """The images in [0, 1]."""
@@ -176,7 +195,7 @@ class _TrainingImages(torch.utils.data.Dataset[tuple[Tensor, Tensor, str]]):
 
 
 class TrainingBatches:
-    """The batches of any epoch from any step on."""
+    """The batches of any epoch from any step on, or one process's part of each."""
 
     def __init__(
         self,
@@ -189,10 +208,17 @@ class TrainingBatches:
         std: Statistics,
         seed: int,
         loader_workers: int,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.images = _TrainingImages(dataset, side, augmentation, (mean, std), seed)
         self.seed, self.loader_workers = seed, loader_workers
         self.batch_size = min(batch_size, len(self.images))
+        if self.batch_size < ranks:
+            raise ConfigError(
+                f"train.batch_size: need an image for each of the {ranks} processes of a trial, got {self.batch_size}"
+            )
+        self.part = part_of(self.batch_size, rank, ranks)
 
     def __len__(self) -> int:
         """Batches an epoch; the last incomplete one is dropped, as the host does."""
@@ -201,25 +227,36 @@ class TrainingBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
         steps = [
-            [(epoch, int(index)) for index in order[step * self.batch_size : (step + 1) * self.batch_size]]
+            order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             for step in range(first_step, len(self))
         ]
         loader: DataLoader[Any] = DataLoader(
             self.images,
-            batch_sampler=steps,  # keys carry the epoch beside the index
+            batch_sampler=[
+                [(epoch, index) for index in step[self.part]] for step in steps
+            ],  # the epoch beside the index
             num_workers=self.loader_workers,
             collate_fn=_collate,
             generator=torch.Generator().manual_seed(0),  # else the loader draws from the training's own state
         )
-        yield from loader
+        for step, batch in zip(steps, loader, strict=True):
+            whole = [self.images.ids[index] for index in step]
+            yield dataclasses.replace(batch, first=self.part.start, whole=whole)
 
 
 def validation_batches(
-    dataset: Dataset, *, side: int, batch_size: int, mean: Statistics, std: Statistics
+    dataset: Dataset,
+    *,
+    side: int,
+    batch_size: int,
+    mean: Statistics,
+    std: Statistics,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Batch]:
-    """The val split, resized to a square, in list order."""
+    """The val split, resized to a square, in list order; with several ``ranks`` every so manieth batch."""
     ids = list(dataset.ids("val"))
-    for start in range(0, len(ids), batch_size):
+    for start in range(rank * batch_size, len(ids), batch_size * ranks):
         yield _collate(
             [
                 (

@@ -2,8 +2,8 @@
 
 A field that cannot change a result because something else identifies it (the folder the images lie in, the
 path of a weight file: their *content* is fingerprinted) is declared with :func:`location` and left out of
-the canonical form. Anything the encoder does not know is refused: a permissive ``str(value)`` would let an
-object's address fork the identity from one run to the next.
+the canonical form; so is one declared with :func:`added`, at its default. Anything the encoder does not know is
+refused: a permissive ``str(value)`` would let an object's address fork the identity from one run to the next.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def config(cls: type[T]) -> type[T]:
 def location(default: Any = dataclasses.MISSING) -> Any:
     """A field that says where bytes lie, never what they are: no part of an identity."""
     return dataclasses.field(default=default, metadata={"location": True})
+
+
+def added(default: Any) -> Any:
+    """A field that came later: left out of an identity at its default, so that older artifacts keep theirs."""
+    return dataclasses.field(default=default, metadata={"added": True})
 
 
 @config
@@ -54,7 +59,7 @@ def canonical(value: Any) -> Any:
         return {
             field.name: canonical(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if not field.metadata.get("location")
+            if not field.metadata.get("location") and not _as_before(value, field)
         }
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -67,6 +72,10 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     raise TypeError(f"cannot identify a value of type {type(value).__name__}: {value!r}")
+
+
+def _as_before(value: Any, field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("added")) and getattr(value, field.name) == field.default
 
 
 def plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from aream.cam import normalise, refine
 from aream.config import config
 from aream.data._protocol import Dataset
 from aream.errors import ConfigError, DivergedError
-from aream.training import autocast
+from aream.steps import autocast
 
 UNREFINED: tuple[int, ...] = ()
 """The layer subset that leaves the CAM as the host makes it."""

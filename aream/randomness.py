@@ -1,4 +1,4 @@
-"""The states of all generators a training draws from, as plain data and tensors."""
+"""The states of all generators a training draws from, as plain data and tensors; of several GPUs, of the one in use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def random_state() -> dict[str, Any]:
             float(cached),
         ],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
     }
 
 
@@ -34,4 +34,4 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])

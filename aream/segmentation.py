@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream.batches import MAX_SCALE, MAX_SIDE, check_scales, seeded, to_tensor
+from aream.checkpoints import Checkpoints
 from aream.config import config
 from aream.data._protocol import IGNORE, Dataset
 from aream.errors import ConfigError, DivergedError
 from aream.metrics import confusion_matrix
 from aream.randomness import random_state, restore_random_state
 from aream.segmenters._protocol import Segmenter
-from aream.steps import OutOfMemoryPolicy, Pieces, apply_gradients, refuse_loss, refuse_row
-from aream.training import Checkpoints, Report, autocast
+from aream.steps import OutOfMemoryPolicy, Pieces, apply_gradients, autocast, refuse_loss, refuse_row
+from aream.training import Report
 
 ReadLabels = Callable[[str], UInt8[np.ndarray, "h w"]]
 

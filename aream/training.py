@@ -8,113 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import random
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from timm.scheduler import CosineLRScheduler
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from aream.backbones._protocol import Backbone
-from aream.batches import MAX_SIDE, Augmentation, Batch, TrainingBatches, validation_batches
-from aream.config import config
+from aream.batches import Batch, TrainingBatches
+from aream.checkpoints import Checkpoints
 from aream.data._protocol import Dataset
-from aream.errors import ConfigError, DivergedError, Interrupted
+from aream.draws import WholeBatchDraws
+from aream.errors import ConfigError, DivergedError
 from aream.losses import classification_loss
 from aream.methods._protocol import Method
 from aream.metrics import mean_average_precision
+from aream.parameter_groups import parameter_groups
 from aream.randomness import random_state, restore_random_state
-from aream.steps import OutOfMemoryPolicy, Pieces, apply_gradients, refuse_loss, refuse_row
+from aream.ranks import ALONE, Ranks
+from aream.steps import Pieces, apply_gradients, autocast, refuse_loss, refuse_row
+from aream.train_config import TrainConfig
+from aream.validation import validation_scores
 
 Report = Callable[[dict[str, float]], None]
-
-
-@config
-class TrainConfig:
-    epochs: int = 60
-    """Passes over the training images, warm-up included."""
-    warmup_epochs: int = 10
-    """First epochs without the method's losses (authors' script: 10 of 60); shared by all that differ only in them."""
-    batch_size: int = 64
-    """Images a step."""
-    lr: float = 6.25e-5
-    """AdamW's peak learning rate (DeiT's 5e-4 * 64 / 512)."""
-    head_lr_scale: float = 1.0
-    """Learning rate of the new CAM head, as a multiple of ``lr``."""
-    lr_warmup_epochs: int = 5
-    """Epochs over which the learning rate rises from 1e-6."""
-    lr_floor: float = 1e-5
-    """Learning rate the cosine ends at."""
-    weight_decay: float = 0.05
-    """Not applied to biases, norms and positions; applied to the class tokens, as the authors do."""
-    image_size: int = 224
-    """Side of the square training images, pixels; a multiple of the patch size."""
-    augmentation: Augmentation = Augmentation()
-    select: Literal["best", "last"] = "best"
-    """Weights kept: those of the epoch with the best val mAP after the warm-up (MCTformer), or the last."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
-    out_of_memory: OutOfMemoryPolicy = "fail"
-    """Where memory does not hold a batch: fail, or accumulate gradients over ever smaller pieces of it. They add up to
-    the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""
-
-    def __post_init__(self) -> None:
-        for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "image_size": MAX_SIDE}.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(f"{name}: need a positive number of at most {most}, got {getattr(self, name)}")
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise ConfigError(
-                f"warmup_epochs: need 0 <= warmup_epochs < epochs ({self.epochs}), got {self.warmup_epochs}"
-            )
-        if not 0 <= self.lr_warmup_epochs <= self.epochs:
-            raise ConfigError(
-                f"lr_warmup_epochs: need 0 <= lr_warmup_epochs <= epochs ({self.epochs}), got {self.lr_warmup_epochs}"
-            )
-        if not 0 <= self.lr_floor <= self.lr or self.lr == 0:
-            raise ConfigError(
-                f"lr, lr_floor: need 0 <= lr_floor <= lr and lr > 0, got lr {self.lr}, floor {self.lr_floor}"
-            )
-        if self.head_lr_scale <= 0 or self.weight_decay < 0:
-            raise ConfigError(
-                f"head_lr_scale, weight_decay: need a positive scale and a decay >= 0, "
-                f"got {self.head_lr_scale} and {self.weight_decay}"
-            )
-
-
-@dataclass(frozen=True)
-class Checkpoints:
-    """How a training's state leaves the loop; ``save`` must be atomic."""
-
-    save: Callable[[dict[str, Any]], None]
-    every_s: float = 60.0
-    """Seconds between checkpoints inside an epoch; every epoch but the last ends with one."""
-    clock: Callable[[], float] = time.monotonic
-    stop: Callable[[], bool] = lambda: False
-    """Asked after every step; a training that should stop saves its state and raises ``Interrupted``."""
-
-    def leave_if_asked(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Raises ``Interrupted`` where ``stop`` says so, its state saved."""
-        if self.stop():
-            self.save(state())
-            raise Interrupted("stopped as asked; its checkpoint is kept")
 
 
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The forward pass's arithmetic: fp32 on a CPU unless asked for."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
 
 
 class Training:
@@ -130,11 +56,20 @@ class Training:
         *,
         device: torch.device,
         loader_workers: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """``method`` None trains the warm-up only."""
-        self.backbone, self.method, self.dataset, self.config, self.device = (
-            backbone, method, dataset, config, device,
+        """``method`` None trains the warm-up only.
+
+        Raises:
+            ConfigError: what several ``ranks`` cannot train.
+        """
+        self.backbone, self.method, self.dataset, self.config, self.device, self.ranks = (
+            backbone, method, dataset, config, device, ranks,
         )  # fmt: skip
+        if ranks.size > 1 and any(isinstance(part, _BatchNorm) for part in backbone.modules()):
+            raise ConfigError(
+                "the backbone has batch norm, which sees the images of one process only: train it with one"
+            )
         backbone.to(device)
         self.batches = TrainingBatches(
             dataset,
@@ -145,8 +80,13 @@ class Training:
             std=backbone.std,
             seed=seed,
             loader_workers=loader_workers,
+            rank=ranks.rank,
+            ranks=ranks.size,
         )
-        self.optimizer = torch.optim.AdamW(parameter_groups(backbone, config), lr=config.lr)
+        groups = parameter_groups(
+            backbone, lr=config.lr, head_lr_scale=config.head_lr_scale, weight_decay=config.weight_decay
+        )
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.schedule = CosineLRScheduler(
             self.optimizer,
             t_initial=config.epochs,
@@ -162,6 +102,7 @@ class Training:
             f"lower train.batch_size ({config.batch_size}) or train.image_size ({config.image_size})"
             + (", or set train.out_of_memory to accumulate" if config.out_of_memory == "fail" else ""),
         )
+        self.pieces.size = -(-self.batches.batch_size // ranks.size)  # the most images of one process
         self.epoch, self.step = 0, 0
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -219,6 +160,13 @@ class Training:
             if checkpoints is not None and self.epoch < until:
                 checkpoints.leave_if_asked(self.state)
 
+    def rehearse(self, steps: int) -> None:
+        """A few steps with the method's losses, for what they take; the state is of no use afterwards."""
+        self.epoch = self.config.warmup_epochs
+        self.backbone.train()
+        for batch in itertools.islice(self.batches.epoch(self.epoch), steps):
+            self._train_step(batch)
+
     def selected(self) -> tuple[dict[str, Any], float]:
         """Weights to keep and their val mAP, by ``config.select``."""
         if self.config.select == "best" and self.best is not None:
@@ -241,24 +189,33 @@ class Training:
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         place = f"epoch {self.epoch + 1}, step {self.step + 1}"
-        losses = self.pieces.run(self.backbone, lambda size: self._gradients(batch, size, place), place)
+        losses = self.pieces.run(self.backbone, lambda size: self._summed_gradients(batch, size, place), place)
         with self.pieces.guarded(place):
-            apply_gradients(self.optimizer, self.scaler, place, batch.ids)
+            apply_gradients(self.optimizer, self.scaler, place, batch.all_ids)
         return {f"train/{name}_loss": value for name, value in losses.items()}
 
+    def _summed_gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
+        """Losses and gradients of the whole batch, whatever part of it is this process's."""
+        with self.ranks.together():
+            losses = self._gradients(batch, size, place)
+            sums = torch.tensor(list(losses.values()), dtype=torch.float64)
+            gradients = [part.grad for part in self.backbone.parameters() if part.grad is not None]
+            self.ranks.add([sums, *gradients])
+        return dict(zip(losses, sums.tolist(), strict=True))
+
     def _gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
-        """The batch's losses, and their gradients from passes of at most ``size`` images."""
+        """What the images of ``batch`` add to its losses and gradients, from passes of at most ``size`` of them."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = [part.to(self.device) for part in batch.split(size)]
         method = self.method if self.epoch >= self.config.warmup_epochs else None
-        with autocast(self.device, self.config.precision):
-            auxiliary = [] if method is None else method.losses_of_parts(self.backbone, parts)
+        with self._arithmetic(parts):
+            auxiliary = [] if method is None else method.losses_of_parts(self.backbone, parts, self.ranks)
         sums: dict[str, float] = {}
         for index, part in enumerate(parts):
-            with autocast(self.device, self.config.precision):
+            with self._arithmetic(parts):
                 output = self.backbone(part.images)
                 mean = classification_loss(tuple(x.float() for x in output.logits), part.labels)
-                losses = {"classification": mean * (len(part.ids) / len(batch.ids))}
+                losses = {"classification": mean * (len(part.ids) / len(batch.all_ids))}
                 if method is not None:
                     losses |= auxiliary[index](output)
             total = torch.stack(list(losses.values())).sum()
@@ -268,7 +225,15 @@ class Training:
                 sums[name] = sums.get(name, 0.0) + value.item()
         return sums
 
-    @torch.no_grad()
+    def _arithmetic(self, parts: Sequence[Batch]) -> contextlib.AbstractContextManager[Any]:
+        """Of the passes of this process's images; pieces draw random numbers of their own, as on one process."""
+        stack = contextlib.ExitStack()
+        stack.enter_context(autocast(self.device, self.config.precision))
+        if self.ranks.size > 1 and len(parts) == 1:
+            (part,) = parts
+            stack.enter_context(WholeBatchDraws(part.first, len(part.ids), len(part.all_ids)))
+        return stack
+
     def validate(self, checkpoints: Checkpoints | None = None) -> dict[str, float]:
         """Mean average precision of the val split's image labels, over the dataset's scored classes and over all.
 
@@ -276,43 +241,21 @@ class Training:
             DivergedError: scores that are not finite.
             Interrupted: asked to stop; the state is that of the epoch's last step.
         """
-        self.backbone.eval()
-        scores, labels = [], []
-        for batch in validation_batches(
+        scores, labels = validation_scores(
+            self.backbone,
             self.dataset,
             side=self.config.image_size,
             batch_size=min(self.config.batch_size, self.pieces.size),
-            mean=self.backbone.mean,
-            std=self.backbone.std,
-        ):
-            with autocast(self.device, self.config.precision):
-                output = self.backbone(batch.images.to(self.device))
-            scores.append(output.scores.float().cpu())
-            labels.append(batch.labels)
-            if checkpoints is not None:  # a validation that never asks would count as stalled
-                checkpoints.leave_if_asked(self.state)
-        every = torch.cat(scores).numpy(), torch.cat(labels).numpy()
-        if not np.isfinite(every[0]).all():
+            device=self.device,
+            precision=self.config.precision,
+            ranks=self.ranks,
+            # A validation that never asks would count as stalled.
+            after_each=lambda: checkpoints.leave_if_asked(self.state) if checkpoints is not None else None,
+        )
+        if not np.isfinite(scores).all():
             raise DivergedError(f"scores of val images are not finite after epoch {self.epoch + 1}")
         scored = [mask_id - 1 for mask_id in self.dataset.scored_classes if mask_id > 0]
         return {
-            "val/map": mean_average_precision(every[0][:, scored], every[1][:, scored]),
-            "val/map_all": mean_average_precision(*every),
+            "val/map": mean_average_precision(scores[:, scored], labels[:, scored]),
+            "val/map_all": mean_average_precision(scores, labels),
         }
-
-
-def parameter_groups(backbone: Backbone, config: TrainConfig) -> list[dict[str, Any]]:
-    """Decay and no decay, host and head."""
-    heads = {id(parameter) for parameter in backbone.head_parameters()}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in backbone.named_parameters():
-        decayed = parameter.ndim > 1 and not name.endswith("pos_embed")
-        groups.setdefault((decayed, id(parameter) in heads), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "weight_decay": config.weight_decay if decayed else 0.0,
-            "lr": config.lr * (config.head_lr_scale if head else 1.0),
-        }
-        for (decayed, head), parameters in groups.items()
-    ]

@@ -17,6 +17,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 
 CONNECT_S = 10.0
+_started_here = False
+"""Such a cluster starts no nodes, whatever a sweep file says of another."""
 
 
 def connect(address: str | None, spec: SweepSpec) -> None:
@@ -25,6 +27,8 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     Raises:
         ConfigError: no cluster at the address, or more asked for a job than any node has: Ray would wait for ever.
     """
+    global _started_here
+    _started_here = address is None
     workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **staging.handed_on()}}
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
@@ -36,8 +40,13 @@ def connect(address: str | None, spec: SweepSpec) -> None:
             ray.init(address, runtime_env=workers, **quiet)
         except (ConnectionError, ValueError) as error:
             raise ConfigError(f"--address: no Ray cluster at {address!r}: {error}") from error
-    if address is None or not spec.resources.autoscaling:
+    if not grows(spec):
         refuse_impossible(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
+
+
+def grows(spec: SweepSpec) -> bool:
+    """Whether the cluster may have nodes tomorrow that it has not today."""
+    return spec.resources.autoscaling and not _started_here
 
 
 def nodes() -> list[Node]:

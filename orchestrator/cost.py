@@ -16,4 +16,4 @@ def lineage_cost(stages: Iterable[Stage], store: Records, resource: Resource) ->
     """
     distinct = {ancestor.key: ancestor for stage in stages for ancestor in stage.ancestry()}
     seconds = sum(store.record(key).seconds for key in distinct if store.has(key))
-    return {"cost/seconds": seconds, "cost/gpu_seconds": seconds * resource.gpu}
+    return {"cost/seconds": seconds, "cost/gpu_seconds": seconds * resource.gpus}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.auto_gpus import AutoGpus
 from orchestrator.downstream import SegmentationJob, segmentation_jobs
 from orchestrator.forecast import ENDED, expected_tasks
 from orchestrator.metrics import Metrics
@@ -20,6 +22,7 @@ from orchestrator.ranking import Ranked, rank
 from orchestrator.recording import SWEEP, Recorder, trial_run
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.settings import Resource
+from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState, replace_text
 from orchestrator.summary import Summary, write_summary
 from orchestrator.sweep_folder import sweep_id
@@ -67,6 +70,7 @@ class Driver:
         self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
         self.overseer.each_tick = self._tick
         self.metrics = Metrics(self.state, tracker.spool.left)
+        self.auto = AutoGpus(workplace, self.overseer, self.progress, self._board)
         self.webhook = Webhook(self.spec.name, self.spec.notify)
         self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name)
 
@@ -80,12 +84,14 @@ class Driver:
             self.hold.save()
             self._prelude(listed or self.planner.corners())
             self._run_trials(listed)
+            self._adopt(self.auto.remembered(self.spec, "trial"))
             self.progress.phase("ranking")
             trials, wanted = list(self.trials.values()), self.spec.rank
             ranking = rank(trials, self.store, wanted.metric, wanted.mode, self.spec.resources.trial)
             jobs = self._segmentation(ranking)
             self.progress.phase("writing the report")
-            summary = Summary(self.spec, ranking, jobs, self.failures, self.planner.fingerprints, self.state)
+            fingerprints = self.planner.fingerprints
+            summary = Summary(self.spec, ranking, jobs, self.failures, fingerprints, self.state, self.auto.why)
             files = write_summary(summary, self.workplace, self.store)
             self._close(summary, files)
             self.overseer.save()
@@ -201,7 +207,12 @@ class Driver:
         shared = [stage for stage in shared_stages(open_trials) if not self._stored(stage)]
         if shared:
             self.progress.phase(f"{len(shared)} stages shared by several trials")
-            self._run_stages(shared, "shared stage", self.spec.resources.trial)
+            self._run_stages(shared, "shared stage", self.auto.whole(self.spec, "trial"))
+
+    def _adopt(self, spec: SweepSpec) -> None:
+        if spec != self.spec:
+            self.spec, self.planner = spec, dataclasses.replace(self.planner, spec=spec)
+            self.recorder.resolved(spec)
 
     def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
         stopped = self._stopped() | {key for key, wish in self.overseer.orders.trials.items() if wish == "stop"}
@@ -217,6 +228,8 @@ class Driver:
                 self.state.update(trial.key, status="stopped")
             else:
                 pending.append(trial)
+        if pending or self.spec.search:
+            self._adopt(self.auto.for_trials(self.planner, pending or self.planner.corners()))
         if (not pending and not self.spec.search) or self.overseer.is_over():
             return
         self.progress.phase("trials")
@@ -244,6 +257,7 @@ class Driver:
                 records = RememberedRecords(self.store)
                 self.metrics.stages(job.stage.ancestry(), records, self.spec.resources.segmentation)
         self.hold.add(stage.key for job in jobs for stage in job.stage.ancestry())
+        self._adopt(self.auto.for_segmentation(self.spec, pending))
         if pending and not self.overseer.is_over():
             self.progress.phase(f"{len(pending)} segmentation jobs")
             self._run_stages([job.stage for job in pending], "segmentation", self.spec.resources.segmentation)

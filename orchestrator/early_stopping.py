@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from aream.training import TrainConfig
+from aream.train_config import TrainConfig
 from orchestrator.search import REPLAYED
 from orchestrator.settings import Scheduler
 from orchestrator.spec import SweepSpec

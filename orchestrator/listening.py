@@ -105,7 +105,7 @@ class Listening(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan = self.plan(trial)
-        self.running[plan.key] = self.planner.spec.resources.trial.gpu
+        self.running[plan.key] = self.planner.spec.resources.trial.gpus
         self.begun[plan.key] = time.monotonic()
         self.killed.pop(plan.key, None)
         self.listener.started(plan)

@@ -88,11 +88,11 @@ class Metrics:
             if from_earlier(record, self.state.started):
                 self.add("cache_hits", stage=stage.name)
                 self.add("saved_seconds", record.seconds, by="store")
-                self.add("saved_gpu_seconds", record.seconds * resource.gpu, by="store")
+                self.add("saved_gpu_seconds", record.seconds * resource.gpus, by="store")
             else:
                 self.add("stages_run", stage=stage.name)
                 self.add("stage_seconds", record.seconds, stage=stage.name)
-                self.add("gpu_seconds", record.seconds * resource.gpu)
+                self.add("gpu_seconds", record.seconds * resource.gpus)
 
     def finished(self, trial: TrialPlan, records: Records, resource: Resource) -> None:
         """Count a finished trial's stages, and what its results would cost more if each had all it needs for itself.
@@ -108,7 +108,7 @@ class Metrics:
         own = sum(record.seconds for key, record in stored.items() if key not in self._shared)
         self._shared |= stored.keys()
         self.add("saved_seconds", separate - own, by="sharing")
-        self.add("saved_gpu_seconds", (separate - own) * resource.gpu, by="sharing")
+        self.add("saved_gpu_seconds", (separate - own) * resource.gpus, by="sharing")
 
     def send(self) -> str:
         """Begin to send, with what was counted so far; Ray must be there.

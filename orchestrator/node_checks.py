@@ -75,7 +75,7 @@ def refuse_unfit_machine(prepared: Prepared, say: Callable[[str], None] = print)
         ConfigError: the sweep asks for a GPU, and torch has none.
     """
     for name in ("trial", "segmentation"):
-        asked = getattr(prepared.spec.resources, name).gpu
+        asked = getattr(prepared.spec.resources, name).gpus
         if asked and (name == "trial" or prepared.spec.segmentation_data is not None):
             _refuse_missing_gpu(name)
     for finding in disk_findings([prepared.workplace.folder / "logs", prepared.workplace.store().scratch]):

@@ -71,7 +71,7 @@ def _who_is_asked(prepared: Prepared) -> tuple[list[Row], list[Asked]]:
         rows.append(row)
         fitting = [job for job in jobs if fits(job, node)]
         if fitting:
-            wanted = any(job.get("GPU") for job in fitting)
+            wanted = any(job.get("GPU") for job in fitting) or prepared.spec.resources.trial.gpu == "auto"
             asked.append(Asked(node.id, row, node.resources.get("GPU", 0.0) if wanted else 0.0))
         else:
             row.note = "has too little for any job of the sweep, and is asked for nothing"

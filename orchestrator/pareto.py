@@ -15,7 +15,7 @@ def objectives(spec: SweepSpec) -> list[Objective]:
     """Those of the search where it has several, else the rank metric against what a result cost."""
     if spec.search and len(spec.search.objectives) > 1:
         return list(spec.search.objectives)
-    cost = "cost/gpu_seconds" if spec.resources.trial.gpu else "cost/seconds"
+    cost = "cost/gpu_seconds" if spec.resources.trial.gpus else "cost/seconds"
     return [Objective(metric=spec.rank.metric, mode=spec.rank.mode), Objective(metric=cost, mode="min")]
 
 

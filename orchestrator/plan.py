@@ -69,7 +69,8 @@ class Planner:
         Raises:
             ConfigError: parts of the configuration do not fit each other.
         """
-        train = training_stage(self.spec.trial(values, seed), self.fingerprint)
+        processes = self.spec.resources.trial.process_count
+        train = training_stage(self.spec.trial(values, seed), self.fingerprint, processes)
         variants: dict[str, Variant] = {}
         for point in self.spec.variant_points(values):
             stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses, train)

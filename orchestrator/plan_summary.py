@@ -71,7 +71,7 @@ def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
         trainings=trainings,
         variants=variants,
         stages=[] if spec.search else rows,
-        estimate=_estimate(trials, {row.key for row in rows if row.stored}, store, spec.resources.trial.gpu),
+        estimate=_estimate(trials, {row.key for row in rows if row.stored}, store, spec.resources.trial.gpus),
         search={"algorithm": spec.search.algorithm, "trials": spec.search.trials} if spec.search else None,
         trials=[
             {"key": trial.key, "values": trial.values, "seed": trial.seed, "variants": len(trial.variants)}

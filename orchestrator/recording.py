@@ -57,9 +57,7 @@ class Recorder:
             },
             params={axis.key: show(list(axis.extremes())) for axis in spec.axes} | {"seeds": show(list(spec.seeds))},
         )
-        config = self.memory.parent / "config.json"
-        replace_text(config, json.dumps(spec.resolved(), indent=1))
-        self.tracker.log_file(SWEEP, config)
+        self.resolved(spec)
         source = spec.path.read_text()
         if masked(source) == source:
             self.tracker.log_file(SWEEP, spec.path)
@@ -67,6 +65,12 @@ class Recorder:
             without_password = self.memory.parent / spec.path.name
             replace_text(without_password, masked(source))
             self.tracker.log_file(SWEEP, without_password)
+
+    def resolved(self, spec: SweepSpec) -> None:
+        """The whole configuration; again once what it left open is decided."""
+        config = self.memory.parent / "config.json"
+        replace_text(config, json.dumps(spec.resolved(), indent=1))
+        self.tracker.log_file(SWEEP, config)
 
     def trial(self, trial: TrialPlan) -> None:
         if self._finished(trial.key):

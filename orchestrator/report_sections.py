@@ -207,6 +207,8 @@ def _cost(content: Mapping[str, Any]) -> Section | None:
     if cost["segmentation_seconds"]:
         gpu = f", {duration(cost['segmentation_gpu_seconds'])} of GPU" if cost["segmentation_gpu_seconds"] else ""
         sentences.append(f"Segmentation took {duration(cost['segmentation_seconds'])}{gpu} beyond that.")
+    for job, why in content.get("settled", {}).items():
+        sentences.append(f"resources.{job}.gpu: auto became {content['resources'][job]['gpu']:g}: {why}.")
     sentences.append("Counted are finished stages; what failed or was stopped left no record of its time.")
     if found:
         tasks = ", ".join(

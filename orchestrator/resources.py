@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aream.errors import ConfigError
 from orchestrator.settings import Resource, Resources
@@ -24,7 +24,7 @@ class Node:
 
 def requested(resource: Resource) -> dict[str, float]:
     """What Ray is asked for."""
-    return {"CPU": resource.cpu, **({"GPU": resource.gpu} if resource.gpu else {}), **resource.custom}
+    return {"CPU": resource.cpu, **({"GPU": resource.gpus} if resource.gpus else {}), **resource.custom}
 
 
 def fits(asked: Mapping[str, float], node: Node) -> bool:
@@ -42,6 +42,32 @@ def refuse_impossible(resources: Resources, nodes: Sequence[Node], jobs: Sequenc
         asked = requested(getattr(resources, job))
         if not any(fits(asked, node) for node in nodes):
             raise ConfigError(f"resources.{job}{_impossible(asked, nodes)}")
+
+
+def whole_gpus(job: str, resource: Resource, nodes: Sequence[Node], *, grows: bool) -> Resource:
+    """``auto`` before anything is known: a GPU for each process where the cluster has them, none where it has none.
+
+    Args:
+        grows: whether the cluster starts nodes that are asked for; they are taken to have GPUs.
+
+    Raises:
+        ConfigError: GPUs, but on no node enough for the processes of one trial.
+    """
+    if resource.gpu != "auto":
+        return resource
+    wanted = resource.process_count
+    most = max((node.resources["GPU"] for node in gpu_nodes(resource, nodes)), default=0.0)
+    if most >= wanted or (grows and most == 0):
+        return replace(resource, gpu=float(wanted))
+    if most:
+        raise ConfigError(f"resources.{job}.processes: given {wanted}, with a GPU each; the largest node has {most:g}")
+    return replace(resource, gpu=0.0)
+
+
+def gpu_nodes(resource: Resource, nodes: Sequence[Node]) -> list[Node]:
+    """Nodes with GPUs that have what else a job asks for."""
+    asked = requested(replace(resource, gpu=0.0))
+    return [node for node in nodes if node.resources.get("GPU", 0.0) >= 1 and fits(asked, node)]
 
 
 def _impossible(asked: Mapping[str, float], nodes: Sequence[Node]) -> str:

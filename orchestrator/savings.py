@@ -34,7 +34,7 @@ def sweep_cost(
         "separate_seconds": round(sum(cost["cost/seconds"] for cost in separate), 1),
         "separate_gpu_seconds": round(sum(cost["cost/gpu_seconds"] for cost in separate), 1),
         "segmentation_seconds": round(segmentation, 1),
-        "segmentation_gpu_seconds": round(segmentation * resources.segmentation.gpu, 1),
+        "segmentation_gpu_seconds": round(segmentation * resources.segmentation.gpus, 1),
     }
 
 

@@ -83,17 +83,35 @@ class Rank:
 @config
 class Resource:
     cpu: float = 1.0
-    gpu: float = 0.0
-    """A fraction up to 1, or a whole number."""
+    """Cores, of all processes together; torch computes with as many threads."""
+    gpu: float | Literal["auto"] = 0.0
+    """A fraction up to 1, which others share the GPU with; a whole number: one process a GPU; or ``auto``: as many
+    trials share a GPU as their measured memory allows, and on a cluster without one they run on CPUs."""
+    processes: int | None = None
+    """Of a trial: processes on one node that share every batch; null: one a GPU, and one where there is none. The steps
+    are those of one process but for rounding, so trials with other numbers of processes are other trials."""
     custom: Mapping[str, float] = field(default_factory=dict)
     """Ray resources that a node must have beside these, such as a kind of GPU (``a100: 1``); nodes name what they have
     with ``ray start --resources``."""
 
+    @property
+    def gpus(self) -> float:
+        """GPUs of a job; none while ``auto`` is not decided."""
+        return 0.0 if self.gpu == "auto" else self.gpu
+
+    @property
+    def process_count(self) -> int:
+        return self.processes or max(1, int(self.gpus))
+
     def __post_init__(self) -> None:
         if self.cpu <= 0:
             raise ConfigError(f"cpu: need a positive number, got {self.cpu}")
-        if self.gpu < 0 or (self.gpu > 1 and not float(self.gpu).is_integer()):
-            raise ConfigError(f"gpu: need a fraction in [0, 1] or a whole number, got {self.gpu}")
+        if self.gpus < 0 or (self.gpus > 1 and not float(self.gpus).is_integer()):
+            raise ConfigError(f"gpu: need auto, a fraction in [0, 1] or a whole number, got {self.gpu}")
+        if self.processes is not None and self.processes < 1:
+            raise ConfigError(f"processes: need a positive number or null, got {self.processes}")
+        if self.gpus not in (0, self.process_count) and self.process_count > 1:
+            raise ConfigError(f"gpu: need 0 or one for each of the {self.process_count} processes, got {self.gpu}")
         for name, amount in self.custom.items():
             if name.lower() in RAY_RESOURCES or not name.isprintable() or not name.strip():
                 raise ConfigError(f"custom: need a name other than {', '.join(RAY_RESOURCES)}, got {name!r}")
@@ -107,6 +125,10 @@ class Resources:
     segmentation: Resource = Resource()
     autoscaling: bool = False
     """Whether the cluster starts nodes when they are asked for: what no node has now is waited for, not refused."""
+
+    def __post_init__(self) -> None:
+        if self.segmentation.process_count > 1:
+            raise ConfigError("segmentation: a segmenter trains in one process: need at most one GPU and process")
 
 
 @config

@@ -22,6 +22,7 @@ from orchestrator.settings import Limits, Resource
 from orchestrator.shortage import Shortage
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
+from workers.ranks import RankLost
 from workers.stage import Row, Stage
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,10 @@ class _Attempt:
 
 
 @ray.remote
-def run_stage_task(stage: Stage, workplace: Workplace, threads: int, gpu: bool, board: Any) -> dict[str, Any]:
+def run_stage_task(stage: Stage, workplace: Workplace, cpu: float, gpu: float, board: Any) -> dict[str, Any]:
     """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
     with workplace.logged(stage.key), Line(board, stage.key) as line:
-        runner = workplace.runner(
-            threads=threads, gpu=gpu, report=lambda reporting, row: line.post(row), stop=line.stop
-        )
+        runner = workplace.runner(cpu=cpu, gpu=gpu, report=lambda reporting, row: line.post(row), stop=line.stop)
         try:
             runner.run(stage)
         except StageHeld as error:
@@ -100,7 +99,7 @@ class StageTasks:
         A stage whose input failed is not started and counts as failed with that reason.
         """
         while self.running or not self._over():
-            self.overseer.tick({attempt.stage.key: self.resource.gpu for attempt in self.running.values()})
+            self.overseer.tick({attempt.stage.key: self.resource.gpus for attempt in self.running.values()})
             if self.overseer.ending is None and not self.overseer.paused:
                 self._submit()
             self._collect()
@@ -122,13 +121,12 @@ class StageTasks:
                 continue
             options = run_stage_task.options(
                 num_cpus=self.resource.cpu,
-                num_gpus=self.resource.gpu,
+                num_gpus=self.resource.gpus,
                 resources=dict(self.resource.custom),
                 name=stage.key,
                 max_retries=0,
             )
-            threads = max(1, int(self.resource.cpu))
-            task = options.remote(stage, self.workplace, threads, self.resource.gpu > 0, self.board.actor)
+            task = options.remote(stage, self.workplace, self.resource.cpu, self.resource.gpus, self.board.actor)
             self.running[task] = _Attempt(stage, time.monotonic())
             self.on_event(TaskEvent(stage, "running"))
 
@@ -160,7 +158,10 @@ class StageTasks:
         ) as error:
             self._again(stage, type(error).__name__)
         except ray.exceptions.RayError as error:
-            self._fail(stage, _reason(error))
+            if isinstance(getattr(error, "cause", None), RankLost):
+                self._again(stage, str(error.cause))
+            else:
+                self._fail(stage, _reason(error))
         else:
             if outcome.get("failure"):
                 self._fail(stage, outcome["failure"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aream.config import canonical
+from aream.config import canonical, plain
 from aream.pseudo_labels import RULE_DESCRIPTIONS
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
@@ -47,6 +47,8 @@ class Summary:
     fingerprints: Mapping[str, str]
     run: SweepState | None = None
     """The run that made it; what that found in the store is reported."""
+    settled: Mapping[str, str] = field(default_factory=dict)
+    """Job -> why it got the GPUs it got, where the sweep file left that open."""
 
     def to_json(self, store: ArtifactStore) -> dict[str, Any]:
         spec, records = self.spec, RememberedRecords(store)
@@ -93,6 +95,8 @@ class Summary:
             },
             "importance": axis_importance(entries, kinds, spec.rank.metric, spec.rank.mode),
             "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),
+            "resources": plain(self.spec.resources),
+            "settled": dict(self.settled),
             "store": None if self.run is None else stored_before(self.run, self._stages(), records),
             "segmentation": jobs,
             "failures": dict(self.failures),

@@ -33,6 +33,7 @@ from orchestrator.resources import requested
 from orchestrator.search import ListedPoints, SearchedPoints
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
+from workers.gpu_memory import give_back
 from workers.stage import Row, Stage
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def run_trial(
         tune.report({"paused": 1.0})
     except AreamError as error:
         tune.report({"failure": str(error)})
+    finally:
+        give_back()  # this process may wait for its next trial while others want the memory
 
 
 def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: Line) -> None:
@@ -77,9 +80,7 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
             tune.report(dict(row))
 
     with workplace.logged(trial.key, trial=trial.key):
-        runner = workplace.runner(
-            threads=max(1, int(resource.cpu)), gpu=resource.gpu > 0, report=report, stop=line.stop
-        )
+        runner = workplace.runner(cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
         runner.run(trial.train)
         results = []
         for variant in trial.variants:

@@ -61,13 +61,15 @@ class Workplace:
     def runner(
         self,
         *,
-        threads: int,
-        gpu: bool,
+        cpu: float,
+        gpu: float,
         report: Callable[[Stage, Row], None] = lambda stage, row: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> StageRunner:
-        """A stage runner on this machine, its process prepared."""
-        runtime = Runtime(gpu=gpu, threads=threads, loader_workers=self.loader_workers)
+        """A stage runner on this machine, its process prepared for the cores and the (share of a) GPU it was given."""
+        runtime = Runtime(
+            gpu=gpu > 0, gpu_share=min(gpu, 1.0), threads=max(1, int(cpu)), loader_workers=self.loader_workers
+        )
         runtime.prepare()
         return StageRunner(self.store(), runtime, report, stop)
 

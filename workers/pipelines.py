@@ -47,26 +47,34 @@ class VariantStages:
         return (self.cams, self.labels, *self.analyses)
 
 
-def training_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
+def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int = 1) -> Stage:
     """The ``train_cam`` stage of a trial, with its warm-up and, where the method asks, the entropies before it.
+
+    Args:
+        processes: that share every batch of a training. A part of identities where it is more than one.
 
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
     depth, _ = _check_sizes(trial)
+    if trial.train.batch_size < processes:
+        raise ConfigError(
+            f"train.batch_size: need an image for each of the {processes} processes, got {trial.train.batch_size}"
+        )
     module = discover.load(methods, trial.method.name)
     resolved = module.resolve(trial.method.config, depth)
     inputs = {}
     if trial.train.warmup_epochs:
-        inputs["warmup"] = _warmup_stage(trial, fingerprint)
+        inputs["warmup"] = _warmup_stage(trial, fingerprint, processes)
     if module.needs_entropy(resolved):
-        inputs["entropy"] = _entropy_stage(trial, fingerprint)
+        inputs["entropy"] = _entropy_stage(trial, fingerprint, processes)
     config = train_cam.Config(
         data=trial.data,
         backbone=trial.backbone,
         method=Component(name=trial.method.name, config=resolved),
         train=trial.train,
         seed=trial.seed,
+        processes=processes,
     )
     return Stage("train_cam", config, inputs, _fingerprints(trial, fingerprint))
 
@@ -156,14 +164,14 @@ def external_labels_stage(folder: str, data: Component, fingerprint: Fingerprint
     return Stage("external_labels", external_labels.Config(data=data, folder=folder), {}, prints)
 
 
-def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
+def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int) -> Stage:
     # Which epoch's weights are kept at the end does not change the warm-up.
     train = dataclasses.replace(trial.train, select="best")
-    config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed)
+    config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed, processes=processes)
     return Stage("warmup", config, {}, _fingerprints(trial, fingerprint))
 
 
-def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
+def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int) -> Stage:
     method = trial.method.config
     config = layer_entropy.Config(
         data=trial.data,
@@ -173,7 +181,7 @@ def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint) -> Stage:
         entropy_prob=method.entropy_prob,
         precision=trial.train.precision,
     )
-    host = training_stage(dataclasses.replace(trial, method=BASELINE), fingerprint)
+    host = training_stage(dataclasses.replace(trial, method=BASELINE), fingerprint, processes)
     return Stage("layer_entropy", config, {"host": host}, _fingerprints(trial, fingerprint))
 
 

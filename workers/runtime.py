@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
+from workers.gpu_memory import CudaMemory, GpuMemory, claim_once
+
 
 @dataclass(frozen=True)
 class Runtime:
     gpu: bool = False
     """Whether the scheduler gave this worker a (share of a) GPU."""
+    gpu_share: float = 1.0
+    """How much of it; the rest is left to others."""
     threads: int = 1
     """CPU threads of torch: the cores the scheduler gave. One number for a machine keeps its results equal."""
     loader_workers: int = 0
@@ -30,3 +34,9 @@ class Runtime:
         # Some upsampling kernels have no deterministic gradient on CUDA; they warn instead of stopping the run.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        if self.gpu:
+            claim_once(self.gpu_share)
+
+    def memory(self) -> GpuMemory | None:
+        """Of the GPU it computes on; None: it computes on the CPU."""
+        return CudaMemory() if self.gpu else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -18,15 +19,19 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from aream import discover
+from aream.checkpoints import Checkpoints
 from aream.config import canonical
 from aream.errors import AreamError, ArtifactCorrupt, ArtifactNotFound, Interrupted, StageFailed, StageHeld
-from aream.training import Checkpoints
+from aream.ranks import ALONE, Ranks
 from workers import stages
 from workers.artifacts.leases import Leases
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile
+from workers.gpu_memory import GpuMemory
 from workers.provenance import code_revision, library_versions
+from workers.rank_processes import joined
+from workers.ranks import Checkpoint, SharedCheckpoint
 from workers.runtime import Runtime
 from workers.structured_log import working_on
 
@@ -34,6 +39,8 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, float]
 T = TypeVar("T")
+GPU_PEAK = "gpu/peak_bytes"
+"""Of a stage that ran on a GPU: the most its process held of the memory for tensors."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,11 @@ class Stage:
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
+    @property
+    def processes(self) -> int:
+        """How many run it together."""
+        return int(getattr(self.config, "processes", 1))
+
     def ancestry(self) -> Iterator[Stage]:
         """The stages this one needs, inputs first, then itself; each key once."""
         seen: set[str] = set()
@@ -83,11 +95,18 @@ class StageContext:
     """What a stage may use beside its config and inputs; none of it changes the result."""
 
     runtime: Runtime
-    checkpoint: CheckpointFile
+    checkpoint: Checkpoint
     report: Callable[[Row], None]
     """Takes one row of metrics an epoch."""
     stop: Callable[[], bool]
     """Whether the stage should save its checkpoint and raise ``Interrupted``; cheap enough to ask every step."""
+    ranks: Ranks = ALONE
+    """The processes that run the stage together."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the stage's result: of several, the first."""
+        return self.ranks.rank == 0
 
     def watched(self, items: Iterable[T]) -> Iterator[T]:
         """The items, asking before each whether to stop: a stage that asks for nothing counts as stalled.
@@ -115,9 +134,12 @@ class StageRunner:
         report: Callable[[Stage, Row], None] = lambda stage, row: None,
         stop: Callable[[], bool] = lambda: False,
         leases: Leases | None = None,
+        memory: GpuMemory | None = None,
     ) -> None:
+        """``memory`` is what peaks are read from; None: that of the runtime's GPU."""
         self.store, self.runtime, self.report, self.stop = store, runtime, report, stop
         self.leases = leases or Leases(store.storage)
+        self.memory = memory or runtime.memory()
         self.store.remove_orphans()
 
     def run(self, stage: Stage) -> ArtifactRecord:
@@ -165,13 +187,17 @@ class StageRunner:
             rows.append(row)
             self.report(stage, row)
 
-        context = StageContext(self.runtime, checkpoint, report, self.stop)
         started = time.monotonic()
         log.info("running %s in process %d on %s", stage.key, os.getpid(), socket.gethostname())
         try:
             out = self.store.staging()
             try:
-                metrics = stage.module.run(stage.config, inputs, out, context)
+                if self.memory is not None:
+                    self.memory.forget_peak()
+                with self._context(stage, inputs, checkpoint, report) as context:
+                    metrics = stage.module.run(stage.config, inputs, out, context)
+                if self.memory is not None:
+                    metrics[GPU_PEAK] = float(self.memory.peak())
                 seconds = time.monotonic() - started
                 record = self.store.put(stage.key, out, self._record(stage, metrics, rows, seconds))
             finally:
@@ -185,6 +211,18 @@ class StageRunner:
         log.info("finished %s in %.1f s", stage.key, time.monotonic() - started)
         checkpoint.discard()
         return record
+
+    @contextlib.contextmanager
+    def _context(
+        self, stage: Stage, inputs: Mapping[str, Path], checkpoint: CheckpointFile, report: Callable[[Row], None]
+    ) -> Iterator[StageContext]:
+        """With the other processes of a stage that runs in several."""
+        if stage.processes == 1:
+            yield StageContext(self.runtime, checkpoint, report, self.stop)
+            return
+        with joined(stage.name, stage.config, inputs, self.runtime, stage.processes) as ranks:
+            shared = SharedCheckpoint(ranks, checkpoint)
+            yield StageContext(self.runtime, shared, report, lambda: ranks.agree(self.stop()), ranks)
 
     def _materialise(self, stage: Stage) -> Path:
         """The folder of an input, recomputed if its bytes are not those of its record."""

@@ -14,7 +14,7 @@ from aream.methods import aream as aream_method
 from aream.pseudo_labels import LabelsConfig
 from aream.segmentation import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
-from aream.training import TrainConfig
+from aream.train_config import TrainConfig
 
 
 @config

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aream.backbones._protocol import Backbone, BackboneOutput
 from aream.batches import Batch
+from aream.ranks import ALONE, Ranks
 
 Losses = Callable[[BackboneOutput], dict[str, Float[Tensor, ""]]]
 """Weighted scalar terms by name, from the training output of the images they were made for."""
@@ -22,9 +23,9 @@ Losses = Callable[[BackboneOutput], dict[str, Float[Tensor, ""]]]
 
 @runtime_checkable
 class Method(Protocol):
-    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch]) -> Sequence[Losses]:
+    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
         """Terms added to the classification loss once the warm-up is over, one function a part of a batch.
 
-        Over the parts, terms and gradients sum to those of the whole batch. The usual batch is one part; it has more
-        where memory does not hold it at once, so no graph is kept from one part to the next.
+        Over the parts of all ranks, terms and gradients sum to those of the whole batch. The usual batch is one part;
+        it has more where memory does not hold it at once, so no graph is kept from one part to the next.
         """

@@ -27,6 +27,7 @@ from aream.labels import affinity_labels, reliable_labels
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.losses import PairCounts, affinity_loss, count_pairs
 from aream.methods._protocol import Losses
+from aream.ranks import ALONE, Ranks
 from aream.refiners import par
 
 Views = tuple[list[BackboneOutput], list[bool]]
@@ -117,7 +118,7 @@ class AReAM:
         self.supervised: tuple[int, ...] = tuple(int(layer) for layer in config.supervised_layers)
         self.refiner = discover.load(refiners, config.refiner.name).build(config.refiner.config)
 
-    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch]) -> Sequence[Losses]:
+    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
         """Lambda times the affinity loss (Eqs. 15-16); gradients reach the host through its affinity logits only.
 
         Pairs are counted, and layers weighted by entropy, over the whole batch. So where it comes in parts, the labels
@@ -126,21 +127,24 @@ class AReAM:
         tie and for online entropies that hardly differ, where rounding decides.
         """
         if self.config.label_mode == "online" and len(parts) == 1:
-            return [lambda output: self._made(backbone, parts, lambda part: ([output], [False]))[0](output)]
-        return self._made(backbone, parts, lambda part: self._views(backbone, part))
+            return [lambda output: self._made(backbone, parts, ranks, lambda part: ([output], [False]))[0](output)]
+        return self._made(backbone, parts, ranks, lambda part: self._views(backbone, part))
 
     @torch.no_grad()
-    def _made(self, backbone: Backbone, parts: Sequence[Batch], make_views: Callable[[Batch], Views]) -> list[Losses]:
+    def _made(
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
+    ) -> list[Losses]:
         """The losses of every part; labels are made here."""
         # Views of one part are kept for weights and labels; those of several would be what memory does not hold.
         only = make_views(parts[0]) if len(parts) == 1 else None
-        weights = self._weights(backbone, parts, make_views if only is None else lambda part: only)
+        weights = self._weights(backbone, parts, ranks, make_views if only is None else lambda part: only)
         labels = [self._labels(backbone, part, only or make_views(part), weights) for part in parts]
         counts = None
-        if len(parts) > 1:
+        if len(parts) > 1 or ranks.size > 1:
             grid = _grid(backbone, parts[0])
             positive, negative = zip(*(count_pairs(affinity_labels(each, grid)) for each in labels), strict=True)
             counts = torch.stack(positive).sum(), torch.stack(negative).sum()
+            ranks.add(counts)
         return [functools.partial(self._loss, backbone, each, weights, counts) for each in labels]
 
     def _loss(
@@ -220,7 +224,7 @@ class AReAM:
         return refine(backbone.localise(view), mean)
 
     def _weights(
-        self, backbone: Backbone, parts: Sequence[Batch], make_views: Callable[[Batch], Views]
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
     ) -> Float[Tensor, " l"] | None:
         if self.weights is not None:
             return self.weights.to(parts[0].images.device)
@@ -228,8 +232,10 @@ class AReAM:
             return None
         entropy = (self.config.entropy_input, self.config.entropy_prob)
         means = [layer_entropies(backbone, make_views(part)[0][0], part.labels > 0, *entropy) for part in parts]
-        sizes = means[0].new_tensor([len(part.ids) for part in parts])
-        return layer_weights((sizes / sizes.sum()) @ torch.stack(means))
+        shares = means[0].new_tensor([len(part.ids) for part in parts]) / len(parts[0].all_ids)
+        entropies = shares @ torch.stack(means)
+        ranks.add([entropies])
+        return layer_weights(entropies)
 
 
 @torch.no_grad()

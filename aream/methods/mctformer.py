@@ -13,6 +13,7 @@ from aream.batches import Batch
 from aream.config import config
 from aream.layers import first_deep_layer
 from aream.methods._protocol import Losses
+from aream.ranks import ALONE, Ranks
 
 
 @config
@@ -36,5 +37,5 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> Plain
 
 
 class PlainHost:
-    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch]) -> Sequence[Losses]:
+    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
         return [lambda output: {} for _ in parts]

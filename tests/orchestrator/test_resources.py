@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.resources import Node, refuse_impossible, requested
+from orchestrator.resources import Node, refuse_impossible, requested, whole_gpus
 from orchestrator.settings import Resource, Resources
 from orchestrator.spec_reader import load_spec
 
@@ -91,3 +91,59 @@ def test_custom_resources_of_a_file_and_an_override(tmp_path):
     assert spec.resources.segmentation.custom == {"fast_disk": 0.5}
     assert spec.resources.autoscaling
     assert spec.resolved()["resources"]["trial"]["custom"] == {"a100": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("resource", "nodes", "grows", "gpus"),
+    [
+        (Resource(gpu="auto"), [HEAD], False, 0),
+        (Resource(gpu="auto"), NODES, False, 1),
+        (Resource(gpu="auto", cpu=32.0), [A100], False, 0),
+        (Resource(gpu="auto", custom={"a100": 1.0}), [RTX], False, 0),
+        (Resource(gpu="auto"), [HEAD], True, 1),
+        (Resource(gpu="auto", processes=2), NODES, False, 2),
+        (Resource(gpu="auto", processes=2), [HEAD], False, 0),
+        (Resource(gpu=0.5), [HEAD], False, 0.5),
+    ],
+)
+def test_auto_is_a_gpu_a_process_or_none(resource, nodes, grows, gpus):
+    whole = whole_gpus("trial", resource, nodes, grows=grows)
+    assert whole.gpus == gpus
+    assert whole.process_count == resource.process_count
+
+
+def test_processes_need_their_gpus_on_one_node():
+    with pytest.raises(ConfigError, match=r"resources\.trial\.processes: given 3, with a GPU each; the largest .* 2"):
+        whole_gpus("trial", Resource(gpu="auto", processes=3), NODES, grows=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{trial: {gpu: 2, processes: 3}}", "resources.trial.gpu: need 0 or one for each of the 3 processes, got 2"),
+        (
+            "{trial: {gpu: 0.5, processes: 2}}",
+            "resources.trial.gpu: need 0 or one for each of the 2 processes, got 0.5",
+        ),
+        ("{trial: {processes: 0}}", "resources.trial.processes: need a positive number or null, got 0"),
+        ("{trial: {gpu: some}}", "resources.trial.gpu: given 'some'; need a valid number or 'auto'"),
+        ("{segmentation: {gpu: 2}}", "resources.segmentation: a segmenter trains in one process"),
+    ],
+)
+def test_processes_and_gpus_must_fit_each_other(tmp_path, given, message):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"name: x\nresources: {given}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_spec(path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("resource", "processes"),
+    [
+        (Resource(), 1), (Resource(gpu=0.5), 1), (Resource(gpu=1.0), 1), (Resource(gpu=4.0), 4),
+        (Resource(processes=3), 3), (Resource(gpu=2.0, processes=2), 2), (Resource(gpu="auto"), 1),
+    ],
+)  # fmt: skip
+def test_one_process_a_gpu(resource, processes):
+    assert resource.process_count == processes

@@ -18,7 +18,7 @@ from aream.batches import resized, to_tensor
 from aream.config import Component, config
 from aream.errors import DivergedError
 from aream.methods.aream import layer_entropies
-from aream.training import autocast
+from aream.steps import autocast
 from workers.components import build_backbone, build_dataset, load_weights
 from workers.stage import Row, StageContext
 

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import save_file
+from torch import Tensor
 
 from aream import discover, methods
-from aream.config import Component, config
-from aream.training import TrainConfig, Training, seed_everything
+from aream.config import Component, added, config
+from aream.ranks import ALONE, Ranks
+from aream.train_config import TrainConfig
+from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
+from workers.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
 
@@ -28,23 +33,14 @@ class Config:
     """Resolved: layers named one by one."""
     train: TrainConfig
     seed: int
+    processes: int = added(1)
+    """That share every batch, as in the warm-up."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them."""
-    dataset = build_dataset(config.data)
-    seed_everything(config.seed)
-    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
     entropies = layer_entropy.read(inputs["entropy"]) if "entropy" in inputs else None
-    training = Training(
-        backbone,
-        discover.load(methods, config.method.name).build(config.method.config, entropies),
-        dataset,
-        config.train,
-        config.seed,
-        device=context.runtime.device,
-        loader_workers=context.runtime.loader_workers,
-    )
+    training = prepared(config, entropies, context.runtime, context.ranks)
     state = context.checkpoint.load()
     if state is None and "warmup" in inputs:
         # Through the file even where the state is at hand: only so are all forks equal bit for bit.
@@ -59,6 +55,24 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         checkpoints=context.checkpoints(),
     )
     weights, val_map = training.selected()
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
-    (out / "history.json").write_text(json.dumps(training.history, indent=1))
+    if context.writes:
+        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
+        (out / "history.json").write_text(json.dumps(training.history, indent=1))
     return {"val/map": val_map}
+
+
+def prepared(config: Config, entropies: Float[Tensor, " l"] | None, runtime: Runtime, ranks: Ranks = ALONE) -> Training:
+    """The training before its first step."""
+    dataset = build_dataset(config.data)
+    seed_everything(config.seed)
+    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
+    return Training(
+        backbone,
+        discover.load(methods, config.method.name).build(config.method.config, entropies),
+        dataset,
+        config.train,
+        config.seed,
+        device=runtime.device,
+        loader_workers=runtime.loader_workers,
+        ranks=ranks,
+    )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from aream.config import Component, config
-from aream.training import TrainConfig, Training, seed_everything
+from aream.config import Component, added, config
+from aream.train_config import TrainConfig
+from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.stage import Row, StageContext
 
@@ -22,6 +23,8 @@ class Config:
     backbone: Component
     train: TrainConfig
     seed: int
+    processes: int = added(1)
+    """That share every batch; part of the identity, since sums of parts round otherwise than sums of the whole."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
@@ -36,6 +39,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         config.seed,
         device=context.runtime.device,
         loader_workers=context.runtime.loader_workers,
+        ranks=context.ranks,
     )
     state = context.checkpoint.load()
     if state is not None:
@@ -47,5 +51,6 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         report=context.report,
         checkpoints=context.checkpoints(),
     )
-    torch.save(training.state(), out / STATE_FILE)
+    if context.writes:
+        torch.save(training.state(), out / STATE_FILE)
     return {"val/map": training.history[-1]["val/map"]}

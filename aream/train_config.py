@@ -1,0 +1,62 @@
+"""The ``train`` section: what decides about a host's training besides its data, network and method."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aream.batches import MAX_SIDE, Augmentation
+from aream.config import config
+from aream.errors import ConfigError
+from aream.steps import OutOfMemoryPolicy
+
+
+@config
+class TrainConfig:
+    epochs: int = 60
+    """Passes over the training images, warm-up included."""
+    warmup_epochs: int = 10
+    """First epochs without the method's losses (authors' script: 10 of 60); shared by all that differ only in them."""
+    batch_size: int = 64
+    """Images a step."""
+    lr: float = 6.25e-5
+    """AdamW's peak learning rate (DeiT's 5e-4 * 64 / 512)."""
+    head_lr_scale: float = 1.0
+    """Learning rate of the new CAM head, as a multiple of ``lr``."""
+    lr_warmup_epochs: int = 5
+    """Epochs over which the learning rate rises from 1e-6."""
+    lr_floor: float = 1e-5
+    """Learning rate the cosine ends at."""
+    weight_decay: float = 0.05
+    """Not applied to biases, norms and positions; applied to the class tokens, as the authors do."""
+    image_size: int = 224
+    """Side of the square training images, pixels; a multiple of the patch size."""
+    augmentation: Augmentation = Augmentation()
+    select: Literal["best", "last"] = "best"
+    """Weights kept: those of the epoch with the best val mAP after the warm-up (MCTformer), or the last."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
+    out_of_memory: OutOfMemoryPolicy = "fail"
+    """Where memory does not hold a batch: fail, or accumulate gradients over ever smaller pieces of it. They add up to
+    the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""
+
+    def __post_init__(self) -> None:
+        for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "image_size": MAX_SIDE}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}: need a positive number of at most {most}, got {getattr(self, name)}")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ConfigError(
+                f"warmup_epochs: need 0 <= warmup_epochs < epochs ({self.epochs}), got {self.warmup_epochs}"
+            )
+        if not 0 <= self.lr_warmup_epochs <= self.epochs:
+            raise ConfigError(
+                f"lr_warmup_epochs: need 0 <= lr_warmup_epochs <= epochs ({self.epochs}), got {self.lr_warmup_epochs}"
+            )
+        if not 0 <= self.lr_floor <= self.lr or self.lr == 0:
+            raise ConfigError(
+                f"lr, lr_floor: need 0 <= lr_floor <= lr and lr > 0, got lr {self.lr}, floor {self.lr_floor}"
+            )
+        if self.head_lr_scale <= 0 or self.weight_decay < 0:
+            raise ConfigError(
+                f"head_lr_scale, weight_decay: need a positive scale and a decay >= 0, "
+                f"got {self.head_lr_scale} and {self.weight_decay}"
+            )

@@ -1,0 +1,105 @@
+"""``gpu: auto`` of a sweep, decided once its cluster is there; a number in the file stays what it is.
+
+A decision is kept in the sweep's folder: a later run that starts nothing still knows what things cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+
+from orchestrator.overseer import Overseer
+from orchestrator.plan import Planner, TrialPlan
+from orchestrator.progress import Progress
+from orchestrator.resources import whole_gpus
+from orchestrator.settings import Resource
+from orchestrator.spec import SweepSpec
+from orchestrator.state import replace_text
+from orchestrator.workplace import Workplace
+
+NOTHING_RAN = "nothing has run yet"
+NO_GPU = "the cluster has no GPU"
+
+
+class AutoGpus:
+    """Jobs are ``trial`` and ``segmentation``."""
+
+    def __init__(
+        self, workplace: Workplace, overseer: Overseer, progress: Progress, start_ray: Callable[[], object]
+    ) -> None:
+        self.workplace, self.overseer, self.progress, self.start_ray = workplace, overseer, progress, start_ray
+        self.path = workplace.folder / "gpus.json"
+        self.why: dict[str, str] = {}
+        """Job -> the reason, where the file leaves it open."""
+
+    def whole(self, spec: SweepSpec, job: str) -> Resource:
+        """What a job gets before anything is known of its memory.
+
+        Raises:
+            ConfigError: more processes than GPUs on any node.
+        """
+        resource = _resource(spec, job)
+        if resource.gpu != "auto":
+            return resource
+        self.start_ray()
+        from orchestrator import cluster  # needs ray
+
+        return whole_gpus(job, resource, cluster.nodes(), grows=cluster.grows(spec))
+
+    def for_trials(self, planner: Planner, trials: Sequence[TrialPlan]) -> SweepSpec:
+        """The specification with the GPU share of a trial in it; measures one where GPUs can be shared.
+
+        Args:
+            trials: that are still to run, or the ends of what a search may propose.
+
+        Raises:
+            ConfigError: more processes than GPUs on any node.
+        """
+        if planner.spec.resources.trial.gpu != "auto" or self.overseer.is_over():
+            return planner.spec
+        gpus = self.whole(planner.spec, "trial").gpus
+        if gpus != 1:
+            why = f"one for each of {gpus:g} processes" if gpus else NO_GPU
+            return self._settle(planner.spec, "trial", gpus, why)
+        from orchestrator.gpu_measurement import Measurement
+
+        self.progress.phase("measuring what a trial needs of a GPU")
+        share = Measurement(planner, self.workplace, self.overseer, self.progress.line).share(trials)
+        if share is None:
+            return self._settle(planner.spec, "trial", 1.0, "a whole one each, as nothing could be measured")
+        return self._settle(planner.spec, "trial", share.gpu, share.why)
+
+    def for_segmentation(self, spec: SweepSpec, pending: Sequence[object]) -> SweepSpec:
+        """The specification with a whole GPU for a segmentation job, where the cluster has one.
+
+        Args:
+            pending: jobs that are still to run; without any, what was decided before holds.
+        """
+        if spec.resources.segmentation.gpu != "auto" or not pending or self.overseer.is_over():
+            return self.remembered(spec, "segmentation")
+        gpus = self.whole(spec, "segmentation").gpus
+        return self._settle(spec, "segmentation", gpus, "a whole one each" if gpus else NO_GPU)
+
+    def remembered(self, spec: SweepSpec, job: str) -> SweepSpec:
+        """The specification with the last decision about a job in it; no GPU where there was none."""
+        if _resource(spec, job).gpu != "auto":
+            return spec
+        decision = self._read().get(job, {"gpu": 0.0, "why": NOTHING_RAN})
+        self.why[job] = str(decision["why"])
+        resource = dataclasses.replace(_resource(spec, job), gpu=float(decision["gpu"]))
+        return dataclasses.replace(spec, resources=dataclasses.replace(spec.resources, **{job: resource}))
+
+    def _settle(self, spec: SweepSpec, job: str, gpu: float, why: str) -> SweepSpec:
+        if not self.overseer.is_over():
+            replace_text(self.path, json.dumps({**self._read(), job: {"gpu": gpu, "why": why}}))
+            self.progress.line(f"resources.{job}.gpu: auto is {gpu:g}: {why}")
+        return self.remembered(spec, job)
+
+    def _read(self) -> dict[str, dict[str, str | float]]:
+        return dict(json.loads(self.path.read_text())) if self.path.exists() else {}
+
+
+def _resource(spec: SweepSpec, job: str) -> Resource:
+    resource: Resource = getattr(spec.resources, job)
+    return resource
