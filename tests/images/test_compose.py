@@ -91,9 +91,9 @@ def services() -> dict[str, dict[str, Any]]:
 def test_every_published_port_is_bound_to_this_machine_unless_told_otherwise():
     published = {name: ports for name, service in services().items() if (ports := service.get("ports"))}
     assert published == {
-        "head": ["${BIND:-127.0.0.1}:8265:8265"],
-        "mlflow": ["${BIND:-127.0.0.1}:5000:5000"],
-        "s3": ["${BIND:-127.0.0.1}:8333:8333"],
+        "head": ["${BIND:-127.0.0.1}:${RAY_PORT:-8265}:8265"],
+        "mlflow": ["${BIND:-127.0.0.1}:${MLFLOW_PORT:-5000}:5000"],
+        "s3": ["${BIND:-127.0.0.1}:${S3_PORT:-8333}:8333"],
     }
     assert "BIND=127.0.0.1\n" in SETTINGS
 
