@@ -10,8 +10,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cluster
+import psutil
 import pytest
 
 import sweeps
@@ -25,6 +27,9 @@ VICTIMS = {"worker": 2, "raylet": 1, "driver": 1, "store proxy": 4, "MLflow serv
 """How often each is chosen: what needs longer to come up than the time between two kills is killed less often."""
 ALL_ROUNDS_MINUTES = float(os.environ.get("AREAM_CHAOS_MINUTES", "inf"))
 """No round begins later than this after the first."""
+PAUSE_S = 5.0, 10.0
+"""From one kill to the next, on a machine that runs the sweep undisturbed in ``UNDISTURBED_S``."""
+UNDISTURBED_S = 80.0
 ROUND_S = 900
 KEYS = {
     "AWS_ACCESS_KEY_ID": "PLANTEDKEY7F3A",
@@ -72,14 +77,21 @@ def start(sweep: Path, lab: cluster.Lab, log: Path) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
+class Undisturbed(NamedTuple):
+    ranking: list[dict[str, Any]]
+    digests: dict[str, list[tuple[str, str]]]
+    slowness: float
+    """Of the machine. Where nothing comes up between two kills, no sweep could ever end."""
+
+
 @pytest.fixture(scope="module")
 def undisturbed(lab, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
+    folder, begun = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
     process = start(write_sweep(folder, lab, "undisturbed"), lab, folder / "log")
     assert process.wait(timeout=ROUND_S) == 0, (folder / "log").read_text()[-5000:]
     digests = sweeps.digests(store_of(folder, lab, "undisturbed"))
     assert len(digests) == 2 * TRIALS
-    return sweeps.ranking(folder), digests
+    return Undisturbed(sweeps.ranking(folder), digests, max(1.0, (time.monotonic() - begun) / UNDISTURBED_S))
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
@@ -88,9 +100,9 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
     prefix, chance, killed = f"chaos-{seed}", random.Random(seed), []
     print(f"seed of the kills: {seed}")
     sweep, log = write_sweep(tmp_path, lab, prefix), tmp_path / "log"
-    until = time.monotonic() + ROUND_S
+    until = time.monotonic() + ROUND_S * undisturbed.slowness
     process = start(sweep, lab, log)
-    next_kill = time.monotonic() + chance.uniform(5.0, 10.0)
+    next_kill = time.monotonic() + chance.uniform(*PAUSE_S) * undisturbed.slowness
     while process.poll() != 0:
         told = f"killed {killed}\n{log.read_text()[-5000:]}"
         assert time.monotonic() < until, told
@@ -102,13 +114,13 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
         lab.mend()
         if time.monotonic() >= next_kill and process.poll() is None:
             killed.append(kill_something(lab, process, chance))
-            next_kill = time.monotonic() + chance.uniform(5.0, 10.0)
+            next_kill = time.monotonic() + chance.uniform(*PAUSE_S) * undisturbed.slowness
     lab.mend()
     lab.mlflow.wait()
     print(f"killed {killed}")
     store = store_of(tmp_path, lab, prefix)
-    assert sweeps.ranking(tmp_path) == undisturbed[0]
-    assert sweeps.digests(store) == undisturbed[1]
+    assert sweeps.ranking(tmp_path) == undisturbed.ranking
+    assert sweeps.digests(store) == undisturbed.digests
     nothing_finished_ran_again(tmp_path)
     nothing_is_left(lab, store, tmp_path)
     for key in store.keys():
@@ -136,8 +148,8 @@ def test_a_node_that_falls_silent_without_dying(lab, undisturbed, tmp_path):
             with contextlib.suppress(psutil.NoSuchProcess):
                 silent.kill()
         lab.mend()
-    assert sweeps.ranking(tmp_path) == undisturbed[0]
-    assert sweeps.digests(store_of(tmp_path, lab, "silent")) == undisturbed[1]
+    assert sweeps.ranking(tmp_path) == undisturbed.ranking
+    assert sweeps.digests(store_of(tmp_path, lab, "silent")) == undisturbed.digests
     nothing_finished_ran_again(tmp_path)
 
 
