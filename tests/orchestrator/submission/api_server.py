@@ -27,6 +27,7 @@ class ApiServer:
         """
         self.rayjobs: Objects = {}
         self.problems, self.log = problems, "what the sweep prints\n"
+        self.job_was_read, self.log_was_read = threading.Event(), threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -51,6 +52,7 @@ class ApiServer:
             return 200, _openapi(path)
         if "rayjobs" in parts:
             if parts[-1] != "rayjobs":
+                self.job_was_read.set()
                 found = self.rayjobs.get(parts[-1])
                 return (200, found) if found else (404, _status(404, f'rayjobs.ray.io "{parts[-1]}" not found'))
             key, _, value = query["labelSelector"][0].partition("=")
@@ -61,6 +63,7 @@ class ApiServer:
             metadata = {"name": parts[-1], "namespace": "lab"}
             return 200, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
         if parts[-1] == "log":
+            self.log_was_read.set()
             return 200, self.log
         pod = {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "submitter", "namespace": "lab"},

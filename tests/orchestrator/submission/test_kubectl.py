@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import labs
@@ -85,9 +84,10 @@ def test_a_job_is_followed_to_its_end(api, submit, end, expected, word):
     ((name, job),) = api.rayjobs.items()
 
     def play() -> None:
-        for status in ({"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "jobId": "swept-x"}, end):
-            time.sleep(4)  # longer than it takes to be asked about again
-            job["status"] = status
+        assert api.job_was_read.wait(120)
+        job["status"] = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "jobId": "swept-x"}
+        assert api.log_was_read.wait(120)
+        job["status"] = end
 
     player = threading.Thread(target=play)
     player.start()
