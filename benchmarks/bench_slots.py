@@ -116,9 +116,9 @@ def _slots(spans: list[tuple[float, float]], tracked: bool) -> Result:
         ours=round(slot_s, 1),
         baseline=round(busy, 1),
         required=BUSY,
-        input=f"{len(spans)} trials of {busy / len(spans):.0f} s on average, {NODES} nodes x {GPUS} fake GPUs at {SHARE}",
+        input=f"{len(spans)} trials of {busy / len(spans):.0f} s, {NODES} nodes x {GPUS} fake GPUs at {SHARE}",
         same=tracked and len(spans) == TRIALS,
-        difference=f"{max(at_once)} of {SLOTS} at once; all in MLflow: {tracked}; {last - first:.0f} s from first to last",
+        difference=f"{max(at_once)} of {SLOTS} at once in {last - first:.0f} s; all in MLflow: {tracked}",
     )
 
 
