@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from orchestrator.metrics import Metrics
 from orchestrator.notify import Webhook
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan, shared_stages
-from orchestrator.preflight import artifacts_read
 from orchestrator.progress import Progress
 from orchestrator.ranking import Ranked, rank
 from orchestrator.recording import SWEEP, Recorder, trial_run
@@ -55,9 +54,15 @@ class Driver:
     """One run of a sweep. Also the listener of its trials."""
 
     def __init__(
-        self, planner: Planner, workplace: Workplace, tracker: Tracker, start_ray: Callable[[], Board]
+        self,
+        planner: Planner,
+        workplace: Workplace,
+        tracker: Tracker,
+        start_ray: Callable[[], Board],
+        reads: Collection[str] = (),
     ) -> None:
-        self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
+        """``reads``: keys of artifacts in the place of data or weights, which nobody may collect meanwhile."""
+        self.planner, self.workplace, self.start_ray, self.reads = planner, workplace, start_ray, reads
         self.spec, self.store = planner.spec, workplace.store()
         self.state = SweepState(workplace.state_file, self.spec.name, expected=expected_tasks(self.spec))
         self.progress = Progress(self.state, self.spec.rank.metric)
@@ -76,7 +81,7 @@ class Driver:
 
     def run(self) -> Outcome:
         with self.progress, self.hold:
-            self.hold.add(artifacts_read(self.spec))
+            self.hold.add(self.reads)
             self.recorder.open_sweep()
             listed = [] if self.spec.search else self.planner.grid()
             for trial in listed:

@@ -31,6 +31,12 @@ class Prepared:
         return self.planner.spec
 
     @property
+    def artifacts(self) -> set[str]:
+        """Keys of artifacts in the place of data or weights."""
+        keys = {artifact_key(place) for content, _ in self.contents for place in content.locations}
+        return {key for key in keys if key is not None}
+
+    @property
     def default_tracking_uri(self) -> str:
         return f"sqlite:///{self.workplace.runs / 'mlflow.db'}"
 
@@ -54,14 +60,11 @@ def prepare(spec: SweepSpec) -> Prepared:
         spec.staging.endpoint or spec.store_endpoint,
         (spec.store_uri, str(workplace.runs / "artifacts"), spec.store_endpoint),
     )
-    planner = Planner(spec, fingerprints(spec))
-    check_weights(planner)
-    contents = [
-        (content, planner.fingerprint(content.component) if content.key == "data" else content.identity())
-        for content in contents_read(spec)
-        if content.locations
-    ]
-    return Prepared(workplace, planner, contents)
+    trials = trial_configs(spec)
+    _check_weights(trials)
+    contents = [(content, content.identity()) for content in _contents(spec, trials)]
+    planner = Planner(spec, {repr(content.component): found for content, found in contents if content.key == "data"})
+    return Prepared(workplace, planner, [(content, found) for content, found in contents if content.locations])
 
 
 def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
@@ -78,50 +81,36 @@ def fingerprints(spec: SweepSpec) -> dict[str, str]:
     Raises:
         DataError: naming the files that cannot be used.
     """
-    return {repr(content.component): content.identity() for content in _datasets(spec)}
+    contents = _contents(spec, trial_configs(spec))
+    return {repr(content.component): content.identity() for content in contents if content.key == "data"}
 
 
-def check_weights(planner: Planner) -> None:
+def _check_weights(trials: Sequence[TrialConfig]) -> None:
     """Build every distinct backbone once.
 
     Raises:
         AreamError: a weight file that is missing or does not fit.
     """
     seen: set[str] = set()
-    for trial in trial_configs(planner.spec):
+    for trial in trials:
         if _key(trial.backbone) not in seen:
             seen.add(_key(trial.backbone))
             classes = len(build_dataset(trial.data).class_names)
             build_backbone(trial.backbone, classes, trial.train.image_size)
 
 
-def contents_read(spec: SweepSpec) -> list[Content]:
-    """Everything that the sweep reads from outside of its store, drawn and random ones included."""
-    return [*_datasets(spec), *_weights(spec), *_labels(spec)]
-
-
-def artifacts_read(spec: SweepSpec) -> set[str]:
-    """Keys of artifacts in the place of data or weights: nobody may collect them while the sweep is there."""
-    keys = {artifact_key(place) for content in contents_read(spec) for place in content.locations}
-    return {key for key in keys if key is not None}
-
-
-def _datasets(spec: SweepSpec) -> list[Content]:
-    components = [spec.base.data, *(trial.data for trial in trial_configs(spec))]
-    return [Content("data", component) for component in _distinct(components)]
-
-
-def _weights(spec: SweepSpec) -> Iterator[Content]:
-    for component in _distinct([trial.backbone for trial in trial_configs(spec)]):
+def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Content]:
+    """Everything that the sweep reads from outside of its store; what is drawn or random too, which lies nowhere."""
+    for component in _distinct([spec.base.data, *(trial.data for trial in trials)]):
+        yield Content("data", component)
+    for component in _distinct([trial.backbone for trial in trials]):
         yield Content("backbone.weights", component)
-    for component in _distinct([spec.segmentation_config(point).model for point in _segmentation_points(spec)]):
+    segmentations = [spec.segmentation_config(point) for point in _segmentation_points(spec)]
+    for component in _distinct([segmentation.model for segmentation in segmentations]):
         yield Content("segmentation.model.weights", component)
-
-
-def _labels(spec: SweepSpec) -> Iterator[Content]:
-    folders = [spec.segmentation_config(point).labels for point in _segmentation_points(spec)]
-    for folder in dict.fromkeys(folder for folder in folders if folder is not None):
-        yield Content("segmentation.labels", spec.base.data, folder)
+    for folder in dict.fromkeys(segmentation.labels for segmentation in segmentations):
+        if folder is not None:
+            yield Content("segmentation.labels", spec.base.data, folder)
 
 
 def _segmentation_points(spec: SweepSpec) -> list[dict[str, object]]:

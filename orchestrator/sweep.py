@@ -100,7 +100,7 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
             uri, spec.experiment or spec.name, sweep_id(workplace), workplace.folder / "tracking", default_uri
         )
         session = _RaySession(prepared, options.address)
-        driver = Driver(planner, workplace, tracker, session.start)
+        driver = Driver(planner, workplace, tracker, session.start, prepared.artifacts)
         try:
             with workplace.logged("sweep", aloud=True):
                 outcome = driver.run()

@@ -1,0 +1,114 @@
+"""What is read and refused before Ray is started."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from small_voc import write_voc
+
+from aream.errors import AreamError, DataError
+from orchestrator.node_checks import refuse_unfit_machine
+from orchestrator.preflight import prepare
+from orchestrator.spec_reader import load_spec
+from workers import staging
+from workers.contents import Content
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEP = """
+name: looked-at
+runs: {folder}/runs
+data: {{name: voc2012, root: {root}}}
+backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 24, depth: 3, heads: 2}}
+train: {{epochs: 1, warmup_epochs: 0, lr_warmup_epochs: 0, image_size: 32}}
+segmentation: {{model: {{encoder: resnet10t, output_stride: null, level: 1, rates: [1], channels: 16}}}}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
+    monkeypatch.setenv(staging.HANDED, "")
+    write_voc(tmp_path / "VOC2012")
+
+    def sweep(root: str = f"{tmp_path}/VOC2012", *settings: str):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(SWEEP.format(folder=tmp_path, root=root))
+        return load_spec(path, settings)
+
+    return sweep
+
+
+def test_the_same_data_from_a_folder_and_from_an_archive(sweep, tmp_path):
+    with tarfile.open(tmp_path / "voc.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "VOC2012", "VOCdevkit/VOC2012")
+    folder = prepare(sweep())
+    archive = prepare(sweep(f"file://{tmp_path}/voc.tar.gz#VOCdevkit/VOC2012"))
+    assert [key for (content, key) in folder.contents] == [key for (content, key) in archive.contents]
+    assert [content.key for content, _ in archive.contents] == ["data"]  # the weights are random
+    assert [t.key for t in folder.planner.grid()] == [t.key for t in archive.planner.grid()]
+    assert len(list((tmp_path / "node" / "items").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [
+        ("segmentation.model.weights={}/missing.pth", "missing.pth: no such weight file"),
+        ("backbone.weights=s3:///", "names no object"),
+        ("segmentation.labels={}/labels", "no such file"),
+        ("backbone.weights=artifact://train_cam-0123456789ab#model.safetensors", "no artifact train_cam-0123456789ab"),
+    ],
+)
+def test_weights_and_labels_are_looked_for_before_anything_runs(sweep, tmp_path, setting, error):
+    with pytest.raises(AreamError, match=error):
+        prepare(sweep(f"{tmp_path}/VOC2012", setting.format(tmp_path)))
+
+
+def test_artifacts_that_the_sweep_reads_are_named(sweep, tmp_path):
+    """A missing one is an error above; here the plan alone is asked."""
+    spec = sweep(f"{tmp_path}/VOC2012", "segmentation.labels=artifact://pseudo_label-0123456789ab#labels")
+    labels = Content("segmentation.labels", spec.base.data, spec.segmentation.labels)
+    found = dataclasses.replace(prepare(sweep()), contents=[(labels, "x")])
+    assert found.artifacts == {"pseudo_label-0123456789ab"}
+
+
+def test_a_plan_for_a_cluster_starts_no_ray(sweep, tmp_path):
+    sweep()
+    command = (
+        "import sys; from orchestrator.sweep import main;"
+        "status = main(sys.argv[1:]); assert 'ray' not in sys.modules; sys.exit(status)"
+    )
+    arguments = [str(tmp_path / "sweep.yaml"), "--plan", "--address", "192.0.2.1:6379"]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_machine_without_the_gpu_asked_for(sweep, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    prepared = prepare(sweep(f"{tmp_path}/VOC2012", "resources={trial: {gpu: 0.5}}"))
+    with pytest.raises(AreamError, match=r"resources\.trial\.gpu: torch"):
+        refuse_unfit_machine(prepared)
+
+
+def test_a_machine_that_fits_says_nothing(sweep):
+    said: list[str] = []
+    refuse_unfit_machine(prepare(sweep()), said.append)
+    assert all("free" in line for line in said)
+
+
+def test_corrupt_data_is_named_by_its_place_on_this_machine(sweep, tmp_path, monkeypatch):
+    (tmp_path / "VOC2012" / "JPEGImages" / "2007_000003.jpg").write_bytes(b"no image")
+    monkeypatch.setenv("AREAM_PATH_MAP", f"/data={tmp_path}")
+    with pytest.raises(DataError, match=f"{tmp_path}/VOC2012/JPEGImages/2007_000003.jpg: does not decode"):
+        prepare(sweep("/data/VOC2012"))
