@@ -63,21 +63,22 @@ class ProcessRanks:
         dist.destroy_process_group()
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        self.meet()
         kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for tensor in tensors:
             kinds.setdefault((tensor.device, tensor.dtype), []).append(tensor)
-        for same in kinds.values():
-            flat = torch.cat([tensor.reshape(-1) for tensor in same])
+        # Before they meet: whatever has no room for them can still say so.
+        flats = [torch.cat([tensor.reshape(-1) for tensor in same]) for same in kinds.values()]
+        self.meet()
+        for flat, same in zip(flats, kinds.values(), strict=True):
             with _lost_where_it_fails():
                 dist.all_reduce(flat)
             for tensor, summed in zip(same, flat.split([tensor.numel() for tensor in same]), strict=True):
                 tensor.copy_(summed.view_as(tensor))
 
     def collect(self, value: Tensor) -> list[Tensor]:
+        here = value.cpu()
         self.meet()
-        found: list[Any] = self._gathered(value.cpu())
-        return found
+        return self._gathered(here)
 
     def agree(self, wish: bool) -> bool:
         return self.meet(STOP if wish else WELL) == STOP
