@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
@@ -87,8 +88,8 @@ class AutoGpus:
             return spec
         decision = self._read().get(job, {"gpu": 0.0, "why": NOTHING_RAN})
         self.why[job] = str(decision["why"])
-        resource = dataclasses.replace(_resource(spec, job), gpu=float(decision["gpu"]))
-        return dataclasses.replace(spec, resources=dataclasses.replace(spec.resources, **{job: resource}))
+        changed: dict[str, Any] = {job: dataclasses.replace(_resource(spec, job), gpu=float(decision["gpu"]))}
+        return dataclasses.replace(spec, resources=dataclasses.replace(spec.resources, **changed))
 
     def _settle(self, spec: SweepSpec, job: str, gpu: float, why: str) -> SweepSpec:
         if not self.overseer.is_over():

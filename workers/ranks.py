@@ -54,7 +54,7 @@ class ProcessRanks:
         # The ranks are on one machine: nothing listens beyond it.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
-        store = dist.FileStore(str(rendezvous), size)
+        store = dist.FileStore(str(rendezvous), size)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
         with _lost_where_it_fails():
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
