@@ -52,9 +52,12 @@ def forecast(tasks: Iterable[TaskState], expected: Mapping[str, int], now: float
     return Forecast(seconds, complete)
 
 
-def task_seconds(task: TaskState, same_kind: Sequence[TaskState], now: float) -> tuple[float, bool]:
-    """Seconds that a running or waiting task still takes, and whether its end was ever measured on another."""
-    typical = _typical(same_kind)
+def task_seconds(task: TaskState, typical: float | None, now: float) -> tuple[float, bool]:
+    """Seconds that a running or waiting task still takes, and whether its end was ever measured on another.
+
+    Args:
+        typical: what ``typical_seconds`` says of its kind.
+    """
     spent = now - task.started if task.status == "running" and task.started is not None else 0.0
     epochs = task.pace_s * (task.epochs - task.epoch) if task.status == "running" and task.pace_s else None
     if typical is None:
@@ -66,13 +69,12 @@ def _phase(known: Sequence[TaskState], coming: int, now: float) -> tuple[float, 
     running = [task for task in known if task.status == "running"]
     waiting = [task for task in known if task.status == "waiting"]
     complete = len(running) + len(waiting) == sum(task.status not in ENDED for task in known)
-    slots = []
+    typical, slots = typical_seconds(known), []
     for task in running:
-        left, certain = task_seconds(task, known, now)
+        left, certain = task_seconds(task, typical, now)
         slots.append(left)
         complete = complete and certain
     if waiting or coming:
-        typical = _typical(known)
         if typical is None:
             return max(slots, default=0.0), False
         slots += [0.0] * (_most_at_once(known, now) - len(slots))
@@ -82,7 +84,7 @@ def _phase(known: Sequence[TaskState], coming: int, now: float) -> tuple[float, 
     return max(slots, default=0.0), complete
 
 
-def _typical(tasks: Sequence[TaskState]) -> float | None:
+def typical_seconds(tasks: Iterable[TaskState]) -> float | None:
     """Mean seconds of a finished task; those that went on from a checkpoint or the store were quicker and left out."""
     finished = [
         (task.live_epochs, task.ended - task.started)

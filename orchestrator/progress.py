@@ -12,12 +12,14 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.forecast import Forecast, task_seconds
+from orchestrator.forecast import Forecast, task_seconds, typical_seconds
 from orchestrator.state import SweepState, TaskState, is_over
 
 log = logging.getLogger(__name__)
 
 SHOWN_TASKS = 20
+DRAW_EVERY_S, DRAW_SHARE = 0.25, 0.02
+"""Of a terminal's table: not more often, and no larger share of the driver's time."""
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
 """Of the statuses known here; another is shown as it is."""
 
@@ -29,6 +31,8 @@ class Progress:
         self.state, self.metric = state, metric
         self.console = Console(file=sys.stdout, soft_wrap=True)
         self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
+        self._drawn = self._rest = 0.0
+        self._behind = False
 
     def __enter__(self) -> Progress:
         if self.live:
@@ -63,9 +67,18 @@ class Progress:
         text = describe(task, self.metric)
         log.info("%s", text, extra={"trial" if task.kind == "trial" else "stage": key, "status": task.status})
         if self.live:
-            self.live.update(self.table())
+            self._behind = True
+            self.catch_up()
         else:
             self._show(text)
+
+    def catch_up(self) -> None:
+        """Draw the table of a terminal anew if there is news and it is time; a large one takes its time."""
+        began = time.monotonic()
+        if self.live and self._behind and began - self._drawn >= self._rest:
+            self.live.update(self.table())
+            self._behind, self._drawn = False, time.monotonic()
+            self._rest = max(DRAW_EVERY_S, (self._drawn - began) / DRAW_SHARE)
 
     def table(self) -> Table:
         return task_table(self.state, self.metric)
@@ -86,11 +99,23 @@ def task_table(state: SweepState, metric: str) -> Table:
         table.add_column(escape(column), overflow="fold")
     order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
     tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 2))
-    for task in tasks[:SHOWN_TASKS]:
+    shown = tasks[:SHOWN_TASKS]
+    typical = {
+        kind: typical_seconds(task for task in tasks if task.kind == kind)
+        for kind in {task.kind for task in shown if task.status == "running"}
+    }
+    for task in shown:
         numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in ("val/map", metric)]
         status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
         epochs = f"{task.epoch}/{task.epochs}" if task.epochs else ""
-        table.add_row(escape(task.kind), escape(task.title), status, epochs, *_times(task, state), *numbers)
+        table.add_row(
+            escape(task.kind),
+            escape(task.title),
+            status,
+            epochs,
+            *_times(task, typical.get(task.kind), state.clock()),
+            *numbers,
+        )
     if len(tasks) > SHOWN_TASKS:
         table.add_row("", f"and {len(tasks) - SHOWN_TASKS} more")
     return table
@@ -111,14 +136,13 @@ def time_left(left: Forecast) -> str:
     return f"at least {duration(left.seconds)} left" if left.seconds >= 1 else "time left unknown"
 
 
-def _times(task: TaskState, state: SweepState) -> tuple[str, str]:
+def _times(task: TaskState, typical: float | None, now: float) -> tuple[str, str]:
     """How long a task took or has been running, and how long it still will."""
     if task.started is None or task.cached:
         return "", ""
-    now = state.clock()
     if task.status != "running":
         return duration(task.ended - task.started) if task.ended is not None else "", ""
-    seconds, certain = task_seconds(task, [other for other in state.tasks.values() if other.kind == task.kind], now)
+    seconds, certain = task_seconds(task, typical, now)
     known = f"{'' if certain else '> '}{duration(seconds)}" if certain or seconds else "unknown"
     return duration(now - task.started), known
 

@@ -17,9 +17,10 @@ from workers.artifacts.processes import Process
 
 OVER = ("finished", "interrupted", "failed", "stopped")
 """What a phase starts with when no driver runs any more; a reason may follow."""
-SAVE_EVERY_S = 1.0
+SAVE_EVERY_S, SAVE_SHARE = 1.0, 0.01
+"""Not more often, and no larger share of the driver's time, unless what changed cannot wait."""
 MANY_TASKS = 100
-"""From here on a change of status too may wait for the next second: the whole file is written every time."""
+"""From here on a change of status too may wait for the next time: the whole file is written every time."""
 LIVE_EPOCH_S = 1.0
 """Rows that come faster are those a checkpoint or the store already had."""
 
@@ -70,7 +71,7 @@ class SweepState:
         self.phase = "planning"
         self.problem: str | None = None
         self.started = clock()
-        self._saved = 0.0
+        self._saved = self._cost = 0.0
         self._behind = False
 
     def add(self, key: str, title: str, kind: str, epochs: int) -> TaskState:
@@ -113,10 +114,9 @@ class SweepState:
     def save(self, soon: bool = False) -> None:
         """Write the file; ``soon`` may leave it to a later call, or to ``catch_up``."""
         now = time.monotonic()
-        self._behind = soon and now - self._saved < SAVE_EVERY_S
+        self._behind = soon and now - self._saved < max(SAVE_EVERY_S, self._cost / SAVE_SHARE)
         if self._behind:
             return
-        self._saved = now
         left = self.forecast()
         content = {
             "name": self.name,
@@ -133,6 +133,8 @@ class SweepState:
             "tasks": [vars(task) for task in self.tasks.values()],
         }
         replace_text(self.path, json.dumps(content))  # indented, it would take several times as long
+        self._saved = time.monotonic()
+        self._cost = self._saved - now
 
     def catch_up(self) -> None:
         """Write what an earlier call left, if it is time; to be called every second or so."""

@@ -200,6 +200,7 @@ def test_what_was_recorded_is_remembered_but_for_a_torn_line(tmp_path):
 
 def test_a_state_of_many_tasks_is_written_by_the_next_tick(tmp_path, monkeypatch):
     monkeypatch.setattr("orchestrator.state.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.state.SAVE_SHARE", 1e9)
     state = SweepState(tmp_path / "state.json", "many")
     for number in range(MANY_TASKS + 1):
         state.add(f"trial-{number}", "title", "trial", 1)
