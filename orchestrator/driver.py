@@ -198,6 +198,7 @@ class Driver:
 
     def _tick(self) -> None:
         self.state.catch_up()
+        self.progress.catch_up()
         self.metrics.sample()
 
     def _board(self) -> Board:
