@@ -143,7 +143,7 @@ def test_the_same_job_again_is_a_new_attempt_that_finds_everything_done(lab, und
 def test_no_credential_is_kept_anywhere(lab, undisturbed):
     secrets = [lab.token.read_text(), lab.keys["AWS_SECRET_ACCESS_KEY"]]
     places = [lab.head.folder, lab.worker.folder, lab.folder / "mlflow-artifacts", Path(f"/tmp/{lab.head.name}"),
-              Path(f"/tmp/{lab.worker.name}"), lab.folder / "postgres"]  # fmt: skip
+              Path(f"/tmp/{lab.worker.name}"), lab.database]  # fmt: skip
     files = [file for place in places for file in place.rglob("*") if file.is_file() and not file.is_symlink()]
     assert len(files) > 20
     for file in files:

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ class TwoHosts:
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
         self.token = token
+        # Not in pytest's own folder, which the server's user may not enter: it refuses to run as root.
+        self.database = Path(tempfile.mkdtemp(prefix="two-hosts-postgres-"))
         self.services: list[Service] = []
         self.ceph = all(shutil.which(program) for program in CEPH)
 
@@ -134,6 +137,7 @@ class TwoHosts:
         if self.ceph:
             subprocess.run(["sh", "tests/radosgw.sh", "stop", str(self.folder / "ceph")], cwd=ROOT, check=False)
         self._postgres("pg_ctl", "-D", "data", "-m", "immediate", "stop", check=False)
+        shutil.rmtree(self.database)
         subprocess.run(["ip", "link", "del", self.bridge], check=False)
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -216,12 +220,8 @@ class TwoHosts:
         self._service("MLflow", command, f"{self.tracking}/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
 
     def _start_postgres(self) -> str:
-        folder, port = self.folder / "postgres", free_port()
-        folder.mkdir()
+        folder, port = self.database, free_port()
         shutil.chown(folder, "postgres", "postgres")
-        for above in [folder, *folder.parents][1:]:
-            if str(above).startswith("/tmp/"):
-                above.chmod(above.stat().st_mode | 0o011)
         self._postgres("initdb", "-D", "data", "-A", "trust", "-U", "postgres")
         settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
         self._postgres("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", settings, "start")
@@ -230,7 +230,7 @@ class TwoHosts:
     def _postgres(self, program: str, *arguments: str, check: bool = True) -> None:
         user = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid}
         command = [str(POSTGRES[-1] / program), *arguments]
-        subprocess.run(command, cwd=self.folder / "postgres", check=check, capture_output=True, timeout=120, **user)
+        subprocess.run(command, cwd=self.database, check=check, capture_output=True, timeout=120, **user)
 
     def _service(self, name: str, command: list[str], url: str, **environment: str) -> None:
         service = Service(name, command, url, self.folder / f"{name}.log", **environment)
