@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from typing import Any
 
 from aream.errors import ConfigError
 from orchestrator.resources import Node, refuse_impossible
@@ -16,7 +17,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
+log = logging.getLogger(__name__)
+
 CONNECT_S = 10.0
+START_TRIES = 3
 _started_here = False
 """Such a cluster starts no nodes, whatever a sweep file says of another."""
 
@@ -32,8 +36,7 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **staging.handed_on()}}
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        # Without the word, Ray joins whatever cluster was last started on this machine.
-        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=workers, **quiet)
+        _start(runtime_env=workers, **quiet)
     else:
         _refuse_silence(address)
         try:
@@ -42,6 +45,24 @@ def connect(address: str | None, spec: SweepSpec) -> None:
             raise ConfigError(f"--address: no Ray cluster at {address!r}: {error}") from error
     if not grows(spec):
         refuse_impossible(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
+
+
+def _start(**options: Any) -> None:
+    """A cluster on this machine. Ray gives itself 30 s, which a busy machine may not keep: then once more.
+
+    Raises:
+        ConfigError: it does not come up.
+    """
+    for attempt in range(1, START_TRIES + 1):
+        try:
+            # Without the word, Ray joins whatever cluster was last started on this machine.
+            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+            return
+        except Exception as error:  # Ray raises nothing narrower
+            ray.shutdown()
+            if attempt == START_TRIES:
+                raise ConfigError(f"Ray does not start on this machine, tried {attempt} times: {error}") from error
+            log.warning("Ray did not start, it is tried again: %s", error)
 
 
 def grows(spec: SweepSpec) -> bool:
