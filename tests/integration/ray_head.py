@@ -20,6 +20,8 @@ from cluster import START_S, free_port
 
 RAY = Path(sys.executable).parent / "ray"
 REPORT_MS = 1000
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
+"""What keeps a head on loopback; drivers need it too, else they would announce themselves at another address."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,7 @@ def ray_head(cpus: int) -> Iterator[Head]:
     }  # fmt: skip
     environment = {
         **os.environ,
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what keeps it on loopback
-        "RAY_AUTH_MODE": "disabled",
+        **ON_LOOPBACK,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_metrics_report_interval_ms": str(REPORT_MS),
         "AUTOSCALER_METRIC_PORT": str(free_port()),
