@@ -50,7 +50,11 @@ def test_what_a_thread_logs_belongs_to_the_trial_of_its_process(lines):
     assert lines()[0]["trial"] == "t"
 
 
-@pytest.mark.parametrize("text", ["two\nlines", '"quoted" \\ {}', "bell \x07 escape \x1b[31m", "Ωmega \ud800", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["two\nlines", '"quoted" \\ {}', "bell \x07 escape \x1b[31m", "Ωmega \ud800", ""],
+    ids=["lines", "quotes", "control", "surrogate", "empty"],
+)
 def test_any_message_is_one_line_of_json(lines, text):
     log.info("%s", text)
     assert lines() == [lines()[0] | {"message": text}]

@@ -1,0 +1,125 @@
+"""The life of a trial, told by Tune or by the store, and handed on to the state, the tracker, metrics and webhook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.metrics import Metrics
+from orchestrator.notify import Webhook
+from orchestrator.overseer import Overseer
+from orchestrator.plan import TrialPlan
+from orchestrator.progress import Progress
+from orchestrator.recording import Recorder
+from orchestrator.records import Records, RememberedRecords
+from orchestrator.spec import SweepSpec
+from orchestrator.state import SweepState, replace_text
+from workers.artifacts.holds import Hold
+from workers.artifacts.store import ArtifactStore
+from workers.stage import Row
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who is told how a sweep does."""
+
+    state: SweepState
+    progress: Progress
+    recorder: Recorder
+    metrics: Metrics
+    webhook: Webhook
+
+
+class TrialLife:
+    """The listener of all trials of one run."""
+
+    def __init__(
+        self, spec: SweepSpec, store: ArtifactStore, told: Audience, overseer: Overseer, hold: Hold, stopped_file: Path
+    ) -> None:
+        """``stopped_file`` keeps the trials that the scheduler stopped early."""
+        self.spec, self.store, self.overseer, self.hold = spec, store, overseer, hold
+        self.state, self.progress, self.recorder = told.state, told.progress, told.recorder
+        self.metrics, self.webhook = told.metrics, told.webhook
+        self.stopped_file = stopped_file
+        self.plans: dict[str, TrialPlan] = {}
+        self.failures: dict[str, str] = {}
+        self.interrupted_phase = ""
+
+    def started(self, trial: TrialPlan) -> None:
+        self.add(trial)
+        self.recorder.trial(trial)
+        if self.state.tasks[trial.key].status == "running":  # Tune begins it again: its worker was lost
+            self.metrics.add("retries", kind="trial")
+        self.state.update(trial.key, status="running", error=None)
+        self.progress.changed(trial.key)
+
+    def row(self, trial: TrialPlan, row: Row) -> None:
+        self.state.row(trial.key, row)
+        self.recorder.trial_row(trial, row)
+        if row.get("epoch", 0) >= trial.train.config.train.warmup_epochs:  # earlier rows are the shared warm-up's
+            self.progress.changed(trial.key)
+
+    def finished(self, trial: TrialPlan) -> None:
+        records = RememberedRecords(self.store)
+        self._note_best(trial, records)
+        self.state.update(trial.key, status="done")
+        self.recorder.trial_done(trial, records)
+        self.metrics.finished(trial, records, self.spec.resources.trial)
+        self.progress.changed(trial.key)
+
+    def stopped_early(self, trial: TrialPlan, reason: str) -> None:
+        if all(self.store.has(stage.key) for stage in trial.stages()):  # finished in an earlier run, and told so again
+            self.finished(trial)
+            return
+        self.state.update(trial.key, status="stopped")
+        if self.overseer.wish(trial.key) == "run":
+            replace_text(self.stopped_file, json.dumps(sorted({*self.stopped(), trial.key})))
+        self.recorder.trial_ended(trial, "KILLED", reason)
+        self.progress.changed(trial.key)
+
+    def failed(self, trial: TrialPlan, error: str) -> None:
+        self.add(trial)
+        self.failures[trial.key] = error
+        self.metrics.add("failures", kind="trial")
+        self.state.update(trial.key, status="failed", error=error)
+        self.recorder.trial_ended(trial, "FAILED", error)
+        self.progress.changed(trial.key)
+        self.webhook.tell("failed", f"{trial.title} failed: {error}", self.state.counts())
+
+    def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None:
+        self.state.update(trial.key, status=status, error=reason)
+        self.progress.changed(trial.key)
+
+    def stalled(self, key: str) -> None:
+        minutes = self.spec.limits.stalled_minutes
+        self.progress.line(f"{key} shows no sign of work for {minutes:g} min; its worker is killed")
+        self.webhook.tell("stalled", f"{key} stalled", self.state.counts())
+
+    def short(self, missing: str | None) -> None:
+        """What is waited for is shown as the phase, so that ``status`` tells it; None: it has come."""
+        if missing is None:
+            self.progress.phase(self.interrupted_phase)
+            return
+        self.interrupted_phase = self.state.phase
+        self.progress.phase(f"{self.state.phase}, {missing}")
+        self.webhook.tell("stalled", missing, self.state.counts())
+
+    def add(self, trial: TrialPlan) -> None:
+        known = self.plans.get(trial.key)
+        if known is None or len(trial.variants) >= len(known.variants):
+            self.plans[trial.key] = trial
+            self.hold.add(stage.key for stage in trial.stages())
+        self.state.add(trial.key, trial.title, "trial", self.spec.base.train.epochs)
+
+    def stopped(self) -> frozenset[str]:
+        """Keys of the trials that were stopped early, in this run or an earlier one."""
+        return frozenset(json.loads(self.stopped_file.read_text())) if self.stopped_file.exists() else frozenset()
+
+    def _note_best(self, trial: TrialPlan, records: Records) -> None:
+        metric, pick = self.spec.rank.metric, max if self.spec.rank.mode == "max" else min
+        stages = [stage for variant in trial.variants for stage in variant.stages.all()]
+        results = [records.record(stage.key).metrics for stage in stages]
+        found = [metrics[metric] for metrics in results if metric in metrics]
+        shown = {"val/map": records.record(trial.key).metrics["val/map"]} | ({metric: pick(found)} if found else {})
+        self.state.tasks[trial.key].metrics |= shown
