@@ -1,8 +1,9 @@
-"""Shared by all tests: one thread, and where the real images are."""
+"""Shared by all tests: one thread, where the real images are, how long a session may go on."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,19 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
+STARTED = time.monotonic()
+ALLOWED_S = 60 * float(os.environ.get("AREAM_TEST_MINUTES", "inf"))
+"""No test begins later than this after the session did."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem == "test_chaos")  # the longest come last
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if time.monotonic() - STARTED > ALLOWED_S:
+        pytest.skip(f"no time left: AREAM_TEST_MINUTES allows {ALLOWED_S / 60:g}")
 
 
 @pytest.fixture

@@ -88,7 +88,6 @@ class Lab:
         self.services = [self.proxy, self.mlflow]
 
     def start(self) -> None:
-        self.started = time.monotonic()
         for service in (self.s3, self.proxy, self.mlflow):
             service.start()
         head = {"num_cpus": 1, "include_dashboard": False}
