@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
+import torch
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **staging.handed_on()}}
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        _start(runtime_env=workers, **quiet)
+        gpus = None if torch.cuda.device_count() else 0  # Ray also counts GPUs that this torch cannot use
+        _start(num_gpus=gpus, runtime_env=workers, **quiet)
     else:
         _refuse_silence(address)
         try:

@@ -1,0 +1,46 @@
+"""What is asked of nodes with GPUs, where Ray has been told of one that is not there."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+import sweeps
+from orchestrator import cluster
+from orchestrator.gpu_measurement import Measurement
+from orchestrator.gpu_share import GpuNode
+from orchestrator.overseer import Overseer
+from orchestrator.plan import Planner
+from orchestrator.preflight import fingerprints
+from orchestrator.resources import whole_gpus
+from orchestrator.settings import Limits
+from orchestrator.spec_reader import load_spec
+from orchestrator.workplace import Workplace
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def measurement(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    spec = load_spec(sweeps.write_small(tmp_path), ["resources={trial: {cpu: 2, gpu: auto}}"])
+    workplace = Workplace(store_uri=None, runs=tmp_path / "runs", name=spec.name)
+    planner = Planner(spec, fingerprints(spec))
+    said: list[str] = []
+    overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", Limits())
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, _node_ip_address="127.0.0.1")
+    try:
+        yield Measurement(planner, workplace, overseer, said.append), planner, said
+    finally:
+        ray.shutdown()
+
+
+def test_a_gpu_that_is_not_there_is_not_shared(measurement):
+    measured, planner, said = measurement
+    assert whole_gpus("trial", planner.spec.resources.trial, cluster.nodes(), grows=False).gpus == 1
+    assert measured.share(planner.grid()) is None
+    assert said == [
+        "rehearsing 1 of 2 trials, to see how many share a GPU",
+        "the rehearsal failed, each trial gets a whole GPU: Ray gives out GPUs here, but torch sees none",
+    ]
+    assert measured._nodes(123) == [GpuNode(cpus=2.0, gpus=1.0, gpu_bytes=123)]
