@@ -150,7 +150,6 @@ class _Visit:
 
     def _look_at_clock(self, patience_s: float) -> None:
         """The node's time against the middle between question and answer, at the quickest of a few looks."""
-        self.node.row.checked.add("clock")
         looks = []
         for _ in range(CLOCK_LOOKS):
             before = time.time()
@@ -160,6 +159,7 @@ class _Visit:
                 return
             after = time.time()
             looks.append(((after - before) / 2, there - (before + after) / 2))
+        self.node.row.checked.add("clock")
         unsure, ahead = min(looks)
         if abs(ahead) - unsure > SKEW_S:
             words = f"its clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the driver's"

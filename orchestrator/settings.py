@@ -185,8 +185,8 @@ class Store:
 class Nodes:
     """How the nodes of a cluster are checked before the sweep asks one for anything."""
 
-    answer_seconds: float = 60.0
-    """A node that has not answered for so long counts as silent."""
+    answer_seconds: float = 120.0
+    """A node that has not answered for so long counts as silent; Ray drops one that is gone after about 60."""
     read_minutes: float = 120.0
     """Longest that a node may take to fetch and read data and weights."""
 

@@ -152,12 +152,14 @@ def test_an_artifact_of_the_own_store(place, store_uri, tmp_path):
 
 
 def test_it_is_a_copy_of_its_own(folder):
-    """A hard link would change with the file it came from."""
+    """A link, hard or soft, would change with the file it came from."""
     uri = folder.put("vit.pth", b"first")
-    path = staged(uri)
+    latest = Path(uri.removeprefix("file://")).with_name("latest.pth")
+    latest.symlink_to("vit.pth")
+    path, by_link = staged(uri), staged(latest.as_uri())
     with Path(uri.removeprefix("file://")).open("r+b") as file:
         file.write(b"FIRST")
-    assert path.read_bytes() == b"first"
+    assert path.read_bytes() == by_link.read_bytes() == b"first"
 
 
 def test_a_worker_keeps_to_what_the_driver_saw(folder, monkeypatch):
