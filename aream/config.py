@@ -9,6 +9,7 @@ refused: a permissive ``str(value)`` would let an object's address fork the iden
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar, dataclass_transform
@@ -55,14 +56,14 @@ def canonical(value: Any) -> Any:
     Raises:
         TypeError: for a type whose meaning is not plain data, or a NaN or infinite number.
     """
+    if value is None or isinstance(value, bool | int | str):
+        return value
     if is_config(value):
         return {
             field.name: canonical(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if not field.metadata.get("location") and not _as_before(value, field)
+            for field in _identifying(type(value))
+            if not _as_before(value, field)
         }
-    if value is None or isinstance(value, bool | int | str):
-        return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise TypeError(f"cannot identify the number {value}: it must be finite")
@@ -72,6 +73,12 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     raise TypeError(f"cannot identify a value of type {type(value).__name__}: {value!r}")
+
+
+@functools.cache
+def _identifying(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a configuration class that are no locations; a large plan asks a million times."""
+    return tuple(field for field in dataclasses.fields(cls) if not field.metadata.get("location"))
 
 
 def _as_before(value: Any, field: dataclasses.Field[Any]) -> bool:
