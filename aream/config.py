@@ -61,7 +61,7 @@ def canonical(value: Any) -> Any:
     if is_config(value):
         return {
             field.name: canonical(getattr(value, field.name))
-            for field in _identifying(type(value))
+            for field in _identifying(value.__class__)
             if not _as_before(value, field)
         }
     if isinstance(value, float):
