@@ -17,7 +17,9 @@ import yaml
 from tools import tool
 
 FOLDER = Path(__file__).resolve().parents[2] / "docker"
-OPTIONS = shlex.split(os.environ.get("AREAM_TEST_PODMAN", "--runtime runc --ulimit nofile=16384:16384"))
+OPTIONS = shlex.split(
+    os.environ.get("AREAM_TEST_PODMAN", "--runtime runc --ulimit nofile=16384:16384 --ulimit nproc=16384:16384")
+)
 PATIENCE_S = 300
 
 
