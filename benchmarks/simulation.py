@@ -166,7 +166,7 @@ def main() -> int:
 
 def _in_a_process(point: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.simulation", "--inside", point]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "180"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
