@@ -33,7 +33,7 @@ def _trainings() -> Result:
         ours.wall_s,
         plain.wall_s,
         required=0.95,
-        input=f"shapes, {TRAININGS} learning rates, 6 epochs, no warm-up: nothing to share; MLflow on sqlite on both sides",
+        input=f"shapes, {TRAININGS} learning rates, 6 epochs, no warm-up: nothing to share; MLflow on sqlite",
         same=largest_difference(ours, plain) < EQUAL,
         difference=f"mIoU differs by {largest_difference(ours, plain):.1g} at most",
     )
