@@ -41,7 +41,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **_ids,
-            **{name: value for name, value in vars(record).items() if name not in _PLAIN},
+            # Ray adds fields of its own to every record; their names begin with an underscore.
+            **{n: value for n, value in vars(record).items() if n not in _PLAIN and not n.startswith("_")},
             "host": self.host,
             "pid": record.process,
         }
