@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from aream import dense_crf
 from aream.batches import MAX_SCALE, MAX_SIDE, check_scales
 from aream.config import config
 from aream.errors import ConfigError
@@ -98,6 +99,10 @@ class SegmentationEvaluation:
     merge: Merge = "mean_logits"
     """What becomes of the views of an image, each enlarged to its size: the mean of their logits (TransCAM), the mean
     of their class probabilities, or the largest probability of each class (MCTformer, AReAM)."""
+    crf: dense_crf.Config | None = None
+    """Dense CRF on the merged probabilities, or null for none. MCTformer and AReAM: iterations 10, gaussian_sxy 4,
+    gaussian_compat 3, bilateral_sxy 83, bilateral_srgb 5, bilateral_compat 3. TransCAM: iterations 1, bilateral_sxy
+    32, bilateral_srgb 13, bilateral_compat 10."""
 
     def __post_init__(self) -> None:
         check_scales("scales", self.scales)

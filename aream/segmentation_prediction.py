@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from aream.batches import to_tensor
 from aream.data._protocol import Dataset
+from aream.dense_crf import DenseCRF
 from aream.errors import DivergedError
 from aream.metrics import confusion_matrix
 from aream.segmentation_config import Merge, SegmentationEvaluation
@@ -38,10 +39,14 @@ def predict(
         DivergedError: logits of an image are not finite.
     """
     segmenter.eval()
+    crf = None if config.crf is None else DenseCRF(config.crf)
     for image_id in dataset.ids(split):
         image = dataset.image(image_id)
         views = _views(segmenter, image, config, device=device, precision=precision)
         scores = merged(_finite(views, image_id), config.merge)
+        if crf is not None:
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            scores = crf.apply(pixels.to(device), scores)
         yield image_id, scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 

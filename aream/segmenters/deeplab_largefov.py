@@ -9,7 +9,8 @@ on the trunk of Wu et al.; heads of the ``seg/`` step of MCTformer and AReAM and
 model                           head mctformer, weights res38_cls.pth (PSA's classifier, trained on VOC)
 train                           batch_size 4, epochs 30, lr 7e-4, head_lr_scale 10, momentum 1e-5, weight_decay 0,
                                 crop 321, scale [0.7, 1.3], scale_per batch
-evaluate                        scales [0.5, 0.75, 1.0, 1.25, 1.5], flip false, merge max_softmax
+evaluate                        scales [0.5, 0.75, 1.0, 1.25, 1.5], flip false, merge max_softmax, crf {gaussian_sxy 4,
+                                bilateral_sxy 83, bilateral_srgb 5, bilateral_compat 3}
 ==============================  =========================================================================
 
 ==============================  =========================================================================
@@ -20,7 +21,8 @@ model                           head transcam, weights ilsvrc-cls_rna-a1_cls1000
 train                           batch_size 10, iterations 20000, lr 1e-3, head_lr_scale 10, bias_lr_scale 2,
                                 decay_biases false, momentum 0.9, weight_decay 5e-4, crop 448, scale [0.5, 1.5],
                                 hsv_jitter 10
-evaluate                        scales [0.5, 0.75, 1.0, 1.25, 1.5, 1.75], flip true, merge mean_logits
+evaluate                        scales [0.5, 0.75, 1.0, 1.25, 1.5, 1.75], flip true, merge mean_logits,
+                                crf {iterations 1, bilateral_sxy 32}
 ==============================  =========================================================================
 """
 

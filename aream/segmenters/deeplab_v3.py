@@ -72,7 +72,10 @@ class DeepLabV3(nn.Module):
             ConfigError: one image in training; its pooled branch is one number a channel, which has no variance.
         """
         if self.training and len(images) == 1:
-            raise ConfigError("deeplab_v3 learns from two images a step or more: raise batch_size")
+            raise ConfigError(
+                "deeplab_v3 learns from two images at a time or more: raise batch_size, or lower crop where memory "
+                "holds only one"
+            )
         logits = self.classifier(self.backbone(images)["out"])
         return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
 

@@ -57,8 +57,11 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
 def test_names_and_shapes_are_those_of_published_weights():
     with torch.device("meta"):
         full = ResNet38()
+        found = full(torch.empty(1, 3, 321, 321))
     assert {name: tuple(value.shape) for name, value in full.state_dict().items()} == published_shapes()
     assert full.channels == (512, 1024, 4096)
+    sides = [tuple(part.shape) for part in (found.conv4, found.conv5, found.conv6)]
+    assert sides == [(1, channels, 41, 41) for channels in full.channels]
 
 
 def reference(state: dict[str, torch.Tensor], images: torch.Tensor) -> dict[str, torch.Tensor]:

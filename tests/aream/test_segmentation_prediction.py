@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from small_segmenters import build
 from torch.nn import functional as F
 
+from aream import dense_crf
 from aream.batches import to_tensor
 from aream.data import shapes
 from aream.errors import ConfigError
@@ -77,6 +79,25 @@ def test_predictions_merge_scales_and_mirrors(dataset, rule, flip):
                 views.append(F.interpolate(logits, size=(32, 32), mode="bilinear", align_corners=False)[0])
         expected = in_a_loop(torch.stack(views).double().numpy(), rule).argmax(axis=0)
         assert (prediction == expected).mean() > 0.999  # ties of rounding aside
+
+
+def test_a_crf_sees_the_image_and_the_merged_probabilities(dataset):
+    segmenter = build("deeplab", 7).eval()
+    with torch.no_grad():
+        segmenter.classifier[1].weight.mul_(30)  # else one class is everywhere, and stays so
+    config = SegmentationEvaluation(scales=(1.0,), flip=False)
+    crf = dense_crf.Config(iterations=3, bilateral_sxy=8.0, bilateral_srgb=20.0)
+    cpu = torch.device("cpu")
+    found = dict(predict(segmenter, dataset, "val", dataclasses.replace(config, crf=crf), device=cpu, precision="fp32"))
+    plain = dict(predict(segmenter, dataset, "val", config, device=cpu, precision="fp32"))
+    for image_id, prediction in found.items():
+        image = dataset.image(image_id)
+        with torch.no_grad():
+            probabilities = segmenter(to_tensor(image, segmenter.mean, segmenter.std)[None])[0].softmax(dim=0)
+        pixels = torch.tensor([[image.getpixel((x, y)) for x in range(32)] for y in range(32)], dtype=torch.uint8)
+        expected = dense_crf.DenseCRF(crf).apply(pixels.permute(2, 0, 1), probabilities).argmax(dim=0)
+        assert (prediction == expected.numpy()).mean() > 0.999
+    assert any((found[image_id] != plain[image_id]).any() for image_id in found)
 
 
 def test_evaluation_counts_every_masked_pixel_once(dataset):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -116,6 +117,9 @@ def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
     evaluation = work.runner.run(segmentation_stage(segmentation(), TRIAL, stages.labels, fingerprint))
     assert 0 <= evaluation.metrics["seg/miou"] <= 1
     assert 0 <= evaluation.metrics["seg/pixel_accuracy"] <= 1
+    ious = json.loads((work.store.get(evaluation.key) / "iou.json").read_text())
+    assert list(ious) == ["background", *dataset.class_names]
+    assert all(value is None or 0 <= value <= 1 for value in ious.values())
     train = work.store.record(evaluation.inputs["segmenter"])
     assert train.inputs["labels"] == stages.labels.key
 
