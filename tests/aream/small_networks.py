@@ -9,7 +9,7 @@ import torch
 from aream.backbones import mctformer_v2
 from aream.batches import Augmentation
 from aream.methods import aream
-from aream.segmentation import SegmentationTraining
+from aream.segmentation_config import SegmentationTraining
 from aream.segmenters import deeplab
 from aream.training import TrainConfig, Training
 

@@ -167,3 +167,13 @@ def test_what_comes_up_only_later_is_known_from_the_sweep(tmp_path):
     assert expected_tasks(sweep_results.planner(tmp_path).spec) == {}
     more = "segmentation: {select: {top: 3}}\nsearch: {trials: 5}\n"
     assert expected_tasks(sweep_results.planner(tmp_path, more=more).spec) == {"trial": 10, "segmentation": 6}
+
+
+def test_a_pace_says_nothing_where_the_number_of_epochs_is_not_known(tmp_path, clock):
+    made = state(tmp_path, clock)
+    made.add("s0", "s0", "segmentation", epochs=0)
+    made.update("s0", status="running")
+    for epoch in (1, 2):
+        clock.now += 20
+        made.row("s0", {"epoch": epoch})
+    assert (made.forecast().seconds, made.forecast().complete) == (0.0, False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from aream.config import Component
 from aream.errors import Interrupted, StageFailed, StageHeld
 from aream.methods import mctformer
 from aream.pseudo_labels import LabelsConfig
-from aream.segmentation import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from workers.artifacts.leases import Leases
 from workers.components import build_dataset
@@ -115,6 +116,10 @@ def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
     assert gain.metrics["layer/none/miou"] == pytest.approx(labels.metrics["cam/miou"])
     evaluation = work.runner.run(segmentation_stage(segmentation(), TRIAL, stages.labels, fingerprint))
     assert 0 <= evaluation.metrics["seg/miou"] <= 1
+    assert 0 <= evaluation.metrics["seg/pixel_accuracy"] <= 1
+    ious = json.loads((work.store.get(evaluation.key) / "iou.json").read_text())
+    assert list(ious) == ["background", *dataset.class_names]
+    assert all(value is None or 0 <= value <= 1 for value in ious.values())
     train = work.store.record(evaluation.inputs["segmenter"])
     assert train.inputs["labels"] == stages.labels.key
 
