@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
+from aream.backbones._checkpoint import fit_state_dict, weights_fingerprint
 from aream.config import config, location
 from aream.errors import ConfigError
 from aream.near_pairs import partners_of, sources_of
 from aream.resnet38 import MEAN, STD, ResNet38
+from aream.resnet38_weights import counters, read_resnet38
 
 FROZEN = ("conv1a", "b2", "b2_1", "b2_2")
 """What PSA keeps as it was trained for classification."""
@@ -59,8 +60,8 @@ def build(config: AffinityNetConfig) -> AffinityNet:
     """
     network = AffinityNet(config)
     if config.weights is not None:
-        new = [name for name in network.state_dict() if name in NEW]
-        fit_state_dict(network, read_state_dict(config.weights), config.weights, new=new, drop=_unwanted)
+        new = [*NEW, *counters(network)]
+        fit_state_dict(network, read_resnet38(config.weights), config.weights, new=new, drop=_unwanted)
     return network
 
 
@@ -71,7 +72,7 @@ def trained(config: AffinityNetConfig, path: str) -> AffinityNet:
         DataError: a weight file that cannot be read, or does not hold all of the network.
     """
     network = AffinityNet(config)
-    fit_state_dict(network, read_state_dict(path), path, drop=_unwanted)
+    fit_state_dict(network, read_resnet38(path), path, new=counters(network), drop=_unwanted)
     return network
 
 

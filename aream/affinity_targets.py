@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
-from PIL import Image
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from aream import dense_crf
 from aream.config import config
 from aream.data._protocol import BACKGROUND, IGNORE
+from aream.dense_crf import Background, DenseCRF, label_probabilities, with_background
 from aream.errors import ConfigError
 from aream.near_pairs import partners_of, sources_of
 
@@ -30,16 +30,21 @@ SHARES = (0.25, 0.25, 0.5)
 
 @config
 class AffinityScores:
-    scores: Literal["power", "constant"] = "power"
-    """Background score: (1 - the largest CAM)^alpha, or a constant."""
+    scores: Literal["crf", "crf_labels", "plain"] = "crf"
+    """What becomes of the scores before they are compared. crf: the posterior of a dense CRF on them (PSA, MCTformer,
+    AReAM); crf_labels: of one on the hard labels of their argmax (TransCAM); plain: nothing, which costs no time."""
+    background: Background = "power"
+    """Background score: (1 - the largest CAM)^alpha, or a constant (TransCAM, AReAM's alternative)."""
     alpha_low: float = 1.0
     """Exponent against which foreground is sure (MCTformer, AReAM: 1; PSA: 4)."""
     alpha_high: float = 12.0
-    """Exponent below which background is sure (MCTformer, AReAM: 12; PSA: 32; its table also has 16)."""
+    """Exponent at which background is sure (MCTformer, AReAM: 12; PSA: 32; its table also has 16)."""
     constant_low: float = 0.60
-    """Constant in the place of the low alpha (AReAM's alternative; TransCAM)."""
+    """Constant in the place of the low alpha."""
     constant_high: float = 0.25
-    """Constant in the place of the high alpha (the same)."""
+    """Constant in the place of the high alpha."""
+    crf: dense_crf.Config = dense_crf.PSA
+    """Of PSA, MCTformer and AReAM; TransCAM: bilateral_sxy 50, bilateral_srgb 5."""
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha_low <= self.alpha_high <= 1000:
@@ -55,19 +60,25 @@ class AffinityScores:
 
 
 def class_scores(
-    image: Image.Image, cams: Float32[np.ndarray, "k h w"], config: AffinityScores
-) -> Float32[np.ndarray, "2 k1 h w"]:
-    """Scores of the background and the k present classes (k1 = k + 1): for the low alpha, then for the high one.
+    image: UInt8[Tensor, "3 h w"], cams: Float[Tensor, "k h w"], config: AffinityScores
+) -> Float[Tensor, "2 k1 h w"]:
+    """Scores in [0, 1] of the background and the k present classes: for the low alpha, then for the high one.
 
     Args:
-        cams: in [0, 1], of the image's size.
+        image: RGB.
+        cams: in [0, 1].
     """
-    strongest = cams.max(axis=0, initial=0.0)
-    if config.scores == "constant":
-        backgrounds = [np.full_like(strongest, value) for value in (config.constant_low, config.constant_high)]
-    else:
-        backgrounds = [(1 - strongest) ** np.float32(alpha) for alpha in (config.alpha_low, config.alpha_high)]
-    return np.stack([np.concatenate([background[None], cams]) for background in backgrounds])
+    alphas = (config.alpha_low, config.alpha_high)
+    if config.background == "constant":
+        alphas = (config.constant_low, config.constant_high)
+    plain = [with_background(cams, alpha, config.background) for alpha in alphas]
+    if config.scores == "plain":
+        return torch.stack(plain)
+    crf = DenseCRF(config.crf)
+    kernel = crf.kernel(image)
+    if config.scores == "crf_labels":
+        plain = [label_probabilities(part.argmax(dim=0), len(part), config.crf.gt_prob) for part in plain]
+    return torch.stack([crf.infer(kernel, part) for part in plain])
 
 
 def position_labels(scores: Float[Tensor, "2 k1 height width"], stride: int) -> Int64[Tensor, "h w"]:

@@ -19,10 +19,10 @@ def measure() -> list[Result]:
     found: dict[str, torch.Tensor] = {}
 
     def ours() -> None:
-        found["ours"] = random_walk(affinities[None], maps[None], beta=8, logt=6)[0]
+        found["ours"] = random_walk(affinities[None], maps[None], beta=8.0, logt=6)[0]
 
     def baseline() -> None:
-        found["baseline"] = psa_walk(affinities, maps, beta=8, logt=6)
+        found["baseline"] = psa_walk(affinities, maps, beta=8.0, logt=6)
 
     ours()
     spent, base = cpu_seconds(ours, baseline, repeats=3)

@@ -4,7 +4,6 @@ import numpy as np
 import psa_oracles
 import pytest
 import torch
-from PIL import Image
 
 from aream.affinity_net import affinities
 from aream.affinity_targets import (
@@ -21,17 +20,22 @@ from aream.errors import ConfigError
 def test_labels_follow_the_rules_position_by_position():
     rng = np.random.default_rng(0)
     scores = rng.random((2, 3, 24, 40)).astype(np.float32)
-    scores[0, 0] *= 1.2  # so that each rule decides somewhere
+    scores[0, 0] += 0.02  # so that each rule decides somewhere
     scores[:, :, :, 32:] = 0
     found = position_labels(torch.tensor(scores), 8).numpy()
     np.testing.assert_array_equal(found, psa_oracles.position_labels(scores.astype(float), 8))
-    assert {0, 255} < set(found.ravel().tolist())
+    assert {0, 1, 255} <= set(found.ravel().tolist())
     assert (found[:, 4] == 255).all()
 
 
 @pytest.mark.parametrize(
     ("low", "high", "label"),
-    [((0.1, 0.9), (0.1, 0.9), 1), ((0.9, 0.1), (0.9, 0.1), 0), ((0.9, 0.1), (0.1, 0.9), 255), ((0, 0), (0, 0), 255)],
+    [
+        ((0.1, 0.9), (0.1, 0.9), 1),
+        ((0.9, 0.1), (0.9, 0.1), 0),
+        ((0.9, 0.1), (0.1, 0.9), 255),
+        ((0.0, 0.0), (0.0, 0.0), 255),
+    ],
     ids=["surely the class", "surely background", "unsure", "padding"],
 )
 def test_each_rule(low, high, label):
@@ -39,23 +43,36 @@ def test_each_rule(low, high, label):
     assert position_labels(scores, 8).tolist() == [[label]]
 
 
-IMAGE = Image.new("RGB", (2, 1))
+IMAGE = torch.zeros(3, 1, 2, dtype=torch.uint8)
 
 
 def test_scores_against_powers_and_constants():
-    cams = np.array([[[0.5, 0.2]], [[0.1, 0.0]]], dtype=np.float32)
-    power = class_scores(IMAGE, cams, AffinityScores(scores="power", alpha_low=1, alpha_high=3))
-    np.testing.assert_allclose(power[:, 0], [[[0.5, 0.8]], [[0.125, 0.512]]], rtol=1e-6)
-    np.testing.assert_array_equal(power[:, 1:], [cams, cams])
-    constant = class_scores(IMAGE, cams, AffinityScores(scores="constant", constant_low=0.6, constant_high=0.25))
-    np.testing.assert_allclose(constant[:, 0], [[[0.6, 0.6]], [[0.25, 0.25]]], rtol=1e-6)
+    cams = torch.tensor([[[0.5, 0.2]], [[0.1, 0.0]]])
+    power = class_scores(IMAGE, cams, AffinityScores(scores="plain", alpha_low=1.0, alpha_high=3.0))
+    torch.testing.assert_close(power[:, 0], torch.tensor([[[0.5, 0.8]], [[0.125, 0.512]]]))
+    assert torch.equal(power[:, 1:], torch.stack([cams, cams]))
+    constant = class_scores(IMAGE, cams, AffinityScores(scores="plain", background="constant"))
+    torch.testing.assert_close(constant[:, 0], torch.tensor([[[0.6, 0.6]], [[0.25, 0.25]]]))
 
 
-@pytest.mark.parametrize("scores", ["power", "constant"])
+@pytest.mark.parametrize("scores", ["crf", "crf_labels"])
+def test_the_crf_moves_labels_to_the_edges_of_the_image(scores):
+    """The CAM spills over the object by two columns; the low alpha's label ends where the colour does."""
+    image = torch.full((3, 24, 32), 200, dtype=torch.uint8)
+    image[:, 6:18, 8:24] = 30
+    cams = torch.zeros(1, 24, 32)
+    cams[0, 6:18, 6:26] = 0.7
+    low, high = class_scores(image, cams, AffinityScores(scores=scores))
+    torch.testing.assert_close(low.sum(dim=0), torch.ones(24, 32))
+    for found in (low, high):
+        assert torch.equal(found.argmax(dim=0) == 1, image[0] == 30)
+
+
+@pytest.mark.parametrize("scores", ["crf", "crf_labels", "plain"])
 def test_an_image_without_classes_is_background(scores):
-    found = class_scores(IMAGE, np.zeros((0, 1, 2), dtype=np.float32), AffinityScores(scores=scores))
+    found = class_scores(IMAGE, torch.zeros(0, 1, 2), AffinityScores(scores=scores))
     assert found.shape == (2, 1, 1, 2)
-    assert position_labels(torch.tensor(found).repeat(1, 1, 8, 4), 8).tolist() == [[0]]
+    assert position_labels(found.repeat(1, 1, 8, 4), 8).tolist() == [[0]]
 
 
 @pytest.mark.parametrize(

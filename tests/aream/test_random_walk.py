@@ -30,14 +30,14 @@ def test_single_precision_stays_near_the_published_form():
     generator = torch.Generator().manual_seed(0)
     values, maps = torch.rand(1, 34, 12, 14, generator=generator), torch.rand(1, 3, 16, 22, generator=generator)
     expected = psa_walk(values[0].double(), maps[0].double(), 8, 6)
-    found = random_walk(values, maps, beta=8, logt=6)[0]
+    found = random_walk(values, maps, beta=8.0, logt=6)[0]
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
 
 def test_images_of_a_batch_walk_alone():
     values, maps = torch.rand(2, 34, 3, 4), torch.rand(2, 3, 7, 12)
-    both = random_walk(values, maps, beta=8, logt=3)
-    alone = [random_walk(values[i : i + 1], maps[i : i + 1], beta=8, logt=3) for i in range(2)]
+    both = random_walk(values, maps, beta=8.0, logt=3)
+    alone = [random_walk(values[i : i + 1], maps[i : i + 1], beta=8.0, logt=3) for i in range(2)]
     torch.testing.assert_close(both, torch.cat(alone))
 
 

@@ -31,7 +31,7 @@ from workers.stages import affinity_scores
 DATA = Component(name="shapes", config=shapes.Config(image_size=80, train_images=5, val_images=2))
 PSA = psa.Config(
     logt=2,
-    targets=AffinityScores(scores="power"),
+    targets=AffinityScores(scores="plain"),
     network=AffinityNetConfig(width=2, depths=(1, 1, 1, 1)),
     train=AffinityTraining(epochs=2, batch_size=2, crop=72, lr=0.02),
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aream.affinity_targets import AffinityScores, class_scores
 from aream.config import Component, config
@@ -30,10 +31,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     """Input ``cams``: what ``infer_cam`` wrote."""
     dataset = build_dataset(config.data)
     (out / SCORES_FOLDER).mkdir()
-    images = 0
+    device, images = context.runtime.device, 0
     for cams in context.watched(read_cams(inputs["cams"])):
-        scores = class_scores(dataset.image(cams.image_id), cams.combine(config.layers), config.targets)
-        write_scores(scores_file(out, cams.image_id), np.concatenate(list(scores)))
+        image = torch.from_numpy(np.array(dataset.image(cams.image_id))).permute(2, 0, 1)
+        maps = torch.from_numpy(cams.combine(config.layers))
+        scores = class_scores(image.to(device), maps.to(device), config.targets)
+        write_scores(scores_file(out, cams.image_id), scores.flatten(0, 1).cpu().numpy())
         images += 1
     return {"images": float(images)}
 
