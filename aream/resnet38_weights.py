@@ -49,7 +49,7 @@ def read_resnet38(path: str | Path) -> dict[str, Tensor]:
 
 
 def counters(trunk: ResNet38) -> list[str]:
-    """Names of counts of batches, which frozen batch norm does not read: MXNet and the oldest PyTorch files have none."""
+    """Names of counts of batches, which frozen batch norm does not read: MXNet and old PyTorch files have none."""
     return [name for name in trunk.state_dict() if name.endswith("num_batches_tracked")]
 
 

@@ -1,33 +1,35 @@
-"""Class scores on disk: a grey PNG an image, the maps one under the other, in 255 steps."""
+"""Class scores on disk: compressed bytes, one a pixel and map, in 255 steps."""
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image
 
-from aream.data._files import read_indices
+from aream.data._files import read_bounded
 from aream.errors import DataError
 
 STEPS = 255
 
 
-def write_scores(path: Path, scores: Float32[np.ndarray, "n h w"]) -> None:
+def write_scores(path: Path, scores: Float32[np.ndarray, "2 k h w"]) -> None:
     """``scores`` are in [0, 1]."""
-    grey = np.rint(scores * STEPS).astype(np.uint8)
-    Image.fromarray(grey.reshape(-1, grey.shape[-1])).save(path)
+    path.write_bytes(zlib.compress(np.rint(scores * STEPS).astype(np.uint8).tobytes()))
 
 
-def read_scores(path: Path, size: tuple[int, int]) -> Float32[np.ndarray, "n h w"]:
-    """The maps of an image of ``size`` (height, width).
+def read_scores(path: Path, size: tuple[int, int]) -> Float32[np.ndarray, "2 k h w"]:
+    """The maps of an image of ``size`` (height, width), two of each kind.
 
     Raises:
-        DataError: missing, not decodable, or of another size.
+        DataError: missing, damaged, or not of that size.
     """
-    grey = read_indices(path)
+    try:
+        content = np.frombuffer(zlib.decompress(read_bounded(path)), dtype=np.uint8)
+    except zlib.error as error:
+        raise DataError(f"{path}: holds no scores ({error})") from error
     height, width = size
-    if grey.shape[1] != width or grey.shape[0] % height:
-        raise DataError(f"{path}: is {grey.shape[1]} x {grey.shape[0]} pixels; need maps of {width} x {height}")
-    return grey.reshape(-1, height, width).astype(np.float32) / np.float32(STEPS)
+    if len(content) == 0 or len(content) % (2 * height * width):
+        raise DataError(f"{path}: holds {len(content)} scores; need pairs of maps of {height} x {width}")
+    return content.reshape(2, -1, height, width).astype(np.float32) / np.float32(STEPS)

@@ -109,11 +109,11 @@ class RandomWalk:
 
     @torch.no_grad()
     def kernel(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 34 p q"]:
-        """Affinities between near positions, each 8 x 8 pixels; the images are padded right and below to whole ones."""
-        device = next(self.network.parameters()).device
+        """Affinities between near positions, each 8 x 8 pixels; the images are padded right and below to whole ones.
+        They stay where the network is."""
+        images = images.to(next(self.network.parameters()).device)
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.network.mean, self.network.std))
-        features = self.network.features(_padded((images - mean) / std).to(device))
-        return affinities(features.float()).to(images.device)
+        return affinities(self.network.features(_padded((images - mean) / std)).float())
 
     @torch.no_grad()
     def apply(self, kernel: Float[Tensor, "b2 34 p q"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -123,7 +123,7 @@ class RandomWalk:
         share of each position. (The published code pads the constant background too, which is the same rule.)
         """
         inside = torch.ones_like(scores[:, :1])
-        walked = self._walk(kernel, torch.cat([scores, inside], dim=1))
+        walked = self._walk(kernel, torch.cat([scores, inside], dim=1).to(kernel.device)).to(scores.device)
         return walked[:, :-1] / walked[:, -1:]
 
     def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

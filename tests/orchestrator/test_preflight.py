@@ -63,6 +63,7 @@ def test_the_same_data_from_a_folder_and_from_an_archive(sweep, tmp_path):
     [
         ("segmentation.model.weights={}/missing.pth", "missing.pth: no such weight file"),
         ("backbone.weights=s3:///", "names no object"),
+        ("labels.refiner={{name: psa, trained: {}/missing.pth}}", "missing.pth: no such weight file"),
         ("segmentation.labels={}/labels", "no such file"),
         ("backbone.weights=artifact://train_cam-0123456789ab#model.safetensors", "no artifact train_cam-0123456789ab"),
     ],

@@ -16,7 +16,7 @@ from aream.affinity_run import AffinityTraining
 from aream.affinity_targets import AffinityScores
 from aream.config import Component
 from aream.data import shapes
-from aream.errors import ConfigError, DivergedError, Interrupted
+from aream.errors import ConfigError, DataError, DivergedError, Interrupted
 from aream.pseudo_labels import LabelsConfig
 from aream.refiners import psa
 from workers import rehearsal
@@ -157,7 +157,8 @@ def test_scores_on_disk_are_the_cams_and_their_backgrounds(work):
     dataset = build_dataset(DATA)
     for image_id in dataset.ids("train"):
         classes = int(dataset.labels(image_id).sum())
-        low, high = read_scores(affinity_scores.scores_file(folder, image_id), (80, 80)).reshape(2, 1 + classes, 80, 80)
+        low, high = read_scores(affinity_scores.scores_file(folder, image_id), (80, 80))
+        assert len(low) == 1 + classes
         np.testing.assert_array_equal(low[1:], high[1:])
         strongest = low[1:].max(axis=0, initial=0)
         np.testing.assert_allclose(low[0], 1 - strongest, atol=1 / 255)
@@ -165,9 +166,14 @@ def test_scores_on_disk_are_the_cams_and_their_backgrounds(work):
 
 
 def test_scores_survive_the_file(tmp_path):
-    scores = np.random.default_rng(0).random((6, 3, 5)).astype(np.float32)
-    write_scores(tmp_path / "a.png", scores)
-    np.testing.assert_allclose(read_scores(tmp_path / "a.png", (3, 5)), scores, atol=0.5 / 255 + 1e-6)
+    scores = np.random.default_rng(0).random((2, 3, 3, 5)).astype(np.float32)
+    write_scores(tmp_path / "a", scores)
+    np.testing.assert_allclose(read_scores(tmp_path / "a", (3, 5)), scores, atol=0.5 / 255 + 1e-6)
+    with pytest.raises(DataError, match="holds 90 scores; need pairs of maps of 4 x 5"):
+        read_scores(tmp_path / "a", (4, 5))
+    (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[:-5])
+    with pytest.raises(DataError, match="holds no scores"):
+        read_scores(tmp_path / "a", (3, 5))
 
 
 class Gpu:

@@ -36,10 +36,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         image = torch.from_numpy(np.array(dataset.image(cams.image_id))).permute(2, 0, 1)
         maps = torch.from_numpy(cams.combine(config.layers))
         scores = class_scores(image.to(device), maps.to(device), config.targets)
-        write_scores(scores_file(out, cams.image_id), scores.flatten(0, 1).cpu().numpy())
+        write_scores(scores_file(out, cams.image_id), scores.cpu().numpy())
         images += 1
     return {"images": float(images)}
 
 
 def scores_file(folder: Path, image_id: str) -> Path:
-    return folder / SCORES_FOLDER / f"{image_id}.png"
+    return folder / SCORES_FOLDER / f"{image_id}.zlib"

@@ -61,8 +61,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
     def scores_of(image_id: str) -> np.ndarray:
         width, height = dataset.image(image_id).size
-        maps = read_scores(affinity_scores.scores_file(inputs["scores"], image_id), (height, width))
-        return maps.reshape(2, -1, height, width)
+        return read_scores(affinity_scores.scores_file(inputs["scores"], image_id), (height, width))
 
     training = _prepared(config, dataset, scores_of, context.runtime)
     state = context.checkpoint.load()
