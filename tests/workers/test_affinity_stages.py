@@ -105,6 +105,14 @@ def test_from_cams_to_labels(work):
         assert row["train/affinity_loss"] == pytest.approx(background / 4 + same / 4 + different / 2)
 
 
+def test_scores_of_a_dense_crf_train_too(work):
+    stage = affinity_stage(changed("targets", scores="crf"))
+    assert work.runner.run(stage).metrics["train/affinity_loss"] > 0
+    (image_id, *_) = build_dataset(DATA).ids("train")
+    scores = read_scores(affinity_scores.scores_file(work.store.get(stage.inputs["scores"].key), image_id), (80, 80))
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=0.02)
+
+
 def test_training_changes_the_new_layers_and_the_trunk(work):
     found = load_file(work.store.get(affinity_stage().key) / "model.safetensors")
     torch.manual_seed(0)
