@@ -30,12 +30,27 @@ def load_resnet38(trunk: ResNet38, path: str | Path) -> None:
     Raises:
         DataError: the file cannot be read, or anything is missing, left over or of another shape.
     """
-    state = from_mxnet(read_params(path), str(path)) if Path(path).suffix == ".params" else read_state_dict(path)
-    # Counts of batches, which frozen batch norm does not read; neither MXNet nor the oldest PyTorch files have them.
-    counters = [name for name in trunk.state_dict() if name.endswith("num_batches_tracked")]
     fit_state_dict(
-        trunk, state, str(path), new=counters, drop=lambda name, value: name.split(".")[0].startswith(_HEADS)
+        trunk,
+        read_resnet38(path),
+        str(path),
+        new=counters(trunk),
+        drop=lambda name, value: name.split(".")[0].startswith(_HEADS),
     )
+
+
+def read_resnet38(path: str | Path) -> dict[str, Tensor]:
+    """What such a file holds, by PSA's names.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    return from_mxnet(read_params(path), str(path)) if Path(path).suffix == ".params" else read_state_dict(path)
+
+
+def counters(trunk: ResNet38) -> list[str]:
+    """Names of counts of batches, which frozen batch norm does not read: MXNet and old PyTorch files have none."""
+    return [name for name in trunk.state_dict() if name.endswith("num_batches_tracked")]
 
 
 def from_mxnet(arrays: dict[str, Tensor], origin: str) -> dict[str, Tensor]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from aream import backbones, discover, methods
+from aream import backbones, discover, methods, refiners
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.inference import UNREFINED
 from aream.layers import first_deep_layer, resolve_layers
 from aream.methods import mctformer
-from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
+from aream.refiners._protocol import network_of
+from workers import stages as stage_modules
+from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
 from workers.locations import local_path
 from workers.stage import Stage
 from workers.stages import (
@@ -107,11 +109,12 @@ def variant_stages(
     split = first_deep_layer(depth, trial.method.config.layer_index)
     chosen = trial.inference.layers
     layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
+    networks, weights = _refiner_network(trial, layers, cams, data)
     labels = Stage(
         "pseudo_label",
         pseudo_label.Config(data=trial.data, layers=layers, labels=trial.labels),
-        {"cams": cams},
-        data,
+        {**networks, "cams": cams},  # a plan shows a stage under its first input
+        data | weights,
     )
     plain_labels = dataclasses.replace(trial.labels, refiner=type(trial.labels)().refiner)
     stages = {
@@ -183,6 +186,22 @@ def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int)
     )
     host = training_stage(dataclasses.replace(trial, method=BASELINE), fingerprint, processes)
     return Stage("layer_entropy", config, {"host": host}, _fingerprints(trial, fingerprint))
+
+
+def _refiner_network(
+    trial: TrialConfig, layers: tuple[int, ...], cams: Stage, data: Mapping[str, str]
+) -> tuple[dict[str, Stage], dict[str, str]]:
+    """The training of the network that the labels' refiner needs, by its name, or the identity of one that is
+    trained already; neither for a refiner without a network."""
+    refiner = trial.labels.refiner
+    name = network_of(refiner)
+    if name is None:
+        return {}, {}
+    weights = {name: fingerprint_refiner(refiner)}
+    if not discover.load(refiners, refiner.name).needs_network(refiner.config):
+        return {}, weights
+    module = discover.load(stage_modules, f"train_{name}")
+    return {name: module.stage(refiner.config, trial.data, layers, trial.seed, cams, {**data, **weights})}, {}
 
 
 def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:

@@ -100,3 +100,32 @@ def test_the_plan_counts_a_conditional_axis_only_where_it_exists(grid, capsys):
     assert [trial["values"].get("method.alpha_low") for trial in plan["trials"]] == [0.2, 0.3, None]
     searched = axes + """{uniform: [0.2, 0.3], when: "method.name == 'aream'"}}"""
     assert planned(grid, capsys, searched, "search={trials: 4}")["trainings"] == 4
+
+
+PSA = (
+    "labels.refiner={name: psa, targets: {scores: plain}, network: {width: 2, depths: [1, 1, 1, 1]}, "
+    "train: {epochs: 1, crop: 72}}"
+)
+
+
+def test_one_affinity_network_serves_all_walks_and_thresholds(grid, capsys):
+    axes = "labels.refiner.beta: [8.0, 14.0], labels.refiner.logt: [6, 8], labels.background_threshold: [auto, 0.39]"
+    plan = planned(grid, capsys, PSA, "axes={method.alpha_low: [0.2, 0.3], " + axes + "}")
+    assert (plan["trainings"], plan["variants"]) == (2, 16)
+    names = [row["stage"] for row in plan["stages"]]
+    assert (names.count("train_affinity"), names.count("affinity_scores"), names.count("pseudo_label")) == (2, 2, 16)
+    rows = {row["key"]: row for row in plan["stages"]}
+    for row in plan["stages"]:
+        if row["stage"] == "pseudo_label":
+            assert [rows[key]["stage"] for key in row["inputs"]] == ["train_affinity", "infer_cam"]
+    assert "train_affinity" in plan["estimate"]["unknown_stages"]
+    retrained = planned(grid, capsys, PSA, "axes={inference.layers: [all, none], labels.refiner.train.epochs: [1, 2]}")
+    names = [row["stage"] for row in retrained["stages"]]
+    assert (names.count("train_affinity"), names.count("affinity_scores"), names.count("infer_cam")) == (4, 2, 1)
+
+
+def test_the_tree_shows_labels_under_their_network(grid, capsys):
+    assert sweep.main([str(grid), "--plan", "--set", PSA, "--set", "axes={labels.refiner.logt: [6, 8]}"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "-" in line]
+    order = [next((name for name in ("train_affinity", "pseudo_label") if f"{name}-" in line), "") for line in lines]
+    assert [name for name in order if name] == ["train_affinity", "pseudo_label", "pseudo_label"]
