@@ -36,17 +36,15 @@ class PermutohedralLattice:
         ordered, order = keys.flatten().sort(stable=True)
         corners, counts = torch.unique_consecutive(ordered, return_counts=True)
         self.size = len(corners)
-        row = torch.repeat_interleave(counts)
-        inverse = torch.empty_like(order)
-        inverse[order] = row
         # 32-bit indices halve what the sums below read; no image has 2^31 / (d + 1) pixels.
-        self.corners: Int[Tensor, "n d1"] = inverse.reshape(keys.shape).int()
+        row = torch.repeat_interleave(counts).int()
+        self.corners: Int[Tensor, "n d1"] = torch.empty_like(row).scatter_(0, order, row).reshape(keys.shape)
         """Which corners a point lies between."""
         self.weights: Float[Tensor, "n d1"] = weights
         """Their barycentric weights."""
-        self.members: Int[Tensor, " nd1"] = (order // (self.dimensions + 1)).int()
+        self.members: Int[Tensor, " nd1"] = order.int() // (self.dimensions + 1)
         """The points around each corner, corner after corner."""
-        self.member_weights: Float[Tensor, " nd1"] = weights.flatten()[order]
+        self.member_weights: Float[Tensor, " nd1"] = weights.flatten().index_select(0, order)
         self.starts: Int[Tensor, " m"] = (counts.cumsum(0) - counts).int()
         """Where each corner's points begin in ``members``."""
         self._steps = [_step(corners, stride, weights) for stride in strides]
@@ -91,13 +89,16 @@ def _corners(features: Float[Tensor, "n d"]) -> tuple[Int[Tensor, "n d1"], Float
             f"standard deviations: the features span {' x '.join(map(str, extents))} lattice cells, more than 2^63; "
             "make them larger"
         )
-    cells = (cell - first[:, None]).long()
-    corner = sum((cells[axis] * stride for axis, stride in enumerate(strides)), start=torch.zeros_like(cells[0]))
+    # Sorting the numbers is most of the work, and half as much of it with half the bits.
+    cells = (cell - first[:, None]).to(torch.int32 if math.prod(extents) < 2**31 else torch.int64)
+    corner = torch.zeros_like(cells[0])
+    for axis, stride in enumerate(strides):
+        corner += cells[axis] * stride
     steps = [torch.full_like(corner, stride) for stride in strides]
     _sort_descending(fractions, steps)
     bounds = [torch.ones_like(fractions[0]), *fractions, torch.zeros_like(fractions[0])]
     weights = torch.stack([upper - lower for upper, lower in itertools.pairwise(bounds)], dim=1)
-    keys = torch.stack([corner, *steps], dim=1).cumsum(dim=1)
+    keys = torch.stack([corner, *steps], dim=1).cumsum(dim=1, dtype=corner.dtype)
     return keys, weights, [*strides, -sum(strides)]
 
 
