@@ -123,6 +123,8 @@ class DenseCRF:
         Computed in float32, or in float64 for an image of float64.
         """
         scaled = image * 255 if image.is_floating_point() else image
+        if image.is_floating_point() and not bool(image.sum().isfinite()):
+            raise DataError("dense CRF: the image must be finite, got NaN or infinity")
         return PairwiseKernel(scaled.to(torch.float64 if image.dtype == torch.float64 else torch.float32), self.config)
 
     def apply(self, image: Num[Tensor, "3 h w"], probabilities: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:

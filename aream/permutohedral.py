@@ -44,13 +44,13 @@ class PermutohedralLattice:
         """Their barycentric weights."""
         self.members: Int[Tensor, " nd1"] = order.int() // (self.dimensions + 1)
         """The points around each corner, corner after corner."""
-        self.member_weights: Float[Tensor, " nd1"] = weights.flatten().index_select(0, order)
+        self.member_weights: Float[Tensor, " nd1"] = weights.flatten().index_select(0, order) * _scale(self.dimensions)
         self.starts: Int[Tensor, " m"] = (counts.cumsum(0) - counts).int()
         """Where each corner's points begin in ``members``."""
         self._steps = [_step(corners, stride, weights) for stride in strides]
 
     def filter(self, values: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """About sum_j exp(-|f_i - f_j|^2 / 2) v_j, up to a factor that is the same for all i."""
+        """About sum_j exp(-|f_i - f_j|^2 / 2) v_j, exact in its integral over f_i - f_j where the points lie dense."""
         return self.slice(self.blur(self.splat(values)))
 
     def splat(self, values: Float[Tensor, "n c"]) -> Float[Tensor, "m c"]:
@@ -110,6 +110,11 @@ def _embedding(d: int) -> Float[Tensor, "d d"]:
         lifted[axis + 1, axis] = -(axis + 1)
         lifted[:, axis] *= math.sqrt(2 / 3) / math.sqrt((axis + 1) * (axis + 2))
     return lifted[:-1] - lifted[-1]
+
+
+def _scale(d: int) -> float:
+    """The Gaussian's integral over that of splat, blur and slice: 2^(d + 1) times the volume of a corner."""
+    return float((2 * math.pi) ** (d / 2) * _embedding(d).det() / 2 ** (d + 1))
 
 
 def _sort_descending(values: list[Tensor], carried: list[Tensor]) -> None:
