@@ -89,7 +89,7 @@ class PairwiseKernel:
             # A pixel's own weight keeps every row sum positive.
             norm = lattice.filter(features.new_ones(lattice.points, 1)).rsqrt_()
             self.lattices.append(lattice)
-            self._splat_weights.append(lattice.member_weights * norm[lattice.members, 0])
+            self._splat_weights.append(lattice.member_weights * norm[:, 0].index_select(0, lattice.members))
             corners.append(lattice.corners + rows)
             weights.append(lattice.weights * norm * compat)
             rows += lattice.size
@@ -123,6 +123,8 @@ class DenseCRF:
         Computed in float32, or in float64 for an image of float64.
         """
         scaled = image * 255 if image.is_floating_point() else image
+        if image.is_floating_point() and not bool(image.sum().isfinite()):
+            raise DataError("dense CRF: the image must be finite, got NaN or infinity")
         return PairwiseKernel(scaled.to(torch.float64 if image.dtype == torch.float64 else torch.float32), self.config)
 
     def apply(self, image: Num[Tensor, "3 h w"], probabilities: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
@@ -154,7 +156,7 @@ class DenseCRF:
             raise DataError(
                 f"dense CRF: probabilities of {_pixels(probabilities.shape[1:])} on an image of {_pixels(kernel.size)}"
             )
-        if not bool(probabilities.isfinite().all()):
+        if not bool(probabilities.sum().isfinite()):  # one pass; isfinite() on all takes six
             raise DataError("dense CRF: probabilities must be finite, got NaN or infinity")
         dtype = kernel.lattices[0].weights.dtype if kernel.lattices else torch.float32
         logits = probabilities.flatten(1).T.to(dtype, copy=True, memory_format=torch.contiguous_format)
@@ -211,6 +213,14 @@ def label_probabilities(labels: Int[Tensor, "h w"], classes: int, gt_prob: float
     return torch.where(known, sure, 1 / classes)
 
 
+def check_alpha(alpha: float, background: Background) -> None:
+    """Raises ConfigError where no background score can be made with ``alpha``."""
+    if background == "power" and not (math.isfinite(alpha) and alpha > 0):
+        raise ConfigError(f"alpha: need an exponent > 0 for the background 'power', got {alpha}")
+    if background == "constant" and not 0 < alpha < 1:
+        raise ConfigError(f"alpha: need a score in (0, 1) for the background 'constant', got {alpha}")
+
+
 def with_background(
     cams: Float[Tensor, "k h w"], alpha: float, background: Background = "power"
 ) -> Float[Tensor, "k1 h w"]:
@@ -218,10 +228,11 @@ def with_background(
 
     Args:
         cams: of the classes present, normalised to [0, 1]; none: everything is background.
+
+    Raises:
+        ConfigError: an alpha that gives no score.
     """
-    if alpha <= 0 or (background == "constant" and alpha >= 1):
-        allowed = "> 0" if background == "power" else "in (0, 1)"
-        raise ConfigError(f"alpha: need a number {allowed} for the background {background!r}, got {alpha}")
+    check_alpha(alpha, background)
     if background == "constant":
         score = torch.full_like(cams[:1], alpha) if len(cams) else cams.new_ones(1, *cams.shape[1:])
     else:

@@ -51,8 +51,8 @@ def reliable_labels(
     picked = scores.gather(1, order[:, :, None, None].expand(-1, -1, *half))
     picked = picked.masked_fill(~kept[:, :, None, None], -torch.inf)
     stacks = [F.pad(picked, (0, 0, 0, 0, 1, 0), value=alpha).softmax(dim=1) for alpha in (alpha_low, alpha_high)]
-    refined = refiner.apply(kernel, torch.cat(stacks, dim=1))
-    low, high = (_winners(part, ids, size) for part in refined.chunk(2, dim=1))
+    # One stack at a time: in a CRF the channels of a stack compete.
+    low, high = (_winners(refiner.apply(kernel, stack), ids, size) for stack in stacks)
     labels = torch.where(high != BACKGROUND, high, torch.where(low != BACKGROUND, IGNORE, BACKGROUND))
     return labels if valid is None else labels.masked_fill(~valid, IGNORE)
 

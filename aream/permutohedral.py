@@ -36,23 +36,21 @@ class PermutohedralLattice:
         ordered, order = keys.flatten().sort(stable=True)
         corners, counts = torch.unique_consecutive(ordered, return_counts=True)
         self.size = len(corners)
-        row = torch.repeat_interleave(counts)
-        inverse = torch.empty_like(order)
-        inverse[order] = row
         # 32-bit indices halve what the sums below read; no image has 2^31 / (d + 1) pixels.
-        self.corners: Int[Tensor, "n d1"] = inverse.reshape(keys.shape).int()
+        row = torch.repeat_interleave(counts).int()
+        self.corners: Int[Tensor, "n d1"] = torch.empty_like(row).scatter_(0, order, row).reshape(keys.shape)
         """Which corners a point lies between."""
         self.weights: Float[Tensor, "n d1"] = weights
         """Their barycentric weights."""
-        self.members: Int[Tensor, " nd1"] = (order // (self.dimensions + 1)).int()
+        self.members: Int[Tensor, " nd1"] = order.int() // (self.dimensions + 1)
         """The points around each corner, corner after corner."""
-        self.member_weights: Float[Tensor, " nd1"] = weights.flatten()[order]
+        self.member_weights: Float[Tensor, " nd1"] = weights.flatten().index_select(0, order) * _scale(self.dimensions)
         self.starts: Int[Tensor, " m"] = (counts.cumsum(0) - counts).int()
         """Where each corner's points begin in ``members``."""
         self._steps = [_step(corners, stride, weights) for stride in strides]
 
     def filter(self, values: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """About sum_j exp(-|f_i - f_j|^2 / 2) v_j, up to a factor that is the same for all i."""
+        """About sum_j exp(-|f_i - f_j|^2 / 2) v_j, exact in its integral over f_i - f_j where the points lie dense."""
         return self.slice(self.blur(self.splat(values)))
 
     def splat(self, values: Float[Tensor, "n c"]) -> Float[Tensor, "m c"]:
@@ -91,13 +89,16 @@ def _corners(features: Float[Tensor, "n d"]) -> tuple[Int[Tensor, "n d1"], Float
             f"standard deviations: the features span {' x '.join(map(str, extents))} lattice cells, more than 2^63; "
             "make them larger"
         )
-    cells = (cell - first[:, None]).long()
-    corner = sum((cells[axis] * stride for axis, stride in enumerate(strides)), start=torch.zeros_like(cells[0]))
+    # Sorting the numbers is most of the work, and half as much of it with half the bits.
+    cells = (cell - first[:, None]).to(torch.int32 if math.prod(extents) < 2**31 else torch.int64)
+    corner = torch.zeros_like(cells[0])
+    for axis, stride in enumerate(strides):
+        corner += cells[axis] * stride
     steps = [torch.full_like(corner, stride) for stride in strides]
     _sort_descending(fractions, steps)
     bounds = [torch.ones_like(fractions[0]), *fractions, torch.zeros_like(fractions[0])]
     weights = torch.stack([upper - lower for upper, lower in itertools.pairwise(bounds)], dim=1)
-    keys = torch.stack([corner, *steps], dim=1).cumsum(dim=1)
+    keys = torch.stack([corner, *steps], dim=1).cumsum(dim=1, dtype=corner.dtype)
     return keys, weights, [*strides, -sum(strides)]
 
 
@@ -109,6 +110,11 @@ def _embedding(d: int) -> Float[Tensor, "d d"]:
         lifted[axis + 1, axis] = -(axis + 1)
         lifted[:, axis] *= math.sqrt(2 / 3) / math.sqrt((axis + 1) * (axis + 2))
     return lifted[:-1] - lifted[-1]
+
+
+def _scale(d: int) -> float:
+    """The Gaussian's integral over that of splat, blur and slice: 2^(d + 1) times the volume of a corner."""
+    return float((2 * math.pi) ** (d / 2) * _embedding(d).det() / 2 ** (d + 1))
 
 
 def _sort_descending(values: list[Tensor], carried: list[Tensor]) -> None:

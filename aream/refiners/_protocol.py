@@ -30,7 +30,7 @@ class Refiner(Protocol):
         """What depends on the images (RGB in [0, 1]) alone, computed once for any number of score maps."""
 
     def apply(self, kernel: Any, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Refined scores; no gradient."""
+        """Refined scores; no gradient. Channels may compete, so they are those of one distribution."""
 
     def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """``apply(kernel(images), scores)`` on the scale of the scores, so that thresholds keep their meaning."""
