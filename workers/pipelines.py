@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aream import backbones, discover, methods, refiners
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.inference import UNREFINED
-from aream.layers import first_deep_layer, resolve_layers
-from aream.methods import mctformer
+from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
+from aream.methods import mean_affinity
 from aream.refiners._protocol import network_of
 from workers import stages as stage_modules
 from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
@@ -33,8 +34,8 @@ from workers.trial import SegmentationConfig, TrialConfig
 Fingerprint = Callable[[Component], str]
 """Content identity of a dataset component."""
 
-BASELINE = Component(name="mctformer", config=mctformer.Config())
-"""The plainly trained host whose layer entropies AReAM's offline weights come from."""
+BASELINE = Component(name="mean_affinity", config=mean_affinity.Config())
+"""The plainly trained host, whichever it is: layer entropies of AReAM's offline weights come from it."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
-    depth, _ = _check_sizes(trial)
+    depth, _ = _check_fit(trial)
     if trial.train.batch_size < processes:
         raise ConfigError(
             f"train.batch_size: need an image for each of the {processes} processes, got {trial.train.batch_size}"
         )
     module = discover.load(methods, trial.method.name)
-    resolved = module.resolve(trial.method.config, depth)
+    resolved = module.resolve(_with_split(trial, depth), depth)
     inputs = {}
     if trial.train.warmup_epochs:
         inputs["warmup"] = _warmup_stage(trial, fingerprint, processes)
@@ -73,7 +74,7 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     config = train_cam.Config(
         data=trial.data,
         backbone=trial.backbone,
-        method=Component(name=trial.method.name, config=resolved),
+        method=Component(name=trains_as(trial.method.name), config=resolved),
         train=trial.train,
         seed=trial.seed,
         processes=processes,
@@ -92,7 +93,7 @@ def variant_stages(
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
-    depth, _ = _check_sizes(trial)
+    depth, _ = _check_fit(trial)
     data = {"data": fingerprint(trial.data)}
     cams = Stage(
         "infer_cam",
@@ -106,7 +107,7 @@ def variant_stages(
         {"host": host or training_stage(trial, fingerprint)},
         _fingerprints(trial, fingerprint),
     )
-    split = first_deep_layer(depth, trial.method.config.layer_index)
+    split = _with_split(trial, depth).layer_index
     chosen = trial.inference.layers
     layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
     networks, weights = _refiner_network(trial, layers, cams, data)
@@ -204,12 +205,27 @@ def _refiner_network(
     return {name: module.stage(refiner.config, trial.data, layers, trial.seed, cams, {**data, **weights})}, {}
 
 
+def trains_as(method: str) -> str:
+    """The method that stands for all with the same training."""
+    return str(getattr(discover.load(methods, method), "TRAINS_AS", method))
+
+
+def _with_split(trial: TrialConfig, depth: int) -> Any:
+    """The method's configuration with its first deep layer named: its own, or the one published for the backbone."""
+    published = getattr(discover.load(backbones, trial.backbone.name), "PUBLISHED_SPLIT", DEFAULT_SPLIT)
+    config = trial.method.config
+    return dataclasses.replace(config, layer_index=first_deep_layer(depth, config.layer_index, published))
+
+
 def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:
     return {"data": fingerprint(trial.data), "backbone": fingerprint_backbone(trial.backbone)}
 
 
-def _check_sizes(trial: TrialConfig) -> tuple[int, int]:
-    """(depth, patch size) of the backbone; image sides must be whole patches."""
+def _check_fit(trial: TrialConfig) -> tuple[int, int]:
+    """(depth, patch size) of the backbone; the method must make sense on it, image sides must be whole patches."""
+    check_host = getattr(discover.load(methods, trial.method.name), "check_host", None)
+    if check_host is not None:
+        check_host(trial.backbone.name, trial.backbone.config)
     depth, patch = discover.load(backbones, trial.backbone.name).shape(trial.backbone.config)
     for key, side in (
         ("train.image_size", trial.train.image_size),

@@ -27,6 +27,13 @@ def test_affinity_logits_have_the_gradient_of_the_per_head_form(queries_keys):
     assert torch.autograd.gradcheck(lambda q, k: affinity_logits(q, k, 2), (q, k))
 
 
+def test_entropy_by_sum_counts_what_is_above_zero():
+    """Hosts need not rectify their CAM."""
+    cam = torch.tensor([[[[3.0, -5.0], [1.0, 0.0]]]])
+    found = map_entropy(torch.eye(4)[None], cam, torch.ones(1, 1, dtype=torch.bool), "raw", "sum")
+    assert found.item() == pytest.approx(-(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)), rel=1e-5)
+
+
 def test_mean_attention_drops_class_columns_without_renormalising(queries_keys):
     q, k = queries_keys
     found = mean_attention(q, k, 2)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import oracles
 import pytest
 import torch
+from timm.layers.attention import Attention
 from torch.nn import functional as F
 
-from aream.backbones import mctformer_v2
+from aream.backbones import conformer, mctformer_v2
 from aream.batches import to_tensor
 from aream.data import shapes
 from aream.inference import UNREFINED, CamInference, infer_cams
@@ -19,13 +22,20 @@ def dataset():
     return shapes.build(shapes.Config(image_size=36, train_images=3, val_images=1))
 
 
-@pytest.fixture
-def host():
+TINY = conformer.Config(patch_size=8, dim=12, depth=3, heads=2, base_channels=4, channel_ratio=1)
+
+
+@pytest.fixture(params=["mctformer_v2", "conformer"])
+def host(request):
     torch.manual_seed(0)
-    config = mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0)
-    host = mctformer_v2.build(config, 6, 32).eval()
-    for block in host.blocks:  # attention far from uniform: refined maps keep a range that float32 resolves
-        block.attn.qkv.weight.data *= 40
+    if request.param == "conformer":
+        host = conformer.build(TINY, 6, 32).eval()
+    else:
+        config = mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0)
+        host = mctformer_v2.build(config, 6, 32).eval()
+    for module in host.modules():  # attention far from uniform: refined maps keep a range that float32 resolves
+        if isinstance(module, Attention):
+            module.qkv.weight.data *= 40
     return host
 
 
@@ -84,3 +94,20 @@ def test_an_image_without_classes_has_no_maps(host, dataset, monkeypatch):
     monkeypatch.setattr(dataset, "labels", lambda image_id: np.zeros(6, dtype=np.float32))
     for cams in infer_cams(host, dataset, "train", CamInference(image_size=32), device=CPU):
         assert cams.combine((0, 1)).shape == (0, 36, 36)
+
+
+def test_transcam_sees_squares_of_256_512_and_768_both_ways(dataset):
+    seen = []
+
+    class Recording(conformer.Conformer):
+        def forward(self, images):
+            seen.append(tuple(images.shape[1:]))
+            return super().forward(images)
+
+    host = Recording(dataclasses.replace(TINY, patch_size=16, head="transcam"), 6)
+    cams = next(infer_cams(host, dataset, "val", CamInference(image_size=512, scales=(0.5, 1.0, 1.5)), device=CPU))
+    assert seen == [(3, side, side) for side in (256, 256, 512, 512, 768, 768)]
+    assert [tuple(scale.maps.shape[2:]) for scale in cams.scales] == [(16, 16), (32, 32), (48, 48)]
+    found = cams.combine(range(3))
+    assert found.shape[1:] == (36, 36)
+    assert found.min() >= 0

@@ -129,3 +129,26 @@ def test_the_tree_shows_labels_under_their_network(grid, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if "-" in line]
     order = [next((name for name in ("train_affinity", "pseudo_label") if f"{name}-" in line), "") for line in lines]
     assert [name for name in order if name] == ["train_affinity", "pseudo_label", "pseudo_label"]
+
+
+def test_the_second_host_is_planned_with_methods_of_its_own(grid, capsys):
+    """Two plain methods are one training, each host's own split names the deep layers."""
+    host = "{name: conformer, patch_size: 8, dim: 12, depth: 3, heads: 2, base_channels: 4, channel_ratio: 1"
+    overrides = (
+        f"backbone={host}, head: transcam}}",
+        "train.augmentation={name: scale_and_crop, scale: [0.7, 1.5]}",
+        "train.schedule_step=iteration",
+        "axes={method: [{name: aream}, {name: transcam}, {name: mean_affinity}], inference.layers: [none, all]}",
+    )
+    plan = planned(grid, capsys, *overrides)
+    assert (plan["trainings"], plan["variants"]) == (2, 4)
+    spec = load_spec(grid, overrides)
+    trial = Planner(spec, fingerprints(spec)).grid()[0]
+    assert trial.train.config.method.config.supervised_layers == (2,)
+
+
+def test_a_method_on_the_wrong_host_is_refused_before_anything_runs(grid, capsys):
+    host = "backbone={name: conformer, patch_size: 8, dim: 12, depth: 3, heads: 2, base_channels: 4, channel_ratio: 1}"
+    arguments = ["--set", host, "--set", "axes={method: [{name: mctformer}]}"]
+    assert sweep.main([str(grid), "--plan", *arguments]) == 2
+    assert "mctformer needs an mctformer backbone, got conformer" in capsys.readouterr().err

@@ -1,0 +1,87 @@
+"""The learning rate a training has at every step, against the formulas, and which parameters decay."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_networks import CONFIG, CPU, host
+
+from aream.backbones import conformer
+from aream.data import shapes
+from aream.parameter_groups import parameter_groups
+from aream.training import Training
+
+LR, FLOOR, STEPS = 2e-3, 1e-5, 3
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return shapes.build(shapes.Config(image_size=32, train_images=6, val_images=2))
+
+
+def rates(dataset, **changes) -> tuple[np.ndarray, np.ndarray]:
+    """Of the host and of its head at every step that is taken."""
+    config = dataclasses.replace(
+        CONFIG, batch_size=2, lr=LR, lr_floor=FLOOR, head_lr_scale=10.0, warmup_epochs=0, **changes
+    )
+    training = Training(host(), None, dataset, config, 0, device=CPU)
+    seen = []
+    training.optimizer.register_step_pre_hook(
+        lambda optimizer, args, kwargs: seen.append([group["lr"] for group in optimizer.param_groups])
+    )
+    training.run(config.epochs, report=lambda row: None)
+    heads = {id(parameter) for parameter in training.backbone.head_parameters()}
+    head = [id(group["params"][0]) in heads for group in training.optimizer.param_groups]
+    every = np.array(seen)
+    return every[:, head.index(False)], every[:, head.index(True)]
+
+
+@pytest.mark.parametrize("rise", [0, 1, 2, 4])
+def test_rates_of_every_iteration(dataset, rise):
+    """Linear to the peak, then a cosine over the steps that are left; the head's are ten times as high throughout."""
+    found, head = rates(dataset, epochs=4, lr_warmup_epochs=rise, schedule_step="iteration")
+    left = (4 - rise) * STEPS
+    cosine = FLOOR + 0.5 * (LR - FLOOR) * (1 + np.cos(np.pi * np.arange(left) / max(left, 1)))
+    expected = np.concatenate([np.linspace(1e-6, LR, rise * STEPS), cosine])
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(head, 10 * expected, rtol=1e-9)
+
+
+def test_rates_of_every_epoch(dataset):
+    found, head = rates(dataset, epochs=4, lr_warmup_epochs=2)
+    epochs = np.repeat(np.arange(4), STEPS)
+    for series, peak in ((found, LR), (head, 10 * LR)):
+        cosine = FLOOR + 0.5 * (peak - FLOOR) * (1 + np.cos(np.pi * epochs / 4))
+        expected = np.where(epochs < 2, 1e-6 + epochs * (peak - 1e-6) / 2, cosine)
+        np.testing.assert_allclose(series, expected, rtol=1e-9)
+
+
+def test_a_single_step_of_rise_starts_at_the_bottom(dataset):
+    found, _ = rates(dataset, epochs=1, lr_warmup_epochs=1, schedule_step="iteration")
+    assert found[0] == pytest.approx(1e-6)
+    assert found[-1] == pytest.approx(LR)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "undecayed"),
+    [
+        (lambda: host(), {"pos_embed"}),
+        (lambda: conformer.build(conformer.Config(dim=12, depth=3, heads=3, base_channels=4), 6, 32), {"cls_token"}),
+    ],
+    ids=["mctformer_v2", "conformer"],
+)
+def test_what_does_not_decay(backbone, undecayed):
+    """Biases, norms and what the authors of each host leave out: the class tokens of MCTformer do decay."""
+    built = backbone()
+    names = {id(parameter): name for name, parameter in built.named_parameters()}
+    groups = parameter_groups(built, lr=1.0, head_lr_scale=10.0, weight_decay=0.1)
+    found = {}
+    for group in groups:
+        found |= {names[id(parameter)]: (group["weight_decay"], group["lr"]) for parameter in group["params"]}
+    heads = {id(parameter) for parameter in built.head_parameters()}
+    assert len(found) == len(names)
+    for name, parameter in built.named_parameters():
+        none = parameter.ndim == 1 or name in undecayed
+        assert found[name] == (0.0 if none else 0.1, 10.0 if id(parameter) in heads else 1.0), name

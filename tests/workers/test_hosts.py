@@ -1,0 +1,120 @@
+"""Trials of the second host, and which methods and hosts go together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from small_trials import TRIAL, Killed, Work, fingerprint
+
+from aream import discover, methods
+from aream.augmentations import scale_and_crop
+from aream.backbones import conformer, mctformer_v2
+from aream.config import Component
+from aream.errors import ConfigError
+from workers.pipelines import BASELINE, training_stage, variant_stages
+from workers.trial import InferenceSection, TrialConfig
+
+TINY = conformer.Config(patch_size=8, dim=12, depth=3, heads=2, base_channels=4, channel_ratio=1)
+CONFORMER = dataclasses.replace(
+    TRIAL,
+    backbone=Component(name="conformer", config=TINY),
+    train=dataclasses.replace(
+        TRIAL.train,
+        augmentation=Component(name="scale_and_crop", config=scale_and_crop.Config(scale=(0.7, 1.5))),
+        schedule_step="iteration",
+        head_lr_scale=10.0,
+        select="last",
+    ),
+)
+
+
+def with_method(trial: TrialConfig, name: str, **changes) -> TrialConfig:
+    config = discover.load(methods, name).Config(**changes)
+    return dataclasses.replace(trial, method=Component(name=name, config=config))
+
+
+def with_host(trial: TrialConfig, **changes) -> TrialConfig:
+    host = dataclasses.replace(trial.backbone.config, **changes)
+    return dataclasses.replace(trial, backbone=Component(name=trial.backbone.name, config=host))
+
+
+def test_stages_of_the_second_host_run_end_to_end(tmp_path):
+    """Offline entropy weights, so that every stage of the pipeline before the segmenter is among them."""
+    work = Work(tmp_path)
+    trial = with_method(CONFORMER, "aream", weights="entropy_offline", supervised_layers="all", label_scales=(0.5, 1.0))
+    stages = variant_stages(trial, fingerprint, ["layer_gain"])
+    labels = work.runner.run(stages.labels)
+    gain = work.runner.run(stages.analyses[0])
+    assert 0 <= labels.metrics["cam/miou"] <= 1
+    assert gain.metrics["layer/all/miou"] == pytest.approx(labels.metrics["pseudo/miou"])
+    rows = [row for name, row in work.rows if name == "train_cam" and "train/affinity_loss" in row]
+    assert rows
+    assert all(row["train/affinity_loss"] > 0 for row in rows)
+
+
+def test_a_killed_training_of_the_second_host_continues_exactly(tmp_path):
+    """Running statistics, rates of every iteration, crops."""
+    stage = training_stage(CONFORMER, fingerprint)
+    expected = Work(tmp_path / "whole").digests(stage)
+    with pytest.raises(Killed):
+        Work(tmp_path / "killed", die_after=2, checkpoint_s=0.0).runner.run(stage)
+    assert Work(tmp_path / "killed", checkpoint_s=0.0).digests(stage) == expected
+
+
+def test_each_host_has_its_published_split():
+    published = {"mctformer_v2": (7, mctformer_v2.Config()), "conformer": (9, conformer.Config())}
+    for name, (split, config) in published.items():
+        trial = dataclasses.replace(TRIAL, backbone=Component(name=name, config=config), train=sized(16))
+        trial = dataclasses.replace(trial, inference=InferenceSection(layers="shallow"))
+        method = training_stage(trial, fingerprint).config.method.config
+        assert method.fusion_layers == tuple(range(split))
+        assert method.supervised_layers == tuple(range(split, 12))
+        assert variant_stages(trial, fingerprint).labels.config.layers == tuple(range(split))
+        own = training_stage(with_method(trial, "aream", layer_index=4), fingerprint).config.method.config
+        assert own.supervised_layers == tuple(range(4, 12))
+        same = training_stage(with_method(trial, "aream", layer_index=split), fingerprint)
+        assert same.key == training_stage(trial, fingerprint).key
+
+
+def sized(patch: int):
+    return dataclasses.replace(TRIAL.train, image_size=2 * patch)
+
+
+def test_plain_methods_share_one_training():
+    keys = {training_stage(with_method(TRIAL, name), fingerprint).key for name in ("mctformer", "mean_affinity")}
+    assert len(keys) == 1
+    summed = with_host(CONFORMER, head="transcam")
+    keys = {training_stage(with_method(summed, name), fingerprint).key for name in ("transcam", "mean_affinity")}
+    assert len(keys) == 1
+    shifted = training_stage(with_method(summed, "transcam", layer_index=1), fingerprint)
+    assert {shifted.key} == keys
+    assert training_stage(summed, fingerprint).key not in keys
+    assert training_stage(with_method(CONFORMER, "mean_affinity"), fingerprint).key not in keys
+
+
+@pytest.mark.parametrize("trial", [TRIAL, CONFORMER], ids=["mctformer_v2", "conformer"])
+def test_entropies_come_from_the_plain_training_of_the_same_host(trial):
+    entropy = training_stage(with_method(trial, "aream", weights="entropy_offline"), fingerprint).inputs["entropy"]
+    assert entropy.inputs["host"].key == training_stage(dataclasses.replace(trial, method=BASELINE), fingerprint).key
+
+
+@pytest.mark.parametrize(
+    ("trial", "method", "message"),
+    [
+        (CONFORMER, "mctformer", "mctformer needs an mctformer backbone, got conformer"),
+        (TRIAL, "transcam", "transcam needs the backbone conformer, got mctformer_v2"),
+        (CONFORMER, "transcam", r"transcam needs backbone\.head: transcam, got aream"),
+    ],
+)
+def test_methods_that_make_no_sense_on_a_host_are_refused_when_planning(trial, method, message):
+    with pytest.raises(ConfigError, match=message):
+        training_stage(with_method(trial, method), fingerprint)
+    with pytest.raises(ConfigError, match=message):
+        variant_stages(with_method(trial, method), fingerprint)
+
+
+def test_a_single_layer_is_shallow():
+    trial = with_method(with_host(TRIAL, depth=1), "mean_affinity")
+    trial = dataclasses.replace(trial, inference=InferenceSection(image_size=32, layers="shallow"))
+    assert variant_stages(trial, fingerprint).labels.config.layers == (0,)
