@@ -191,10 +191,13 @@ class MCTformer(nn.Module):
         callers pad with zeros and cut the CAM, as AReAM's authors do.
         """
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
-        patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
-        tokens = tokens + self.positions(h, w)
-        t, class_tokens, layers = self.class_tokens, [], []
+        t, positions = self.class_tokens, self.positions(h, w)
+        # Class tokens and patches meet after their positions are added: a parameter whose gradient is a view of
+        # another's would be added to twice, where images come one at a time and their gradients are summed.
+        classes = (self.cls_token + positions[:, :t]).expand(len(images), -1, -1)
+        patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2) + positions[:, t:]
+        tokens = torch.cat([classes, patches], dim=1)
+        class_tokens, layers = [], []
         for block in self.blocks:
             tokens, layer = run_block(block, tokens)
             layers.append(layer)
