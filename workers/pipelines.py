@@ -104,7 +104,7 @@ def variant_stages(
         {"host": host or training_stage(trial, fingerprint)},
         _fingerprints(trial, fingerprint),
     )
-    split = first_deep_layer(depth, trial.method.config.layer_index)
+    split = first_deep_layer(depth, getattr(trial.method.config, "layer_index", None))
     chosen = trial.inference.layers
     layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
     labels = Stage(

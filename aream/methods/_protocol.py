@@ -3,6 +3,10 @@
 A module here holds ``Config``, ``resolve(config, depth) -> Config`` (named layer subsets made explicit, so that
 equal choices have one identity), ``needs_entropy(config)`` (whether the per-layer entropies of a plainly trained
 host must be measured first) and ``build(config, entropies) -> Method``.
+
+A field ``layer_index`` of ``Config`` says where an inference that names shallow or deep layers splits; without one the
+published split is scaled to the depth. A method that needs entropies has the fields ``entropy_input`` and
+``entropy_prob`` (see ``aream.py``).
 """
 
 from __future__ import annotations

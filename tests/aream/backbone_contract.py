@@ -32,6 +32,7 @@ def check_backbone(module, config) -> None:
     torch.testing.assert_close(host(images).scores, output.scores)
     _check_host_losses(host, images, output)
     _check_gradients(host, output)
+    _check_pieces(host, images)
     twin = _built(module, config, patch, seed=1)
     twin.load_state_dict(host.state_dict())
     torch.testing.assert_close(twin(images).scores, output.scores)
@@ -76,3 +77,19 @@ def _check_gradients(host, output) -> None:
     (affinity + output.scores.sum() + sum(output.host_losses(LABELS).values())).backward()
     assert first.queries.requires_grad
     assert all(parameter.grad is not None for parameter in host.head_parameters())
+
+
+def _check_pieces(host, images) -> None:
+    """Gradients of one image after the other add up to those of both."""
+
+    def gradients(parts):
+        for parameter in host.parameters():
+            parameter.grad = None
+        for part in parts:
+            host(part).scores.sum().backward()
+        return {name: p.grad for name, p in host.named_parameters() if p.grad is not None}
+
+    whole, pieces = gradients([images]), gradients(images.split(1))
+    assert set(whole) == set(pieces)
+    for name, expected in whole.items():
+        torch.testing.assert_close(pieces[name], expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item(), msg=name)
