@@ -30,12 +30,12 @@ def affinity_logits(
 
 @torch.no_grad()
 def mean_attention(
-    queries: Float[Tensor, "b heads tokens d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
-) -> Float[Tensor, "b tokens n"]:
+    queries: Float[Tensor, "b heads rows d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
+) -> Float[Tensor, "b rows n"]:
     """Softmax attention over all keys, averaged over heads, patch columns only (AReAM Eqs. 3-5).
 
-    Rows ``[:t]`` are class to patch, rows ``[t:]`` the patch affinity. What a row gives to class tokens is dropped
-    without renormalising, as the authors' code does, so rows sum to less than 1.
+    With the queries of all tokens, rows ``[:t]`` are class to patch, rows ``[t:]`` the patch affinity. What a row gives
+    to class tokens is dropped without renormalising, as the authors' code does, so rows sum to less than 1.
     """
     heads, d = queries.shape[1], queries.shape[3]
     total: Tensor | None = None

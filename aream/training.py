@@ -208,7 +208,9 @@ class Training:
             with self._arithmetic(parts):
                 output = self.backbone(part.images)
                 mean = classification_loss(tuple(x.float() for x in output.logits), part.labels)
-                losses = {"classification": mean * (len(part.ids) / len(batch.all_ids))}
+                own = {"classification": mean, **output.host_losses(part.labels)}
+                share = len(part.ids) / len(batch.all_ids)
+                losses = {name: term * share for name, term in own.items()}
                 if method is not None:
                     losses |= auxiliary[index](output)
             total = torch.stack(list(losses.values())).sum()

@@ -107,7 +107,7 @@ def variant_stages(
         {"host": host or training_stage(trial, fingerprint)},
         _fingerprints(trial, fingerprint),
     )
-    split = _with_split(trial, depth).layer_index
+    split = _split(trial, depth)
     chosen = trial.inference.layers
     layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
     networks, weights = _refiner_network(trial, layers, cams, data)
@@ -210,11 +210,18 @@ def trains_as(method: str) -> str:
     return str(getattr(discover.load(methods, method), "TRAINS_AS", method))
 
 
-def _with_split(trial: TrialConfig, depth: int) -> Any:
-    """The method's configuration with its first deep layer named: its own, or the one published for the backbone."""
+def _split(trial: TrialConfig, depth: int) -> int:
+    """The first deep layer: the method's own, or the one published for the backbone."""
     published = getattr(discover.load(backbones, trial.backbone.name), "PUBLISHED_SPLIT", DEFAULT_SPLIT)
+    return first_deep_layer(depth, getattr(trial.method.config, "layer_index", None), published)
+
+
+def _with_split(trial: TrialConfig, depth: int) -> Any:
+    """The method's configuration with its first deep layer named, where it has one."""
     config = trial.method.config
-    return dataclasses.replace(config, layer_index=first_deep_layer(depth, config.layer_index, published))
+    if not hasattr(config, "layer_index"):
+        return config
+    return dataclasses.replace(config, layer_index=_split(trial, depth))
 
 
 def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:

@@ -5,7 +5,7 @@ Axes: b images, c foreground classes, l layers, t class tokens, n = h*w patches,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,14 +27,25 @@ class LayerQK:
     keys: Float[Tensor, "b heads tokens d"]
 
 
+HostLosses = Callable[[Float[Tensor, "b c"]], Mapping[str, Float[Tensor, ""]]]
+"""Weighted scalar terms by name, from the image labels (0 or 1); each a mean over the images."""
+
+
+def no_losses(labels: Float[Tensor, "b c"]) -> Mapping[str, Float[Tensor, ""]]:
+    return {}
+
+
 @dataclass(frozen=True)
 class BackboneOutput:
     logits: tuple[Float[Tensor, "b c"], ...]
     """One tensor a classification head; each is supervised, their mean scores an image."""
     cam: Float[Tensor, "b c h w"]
-    """Class activation map of the host's head (AReAM Eq. 1), not normalised; some hosts do not rectify it."""
+    """Class activation map of the host (AReAM Eq. 1), not normalised; some hosts do not rectify it, and it is without
+    gradient where attention makes it."""
     layers: Sequence[LayerQK]
     """From shallow to deep."""
+    host_losses: HostLosses = no_losses
+    """What the host is trained with besides its logits, whatever the method, from the first epoch on."""
 
     @property
     def grid(self) -> tuple[int, int]:

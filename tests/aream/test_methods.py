@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from method_contract import check_method
 
 from aream import discover, methods
 from aream.backbones import mctformer_v2
@@ -40,14 +41,8 @@ def losses(host, batch, entropies=None, **changes):
 
 @pytest.mark.parametrize("name", discover.names(methods))
 def test_contract(name, host, batch):
-    """Every method resolves its layers once and gives finite scalar terms."""
     module = discover.load(methods, name)
-    config = module.resolve(module.Config(), DEPTH)
-    assert module.resolve(config, DEPTH) == config
-    assert not module.needs_entropy(config)
-    terms = losses_of(module.build(config), host, batch, host(batch.images))
-    assert all(term.shape == () and term.isfinite() for term in terms.values())
-    assert host.training
+    check_method(module, module.Config(), host, batch)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train", "online"])

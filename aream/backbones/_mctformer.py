@@ -1,0 +1,284 @@
+"""What the MCTformer hosts share: a plain ViT with one class token a class, and where its class attention looks.
+
+Sources: MCTformer-V1 and -V2, Xu et al., "Multi-class Token Transformer for Weakly Supervised Semantic Segmentation",
+CVPR 2022; MCTformer+, Xu et al., arXiv:2308.03005; the authors' code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aream.affinity import mean_attention
+from aream.backbones._checkpoint import PRETRAINED, fit_state_dict, read_state_dict, weights_fingerprint
+from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
+from aream.backbones._protocol import LayerQK
+from aream.backbones._timm_vit import create_vit, run_block
+from aream.config import config, location
+from aream.errors import ConfigError
+
+IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LARGEST = {"patch_size": 256, "dim": 8192, "depth": 256, "heads": 256, "class_attention_layers": 256}
+
+
+@config
+class MCTformerConfig:
+    vit: str = "deit_small_patch16_224"
+    """timm name of a plain ViT (one class token, learnt positions)."""
+    weights: str | None = location(None)
+    """Weight file (.pth or .safetensors; DeiT, timm or this host's own layout), ``pretrained`` for timm's hub, or
+    null."""
+    drop_path: float = 0.1
+    """Stochastic depth rate of the last block, in [0, 1)."""
+    normalisation: str | None = None
+    """``imagenet`` or ``half`` (mean = std = 0.5); null: what timm says the model expects."""
+    initialisation: Literal["timm", "mimetic"] = "timm"
+    """Of random weights: timm's, or attention that starts out local and alike-to-alike, for small data."""
+    patch_size: int | None = None
+    """Pixels a patch side; null: the model's own, as for the next three."""
+    dim: int | None = None
+    """Token dimension."""
+    depth: int | None = None
+    """Transformer layers."""
+    heads: int | None = None
+    """Attention heads."""
+    class_attention_layers: int | None = None
+    """How many of the last layers the class attention is taken from; null: all."""
+    class_attention_reduce: Literal["mean", "sum"] = "mean"
+    """Over those layers. A factor of the map: nothing that is normalised at the end depends on it, the entropies of a
+    CAM taken as it comes do."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop_path < 1:
+            raise ConfigError(f"drop_path: need 0 <= drop_path < 1, got {self.drop_path}")
+        if self.normalisation not in (None, "imagenet", "half"):
+            raise ConfigError(f"normalisation: allowed are imagenet, half and null, got {self.normalisation!r}")
+        for name, most in LARGEST.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise ConfigError(f"{name}: need a number in 1..{most}, got {value}")
+        if self.dim is not None and self.dim % (self.heads or 1):
+            raise ConfigError(f"dim: need a multiple of heads ({self.heads}), got {self.dim}")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the blocks make of images."""
+
+    class_tokens: Sequence[Float[Tensor, "b c dim"]]
+    """After every layer, from shallow to deep; no final norm."""
+    features: Float[Tensor, "b dim h w"]
+    """Patch tokens after the last layer; no final norm."""
+    layers: Sequence[LayerQK]
+
+
+class MCTformer(nn.Module):
+    """Parameter names are those of the published checkpoints."""
+
+    def __init__(
+        self, config: MCTformerConfig, classes: int, image_size: int | None, *, pretrained: bool = False
+    ) -> None:
+        """
+        Args:
+            image_size: training image side in pixels, which random positions are made for; None: the size of the
+                named timm model, as with weights.
+
+        Raises:
+            ConfigError: not a plain ViT, or a layer count that it does not have.
+        """
+        super().__init__()
+        changes = {
+            "img_size": None if config.weights else image_size,
+            "patch_size": config.patch_size,
+            "embed_dim": config.dim,
+            "depth": config.depth,
+            "num_heads": config.heads,
+        }
+        vit = create_vit(
+            config.vit,
+            pretrained=pretrained,
+            drop_path_rate=config.drop_path,
+            **{name: value for name, value in changes.items() if value is not None},
+        )
+        self.patch_embed = vit.patch_embed
+        self.blocks = vit.blocks
+        self.norm = vit.norm  # part of the published state dict; the method never applies it
+        self.class_tokens = classes
+        self.depth = len(vit.blocks)
+        self.patch_size = int(vit.patch_embed.patch_size[0])
+        self.dim = int(vit.embed_dim)
+        self.mean, self.std = _mean_std(config, vit)
+        self.attention_layers = self.depth if config.class_attention_layers is None else config.class_attention_layers
+        self.attention_reduce = config.class_attention_reduce
+        if self.attention_layers > self.depth:
+            raise ConfigError(
+                f"class_attention_layers: need a number in 1..{self.depth} (the layers of {config.vit}), "
+                f"got {self.attention_layers}"
+            )
+        self.cls_token = nn.Parameter(vit.cls_token.detach().repeat(1, classes, 1))
+        self.vit_grid: tuple[int, int] = vit.patch_embed.grid_size
+        positions = vit.pos_embed.detach()
+        self.make_positions(positions[:, :1].repeat(1, classes, 1), positions[:, 1:], image_size)
+
+    def make_positions(
+        self, of_classes: Float[Tensor, "1 c dim"], of_patches: Float[Tensor, "1 n dim"], image_size: int | None
+    ) -> None:
+        """Declare the position parameters; the patches' are for ``vit_grid``."""
+        self.pos_embed = nn.Parameter(torch.cat([of_classes, of_patches], dim=1))
+        self.position_grid = self.vit_grid
+
+    @property
+    def patch_positions(self) -> Float[Tensor, "1 n dim"]:
+        """Of the patches of ``position_grid``; a view of the parameter."""
+        return self.pos_embed[:, self.class_tokens :]
+
+    def positions(self, h: int, w: int) -> Float[Tensor, "1 tokens dim"]:
+        """Positions for an h x w grid: bicubic, with the published 0.1 shift of the scale factor."""
+        if (h, w) == self.position_grid:
+            return self.pos_embed
+        rows, columns = self.position_grid
+        grid = as_grid(self.patch_positions, self.position_grid)
+        scale = ((h + 0.1) / rows, (w + 0.1) / columns)
+        grid = F.interpolate(grid.float(), scale_factor=scale, mode="bicubic", align_corners=False)
+        return torch.cat([self.pos_embed[:, : self.class_tokens], as_tokens(grid)], dim=1)
+
+    @torch.no_grad()
+    def initialise_mimetic(self) -> None:
+        """Replace the random attention and patch positions."""
+        for block in self.blocks:
+            initialise_attention(block.attn)
+        self.patch_positions.copy_(sinusoidal_positions(self.position_grid, self.dim))
+
+    def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fit a ViT's weights to the class tokens, as MCTformer initialises from DeiT; others are left as they are.
+
+        The linear ImageNet classifier and the distillation token go; a single class token and its position are
+        repeated once a class.
+        """
+        state = dict(state)
+        if (linear := state.get("head.weight")) is not None and linear.ndim == 2:
+            del state["head.weight"]
+            state.pop("head.bias", None)
+        for name in ("dist_token", "head_dist.weight", "head_dist.bias"):
+            state.pop(name, None)
+        token, positions = state.get("cls_token"), state.get("pos_embed")
+        if token is None or positions is None or token.ndim != 3 or positions.ndim != 3 or token.shape[1] != 1:
+            return state
+        prefix = positions.shape[1] - self.vit_grid[0] * self.vit_grid[1]
+        if prefix in (1, 2):  # two where it is distilled; any other number is of another grid
+            of_classes = positions[:, :1].repeat(1, self.class_tokens, 1)
+            state["pos_embed"] = torch.cat([of_classes, positions[:, prefix:]], dim=1)
+        state["cls_token"] = token.repeat(1, self.class_tokens, 1)
+        return state
+
+    def encode(self, images: Float[Tensor, "b 3 height width"]) -> Encoded:
+        """Class tokens, patch features and the queries and keys of every layer.
+
+        Args:
+            images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
+
+        Deviates from MCTformer's code where an image at native size is no whole number of patches: it drops what is
+        left over at the right and bottom (up to 15 pixels) and stretches the CAM of the rest over the image; here
+        callers pad with zeros and cut the CAM, as AReAM's authors do.
+        """
+        h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
+        t, positions = self.class_tokens, self.positions(h, w)
+        # Class tokens and patches meet after their positions are added: a parameter whose gradient is a view of
+        # another's would be added to twice, where images come one at a time and their gradients are summed.
+        classes = (self.cls_token + positions[:, :t]).expand(len(images), -1, -1)
+        patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2) + positions[:, t:]
+        tokens = torch.cat([classes, patches], dim=1)
+        class_tokens, layers = [], []
+        for block in self.blocks:
+            tokens, layer = run_block(block, tokens)
+            layers.append(layer)
+            class_tokens.append(tokens[:, :t].clone())  # a view would hold the patches too
+        features = tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w)
+        return Encoded(class_tokens, features, layers)
+
+    @torch.no_grad()
+    def class_attention(self, layers: Sequence[LayerQK]) -> Float[Tensor, "b c n"]:
+        """Attention that every class token pays to the patches, over the configured last layers.
+
+        Softmax over all keys, mean over heads; the part that goes to class tokens is dropped.
+        """
+        t = self.class_tokens
+        maps = torch.stack(
+            [mean_attention(layer.queries[:, :, :t], layer.keys, t) for layer in layers[-self.attention_layers :]]
+        )
+        return maps.mean(dim=0) if self.attention_reduce == "mean" else maps.sum(dim=0)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The class tokens: pretrained weights know one of them only."""
+        return [self.cls_token]
+
+    def no_weight_decay(self) -> set[str]:
+        """The positions. Deviates from DeiT, as the authors do: class tokens decay."""
+        return {name for name, _ in self.named_parameters() if name.startswith("pos_embed")}
+
+
+Host = TypeVar("Host", bound=MCTformer)
+
+
+@functools.lru_cache(maxsize=16)
+def fingerprint(config: MCTformerConfig) -> str:
+    """Identity of the initial weights."""
+    return weights_fingerprint(config.weights, config.vit)
+
+
+@functools.lru_cache(maxsize=256)
+def shape_of(host: type[MCTformer], config: MCTformerConfig) -> tuple[int, int]:
+    """(depth, patch size) without reading weights.
+
+    Raises:
+        ConfigError: timm has no such plain ViT, or it has fewer layers than the configuration names.
+    """
+    with torch.device("meta"):
+        built = host(config, classes=1, image_size=None)
+    return built.depth, built.patch_size
+
+
+def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_size: int) -> Host:
+    """A host with its initial weights.
+
+    Raises:
+        DataError: the weight file does not fit.
+    """
+    pretrained = config.weights == PRETRAINED
+    built = host(config, classes, image_size, pretrained=pretrained)
+    if config.weights is None and config.initialisation == "mimetic":
+        built.initialise_mimetic()
+    if config.weights and not pretrained:
+        state = read_state_dict(config.weights)
+        token = state.get("cls_token")
+        # Only a ViT, known by its one class token, may leave the head to be learnt: a host's own file is whole.
+        new = ("head.weight", "head.bias") if token is not None and token.ndim == 3 and token.shape[1] == 1 else ()
+        fit_state_dict(built, built.adapt(state), config.weights, new=new)
+    return built
+
+
+def as_grid(tokens: Float[Tensor, "1 n dim"], grid: tuple[int, int]) -> Float[Tensor, "1 dim h w"]:
+    return tokens.reshape(1, *grid, tokens.shape[2]).permute(0, 3, 1, 2)
+
+
+def as_tokens(grid: Float[Tensor, "1 dim h w"]) -> Float[Tensor, "1 n dim"]:
+    return grid.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _mean_std(
+    config: MCTformerConfig, vit: VisionTransformer
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    if config.normalisation == "imagenet":
+        return IMAGENET_MEAN_STD
+    if config.normalisation == "half":
+        return HALF_MEAN_STD
+    return tuple(vit.pretrained_cfg["mean"]), tuple(vit.pretrained_cfg["std"])

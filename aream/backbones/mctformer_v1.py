@@ -1,0 +1,77 @@
+"""MCTformer-V1: a plain ViT with one class token a class; its CAMs are what the class tokens attend to.
+
+Source: Xu et al., "Multi-class Token Transformer for Weakly Supervised Semantic Segmentation", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aream.backbones import _mctformer
+from aream.backbones._mctformer import MCTformer, MCTformerConfig, build_host, shape_of
+from aream.backbones._protocol import BackboneOutput
+from aream.config import config
+
+
+@config
+class Config(MCTformerConfig):
+    class_attention_layers: int | None = 3
+    """How many of the last layers the CAM is taken from (the authors' script: 3 of 12); null: all."""
+    class_attention_reduce: Literal["mean", "sum"] = "sum"
+    """Over those layers (the authors' code: sum)."""
+
+
+fingerprint = _mctformer.fingerprint
+
+
+def shape(config: Config) -> tuple[int, int]:
+    """(depth, patch size) without reading weights.
+
+    Raises:
+        ConfigError: timm has no such plain ViT, or it has fewer layers than the configuration names.
+    """
+    return shape_of(MCTformerV1, config)
+
+
+def build(config: Config, classes: int, image_size: int) -> MCTformerV1:
+    """The host with its initial weights.
+
+    Args:
+        image_size: training image side in pixels; positions are learnt for this grid when weights are random.
+
+    Raises:
+        DataError: the weight file does not fit.
+    """
+    return build_host(MCTformerV1, config, classes, image_size)
+
+
+class MCTformerV1(MCTformer):
+    """No head: the linear one in published files is never used, and dropped."""
+
+    def forward(self, images: Float[Tensor, "b 3 height width"]) -> BackboneOutput:
+        """Class logits, CAM and the queries and keys of every layer.
+
+        Args:
+            images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
+
+        The logits are the mean of each class token over its channels (no final norm); the CAM, without gradient, is
+        the attention that it pays to the patches, summed over the last layers.
+        """
+        encoded = self.encode(images)
+        with torch.autocast(images.device.type, enabled=False):  # elsewhere maps are made in float32 too
+            attention = self.class_attention(encoded.layers)
+        b, _, h, w = encoded.features.shape
+        return BackboneOutput(
+            logits=(encoded.class_tokens[-1].mean(dim=-1),),
+            cam=attention.reshape(b, self.class_tokens, h, w),
+            layers=encoded.layers,
+        )
+
+    @torch.no_grad()
+    def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:
+        """The CAM."""
+        return output.cam.float()

@@ -1,0 +1,99 @@
+"""What every backbone must do, whatever its token layout; used on those there are, and on those that are added."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch import nn
+
+from aream.affinity import affinity_logits, mean_attention
+from aream.backbones._protocol import Backbone
+from aream.config import canonical
+
+CLASSES = 4
+LABELS = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 0]])
+
+
+def check_backbone(module, config) -> None:
+    """Shapes, gradients, repeatability and losses of a module of ``aream.backbones`` with a small configuration."""
+    json.dumps(canonical(config))
+    assert isinstance(module.fingerprint(config), str)
+    assert module.fingerprint(config) == module.fingerprint(config)
+    depth, patch = module.shape(config)
+    host = _built(module, config, patch, seed=0)
+    assert isinstance(host, Backbone)
+    assert isinstance(host, nn.Module)
+    assert (host.depth, host.patch_size) == (depth, patch)
+    assert len(host.mean) == len(host.std) == 3
+    images = torch.randn(2, 3, 4 * patch, 6 * patch)
+    output = host(images)
+    _check_output(host, output)
+    torch.testing.assert_close(host(images).scores, output.scores)
+    for part, whole in zip(output.split(1), (0, 1), strict=True):
+        torch.testing.assert_close(part.scores[0], output.scores[whole])
+        torch.testing.assert_close(part.layers[-1].keys[0], output.layers[-1].keys[whole])
+    assert host.no_weight_decay() <= {name for name, _ in host.named_parameters()}
+    _check_host_losses(host, images, output)
+    _check_gradients(host, output)
+    _check_pieces(host, images)
+    twin = _built(module, config, patch, seed=1)
+    twin.load_state_dict(host.state_dict())
+    torch.testing.assert_close(twin(images).scores, output.scores)
+    assert host.train()(images).scores.isfinite().all()
+
+
+def _built(module, config, patch, seed):
+    torch.manual_seed(seed)
+    return module.build(config, CLASSES, 4 * patch).eval()
+
+
+def _check_output(host, output) -> None:
+    assert output.grid == (4, 6)
+    assert output.cam.shape == (2, CLASSES, 4, 6)
+    assert output.logits
+    assert all(logits.shape == (2, CLASSES) for logits in output.logits)
+    assert len(output.layers) == host.depth
+    for layer in output.layers:
+        assert layer.queries.shape[2] == layer.keys.shape[2] == host.class_tokens + 24
+        assert mean_attention(layer.queries, layer.keys, host.class_tokens).isfinite().all()
+    localised = host.localise(output)
+    assert localised.shape == output.cam.shape
+    assert localised.isfinite().all()
+    assert not localised.requires_grad
+
+
+def _check_host_losses(host, images, output) -> None:
+    """Scalars that are means over the images: what trains a batch in pieces relies on it."""
+    whole = output.host_losses(LABELS)
+    alone = [host(images[i : i + 1]).host_losses(LABELS[i : i + 1]) for i in range(2)]
+    for name, term in whole.items():
+        assert term.shape == ()
+        assert term.isfinite()
+        torch.testing.assert_close(term, sum(losses[name] for losses in alone) / 2)
+
+
+def _check_gradients(host, output) -> None:
+    own = {id(parameter) for parameter in host.parameters()}
+    assert all(id(parameter) in own for parameter in host.head_parameters())
+    first = output.layers[0]
+    affinity = affinity_logits(first.queries, first.keys, host.class_tokens).sum()
+    (affinity + output.scores.sum() + sum(output.host_losses(LABELS).values())).backward()
+    assert first.queries.requires_grad
+    assert all(parameter.grad is not None for parameter in host.head_parameters())
+
+
+def _check_pieces(host, images) -> None:
+    """Gradients of one image after the other add up to those of both."""
+
+    def gradients(parts):
+        for parameter in host.parameters():
+            parameter.grad = None
+        for part in parts:
+            host(part).scores.sum().backward()
+        return {name: p.grad for name, p in host.named_parameters() if p.grad is not None}
+
+    whole, pieces = gradients([images]), gradients(images.split(1))
+    assert set(whole) == set(pieces)
+    for name, expected in whole.items():
+        torch.testing.assert_close(pieces[name], expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item(), msg=name)
