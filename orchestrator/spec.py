@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aream.config import plain
+from aream.config import Component, plain
 from aream.errors import ConfigError
 from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
 from orchestrator.build import build, located, strict
@@ -50,7 +50,7 @@ class SweepSpec:
     search: Search | None
     scheduler: Scheduler | None
     rank: Rank
-    analyses: tuple[str, ...]
+    analyses: tuple[Component, ...]
     resources: Resources
     limits: Limits
     notify: Notify
@@ -200,7 +200,7 @@ class SweepSpec:
             "search": _search_data(self.search),
             "scheduler": plain(self.scheduler),
             "rank": plain(self.rank),
-            "analyses": list(self.analyses),
+            "analyses": plain(self.analyses),
             "resources": plain(self.resources),
         }
 

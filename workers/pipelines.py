@@ -12,6 +12,7 @@ from aream.errors import ConfigError
 from aream.inference import UNREFINED
 from aream.layers import first_deep_layer, resolve_layers
 from aream.methods import mctformer
+from workers.analysis import Subject, analysis_stage
 from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
 from workers.locations import local_path
 from workers.stage import Stage
@@ -20,7 +21,6 @@ from workers.stages import (
     external_labels,
     infer_cam,
     layer_entropy,
-    layer_gain,
     pseudo_label,
     train_cam,
     train_seg,
@@ -80,18 +80,20 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
 
 
 def variant_stages(
-    trial: TrialConfig, fingerprint: Fingerprint, analyses: Sequence[str] = (), host: Stage | None = None
+    trial: TrialConfig, fingerprint: Fingerprint, analyses: Sequence[Component] = (), host: Stage | None = None
 ) -> VariantStages:
     """CAMs, pseudo-labels and analyses of one variant; its ``cams.inputs["host"]`` is the training.
 
     Args:
+        analyses: chosen by name, with their ``Options`` as configuration.
         host: the trial's ``training_stage``, where it is at hand: the variants of a trial then hold one.
 
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
-    depth, _ = _check_sizes(trial)
-    data = {"data": fingerprint(trial.data)}
+    depth, patch_size = _check_sizes(trial)
+    host = host or training_stage(trial, fingerprint)
+    prints = _fingerprints(trial, fingerprint)
     cams = Stage(
         "infer_cam",
         infer_cam.Config(
@@ -101,8 +103,8 @@ def variant_stages(
             cams=trial.inference.cams(),
             precision=trial.train.precision,
         ),
-        {"host": host or training_stage(trial, fingerprint)},
-        _fingerprints(trial, fingerprint),
+        {"host": host},
+        prints,
     )
     split = first_deep_layer(depth, trial.method.config.layer_index)
     chosen = trial.inference.layers
@@ -111,18 +113,10 @@ def variant_stages(
         "pseudo_label",
         pseudo_label.Config(data=trial.data, layers=layers, labels=trial.labels),
         {"cams": cams},
-        data,
+        {"data": prints["data"]},
     )
-    plain_labels = dataclasses.replace(trial.labels, refiner=type(trial.labels)().refiner)
-    stages = {
-        "layer_gain": Stage(
-            "layer_gain",
-            layer_gain.Config(data=trial.data, depth=depth, labels=plain_labels),
-            {"cams": cams},
-            data,
-        )
-    }
-    return VariantStages(cams, labels, tuple(stages[name] for name in analyses))
+    subject = Subject(trial, depth, patch_size, host, cams, prints)
+    return VariantStages(cams, labels, tuple(analysis_stage(chosen, subject) for chosen in analyses))
 
 
 def segmentation_stage(

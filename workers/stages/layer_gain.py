@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,23 @@ from pathlib import Path
 from aream.config import Component, config
 from aream.inference import UNREFINED
 from aream.pseudo_labels import LabelsConfig, ThresholdSearch
+from workers.analysis import Subject
 from workers.cam_files import read_cams
 from workers.components import build_dataset
-from workers.stage import Row, StageContext
+from workers.figure_files import Curve, write_figures
+from workers.stage import Row, Stage, StageContext
 
 VERSION = 1
+METRICS = (r"layer/(none|all|best|\d\d)/miou",)
+CAPTION = (
+    "mIoU of the CAM refined by one layer's affinity alone, threshold by the sweep's rule, train images with masks; "
+    "beside it by no layer, by the mean of all, and by the best one (AReAM Figs. 2 and 10)"
+)
+
+
+@config
+class Options:
+    """Nothing to set."""
 
 
 @config
@@ -24,12 +37,20 @@ class Config:
     """Only the threshold's rule and range are read; no image refinement comes between."""
 
 
+def analysis(subject: Subject, options: Options) -> Stage:
+    """Of a variant: reads its CAMs."""
+    labels = subject.trial.labels
+    plain = dataclasses.replace(labels, refiner=type(labels)().refiner)
+    config = Config(data=subject.trial.data, depth=subject.depth, labels=plain)
+    return Stage("layer_gain", config, {"cams": subject.cams}, {"data": subject.fingerprints["data"]})
+
+
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote. One pass over the images counts every layer."""
     dataset = build_dataset(config.data)
     classes = len(dataset.class_names) + 1
-    subsets = {"none": UNREFINED, "all": tuple(range(config.depth))}
-    subsets |= {f"{layer:02d}": (layer,) for layer in range(config.depth)}
+    single = {f"{layer:02d}": (layer,) for layer in range(config.depth)}
+    subsets = {"none": UNREFINED, "all": tuple(range(config.depth))} | single
     searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in subsets}
     for cams in context.watched(read_cams(inputs["cams"])):
         mask = dataset.mask(cams.image_id)
@@ -43,4 +64,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         for name, choice in choices.items()
     }
     (out / "layers.json").write_text(json.dumps(content, indent=1))
-    return {f"layer/{name}/miou": choice.miou for name, choice in choices.items()}
+    mious = {name: choice.miou for name, choice in choices.items()}
+    mious["best"] = max(mious[name] for name in single)
+    marks = {"none": mious["none"], "all layers": mious["all"], "best layer": mious["best"]}
+    write_figures(out, [Curve("miou", "mIoU", CAPTION, tuple(mious[name] for name in single), marks)])
+    return {f"layer/{name}/miou": value for name, value in mious.items()}
