@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aream import discover, methods
 from workers.pipelines import BASELINE
 
 ENOUGH_SEEDS = 3
@@ -58,3 +59,8 @@ def _difference(
         "n": len(values),
         "better": sum(sign * value > 0 for value in values) if len(values) >= ENOUGH_SEEDS else None,
     }
+
+
+def without_loss(method: str) -> bool:
+    """Whether a method adds nothing to the training of its host: what others are held against."""
+    return hasattr(discover.load(methods, method), "PlainHost")

@@ -18,7 +18,7 @@ from aream.config import canonical, plain
 from aream.pseudo_labels import RULE_DESCRIPTIONS
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
-from orchestrator.pairing import paired_differences
+from orchestrator.pairing import paired_differences, without_loss
 from orchestrator.pareto import front, objectives
 from orchestrator.plan import show
 from orchestrator.ranking import Ranked, mean_and_spread
@@ -65,6 +65,7 @@ class Summary:
                 own = [row["metrics"] for row in rows if str(row["seed"]) == seed]
                 entry["per_seed"][seed] = metrics | (mean_and_spread(own)[0] if own else {})
             entry["method"] = self._method(entry["config"])
+            entry["without_loss"] = without_loss(entry["method"])
         for entry, difference in zip(
             entries, paired_differences(entries, spec.rank.metric, spec.rank.mode), strict=True
         ):

@@ -245,9 +245,7 @@ def _measure(
         totals.at_random += [value for value in found.everywhere.tolist() if not np.isnan(value)]
 
 
-def _foreground(
-    mask: np.ndarray | None, grid: tuple[int, int]
-) -> tuple[Float64[Tensor, " n"], Bool[Tensor, " n"]]:
+def _foreground(mask: np.ndarray | None, grid: tuple[int, int]) -> tuple[Float64[Tensor, " n"], Bool[Tensor, " n"]]:
     """Share of each patch's labelled pixels that are an object, and whether a patch has any."""
     if mask is None:
         return torch.zeros(grid[0] * grid[1]).double(), torch.zeros(grid[0] * grid[1], dtype=torch.bool)
