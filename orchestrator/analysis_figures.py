@@ -24,9 +24,8 @@ def draw_analyses(results: Sequence[AnalysisResult], folder: Path) -> list[tuple
     for result in results:
         if result.panels:
             captions = "; ".join(f"{panel.y}: {panel.caption}" for panel in result.panels)
-            drawn.append(
-                (_panels(result, folder), f"{result.name}, dashed: trained without a method's loss. {captions}")
-            )
+            path = save(analysis_figure(result), folder / f"{result.name}.png")
+            drawn.append((path, f"{result.name}, dashed: trained without a method's loss. {captions}"))
         for shown in result.pictures:
             path = folder / f"{result.name}_{shown.artifact.rpartition('-')[2]}_{shown.picture.name}.png"
             path.write_bytes(shown.content)
