@@ -9,6 +9,7 @@ from typing import Literal
 
 from aream.config import Component, config
 from aream.errors import ConfigError
+from orchestrator.paper import Paper
 from workers.analysis import options_class
 from workers.staging import MAX_BYTES
 
@@ -222,6 +223,8 @@ class Settings:
     rank: Rank = Rank()
     analyses: tuple[Component, ...] = field(default=(), metadata={"components": options_class})
     """Stages that look at what each trial made: names, or sections with a name and options."""
+    paper: Paper | None = None
+    """Published numbers that the results are held against."""
     resources: Resources = Resources()
     limits: Limits = Limits()
     notify: Notify = Notify()

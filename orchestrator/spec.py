@@ -18,6 +18,7 @@ from aream.errors import ConfigError
 from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
 from orchestrator.build import build, located, strict
 from orchestrator.overlaying import entry, overlaid
+from orchestrator.paper import Paper
 from orchestrator.sections import Sections
 from orchestrator.settings import (
     Limits,
@@ -51,6 +52,7 @@ class SweepSpec:
     scheduler: Scheduler | None
     rank: Rank
     analyses: tuple[Component, ...]
+    paper: Paper | None
     resources: Resources
     limits: Limits
     notify: Notify
@@ -201,6 +203,7 @@ class SweepSpec:
             "scheduler": plain(self.scheduler),
             "rank": plain(self.rank),
             "analyses": plain(self.analyses),
+            "paper": plain(self.paper),
             "resources": plain(self.resources),
         }
 

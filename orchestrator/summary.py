@@ -19,6 +19,7 @@ from aream.pseudo_labels import RULE_DESCRIPTIONS
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
 from orchestrator.pairing import paired_differences, without_loss
+from orchestrator.paper import compared
 from orchestrator.pareto import front, objectives
 from orchestrator.plan import show
 from orchestrator.ranking import Ranked, mean_and_spread
@@ -70,7 +71,7 @@ class Summary:
             entries, paired_differences(entries, spec.rank.metric, spec.rank.mode), strict=True
         ):
             entry["paired"] = difference
-        compared = objectives(spec)
+        goals = objectives(spec)
         kinds = {axis.key: axis.kind for axis in spec.axes}
         return {
             "name": spec.name,
@@ -90,9 +91,10 @@ class Summary:
             },
             "protocol": self._protocol(),
             "ranking": entries,
+            "paper": compared(spec, entries),
             "pareto": {
-                "objectives": [asdict(objective) for objective in compared],
-                "front": front([entry["metrics"] for entry in entries], compared),
+                "objectives": [asdict(objective) for objective in goals],
+                "front": front([entry["metrics"] for entry in entries], goals),
             },
             "importance": axis_importance(entries, kinds, spec.rank.metric, spec.rank.mode),
             "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),

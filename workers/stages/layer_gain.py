@@ -56,8 +56,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue
-        for name, layers in subsets.items():
-            searches[name].add(cams.image_id, cams.combine(layers), [c + 1 for c in cams.classes], mask)
+        ids, before = [c + 1 for c in cams.classes], None
+        for name, layers in subsets.items():  # none comes first: the others are held against it by `agreement`
+            found = searches[name].add(cams.image_id, cams.combine(layers), ids, mask, before)
+            before = before or found
     choices = {name: search.choose() for name, search in searches.items()}
     content = {
         name: {"miou": choice.miou, "miou_all": choice.miou_all, "threshold": choice.threshold}

@@ -52,8 +52,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     for batch in context.watched(same_sized(read_cams(inputs["cams"]))):
         for cams, scores in zip(batch, refined_scores(batch, config.layers, refiner, dataset), strict=True):
             mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
-            unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask)
-            packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask))
+            before = unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask)
+            packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask, before))
     if not packed:
         raise DataError("no image to label: the train split is empty")
     choice, plain = search.choose(), unrefined.choose()
@@ -67,6 +67,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         "pseudo/miou": choice.miou,
         "pseudo/miou_all": choice.miou_all,
         "pseudo/threshold": choice.threshold,
+        **{f"pseudo/miou_{rule}": miou for rule, miou in choice.alternatives().items()},
         "cam/miou": plain.miou,
         "cam/miou_all": plain.miou_all,
         "cam/threshold": plain.threshold,
