@@ -42,6 +42,31 @@ def par_convolutions(images: Tensor, scores: Tensor, config: par.Config) -> Tens
     return scores
 
 
+def psa_transition(affinities: Tensor, h: int, w: int, beta: float) -> Tensor:
+    """One image's transition matrix, dense as published: affinities (34, h - 4, w - 8) and their mirror by index, ones
+    on the diagonal, the power, columns that sum to 1."""
+    grid = torch.arange(h * w).reshape(h, w)
+    offsets = [(0, x) for x in range(1, 5)]
+    offsets += [(y, x) for y in range(1, 5) for x in range(-4, 5) if y * y + x * x < 25]
+    matrix = torch.eye(h * w, dtype=affinities.dtype)
+    if h > 4 and w > 8:
+        source = grid[: h - 4, 4 : w - 4].flatten()
+        for (y, x), values in zip(offsets, affinities.flatten(1), strict=True):
+            partner = grid[y : y + h - 4, 4 + x : w - 4 + x].flatten()
+            matrix[source, partner] = values
+            matrix[partner, source] = values
+    matrix = matrix**beta
+    return matrix / matrix.sum(dim=0, keepdim=True)
+
+
+def psa_walk(affinities: Tensor, maps: Tensor, beta: float, logt: int) -> Tensor:
+    """One image's maps (c, h, w) times the transition matrix squared ``logt`` times."""
+    transition = psa_transition(affinities, *maps.shape[1:], beta)
+    for _ in range(logt):
+        transition = transition @ transition
+    return (maps.flatten(1) @ transition).reshape(maps.shape)
+
+
 def logits_per_head(queries: Sequence[Tensor], keys: Sequence[Tensor]) -> list[Tensor]:
     """Every head's logits of every layer, as a host's forward returns them."""
     return [(q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5 for q, k in zip(queries, keys, strict=True)]

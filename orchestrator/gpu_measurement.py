@@ -140,7 +140,8 @@ def _rehearse(trial: TrialPlan, workplace: Workplace, cpu: float) -> dict[str, A
     with workplace.logged(f"rehearsal-{trial.key}"):
         try:
             runtime = workplace.runner(cpu=cpu, gpu=1).runtime
-            return {"peak": peak_bytes(trial.train.config, cams, runtime, memory), "total": memory.total()}
+            peak = peak_bytes(trial.train.config, cams, runtime, memory, trial.stages())
+            return {"peak": peak, "total": memory.total()}
         except AreamError as error:
             return {"failure": str(error)}
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aream.config import Component
+from aream.refiners._protocol import network_of
 from orchestrator.plan import Planner
 from orchestrator.spec import SweepSpec
 from orchestrator.workplace import Workplace
 from workers import staging
-from workers.components import build_backbone, build_dataset
+from workers.components import build_backbone, build_dataset, check_refiner
 from workers.contents import Content
+from workers.locations import locations
 from workers.staging import artifact_key
 from workers.trial import TrialConfig
 
@@ -62,6 +64,8 @@ def prepare(spec: SweepSpec) -> Prepared:
     )
     trials = trial_configs(spec)
     _check_weights(trials)
+    for refiner in _label_refiners(spec):
+        check_refiner(refiner)
     contents = [(content, content.identity()) for content in _contents(spec, trials)]
     planner = Planner(spec, {repr(content.component): found for content, found in contents if content.key == "data"})
     return Prepared(workplace, planner, [(content, found) for content, found in contents if content.locations])
@@ -105,12 +109,22 @@ def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Conten
         yield Content("data", component)
     for component in _distinct([trial.backbone for trial in trials]):
         yield Content("backbone.weights", component)
+    for component in _label_refiners(spec):
+        yield Content("labels.refiner", component)
     segmentations = [spec.segmentation_config(point) for point in _segmentation_points(spec)]
     for component in _distinct([segmentation.model for segmentation in segmentations]):
         yield Content("segmentation.model.weights", component)
     for folder in dict.fromkeys(segmentation.labels for segmentation in segmentations):
         if folder is not None:
             yield Content("segmentation.labels", spec.base.data, folder)
+
+
+def _label_refiners(spec: SweepSpec) -> list[Component]:
+    """Those that have a network and read files: one for each set of files, whatever else varies."""
+    points = spec.points_of([axis.key for axis in spec.axes if axis.key.split(".")[0] == "labels"])
+    refiners = [spec.trial(values, spec.seeds[0]).labels.refiner for values in points]
+    found = {(refiner.name, *locations(refiner.config)): refiner for refiner in refiners if network_of(refiner)}
+    return [refiner for (_, *files), refiner in found.items() if files]
 
 
 def _segmentation_points(spec: SweepSpec) -> list[dict[str, object]]:

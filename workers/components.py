@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from aream import backbones, data, discover, segmenters
+from aream import backbones, data, discover, refiners, segmenters
 from aream.config import Component
 from aream.data._protocol import Dataset
+from aream.refiners._protocol import Refiner, network_of
 from workers.locations import localised
 
 
@@ -37,6 +38,30 @@ def build_segmenter(component: Component, classes: int, image_size: int) -> Any:
 def fingerprint_segmenter(component: Component) -> str:
     """Identity of the segmenter's initial weights."""
     return str(discover.load(segmenters, component.name).fingerprint(localised(component.config)))
+
+
+def build_refiner(component: Component, network: Path | None, device: torch.device) -> Refiner:
+    """The refiner; ``network`` holds the weights that were trained for it, None: none were."""
+    module, built = discover.load(refiners, component.name), localised(component.config)
+    if network_of(component) is None:
+        refiner: Refiner = module.build(built)
+    else:
+        refiner = module.build(built, None if network is None else str(network), device)
+    return refiner
+
+
+def fingerprint_refiner(component: Component) -> str:
+    """Identity of the weight file of a refiner that has a network."""
+    return str(discover.load(refiners, component.name).fingerprint(localised(component.config)))
+
+
+def check_refiner(component: Component) -> None:
+    """
+    Raises:
+        AreamError: a weight file that the refiner's network cannot take.
+    """
+    if network_of(component) is not None:
+        discover.load(refiners, component.name).check_weights(localised(component.config))
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:

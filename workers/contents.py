@@ -18,7 +18,7 @@ from typing import Literal
 
 from aream.config import Component
 from workers.artifacts import temporary
-from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
+from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
 from workers.locations import local_path, locations
 from workers.sources import source_digest
 from workers.stages import external_labels
@@ -31,16 +31,16 @@ FOLDER = "fingerprints"
 
 @dataclass(frozen=True)
 class Content:
-    key: Literal["data", "backbone.weights", "segmentation.model.weights", "segmentation.labels"]
+    key: Literal["data", "backbone.weights", "segmentation.model.weights", "segmentation.labels", "labels.refiner"]
     """Of the sweep file."""
     component: Component
-    """The dataset, also that of labels; the backbone or segmenter."""
+    """The dataset, also that of labels; the backbone, segmenter, or refiner with a network."""
     labels: str | None = None
     """Folder of labels made elsewhere."""
 
     @property
     def column(self) -> Literal["data", "weights"]:
-        return "weights" if self.key.endswith("weights") else "data"
+        return "data" if self.key in ("data", "segmentation.labels") else "weights"
 
     @property
     def locations(self) -> list[str]:
@@ -60,7 +60,11 @@ class Content:
             return external_labels.fingerprint(local_path(self.labels), build_dataset(self.component))
         if self.key == "data":
             return build_dataset(self.component).inspect()
-        fingerprint = fingerprint_backbone if self.key == "backbone.weights" else fingerprint_segmenter
+        fingerprint = {
+            "backbone.weights": fingerprint_backbone,
+            "segmentation.model.weights": fingerprint_segmenter,
+            "labels.refiner": fingerprint_refiner,
+        }[self.key]
         return fingerprint(self.component)
 
     def remembered_identity(self) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aream import backbones, discover, methods
+from aream import backbones, discover, methods, refiners
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.inference import UNREFINED
 from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
 from aream.methods import mean_affinity
+from aream.refiners._protocol import network_of
+from workers import stages as stage_modules
 from workers.analysis import Subject, analysis_stage
-from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
+from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
 from workers.locations import local_path
 from workers.stage import Stage
 from workers.stages import (
@@ -95,6 +97,7 @@ def variant_stages(
     depth, patch_size = _check_fit(trial)
     host = host or training_stage(trial, fingerprint)
     prints = _fingerprints(trial, fingerprint)
+    data = {"data": prints["data"]}
     cams = Stage(
         "infer_cam",
         infer_cam.Config(
@@ -110,11 +113,12 @@ def variant_stages(
     split = _with_split(trial, depth).layer_index
     chosen = trial.inference.layers
     layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
+    networks, weights = _refiner_network(trial, layers, cams, data)
     labels = Stage(
         "pseudo_label",
         pseudo_label.Config(data=trial.data, layers=layers, labels=trial.labels),
-        {"cams": cams},
-        {"data": prints["data"]},
+        {**networks, "cams": cams},  # a plan shows a stage under its first input
+        data | weights,
     )
     subject = Subject(trial, depth, patch_size, host, cams, prints)
     return VariantStages(cams, labels, tuple(analysis_stage(chosen, subject) for chosen in analyses))
@@ -190,6 +194,22 @@ def _with_split(trial: TrialConfig, depth: int) -> Any:
     published = getattr(discover.load(backbones, trial.backbone.name), "PUBLISHED_SPLIT", DEFAULT_SPLIT)
     config = trial.method.config
     return dataclasses.replace(config, layer_index=first_deep_layer(depth, config.layer_index, published))
+
+
+def _refiner_network(
+    trial: TrialConfig, layers: tuple[int, ...], cams: Stage, data: Mapping[str, str]
+) -> tuple[dict[str, Stage], dict[str, str]]:
+    """The training of the network that the labels' refiner needs, by its name, or the identity of one that is
+    trained already; neither for a refiner without a network."""
+    refiner = trial.labels.refiner
+    name = network_of(refiner)
+    if name is None:
+        return {}, {}
+    weights = {name: fingerprint_refiner(refiner)}
+    if not discover.load(refiners, refiner.name).needs_network(refiner.config):
+        return {}, weights
+    module = discover.load(stage_modules, f"train_{name}")
+    return {name: module.stage(refiner.config, trial.data, layers, trial.seed, cams, {**data, **weights})}, {}
 
 
 def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:

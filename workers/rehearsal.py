@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import torch
 
@@ -10,6 +11,7 @@ from aream import backbones, discover
 from aream.inference import infer_cams
 from workers.gpu_memory import GpuMemory
 from workers.runtime import Runtime
+from workers.stage import Stage
 from workers.stages import infer_cam, train_cam
 
 STEPS = 4
@@ -18,8 +20,17 @@ INFERRED = 4
 """Images, or batches of them."""
 
 
-def peak_bytes(train: train_cam.Config, cams: infer_cam.Config, runtime: Runtime, memory: GpuMemory) -> int:
+def peak_bytes(
+    train: train_cam.Config,
+    cams: infer_cam.Config,
+    runtime: Runtime,
+    memory: GpuMemory,
+    others: Iterable[Stage] = (),
+) -> int:
     """The most that a trial's process holds for tensors, as far as a few seconds tell.
+
+    Args:
+        others: further stages of the trial; those whose module has ``rehearse(config, runtime, steps)`` are rehearsed.
 
     Raises:
         AreamError: it does not even take a whole GPU, or fails otherwise, as the trial will.
@@ -33,4 +44,8 @@ def peak_bytes(train: train_cam.Config, cams: infer_cam.Config, runtime: Runtime
     )
     for _ in itertools.islice(inferred, INFERRED):
         pass
+    del training, inferred
+    for stage in others:
+        if hasattr(stage.module, "rehearse"):
+            stage.module.rehearse(stage.config, runtime, STEPS)
     return memory.peak()

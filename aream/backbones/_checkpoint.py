@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 import struct
@@ -109,7 +110,14 @@ def weights_fingerprint(weights: str | None, model: str) -> str:
     if not Path(weights).is_file():
         raise DataError(f"{weights}: no such weight file")
     try:
-        with open(weights, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = Path(weights).stat()
+        return _digest(weights, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     except OSError as error:
         raise DataError(f"{weights}: cannot be read ({error.strerror})") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: str, *version: int) -> str:
+    """Of a file that is as it was: a plan asks for every variant, and a file can have half a gigabyte."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -29,6 +29,7 @@ from aream.losses import PairCounts, affinity_loss, count_pairs
 from aream.methods._protocol import Losses
 from aream.ranks import ALONE, Ranks
 from aream.refiners import par
+from aream.refiners._protocol import refuse_network
 
 Views = tuple[list[BackboneOutput], list[bool]]
 """Outputs that labels are made from, and which of them are of mirrored images."""
@@ -78,6 +79,7 @@ class Config:
         if self.affinity_weight < 0:
             raise ConfigError(f"affinity_weight: need a weight >= 0, got {self.affinity_weight}")
         check_scales("label_scales", self.label_scales)
+        refuse_network(self.refiner)
 
 
 def resolve(config: Config, depth: int) -> Config:

@@ -10,8 +10,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import torch
 from small_voc import write_voc
 
+from aream import affinity_net
+from aream.affinity_net import AffinityNetConfig
 from aream.errors import AreamError, DataError
 from orchestrator.node_checks import refuse_unfit_machine
 from orchestrator.preflight import prepare
@@ -92,8 +95,6 @@ def test_a_plan_for_a_cluster_starts_no_ray(sweep, tmp_path):
 
 
 def test_a_machine_without_the_gpu_asked_for(sweep, tmp_path):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     prepared = prepare(sweep(f"{tmp_path}/VOC2012", "resources={trial: {gpu: 0.5}}"))
@@ -112,3 +113,19 @@ def test_corrupt_data_is_named_by_its_place_on_this_machine(sweep, tmp_path, mon
     monkeypatch.setenv("AREAM_PATH_MAP", f"/data={tmp_path}")
     with pytest.raises(DataError, match=f"{tmp_path}/VOC2012/JPEGImages/2007_000003.jpg: does not decode"):
         prepare(sweep("/data/VOC2012"))
+
+
+def test_weights_of_a_refiner_in_any_variant_are_looked_at(sweep, tmp_path):
+    """One content for each file, whatever else varies; a refiner that reads none is none."""
+    network = "network: {width: 2, depths: [1, 1, 1, 1]}"
+    torch.save({"conv1a.weight": torch.zeros(2, 3, 3, 3)}, tmp_path / "other.pth")
+    trained = affinity_net.build(AffinityNetConfig(width=2, depths=(1, 1, 1, 1)))
+    torch.save(trained.state_dict(), tmp_path / "affinity.pth")
+    refiners = "{name: psa, %s, trained: %s/%s}"
+    axes = "axes={labels.refiner: [none, {name: psa, %s}, %s]}"
+    fits = refiners % (network, tmp_path, "affinity.pth")
+    found = prepare(sweep(f"{tmp_path}/VOC2012", axes % (network, fits)))
+    assert [content.key for content, _ in found.contents].count("labels.refiner") == 1
+    wrong = refiners % (network, tmp_path, "other.pth")
+    with pytest.raises(DataError, match=r"other.pth: does not fit AffinityNet: missing: "):
+        prepare(sweep(f"{tmp_path}/VOC2012", axes % (network, wrong)))

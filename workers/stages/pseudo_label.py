@@ -13,18 +13,18 @@ import torch
 from jaxtyping import Float32
 from PIL import Image
 
-from aream import discover, refiners
 from aream.config import Component, config
 from aream.data._protocol import Dataset
 from aream.errors import DataError
 from aream.inference import UNREFINED, ImageCams
 from aream.overlays import overlay
 from aream.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
-from aream.refiners._protocol import Refiner
+from aream.refiners._protocol import Refiner, network_of
 from workers.cam_files import read_cams
-from workers.components import build_dataset
+from workers.components import build_dataset, build_refiner
 from workers.label_files import PALETTE, write_labels
 from workers.stage import Row, StageContext
+from workers.stages.train_cam import WEIGHTS_FILE
 
 VERSION = 1
 LABELS_FOLDER = "labels"
@@ -42,9 +42,11 @@ class Config:
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
-    """Input ``cams``: what ``infer_cam`` wrote."""
+    """Input ``cams``: what ``infer_cam`` wrote; the trained network of a refiner that needs one, by its name."""
     dataset = build_dataset(config.data)
-    refiner = discover.load(refiners, config.labels.refiner.name).build(config.labels.refiner.config)
+    network = inputs.get(network_of(config.labels.refiner) or "")
+    weights = None if network is None else network / WEIGHTS_FILE
+    refiner = build_refiner(config.labels.refiner, weights, context.runtime.device)
     classes = len(dataset.class_names) + 1
     search = ThresholdSearch(config.labels, classes, dataset.scored_classes)
     unrefined = ThresholdSearch(config.labels, classes, dataset.scored_classes)

@@ -1,0 +1,45 @@
+"""Scores of every train image's background and classes that an AffinityNet learns from, for both alphas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aream.affinity_targets import AffinityScores, class_scores
+from aream.config import Component, config
+from workers.cam_files import read_cams
+from workers.components import build_dataset
+from workers.score_files import write_scores
+from workers.stage import Row, StageContext
+
+VERSION = 1
+SCORES_FOLDER = "scores"
+
+
+@config
+class Config:
+    data: Component
+    layers: tuple[int, ...]
+    """Layers whose mean affinity refines the CAM."""
+    targets: AffinityScores
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Input ``cams``: what ``infer_cam`` wrote."""
+    dataset = build_dataset(config.data)
+    (out / SCORES_FOLDER).mkdir()
+    device, images = context.runtime.device, 0
+    for cams in context.watched(read_cams(inputs["cams"])):
+        image = torch.from_numpy(np.array(dataset.image(cams.image_id))).permute(2, 0, 1)
+        maps = torch.from_numpy(cams.combine(config.layers))
+        scores = class_scores(image.to(device), maps.to(device), config.targets)
+        write_scores(scores_file(out, cams.image_id), scores.flatten(0, 1).cpu().numpy())
+        images += 1
+    return {"images": float(images)}
+
+
+def scores_file(folder: Path, image_id: str) -> Path:
+    return folder / SCORES_FOLDER / f"{image_id}.png"

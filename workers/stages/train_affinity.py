@@ -1,0 +1,95 @@
+"""Training an AffinityNet on what the CAMs of a host are sure of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+
+from aream import affinity_net
+from aream.affinity_net import AffinityNetConfig
+from aream.affinity_run import AffinityRun, AffinityTraining, ReadScores
+from aream.config import Component, config
+from aream.data._protocol import Dataset
+from aream.refiners import psa
+from aream.training import seed_everything
+from workers.components import build_dataset
+from workers.locations import localised
+from workers.runtime import Runtime
+from workers.score_files import read_scores
+from workers.stage import Row, Stage, StageContext
+from workers.stages import affinity_scores
+from workers.stages.train_cam import WEIGHTS_FILE
+
+VERSION = 1
+
+
+@config
+class Config:
+    data: Component
+    network: AffinityNetConfig
+    train: AffinityTraining
+    seed: int
+
+
+def stage(
+    refiner: psa.Config, data: Component, layers: tuple[int, ...], seed: int, cams: Stage, prints: Mapping[str, str]
+) -> Stage:
+    """The training and what it needs, for a refiner of the CAMs that ``layers`` refined.
+
+    How the walk goes is not read: all walks over one training's affinities share it.
+
+    Args:
+        prints: identities of the ``data``, and of the network's initial weights under its name.
+    """
+    scores = Stage(
+        "affinity_scores",
+        affinity_scores.Config(data=data, layers=layers, targets=refiner.targets),
+        {"cams": cams},
+        {"data": prints["data"]},
+    )
+    trained = Config(data=data, network=refiner.network, train=refiner.train, seed=seed)
+    return Stage("train_affinity", trained, {"scores": scores}, prints)
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Input ``scores``: what ``affinity_scores`` wrote."""
+    dataset = build_dataset(config.data)
+
+    def scores_of(image_id: str) -> np.ndarray:
+        width, height = dataset.image(image_id).size
+        maps = read_scores(affinity_scores.scores_file(inputs["scores"], image_id), (height, width))
+        return maps.reshape(2, -1, height, width)
+
+    training = _prepared(config, dataset, scores_of, context.runtime)
+    state = context.checkpoint.load()
+    if state is not None:
+        training.restore(state)
+    for row in training.history:
+        context.report(row)
+    training.run(report=context.report, checkpoints=context.checkpoints())
+    weights = training.network.state_dict()
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
+    (out / "history.json").write_text(json.dumps(training.history, indent=1))
+    return {"train/affinity_loss": training.history[-1]["train/affinity_loss"]}
+
+
+def rehearse(config: Config, runtime: Runtime, steps: int) -> None:
+    """A few steps on made-up scores, for what they take of a GPU."""
+    dataset = build_dataset(config.data)
+
+    def made_up(image_id: str) -> np.ndarray:
+        width, height = dataset.image(image_id).size
+        return np.random.default_rng(0).random((2, 2, height, width), dtype=np.float32)
+
+    _prepared(config, dataset, made_up, runtime).rehearse(steps)
+
+
+def _prepared(config: Config, dataset: Dataset, read_scores: ReadScores, runtime: Runtime) -> AffinityRun:
+    """The training before its first step."""
+    seed_everything(config.seed)
+    network = affinity_net.build(localised(config.network))
+    return AffinityRun(network, dataset, read_scores, config.train, config.seed, device=runtime.device)
