@@ -50,6 +50,12 @@ def mean_iou(
     return float(ious.mean()) if len(ious) else 0.0
 
 
+def pixel_accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
+    """Share of the counted pixels that are right; 0 where none is counted."""
+    counted = int(confusion.sum())
+    return float(np.trace(confusion)) / counted if counted else 0.0
+
+
 def mean_average_precision(scores: Float[np.ndarray, "n c"], labels: Float[np.ndarray, "n c"]) -> float:
     """Average precision of each class that has a positive image, averaged over these classes.
 

@@ -184,7 +184,7 @@ class Driver:
     def _segmentation(self, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
         jobs = segmentation_jobs(self.planner, ranking)
         pending = [job for job in jobs if not self._stored(job.stage)]
-        epochs = {job.stage.key: job.stage.inputs["segmenter"].config.train.epochs for job in jobs}
+        epochs = {job.stage.key: job.stage.inputs["segmenter"].config.train.known_epochs for job in jobs}
         for job in jobs:
             self.state.add(job.stage.key, job.title, "segmentation", epochs[job.stage.key])
             if job not in pending:

@@ -59,7 +59,8 @@ def task_seconds(task: TaskState, typical: float | None, now: float) -> tuple[fl
         typical: what ``typical_seconds`` says of its kind.
     """
     spent = now - task.started if task.status == "running" and task.started is not None else 0.0
-    epochs = task.pace_s * (task.epochs - task.epoch) if task.status == "running" and task.pace_s else None
+    paced = task.status == "running" and task.pace_s and task.epochs
+    epochs = task.pace_s * (task.epochs - task.epoch) if paced else None
     if typical is None:
         return epochs or 0.0, False
     return max(0.0, typical - spent, epochs or 0.0), True

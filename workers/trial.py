@@ -12,7 +12,7 @@ from aream.inference import CamInference
 from aream.layers import LayerSubset
 from aream.methods import aream as aream_method
 from aream.pseudo_labels import LabelsConfig
-from aream.segmentation import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from aream.train_config import TrainConfig
 

@@ -10,7 +10,7 @@ from aream.augmentations import deit
 from aream.backbones import mctformer_v2
 from aream.config import Component
 from aream.methods import aream
-from aream.segmentation import SegmentationTraining
+from aream.segmentation_config import SegmentationTraining
 from aream.segmenters import deeplab
 from aream.training import TrainConfig, Training
 

@@ -9,7 +9,9 @@ from small_networks import CPU, SEGMENTATION, Hungry, host, labels_of, segmenter
 from aream.backbones._protocol import BackboneOutput
 from aream.data import shapes
 from aream.errors import DivergedError
-from aream.segmentation import SegmentationEvaluation, SegmentationRun, predict
+from aream.segmentation import SegmentationRun
+from aream.segmentation_config import SegmentationEvaluation
+from aream.segmentation_prediction import predict
 from aream.steps import apply_gradients
 from aream.training import Checkpoints
 

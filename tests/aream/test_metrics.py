@@ -5,7 +5,7 @@ import oracles
 import pytest
 from sklearn.metrics import average_precision_score
 
-from aream.metrics import class_iou, confusion_matrix, mean_average_precision, mean_iou
+from aream.metrics import class_iou, confusion_matrix, mean_average_precision, mean_iou, pixel_accuracy
 
 
 def test_confusion_matrix_against_a_loop():
@@ -33,6 +33,16 @@ def test_all_ignored_image_counts_nothing():
     ignored = np.full((3, 3), 255, dtype=np.uint8)
     assert confusion_matrix(np.zeros_like(ignored), ignored, 3).sum() == 0
     assert mean_iou(np.zeros((3, 3), dtype=np.int64)) == 0.0
+
+
+def test_pixel_accuracy_against_a_loop():
+    rng = np.random.default_rng(1)
+    prediction = rng.integers(0, 4, (7, 9)).astype(np.uint8)
+    target = rng.choice([0, 1, 2, 3, 255], (7, 9)).astype(np.uint8)
+    pairs = [(p, t) for p, t in zip(prediction.flat, target.flat, strict=True) if t != 255]
+    expected = sum(p == t for p, t in pairs) / len(pairs)
+    assert pixel_accuracy(confusion_matrix(prediction, target, 4)) == pytest.approx(expected)
+    assert pixel_accuracy(np.zeros((2, 2), dtype=np.int64)) == 0.0
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 6])

@@ -1,25 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from small_networks import labels_of
+from small_segmenters import SMALL, build
 
-from aream import discover, segmenters
-from aream.batches import to_tensor
 from aream.data import shapes
-from aream.segmentation import (
-    SegmentationEvaluation,
-    SegmentationRun,
-    SegmentationTraining,
-    evaluate,
-    predict,
-    segmentation_loss,
-)
-from aream.segmenters import deeplab
+from aream.errors import ConfigError
+from aream.segmentation import SegmentationRun, learning_groups, segmentation_loss
+from aream.segmentation_config import SegmentationTraining
+from aream.segmenters import deeplab_largefov
 from aream.training import Checkpoints
-
-SMALL = {"deeplab": deeplab.Config(encoder="resnet10t", output_stride=None, level=1, rates=(1,), channels=8)}
 
 
 @pytest.fixture
@@ -29,16 +23,7 @@ def dataset():
 
 @pytest.fixture
 def segmenter():
-    torch.manual_seed(0)
-    return deeplab.build(SMALL["deeplab"], 7, 32)
-
-
-@pytest.mark.parametrize("name", discover.names(segmenters))
-def test_contract(name):
-    torch.manual_seed(0)
-    built = discover.load(segmenters, name).build(SMALL[name], 5, 33).eval()
-    assert built(torch.randn(2, 3, 33, 47)).shape == (2, 5, 33, 47)
-    assert built.head_parameters()
+    return build("deeplab", 7)
 
 
 def test_a_crop_that_is_all_ignored_gives_zero_loss_and_zero_gradient():
@@ -66,23 +51,85 @@ def test_training_on_ignored_labels_alone_changes_nothing_but_by_decay(dataset, 
     assert all(torch.equal(value, before[name]) for name, value in segmenter.named_parameters())
 
 
-def test_prediction_averages_scales_and_flips(dataset, segmenter):
-    config = SegmentationEvaluation(scales=(0.75, 1.0), flip=True)
-    found = dict(predict(segmenter, dataset, "val", config, device=torch.device("cpu"), precision="fp32"))
-    segmenter.eval()
-    for image_id, prediction in found.items():
-        image = dataset.image(image_id)
-        total = torch.zeros(7, 32, 32)
-        for side in (24, 32):
-            pixels = to_tensor(image.resize((side, side), 3), segmenter.mean, segmenter.std)[None]
-            with torch.no_grad():
-                for logits in (segmenter(pixels), segmenter(pixels.flip(-1)).flip(-1)):
-                    total += F.interpolate(logits, size=(32, 32), mode="bilinear", align_corners=False)[0]
-        assert (prediction == total.argmax(0).numpy()).mean() > 0.999  # ties of rounding aside
+def trained(dataset, config):
+    """The rates of every step, the rows, and the segmenter at the end."""
+    model = build("deeplab", 7)
+    torch.manual_seed(3)
+    run = SegmentationRun(model, dataset, labels_of(dataset), config, 0, device=torch.device("cpu"))
+    rates: list[list[float]] = []
+    run.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: rates.append([group["lr"] for group in optimizer.param_groups])
+    )
+    rows: list[dict[str, float]] = []
+    run.run(report=rows.append, checkpoints=Checkpoints(save=lambda state: None))
+    return rates, rows, model
 
 
-def test_evaluation_counts_every_masked_pixel_once(dataset):
-    perfect = ((image_id, dataset.mask(image_id)) for image_id in dataset.ids("val"))
-    counts = evaluate(perfect, dataset)
-    labelled = sum((dataset.mask(image_id) != 255).sum() for image_id in dataset.ids("val"))
-    assert counts.sum() == labelled == np.trace(counts)
+@pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
+def test_rates_fall_by_a_power_of_what_is_left(dataset, power):
+    config = SegmentationTraining(iterations=5, batch_size=2, crop=32, lr=0.02, head_lr_scale=3.0, poly_power=power)
+    rates, rows, _ = trained(dataset, config)
+    expected = [[scale * 0.02 * (1 - step / 5) ** power for scale in (1, 3)] for step in range(5)]
+    assert np.array(rates)[:, [0, -1]].tolist() == pytest.approx(np.array(expected))
+    assert [row["epoch"] for row in rows] == [1.0, 2.0]  # 3 steps, then 2
+
+
+def test_iterations_are_epochs_where_they_end_together(dataset):
+    config = SegmentationTraining(epochs=2, batch_size=2, crop=32, lr=0.02)
+    by_epochs = trained(dataset, config)
+    by_steps = trained(dataset, dataclasses.replace(config, epochs=9, iterations=6))
+    assert by_epochs[:2] == by_steps[:2]
+    one, other = by_epochs[2].state_dict(), by_steps[2].state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert (config.known_epochs, dataclasses.replace(config, iterations=6).known_epochs) == (2, 0)
+
+
+def test_groups_are_transcams():
+    """1, 2, 10 and 20 times the rate, no decay of biases, nothing frozen."""
+    model = deeplab_largefov.build(dataclasses.replace(SMALL["deeplab_largefov"], head="transcam"), 7, 32)
+    config = SegmentationTraining(lr=1e-3, head_lr_scale=10.0, bias_lr_scale=2.0, decay_biases=False, weight_decay=5e-4)
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in learning_groups(model, config)
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        if name == "trunk.conv1a.weight":
+            assert id(parameter) not in found
+            continue
+        rate = 1e-3 * (10 if name.startswith("head.") else 1) * (2 if parameter.ndim == 1 else 1)
+        assert found[id(parameter)] == pytest.approx((rate, 0.0 if parameter.ndim == 1 else 5e-4)), name
+
+
+def test_momentum_and_decay_are_what_the_equation_says(dataset):
+    """v <- m v + g + d w, w <- w - lr v; on ignored labels g is 0."""
+    model = build("deeplab", 7)
+    before = {name: value.detach().clone().double() for name, value in model.named_parameters()}
+    config = SegmentationTraining(
+        iterations=3, batch_size=2, crop=32, lr=0.1, head_lr_scale=1.0, momentum=0.5, weight_decay=0.2, poly_power=1.0
+    )
+    ignored = np.full((32, 32), 255, dtype=np.uint8)
+    run = SegmentationRun(model, dataset, lambda image_id: ignored, config, 0, device=torch.device("cpu"))
+    run.run(report=lambda row: None, checkpoints=Checkpoints(save=lambda state: None))
+    for name, value in model.named_parameters():
+        weight, velocity = before[name], torch.zeros_like(before[name])
+        for step in range(3):
+            velocity = 0.5 * velocity + 0.2 * weight
+            weight = weight - 0.1 * (1 - step / 3) * velocity
+        torch.testing.assert_close(value.detach().double(), weight, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iterations": 0}, "iterations: need null or a number in 1..100000000, got 0"),
+        ({"momentum": 1.0}, "momentum: need 0 <= momentum < 1, got 1.0"),
+        ({"bias_lr_scale": 0.0}, "bias_lr_scale: need a positive number, got 0.0"),
+        ({"poly_power": -1.0}, "poly_power: need a positive number, got -1.0"),
+        ({"hsv_jitter": 91}, "hsv_jitter: need a shift in 0..90, got 91"),
+        ({"scale": (0.0, 1.0)}, r"scale: need 0 < low <= high <= 8, got \[0.0, 1.0\]"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        SegmentationTraining(**change)

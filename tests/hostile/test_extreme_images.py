@@ -21,7 +21,7 @@ from aream.errors import DivergedError, StageFailed
 from aream.methods import aream
 from aream.pseudo_labels import LabelsConfig
 from aream.refiners import par
-from aream.segmentation import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from aream.training import TrainConfig
 from workers.artifacts.opening import open_store

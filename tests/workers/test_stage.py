@@ -10,7 +10,7 @@ from aream.config import Component
 from aream.errors import Interrupted, StageFailed, StageHeld
 from aream.methods import mctformer
 from aream.pseudo_labels import LabelsConfig
-from aream.segmentation import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from workers.artifacts.leases import Leases
 from workers.components import build_dataset
@@ -116,6 +116,7 @@ def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
     assert gain.metrics["layer/none/miou"] == pytest.approx(labels.metrics["cam/miou"])
     evaluation = work.runner.run(segmentation_stage(segmentation(), TRIAL, stages.labels, fingerprint))
     assert 0 <= evaluation.metrics["seg/miou"] <= 1
+    assert 0 <= evaluation.metrics["seg/pixel_accuracy"] <= 1
     train = work.store.record(evaluation.inputs["segmenter"])
     assert train.inputs["labels"] == stages.labels.key
 

@@ -1,4 +1,4 @@
-"""mIoU of a trained segmenter on the val split, against ground truth."""
+"""mIoU, pixel accuracy and the IoU of each class of a trained segmenter on the val split, against ground truth."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from aream.config import Component, config
-from aream.metrics import class_iou, mean_iou
+from aream.metrics import class_iou, mean_iou, pixel_accuracy
 from aream.overlays import overlay
-from aream.segmentation import SegmentationEvaluation, evaluate, predict
+from aream.segmentation_config import SegmentationEvaluation
+from aream.segmentation_prediction import evaluate, predict
 from workers.components import build_dataset, build_segmenter, load_weights
 from workers.label_files import PALETTE
 from workers.stage import Row, StageContext
@@ -62,4 +63,5 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     return {
         "seg/miou": mean_iou(confusion, dataset.scored_classes),
         "seg/miou_all": mean_iou(confusion, None),
+        "seg/pixel_accuracy": pixel_accuracy(confusion),
     }

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from aream.config import Component, config
 from aream.data._protocol import IGNORE, Dataset
 from aream.errors import DataError
-from aream.segmentation import ReadLabels, SegmentationRun, SegmentationTraining
+from aream.segmentation import ReadLabels, SegmentationRun
+from aream.segmentation_config import SegmentationTraining
 from aream.training import seed_everything
 from workers.components import build_dataset, build_segmenter
 from workers.label_files import read_labels
