@@ -60,9 +60,14 @@ def hellinger_distance(attention: Float[Tensor, "b n k"]) -> Float64[Tensor, " b
 def effective_rank(affinity: Float[Tensor, "b n n"]) -> Float64[Tensor, " b"]:
     """exp of the entropy of the singular values divided by their sum, in [1, n] (Roy and Vetterli, 2007).
 
-    1 where all patches attend alike, n where each attends to itself; 0 for a map of zeros.
+    1 where all patches attend alike, n where each attends to itself; 0 for a map of zeros. Singular values are roots of
+    the eigenvalues of A^T A, several times faster than by decomposing A; what float64 leaves of those below 1e-7 of the
+    largest is rounding, and counts as 0.
     """
-    values = torch.linalg.svdvals(affinity.double())
+    wide = affinity.double()
+    squares = torch.linalg.eigvalsh(wide.transpose(1, 2) @ wide)
+    noise = squares.shape[1] * torch.finfo(torch.float64).eps * squares.amax(dim=1, keepdim=True)
+    values = torch.where(squares > noise, squares, 0.0).clamp(min=0).sqrt()
     total = values.sum(dim=1, keepdim=True)
     shares = values / total.clamp(min=torch.finfo(torch.float64).tiny)
     rank = torch.exp(-torch.special.xlogy(shares, shares).sum(dim=1))

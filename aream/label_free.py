@@ -1,6 +1,6 @@
 """Background thresholds that need no ground truth: what each rule looks at, and which threshold it picks.
 
-Neither rule is from the papers, whose thresholds are searched on ground truth or fixed numbers.
+None of them is from the papers, whose thresholds are searched on ground truth or fixed numbers.
 """
 
 from __future__ import annotations
@@ -9,50 +9,61 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float32, UInt8
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How much neighbouring pixels differ, as a multiple of an image's mean difference, minus 1.
+
+    Positive where an edge is stronger than a boundary laid at random would find; 0 everywhere in a constant image.
+    """
+
+    right: Float32[np.ndarray, "h w1"]
+    down: Float32[np.ndarray, "h1 w"]
+
+    @classmethod
+    def of(cls, image: UInt8[np.ndarray, "h w 3"]) -> Contrast:
+        """Differences are means over the channels of absolute differences."""
+        pixels = image.astype(np.float32)
+        right, down = (np.abs(np.diff(pixels, axis=axis)).mean(axis=2) for axis in (1, 0))
+        total, pairs = float(right.sum(dtype=np.float64) + down.sum(dtype=np.float64)), right.size + down.size
+        if total == 0:
+            return cls(np.zeros_like(right), np.zeros_like(down))
+        mean = np.float32(total / pairs)
+        return cls(right / mean - 1, down / mean - 1)
 
 
 class SplitCounts:
-    """Pixels by class and by how many thresholds their score exceeds: of the CAM, and of the CAM before refinement.
+    """What the rules look at, of every threshold at once, from one pass over the images."""
 
-    Sums over images, exact, 64-bit; everything a rule may look at, from one pass.
-    """
+    def __init__(self, thresholds: int) -> None:
+        self.histogram = np.zeros(thresholds + 1, dtype=np.int64)
+        """Pixels by how many thresholds their score exceeds."""
+        self.steps = np.zeros(thresholds + 1)
+        """Sum of the boundary's contrast, as the change from each threshold to the next."""
+        self.has_edges = False
 
-    def __init__(self, classes: int, thresholds: int) -> None:
-        """``classes`` counts the background."""
-        shape = (classes, thresholds + 1)
-        self.refined = np.zeros(shape, dtype=np.int64)
-        self.plain = np.zeros(shape, dtype=np.int64)
-        self.same = np.zeros(shape, dtype=np.int64)
-        """Pixels whose strongest class is the same in both, by the lower of the two levels."""
-        self.either = np.zeros(thresholds + 1, dtype=np.int64)
-        """All pixels, by the lower of the two levels."""
-
-    def add(
-        self,
-        classes: UInt8[np.ndarray, "h w"],
-        levels: UInt8[np.ndarray, "h w"],
-        plain_classes: UInt8[np.ndarray, "h w"] | None = None,
-        plain_levels: UInt8[np.ndarray, "h w"] | None = None,
-    ) -> None:
-        """Count one image; without its plain maps there is nothing to agree with."""
-        self._count(self.refined, classes, levels)
-        if plain_classes is None or plain_levels is None:
+    def add(self, levels: UInt8[np.ndarray, "h w"], contrast: Contrast | None) -> None:
+        """Count one image; without its contrast there is nothing to say about edges."""
+        self.histogram += np.bincount(levels.ravel(), minlength=len(self.histogram))
+        if contrast is None:
             return
-        self._count(self.plain, plain_classes, plain_levels)
-        lower = np.minimum(levels, plain_levels)
-        equal = classes == plain_classes
-        self._count(self.same, classes[equal], lower[equal])
-        self.either += np.bincount(lower.ravel(), minlength=len(self.either))
-
-    def _count(self, total: Int64[np.ndarray, "k t"], classes: np.ndarray, levels: np.ndarray) -> None:
-        index = classes.ravel().astype(np.int64) * total.shape[1] + levels.ravel()
-        total += np.bincount(index, minlength=total.size).reshape(total.shape)
+        self.has_edges = True
+        for first, second, weights in (
+            (levels[:, :-1], levels[:, 1:], contrast.right),
+            (levels[:-1], levels[1:], contrast.down),
+        ):
+            apart = first != second
+            lower, higher = np.minimum(first, second)[apart], np.maximum(first, second)[apart]
+            # The boundary of threshold i passes between two pixels where lower <= i < higher.
+            for place, sign in ((lower, 1), (higher, -1)):
+                self.steps += sign * np.bincount(place, weights=weights[apart], minlength=len(self.steps))
 
 
 def otsu(counts: SplitCounts) -> int:
     """The threshold that splits the scores in two with the greatest variance between the parts (Otsu, 1979)."""
-    histogram = counts.refined.sum(axis=0)
+    histogram = counts.histogram
     levels = np.arange(len(histogram))
     below = np.cumsum(histogram)[:-1].astype(np.float64)
     above = histogram.sum() - below
@@ -63,39 +74,17 @@ def otsu(counts: SplitCounts) -> int:
     return int(np.argmax(np.nan_to_num(variance)))
 
 
-def agreement(counts: SplitCounts) -> int:
-    """The threshold at which the labels of the CAM before and after refinement agree best, beyond chance.
+def edges(counts: SplitCounts) -> int:
+    """The threshold whose boundaries between object and background lie on the strongest edges of the images.
 
-    Agreement is Cohen's kappa over pixels (Cohen, 1960), which is 0 for two maps that are all background or all
-    object however much they look alike. Choosing what changes least between two views of the same data is stability
-    selection (Lange et al., 2004). Where nothing was refined every threshold agrees with itself: then Otsu's.
+    After Kohler (A segmentation system based on thresholding, 1981), who picks the threshold of greatest average
+    contrast along the boundary. Deviates: the sum of the contrast in excess of each image's mean, since averages are
+    greatest where next to nothing is left; and the boundary is that of the CAM, the contrast the image's. Otsu's where
+    no image was given.
     """
-    kappas = kappa_curve(counts)
-    if kappas is None:
+    if not counts.has_edges:
         return otsu(counts)
-    return int(np.argmax(kappas))
-
-
-def kappa_curve(counts: SplitCounts) -> Float64[np.ndarray, " t"] | None:
-    """Cohen's kappa of the two label maps at every threshold; None where there are no two."""
-    if not counts.either.any() or (np.array_equal(counts.same, counts.refined) and _equal(counts)):
-        return None
-    total = float(counts.either.sum())
-    refined, plain, same = (_above(part) / total for part in (counts.refined, counts.plain, counts.same))
-    both = _above(counts.either) / total
-    refined_background, plain_background = 1 - refined.sum(axis=0), 1 - plain.sum(axis=0)
-    observed = same.sum(axis=0) + refined_background + plain_background - (1 - both)
-    expected = (refined * plain).sum(axis=0) + refined_background * plain_background
-    return np.where(expected < 1, (observed - expected) / np.maximum(1 - expected, 1e-12), 0.0)
-
-
-def _above(counts: Int64[np.ndarray, "*k t"]) -> Int64[np.ndarray, "*k t2"]:
-    """Pixels whose level is above each threshold."""
-    return counts.sum(axis=-1, keepdims=True) - counts.cumsum(axis=-1)[..., :-1]
-
-
-def _equal(counts: SplitCounts) -> bool:
-    return np.array_equal(counts.plain, counts.refined)
+    return int(np.argmax(np.cumsum(counts.steps)[:-1]))
 
 
 @dataclass(frozen=True)
@@ -107,10 +96,10 @@ class Rule:
 
 RULES = {
     "otsu": Rule("Otsu's split of the scores", otsu),
-    "agreement": Rule("where labels before and after refinement agree best beyond chance (Cohen's kappa)", agreement),
+    "edges": Rule("boundaries on the strongest edges of the images, after Kohler", edges),
 }
 
 
 def choices(counts: SplitCounts) -> dict[str, int]:
-    """The index of the threshold each rule picks."""
+    """The index of the threshold that each rule picks."""
     return {name: rule.choose(counts) for name, rule in RULES.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -17,7 +17,7 @@ from aream.metrics import class_iou, mean_iou
 from aream.refiners import none
 from aream.thresholds import BINS, ScoreLevels, ThresholdCounts
 
-ThresholdRule = Literal["auto", "held_out", "otsu", "agreement"]
+ThresholdRule = Literal["auto", "held_out", "otsu", "edges"]
 
 RULE_DESCRIPTIONS = {
     "auto": "searched on train ground truth",
@@ -35,7 +35,7 @@ class LabelsConfig:
     """Makes the final CAMs follow the image's edges before the threshold."""
     background_threshold: ThresholdRule | float = "auto"
     """``auto``: best mIoU on the train masks (the field's habit); ``held_out``: best on a fifth of them, scored on the
-    rest; ``otsu``, ``agreement`` (aream/label_free.py) or a number in (0, 1): no ground truth used."""
+    rest; ``otsu``, ``edges`` (aream/label_free.py) or a number in (0, 1): no ground truth used."""
     thresholds: tuple[float, float, float] = (0.01, 0.79, 0.01)
     """First, last and step of the search (AReAM's authors)."""
     absent_classes: Literal["skip", "zero"] = "skip"
@@ -44,9 +44,8 @@ class LabelsConfig:
     def __post_init__(self) -> None:
         value = self.background_threshold
         if isinstance(value, float | int) and not 0 < value < 1:
-            raise ConfigError(
-                f"background_threshold: need a number in (0, 1) or auto, held_out, otsu, agreement; got {value}"
-            )
+            allowed = ", ".join(get_args(ThresholdRule))
+            raise ConfigError(f"background_threshold: need a number in (0, 1) or {allowed}; got {value}")
         first, last, step = self.thresholds
         if not (0 <= first <= last < 1 and step > 0 and (last - first) / step < 250):
             raise ConfigError(
@@ -120,7 +119,7 @@ class ThresholdSearch:
         self.searched = ThresholdCounts(classes, self.thresholds)
         self.reported = ThresholdCounts(classes, self.thresholds)
         self.levels = ScoreLevels(self.thresholds.astype(np.float32))
-        self.split = label_free.SplitCounts(classes, len(self.thresholds))
+        self.split = label_free.SplitCounts(len(self.thresholds))
 
     def add(
         self,
@@ -128,17 +127,16 @@ class ThresholdSearch:
         scores: Float32[np.ndarray, "k h w"],
         class_ids: Sequence[int],
         mask: UInt8[np.ndarray, "h w"] | None,
-        plain: LevelMap | None = None,
+        contrast: label_free.Contrast | None = None,
     ) -> LevelMap:
         """Count one image; ``mask`` None counts for the label-free rules only.
 
         Args:
-            plain: the same image before refinement, by another search of this configuration.
+            contrast: of the image, for the rule ``edges``.
         """
         level_map = LevelMap.of(scores, class_ids, self.levels)
         if len(class_ids) > 0:
-            before = () if plain is None else (plain.classes, plain.levels)
-            self.split.add(level_map.classes, level_map.levels, *before)
+            self.split.add(level_map.levels, contrast)
         if mask is not None:
             held_out = self.config.rule == "held_out" and _held_out(image_id)
             counts = self.searched if held_out else self.reported

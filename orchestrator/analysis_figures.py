@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from orchestrator.analysis_results import AnalysisResult, Panel
+from orchestrator.canvas import save
 
 COLUMNS = 3
 WIDTH, HEIGHT = 5.2, 3.6

@@ -19,13 +19,27 @@ def comparison_sections(content: Mapping[str, Any]) -> list[Section]:
     return [section for section in (_paper(content), _label_free(content)) if section is not None]
 
 
+def paper_lines(content: Mapping[str, Any]) -> list[str]:
+    """A sentence for each of a paper's numbers that the sweep has one beside."""
+    return [
+        f"{row['source']}: {_where(row)} {row['metric']} {row['paper']:.4f}, ours {row['ours']:.4f} "
+        f"({row['difference']:+.4f}, {'within' if row['within'] else 'beyond'} ± {row['tolerance']:g})"
+        for row in (content.get("paper") or {"rows": []})["rows"]
+        if row["ours"] is not None
+    ]
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={show(value)}" for key, value in row["where"].items()) or "all"
+
+
 def _paper(content: Mapping[str, Any]) -> Section | None:
     paper = content.get("paper")
     if not paper:
         return None
     rows = [
         [
-            ", ".join(f"{key}={show(value)}" for key, value in row["where"].items()) or "all",
+            _where(row),
             row["metric"],
             number(row["metric"], row["paper"]),
             number(row["metric"], row["ours"], row["spread"]),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.spec import SweepSpec, Values
 
 SEGMENTATION = "seg/"
+ROUNDING = 1e-9
 MEASURED = (
     "val/map",
     "val/map_all",
@@ -134,7 +135,7 @@ def _ours(row: PaperRow, found: tuple[int, Mapping[str, Any]] | None) -> dict[st
         "spread": entry["spread"].get(row.metric),
         "seeds": len(entry["seeds"]),
         "difference": ours - row.value,
-        "within": abs(ours - row.value) <= row.tolerance,
+        "within": abs(ours - row.value) <= row.tolerance + ROUNDING,
     }
 
 

@@ -95,7 +95,7 @@ class _Reader:
         ).with_component_names()
         self._check_points(spec)
         if not self.problems:
-            self.problems += [self.source.problem(key, message) for key, message in paper.problems(spec)]
+            self._check_paper(spec)
         if self.problems:
             raise SpecError(self.problems)
         return spec
@@ -204,6 +204,13 @@ class _Reader:
         except AreamError as error:
             self.report("axes", str(error))
         return len(self.problems) == before
+
+    def _check_paper(self, spec: SweepSpec) -> None:
+        try:
+            for key, message in paper.problems(spec):
+                self.report(key, message)
+        except AreamError as error:
+            self.report("paper", str(error))
 
     def _check_points(self, spec: SweepSpec) -> None:
         """Every point of a grid, or the ends of a search's axes, must be a possible trial."""

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from aream.config import canonical, plain
 from aream.pseudo_labels import RULE_DESCRIPTIONS
+from orchestrator.comparison_sections import paper_lines
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
 from orchestrator.pairing import paired_differences, without_loss
@@ -200,6 +201,8 @@ def print_results(content: Mapping[str, Any]) -> None:
             line = f"segmenter on labels {job['title']}: seg/miou {job['metrics']['seg/miou']:.4f}"
             console.print(line, markup=False)
     console.print(f"background threshold: {content['protocol']['threshold']}")
+    for line in paper_lines(content):
+        console.print(line, markup=False)
 
 
 def _number(value: float | None, spread: float | None) -> str:

@@ -61,7 +61,7 @@ def analysis_stage(component: Component, subject: Subject) -> Stage:
 
 def reports(chosen: Iterable[Component], metric: str) -> bool:
     """Whether one of the chosen analyses reports a metric of this name."""
-    return any(re.fullmatch(pattern, metric) for one in chosen for pattern in _module(one.name).METRICS)
+    return any(re.fullmatch(pattern, metric) for one in chosen for pattern in getattr(_module(one.name), "METRICS", ()))
 
 
 def _module(name: str) -> ModuleType:

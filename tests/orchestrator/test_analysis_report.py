@@ -9,7 +9,9 @@ from PIL import Image
 
 from orchestrator.analysis_figures import analysis_figure, draw_analyses
 from orchestrator.analysis_results import MOST_LINES, analysis_results, analysis_sections
+from orchestrator.recording import Recorder
 from orchestrator.report import write_report
+from orchestrator.tracking import Tracker
 from workers.figure_files import Curve, Picture, write_figures
 
 METHODS = "axes={method: [{name: mctformer}, {name: aream, alpha_low: 0.3}], inference.layers: [none, all]}"
@@ -21,6 +23,7 @@ class Analysed:
 
     def __init__(self, folder, depth=4, **values):
         plan = sweep_results.planner(folder, METHODS, "seeds=[0, 1]", "analyses=[layer_gain]")
+        self.plan = plan
         self.place = sweep_results.workplace(plan)
         self.store = self.place.store()
         gains = {"mctformer": 0.0, "aream": 0.1}
@@ -138,3 +141,23 @@ def test_one_layer_alone(tmp_path):
     results = analysis_results(made.content, made.store)
     draw_analyses(results, tmp_path / "figures")
     assert "layer 0" in analysis_sections(results)[0].table.header
+
+
+@pytest.mark.filterwarnings("ignore::Warning")  # mlflow's database layer warns about its own dependencies
+def test_the_tracker_gets_curves_over_layers_and_pictures(analysed, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracker = Tracker(uri, "experiment", "sweep-1", tmp_path / "spool", uri)
+    recorder = Recorder(tracker, analysed.plan.spec, analysed.plan.fingerprints, analysed.store, tmp_path)
+    recorder.open_sweep()
+    trial = next(trial for trial in analysed.plan.grid() if trial.values["method"]["name"] == "aream")
+    recorder.trial(trial)
+    recorder.trial_done(trial, analysed.store)
+    assert tracker.close(60) == 0
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    run = next(run for run in client.search_runs(["1"]) if run.data.tags["aream.run"] == f"trial/{trial.key}")
+    history = client.get_metric_history(run.info.run_id, "layer_gain/miou")
+    assert [(point.step, round(point.value, 6)) for point in history] == [(0, 0.1), (1, 0.2), (2, 0.3), (3, 0.4)]
+    files = {file.path for file in client.list_artifacts(run.info.run_id, "layer_gain")}
+    assert files == {"layer_gain/figures.json", "layer_gain/cam_1.png"}

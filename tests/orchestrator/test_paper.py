@@ -8,6 +8,7 @@ import pytest
 import sweep_results
 
 from orchestrator.spec_reader import load_spec
+from orchestrator.summary import print_results
 from orchestrator.yaml_source import SpecError
 
 PAPER = """
@@ -48,8 +49,9 @@ def refused(folder, paper: str, more: str = "") -> list[str]:
     ],
 )
 def test_what_the_sweep_does_not_have_is_refused_with_its_line(tmp_path, row, message):
-    found = refused(tmp_path, "{source: Table 1, rows: [%s]}" % row)
-    line = (tmp_path / "grid.yaml").read_text().splitlines().index("paper: {source: Table 1, rows: [%s]}" % row) + 1
+    paper = f"{{source: Table 1, rows: [{row}]}}"
+    found = refused(tmp_path, paper)
+    line = (tmp_path / "grid.yaml").read_text().splitlines().index(f"paper: {paper}") + 1
     assert any(re.search(rf"grid\.yaml:{line}: {message}", problem) for problem in found), found
 
 
@@ -106,3 +108,13 @@ def test_the_pages_put_them_beside_each_other(finished):
     for text in ("Against the paper", "+0.0150", "Another method", "not run here", "Fewer than 3 seeds"):
         assert text in markdown
         assert text in html
+
+
+def test_the_terminal_says_it_too(finished, capsys):
+    print_results(finished[0])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Table 1: method.alpha_low=0.3 pseudo/miou 0.5200, ours 0.5350 (+0.0150, within ± 0.015)" in printed
+    assert (
+        "README: method.alpha_low=0.3, inference.layers=all pseudo/miou 0.6000, ours 0.4350 (-0.1650, beyond" in printed
+    )
+    assert "0.7000, ours" not in printed

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from orchestrator.downstream import segmentation_jobs
 from orchestrator.plan import Planner
@@ -22,6 +21,7 @@ from orchestrator.spec import SweepSpec
 from orchestrator.spec_reader import load_spec
 from orchestrator.summary import Summary, write_summary
 from orchestrator.workplace import Workplace
+from orchestrator.yaml_source import read_source
 from workers.runtime import Runtime
 from workers.stage import StageRunner
 
@@ -55,7 +55,7 @@ def smaller(node: Any, key: str = "") -> Any:
         return node
     if key in ("where", "paper"):
         return node
-    made = {name: smaller(item, name) for name, item in node.items() if name not in FILES}
+    made = {name: smaller(item, name) for name, item in node.items() if not is_file(name, item)}
     change = SMALL.get(str(made.get("name")))
     if change is not None:
         return {**made, **change} if "name" not in change else dict(change)
@@ -65,10 +65,15 @@ def smaller(node: Any, key: str = "") -> Any:
 
 
 def twin(path: Path, folder: Path) -> SweepSpec:
-    data = smaller(yaml.safe_load(path.read_text()))
+    data = smaller(read_source(path, []).data)
     written = folder / path.name
     written.write_text(f"# Twin.\n{json.dumps({**data, 'seeds': [0], 'runs': str(folder / 'runs')})}")
     return load_spec(written)
+
+
+def is_file(key: str, value: Any) -> bool:
+    """Not the layer weights of a method."""
+    return key in FILES and isinstance(value, str) and "/" in value
 
 
 def files_of(node: Any) -> list[str]:
@@ -77,7 +82,7 @@ def files_of(node: Any) -> list[str]:
         return [name for item in node for name in files_of(item)]
     if not isinstance(node, dict):
         return []
-    own = [node[key] for key in FILES if isinstance(node.get(key), str) and "/" in node[key]]
+    own = [value for key, value in node.items() if is_file(key, value)]
     return own + [name for item in node.values() for name in files_of(item)]
 
 
@@ -88,7 +93,7 @@ def identifier(path: Path) -> str:
 @pytest.mark.parametrize("path", SWEEPS, ids=identifier)
 def test_every_sweep_that_ships_is_read_and_planned(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in files_of(yaml.safe_load(path.read_text())):
+    for name in files_of(read_source(path, []).data):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"weights")
     spec = load_spec(path)

@@ -7,8 +7,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from aream.config import Component, config
 from aream.inference import UNREFINED
+from aream.label_free import Contrast
 from aream.pseudo_labels import LabelsConfig, ThresholdSearch
 from workers.analysis import Subject
 from workers.cam_files import read_cams
@@ -56,10 +59,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue
-        ids, before = [c + 1 for c in cams.classes], None
-        for name, layers in subsets.items():  # none comes first: the others are held against it by `agreement`
-            found = searches[name].add(cams.image_id, cams.combine(layers), ids, mask, before)
-            before = before or found
+        contrast = Contrast.of(np.array(dataset.image(cams.image_id))) if config.labels.rule == "edges" else None
+        for name, layers in subsets.items():
+            ids = [c + 1 for c in cams.classes]
+            searches[name].add(cams.image_id, cams.combine(layers), ids, mask, contrast)
     choices = {name: search.choose() for name, search in searches.items()}
     content = {
         name: {"miou": choice.miou, "miou_all": choice.miou_all, "threshold": choice.threshold}
