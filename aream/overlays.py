@@ -13,6 +13,7 @@ from aream.data._protocol import IGNORE
 
 GAP = 4
 MIN_SIDE = 160
+MATRIX_SIDE = 256
 
 
 def label_colors(labels: UInt8[np.ndarray, "h w"], palette: Sequence[int]) -> UInt8[np.ndarray, "h w 3"]:
@@ -31,12 +32,41 @@ def overlay(
 ) -> Image.Image:
     """Image, CAM in [0, 1] (jet, half transparent), pseudo-label and ground truth side by side."""
     pixels = np.asarray(image, dtype=np.float32)
-    heat = matplotlib.colormaps["jet"](np.asarray(cam))[..., :3] * 255
-    panels = [pixels, 0.5 * pixels + 0.5 * heat, 0.4 * pixels + 0.6 * label_colors(labels, palette)]
+    panels = [pixels, _heated(pixels, cam), 0.4 * pixels + 0.6 * label_colors(labels, palette)]
     if mask is not None:
         panels.append(0.4 * pixels + 0.6 * label_colors(mask, palette))
-    gap = np.full((pixels.shape[0], GAP, 3), 255, dtype=np.float32)
+    return _enlarged(_row(panels), min(image.size))
+
+
+def cam_row(image: Image.Image, cams: Sequence[Float[np.ndarray, "h w"]]) -> Image.Image:
+    """An image beside CAMs of its size in [0, 1], in jet over the image (AReAM Figs. 5 and 9)."""
+    pixels = np.asarray(image, dtype=np.float32)
+    return _enlarged(_row([pixels, *(_heated(pixels, cam) for cam in cams)]), min(image.size))
+
+
+def matrix_row(matrices: Sequence[Float[np.ndarray, "n n"]]) -> Image.Image:
+    """Matrices in [0, 1] side by side (AReAM Figs. 3 and 8); large ones averaged down to ``MATRIX_SIDE``."""
+    panels = []
+    for matrix in matrices:
+        coloured = (matplotlib.colormaps["viridis"](np.asarray(matrix))[..., :3] * 255).astype(np.uint8)
+        picture = Image.fromarray(coloured)
+        if len(matrix) > MATRIX_SIDE:
+            picture = picture.resize((MATRIX_SIDE, MATRIX_SIDE), Image.Resampling.BOX)
+        panels.append(np.asarray(picture, dtype=np.float32))
+    return _enlarged(_row(panels), panels[0].shape[0])
+
+
+def _heated(pixels: Float[np.ndarray, "h w 3"], cam: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    heat: Float[np.ndarray, "h w 3"] = matplotlib.colormaps["jet"](np.asarray(cam))[..., :3] * 255
+    return 0.5 * pixels + 0.5 * heat
+
+
+def _row(panels: Sequence[Float[np.ndarray, "h _w 3"]]) -> Image.Image:
+    gap = np.full((panels[0].shape[0], GAP, 3), 255, dtype=np.float32)
     row = [part for panel in panels for part in (panel, gap)][:-1]
-    picture = Image.fromarray(np.concatenate(row, axis=1).clip(0, 255).astype(np.uint8))
-    factor = max(1, round(MIN_SIDE / min(image.size)))
+    return Image.fromarray(np.concatenate(row, axis=1).clip(0, 255).astype(np.uint8))
+
+
+def _enlarged(picture: Image.Image, side: int) -> Image.Image:
+    factor = max(1, round(MIN_SIDE / side))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

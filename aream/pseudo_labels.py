@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from aream import label_free
 from aream.config import Component, component, config
 from aream.errors import ConfigError
 from aream.metrics import class_iou, mean_iou
 from aream.refiners import none
-from aream.thresholds import ScoreLevels, ThresholdCounts, otsu
+from aream.thresholds import BINS, ScoreLevels, ThresholdCounts
 
-ThresholdRule = Literal["auto", "held_out", "otsu"]
+ThresholdRule = Literal["auto", "held_out", "otsu", "edges"]
 
 RULE_DESCRIPTIONS = {
     "auto": "searched on train ground truth",
     "held_out": "searched on a held-out fifth of the train ground truth, scored on the rest",
-    "otsu": "label-free (Otsu on the scores)",
+    **{name: f"label-free ({rule.description})" for name, rule in label_free.RULES.items()},
     "fixed": "label-free (fixed)",
 }
+APART = 2 / BINS
+"""Least distance of the thresholds counted."""
 
 
 @config
@@ -32,7 +35,7 @@ class LabelsConfig:
     """Makes the final CAMs follow the image's edges before the threshold."""
     background_threshold: ThresholdRule | float = "auto"
     """``auto``: best mIoU on the train masks (the field's habit); ``held_out``: best on a fifth of them, scored on the
-    rest; ``otsu`` or a number in (0, 1): no ground truth used."""
+    rest; ``otsu``, ``edges`` (aream/label_free.py) or a number in (0, 1): no ground truth used."""
     thresholds: tuple[float, float, float] = (0.01, 0.79, 0.01)
     """First, last and step of the search (AReAM's authors)."""
     absent_classes: Literal["skip", "zero"] = "skip"
@@ -41,7 +44,8 @@ class LabelsConfig:
     def __post_init__(self) -> None:
         value = self.background_threshold
         if isinstance(value, float | int) and not 0 < value < 1:
-            raise ConfigError(f"background_threshold: need a number in (0, 1) or auto, held_out, otsu; got {value}")
+            allowed = ", ".join(get_args(ThresholdRule))
+            raise ConfigError(f"background_threshold: need a number in (0, 1) or {allowed}; got {value}")
         first, last, step = self.thresholds
         if not (0 <= first <= last < 1 and step > 0 and (last - first) / step < 250):
             raise ConfigError(
@@ -54,11 +58,13 @@ class LabelsConfig:
         return self.background_threshold if isinstance(self.background_threshold, str) else "fixed"
 
     def grid(self) -> Float64[np.ndarray, " t"]:
-        """The thresholds to count, ascending."""
-        if not isinstance(self.background_threshold, str):
-            return np.array([self.background_threshold])
+        """The thresholds to count, ascending: those of the search, and the given one among them."""
         first, last, step = self.thresholds
-        return np.round(first + step * np.arange(round((last - first) / step) + 1), 6)
+        searched = np.round(first + step * np.arange(round((last - first) / step) + 1), 6)
+        if isinstance(self.background_threshold, str):
+            return searched
+        apart = searched[np.abs(searched - self.background_threshold) >= APART]
+        return np.sort(np.append(apart, self.background_threshold))
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,12 @@ class ThresholdChoice:
     thresholds: list[float]
     curve: list[float]
     """mIoU over the scored classes at every threshold, on the images the figure is made from."""
+    label_free: dict[str, int]
+    """Index of the threshold that each rule without ground truth picks, whichever rule is used."""
+
+    def alternatives(self) -> dict[str, float]:
+        """mIoU by rule: ``search`` (the best of the curve) and the label-free ones."""
+        return {"search": max(self.curve)} | {rule: self.curve[index] for rule, index in self.label_free.items()}
 
 
 class ThresholdSearch:
@@ -107,7 +119,7 @@ class ThresholdSearch:
         self.searched = ThresholdCounts(classes, self.thresholds)
         self.reported = ThresholdCounts(classes, self.thresholds)
         self.levels = ScoreLevels(self.thresholds.astype(np.float32))
-        self.histogram = np.zeros(len(self.thresholds) + 1, dtype=np.int64)
+        self.split = label_free.SplitCounts(len(self.thresholds))
 
     def add(
         self,
@@ -115,11 +127,16 @@ class ThresholdSearch:
         scores: Float32[np.ndarray, "k h w"],
         class_ids: Sequence[int],
         mask: UInt8[np.ndarray, "h w"] | None,
+        contrast: label_free.Contrast | None = None,
     ) -> LevelMap:
-        """Count one image; ``mask`` None counts for the label-free rule only."""
+        """Count one image; ``mask`` None counts for the label-free rules only.
+
+        Args:
+            contrast: of the image, for the rule ``edges``.
+        """
         level_map = LevelMap.of(scores, class_ids, self.levels)
         if len(class_ids) > 0:
-            self.histogram += np.bincount(level_map.levels.ravel(), minlength=len(self.histogram))
+            self.split.add(level_map.levels, contrast)
         if mask is not None:
             held_out = self.config.rule == "held_out" and _held_out(image_id)
             counts = self.searched if held_out else self.reported
@@ -132,7 +149,8 @@ class ThresholdSearch:
         confusions = self.reported.confusions()
         absent = self.config.absent_classes
         curve = [mean_iou(confusion, self.scored, absent) for confusion in confusions]
-        index = self._index(curve)
+        picked = label_free.choices(self.split)
+        index = self._index(curve, picked)
         ious = class_iou(confusions[index])
         return ThresholdChoice(
             index=index,
@@ -142,9 +160,10 @@ class ThresholdSearch:
             class_iou=[None if np.isnan(value) else float(value) for value in ious],
             thresholds=[float(value) for value in self.thresholds],
             curve=curve,
+            label_free=picked,
         )
 
-    def _index(self, curve: list[float]) -> int:
+    def _index(self, curve: list[float], picked: Mapping[str, int]) -> int:
         rule = self.config.rule
         if rule == "auto":
             return int(np.argmax(curve))
@@ -153,7 +172,9 @@ class ThresholdSearch:
                 mean_iou(confusion, self.scored, self.config.absent_classes) for confusion in self.searched.confusions()
             ]
             return int(np.argmax(held_out))
-        return otsu(self.histogram) if rule == "otsu" else 0
+        if rule in picked:
+            return picked[rule]
+        return int(np.argmin(np.abs(self.thresholds - float(self.config.background_threshold))))
 
 
 def _held_out(image_id: str) -> bool:

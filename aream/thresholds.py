@@ -1,4 +1,4 @@
-"""The background threshold: every candidate counted in one pass, and a rule that needs no ground truth."""
+"""The background threshold: every candidate counted in one pass."""
 
 from __future__ import annotations
 
@@ -86,19 +86,3 @@ class ThresholdCounts:
         confusions = np.moveaxis(total[:, :, None] - below, 2, 0)
         confusions[:, :, 0] += np.moveaxis(below.sum(axis=1), 1, 0)
         return confusions
-
-
-def otsu(histogram: Int64[np.ndarray, " bins"]) -> int:
-    """Index of the threshold that best splits scores in two (Otsu 1979): our label-free rule, not from the papers.
-
-    Args:
-        histogram: pixels by how many thresholds their score exceeds; one bin more than thresholds.
-    """
-    levels = np.arange(len(histogram))
-    below = np.cumsum(histogram)[:-1].astype(np.float64)
-    above = histogram.sum() - below
-    sums = np.cumsum(histogram * levels)[:-1].astype(np.float64)
-    rest = (histogram * levels).sum() - sums
-    with np.errstate(invalid="ignore", divide="ignore"):
-        variance = below * above * (sums / below - rest / above) ** 2
-    return int(np.argmax(np.nan_to_num(variance)))

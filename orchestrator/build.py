@@ -95,6 +95,30 @@ def build_component(package: str, value: object, key: str, report: Report, defau
     return Component(name=name, config=build(module.Config, rest, key, report, same))
 
 
+def _components(config_of: Callable[[str], type], value: object, key: str, report: Report) -> tuple[Component, ...]:
+    """A list of names, or of sections with a name."""
+    if not isinstance(value, list | tuple):
+        report(key, f"given {show_given(value)}; need a list of names")
+        raise Invalid
+    built = []
+    for index, item in enumerate(value):
+        own = f"{key}[{index}]"
+        section = {"name": item} if isinstance(item, str) else item
+        name = section.get("name") if isinstance(section, Mapping) else None
+        try:
+            if not isinstance(section, Mapping) or not isinstance(name, str):
+                raise ConfigError(f"given {show_given(item)}; need a name or a section with a name")
+            rest = {inner: given for inner, given in section.items() if inner != "name"}
+            built.append(Component(name=name, config=build(config_of(name), rest, own, report)))
+        except ConfigError as error:
+            report(own, str(error))
+        except Invalid:
+            continue
+    if len(built) < len(value):
+        raise Invalid
+    return tuple(built)
+
+
 def join(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
@@ -122,6 +146,8 @@ def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, re
     package = field.metadata.get("component")
     if package:
         return build_component(package, value, key, report, current if isinstance(current, Component) else None)
+    if "components" in field.metadata:
+        return _components(field.metadata["components"], value, key, report)
     kind = _config_type(_types(cls)[field.name])
     if kind is not None and not (value is None and type(None) in typing.get_args(_types(cls)[field.name])):
         return build(kind, value, key, report, current if is_config(current) else None)

@@ -1,4 +1,4 @@
-"""The report's pictures: of the axes, and threshold curves, alphas, layers, training curves."""
+"""The report's pictures: of the axes, and threshold curves, alphas, training curves."""
 
 from __future__ import annotations
 
@@ -41,10 +41,6 @@ def draw_figures(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
             "mIoU at every background threshold, best seed of the first configurations; dashed: unrefined",
         ),
         (_alpha_heatmap(content, folder), f"mean {metric} over seeds for the two alphas, best variant of each"),
-        (
-            _layers(content, folder),
-            "CAM refined by one layer's affinity alone, best threshold; dashed: by all layers; dotted: by none",
-        ),
         (_training(content, store, folder), "val mAP over the epochs, first seed of the first configurations"),
     ]
     return [(path, caption) for path, caption in drawn if path is not None]
@@ -113,32 +109,6 @@ def _alpha_points(best: Mapping[tuple[float, float], float], metric: str, folder
     axes.set_ylabel("alpha_low")
     figure.colorbar(points, label=metric)
     return save(figure, folder / "alphas.png")
-
-
-def _layers(content: Mapping[str, Any], folder: Path) -> Path | None:
-    """One line a training, from the layer analysis where the sweep asked for it; mean over seeds with its spread."""
-    lines: dict[str, list[dict[str, float]]] = {}
-    for entry in content["ranking"]:
-        if "layer/none/miou" in entry["metrics"]:
-            own = {
-                key: value for key, value in entry["config"].items() if not key.startswith(("inference.", "labels."))
-            }
-            lines.setdefault(config_title(own), [entry["metrics"], entry["spread"]])
-    if not lines:
-        return None
-    figure, axes = new_figure(7, 4)
-    for index, (title, (means, spread)) in enumerate(list(lines.items())[:CURVES]):
-        names = sorted(name for name in means if name.startswith("layer/") and name.split("/")[1].isdigit())
-        values = np.array([means[name] for name in names])
-        error = np.array([spread[name] for name in names])
-        axes.plot(range(len(names)), values, "o-", color=f"C{index}", label=title, markersize=3)
-        axes.fill_between(range(len(names)), values - error, values + error, color=f"C{index}", alpha=0.15)
-        axes.axhline(means["layer/all/miou"], color=f"C{index}", linestyle="--", linewidth=0.8)
-        axes.axhline(means["layer/none/miou"], color=f"C{index}", linestyle=":", linewidth=0.8)
-    axes.set_xlabel("layer")
-    axes.set_ylabel("mIoU")
-    axes.legend(fontsize=7)
-    return save(figure, folder / "layers.png")
 
 
 def _training(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> Path | None:

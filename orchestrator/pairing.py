@@ -18,7 +18,7 @@ def paired_differences(entries: Sequence[Mapping[str, Any]], metric: str, mode: 
     The baseline is the best entry whose method is the plain host, all axes outside the method equal. None for the
     baseline itself, where there is no such entry, or no seed that both have.
     """
-    plain = [position for position, entry in enumerate(entries) if trains_as(entry["method"]) == BASELINE.name]
+    plain = [position for position, entry in enumerate(entries) if without_loss(entry["method"])]
     found: list[dict[str, Any] | None] = []
     for position, entry in enumerate(entries):
         other = next((known for known in plain if _same_but_method(entries[known]["config"], entry["config"])), None)
@@ -56,3 +56,8 @@ def _difference(
         "n": len(values),
         "better": sum(sign * value > 0 for value in values) if len(values) >= ENOUGH_SEEDS else None,
     }
+
+
+def without_loss(method: str) -> bool:
+    """Whether a method adds nothing to the training of its host: what others are held against."""
+    return trains_as(method) == BASELINE.name

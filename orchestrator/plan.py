@@ -113,10 +113,10 @@ def shared_stages(trials: Sequence[TrialPlan]) -> list[Stage]:
 
 
 def show(value: Any) -> str:
-    """A short text for an axis value: a component's name, a list without spaces."""
-    if isinstance(value, Mapping) and "name" in value:
+    """A short text for an axis value: a component's name, settings and lists without spaces."""
+    if isinstance(value, Mapping):
         rest = ",".join(f"{key}={show(item)}" for key, item in value.items() if key != "name")
-        return f"{value['name']}({rest})" if rest else str(value["name"])
+        return f"{value['name']}({rest})" if "name" in value and rest else str(value.get("name", rest))
     if isinstance(value, list | tuple):
         return f"[{','.join(show(item) for item in value)}]"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -44,6 +44,15 @@ class Ranked:
     def title(self) -> str:
         return ", ".join(f"{key}={show(value)}" for key, value in self.config.items()) or "base"
 
+    @property
+    def analyses(self) -> dict[str, dict[str, str]]:
+        """Artifacts of each analysis, by seed."""
+        found: dict[str, dict[str, str]] = {}
+        for seed in self.seeds:
+            for stage in self.variants[seed].stages.analyses:
+                found.setdefault(stage.name, {})[str(seed)] = stage.key
+        return found
+
     def to_json(self, metric: str, mode: str) -> dict[str, Any]:
         return {
             "config": self.config,
@@ -54,6 +63,7 @@ class Ranked:
             "trial_keys": [self.trial_keys[seed] for seed in self.seeds],
             "label_artifact": self.label_artifacts[self.best_seed(metric, mode)],
             "label_artifacts": {str(seed): key for seed, key in self.label_artifacts.items()},
+            "analyses": self.analyses,
             "training_seconds": round(self.seconds, 1),
         }
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aream.errors import ArtifactCorrupt, ArtifactNotFound
+from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
 from orchestrator.plan import TrialPlan, Variant, show
 from orchestrator.records import Records
 from orchestrator.settings import masked
@@ -16,6 +16,7 @@ from orchestrator.spec import SweepSpec
 from orchestrator.state import replace_text
 from orchestrator.tracking import Tracker
 from workers.artifacts.store import ArtifactStore
+from workers.figure_files import FIGURES_FILE, parse_figures
 from workers.provenance import code_revision
 from workers.stage import Row, Stage
 from workers.stages.pseudo_label import OVERLAYS_FOLDER
@@ -116,6 +117,8 @@ class Recorder:
             shown = {"selected/val/map" if name == "val/map" else name: value for name, value in metrics.items()}
             self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
             self._pictures(trial_run(trial.key), variant.stages.labels.key)
+            for analysis in variant.stages.analyses:
+                self._analysis(trial_run(trial.key), analysis)
         self.tracker.end_run(trial_run(trial.key), "FINISHED")
         self._finish(trial.key)
 
@@ -191,6 +194,26 @@ class Recorder:
                 if folder == OVERLAYS_FOLDER or entry.path in others:
                     self.tracker.log_content(run, name, self.store.blobs.content([entry], key)[0], folder)
         except (ArtifactCorrupt, ArtifactNotFound) as error:  # whoever needs it computes it again; a record does not
+            log.warning("not recorded: %s", error)
+
+    def _analysis(self, run: str, stage: Stage) -> None:
+        """What an analysis shows: its curves with the layer as step, and its pictures as files."""
+        try:
+            content = self.store.read(stage.key, FIGURES_FILE)
+            figures = parse_figures(content)
+            for layer in range(max((len(curve.values) for curve in figures.curves), default=0)):
+                values = {
+                    f"{stage.name}/{curve.name}": curve.values[layer]
+                    for curve in figures.curves
+                    if layer < len(curve.values)
+                }
+                self.tracker.log_metrics(run, values, layer)
+            self.tracker.log_content(run, FIGURES_FILE, content, stage.name)
+            for picture in figures.pictures:
+                self.tracker.log_content(
+                    run, f"{picture.name}.png", self.store.read(stage.key, picture.path), stage.name
+                )
+        except (ArtifactCorrupt, ArtifactNotFound, DataError) as error:
             log.warning("not recorded: %s", error)
 
     def _finished(self, key: str) -> bool:

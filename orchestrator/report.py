@@ -31,12 +31,17 @@ img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #58606
 
 def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[Path]:
     """Write both reports and their figures into ``folder``; returns every file written."""
+    from orchestrator.analysis_figures import draw_analyses
+    from orchestrator.analysis_results import analysis_results, analysis_sections
+    from orchestrator.comparison_sections import comparison_sections
     from orchestrator.figures import draw_figures
     from orchestrator.report_sections import sections
     from orchestrator.state import replace_text
 
-    figures = draw_figures(content, store, folder / "figures")
-    parts = sections(content)
+    analyses = analysis_results(content, store)
+    figures = draw_figures(content, store, folder / "figures") + draw_analyses(analyses, folder / "figures")
+    ranking, *others = sections(content)
+    parts = [ranking, *comparison_sections(content), *others, *analysis_sections(analyses)]
     replace_text(folder / "report.html", _html(content, parts, figures, _overlays(content, store)))
     replace_text(folder / "report.md", _markdown(content, parts, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 
-from aream.config import config
+from aream.config import Component, config
 from aream.errors import ConfigError
+from orchestrator.paper import Paper
+from workers.analysis import options_class
 from workers.staging import MAX_BYTES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -219,7 +221,10 @@ class Settings:
     search: Search | None = None
     scheduler: Scheduler | None = None
     rank: Rank = Rank()
-    analyses: tuple[Literal["layer_gain"], ...] = ()
+    analyses: tuple[Component, ...] = field(default=(), metadata={"components": options_class})
+    """Stages that look at what each trial made: names, or sections with a name and options."""
+    paper: Paper | None = None
+    """Published numbers that the results are held against."""
     resources: Resources = Resources()
     limits: Limits = Limits()
     notify: Notify = Notify()
@@ -237,5 +242,8 @@ class Settings:
             raise ConfigError(f"name: need letters, digits, . _ - (at most 64, no leading sign), got {self.name!r}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds: need one or more different numbers >= 0, got {list(self.seeds)}")
+        chosen = [analysis.name for analysis in self.analyses]
+        if len(set(chosen)) != len(chosen):
+            raise ConfigError(f"analyses: need different ones, got {', '.join(chosen)}")
         if self.concurrency is not None and self.concurrency < 1:
             raise ConfigError(f"concurrency: need a positive number or null, got {self.concurrency}")

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aream.config import plain
+from aream.config import Component, plain
 from aream.errors import ConfigError
 from orchestrator.axes import Axis, ConditionError, dependencies, dependency_order
 from orchestrator.build import build, located, strict
 from orchestrator.overlaying import entry, overlaid
+from orchestrator.paper import Paper
 from orchestrator.sections import Sections
 from orchestrator.settings import (
     Limits,
@@ -50,7 +51,8 @@ class SweepSpec:
     search: Search | None
     scheduler: Scheduler | None
     rank: Rank
-    analyses: tuple[str, ...]
+    analyses: tuple[Component, ...]
+    paper: Paper | None
     resources: Resources
     limits: Limits
     notify: Notify
@@ -200,7 +202,8 @@ class SweepSpec:
             "search": _search_data(self.search),
             "scheduler": plain(self.scheduler),
             "rank": plain(self.rank),
-            "analyses": list(self.analyses),
+            "analyses": plain(self.analyses),
+            "paper": plain(self.paper),
             "resources": plain(self.resources),
         }
 

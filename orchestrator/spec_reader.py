@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aream.errors import AreamError, ConfigError
+from orchestrator import paper
 from orchestrator.axes import (
     SEGMENTATION_SECTIONS,
     TRAINING_SECTIONS,
@@ -72,6 +73,7 @@ class _Reader:
             scheduler=settings.scheduler,
             rank=settings.rank,
             analyses=settings.analyses,
+            paper=settings.paper,
             resources=settings.resources,
             limits=settings.limits,
             notify=settings.notify,
@@ -92,6 +94,8 @@ class _Reader:
             segmentation_data=segmentation,
         ).with_component_names()
         self._check_points(spec)
+        if not self.problems:
+            self._check_paper(spec)
         if self.problems:
             raise SpecError(self.problems)
         return spec
@@ -200,6 +204,13 @@ class _Reader:
         except AreamError as error:
             self.report("axes", str(error))
         return len(self.problems) == before
+
+    def _check_paper(self, spec: SweepSpec) -> None:
+        try:
+            for key, message in paper.problems(spec):
+                self.report(key, message)
+        except AreamError as error:
+            self.report("paper", str(error))
 
     def _check_points(self, spec: SweepSpec) -> None:
         """Every point of a grid, or the ends of a search's axes, must be a possible trial."""

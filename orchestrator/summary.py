@@ -16,9 +16,11 @@ from rich.table import Table
 
 from aream.config import canonical, plain
 from aream.pseudo_labels import RULE_DESCRIPTIONS
+from orchestrator.comparison_sections import paper_lines
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
-from orchestrator.pairing import paired_differences
+from orchestrator.pairing import paired_differences, without_loss
+from orchestrator.paper import compared
 from orchestrator.pareto import front, objectives
 from orchestrator.plan import show
 from orchestrator.ranking import Ranked, mean_and_spread
@@ -65,11 +67,12 @@ class Summary:
                 own = [row["metrics"] for row in rows if str(row["seed"]) == seed]
                 entry["per_seed"][seed] = metrics | (mean_and_spread(own)[0] if own else {})
             entry["method"] = self._method(entry["config"])
+            entry["without_loss"] = without_loss(entry["method"])
         for entry, difference in zip(
             entries, paired_differences(entries, spec.rank.metric, spec.rank.mode), strict=True
         ):
             entry["paired"] = difference
-        compared = objectives(spec)
+        goals = objectives(spec)
         kinds = {axis.key: axis.kind for axis in spec.axes}
         return {
             "name": spec.name,
@@ -89,9 +92,10 @@ class Summary:
             },
             "protocol": self._protocol(),
             "ranking": entries,
+            "paper": compared(spec, entries),
             "pareto": {
-                "objectives": [asdict(objective) for objective in compared],
-                "front": front([entry["metrics"] for entry in entries], compared),
+                "objectives": [asdict(objective) for objective in goals],
+                "front": front([entry["metrics"] for entry in entries], goals),
             },
             "importance": axis_importance(entries, kinds, spec.rank.metric, spec.rank.mode),
             "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),
@@ -197,6 +201,8 @@ def print_results(content: Mapping[str, Any]) -> None:
             line = f"segmenter on labels {job['title']}: seg/miou {job['metrics']['seg/miou']:.4f}"
             console.print(line, markup=False)
     console.print(f"background threshold: {content['protocol']['threshold']}")
+    for line in paper_lines(content):
+        console.print(line, markup=False)
 
 
 def _number(value: float | None, spread: float | None) -> str:

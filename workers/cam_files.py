@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from aream.data._files import MAX_PIXELS, read_bounded
+from aream.data._lists import SAFE_ID
 from aream.data._protocol import IGNORE
-from aream.data.voc2012 import SAFE_ID
 from aream.errors import DataError
 from aream.inference import ImageCams, ScaleMaps
 

@@ -15,6 +15,7 @@ from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
 from aream.methods import mean_affinity
 from aream.refiners._protocol import network_of
 from workers import stages as stage_modules
+from workers.analysis import Subject, analysis_stage
 from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
 from workers.locations import local_path
 from workers.stage import Stage
@@ -23,7 +24,6 @@ from workers.stages import (
     external_labels,
     infer_cam,
     layer_entropy,
-    layer_gain,
     pseudo_label,
     train_cam,
     train_seg,
@@ -83,18 +83,21 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
 
 
 def variant_stages(
-    trial: TrialConfig, fingerprint: Fingerprint, analyses: Sequence[str] = (), host: Stage | None = None
+    trial: TrialConfig, fingerprint: Fingerprint, analyses: Sequence[Component] = (), host: Stage | None = None
 ) -> VariantStages:
     """CAMs, pseudo-labels and analyses of one variant; its ``cams.inputs["host"]`` is the training.
 
     Args:
+        analyses: chosen by name, with their ``Options`` as configuration.
         host: the trial's ``training_stage``, where it is at hand: the variants of a trial then hold one.
 
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
-    depth, _ = _check_fit(trial)
-    data = {"data": fingerprint(trial.data)}
+    depth, patch_size = _check_fit(trial)
+    host = host or training_stage(trial, fingerprint)
+    prints = _fingerprints(trial, fingerprint)
+    data = {"data": prints["data"]}
     cams = Stage(
         "infer_cam",
         infer_cam.Config(
@@ -104,8 +107,8 @@ def variant_stages(
             cams=trial.inference.cams(),
             precision=trial.train.precision,
         ),
-        {"host": host or training_stage(trial, fingerprint)},
-        _fingerprints(trial, fingerprint),
+        {"host": host},
+        prints,
     )
     split = _split(trial, depth)
     chosen = trial.inference.layers
@@ -117,16 +120,8 @@ def variant_stages(
         {**networks, "cams": cams},  # a plan shows a stage under its first input
         data | weights,
     )
-    plain_labels = dataclasses.replace(trial.labels, refiner=type(trial.labels)().refiner)
-    stages = {
-        "layer_gain": Stage(
-            "layer_gain",
-            layer_gain.Config(data=trial.data, depth=depth, labels=plain_labels),
-            {"cams": cams},
-            data,
-        )
-    }
-    return VariantStages(cams, labels, tuple(stages[name] for name in analyses))
+    subject = Subject(trial, depth, patch_size, host, cams, prints)
+    return VariantStages(cams, labels, tuple(analysis_stage(chosen, subject) for chosen in analyses))
 
 
 def segmentation_stage(

@@ -1,22 +1,17 @@
-"""Image-level label files as this field publishes them: pickled dicts, plain arrays, XML. None is executed."""
+"""PASCAL VOC's classes, and where its image-level labels come from: label files and annotations."""
 
 from __future__ import annotations
 
-import io
-import pickle
-import struct
-import tokenize
 import xml.etree.ElementTree as ElementTree
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from aream.data._files import MAX_BYTES, read_bounded
+from aream.data._files import read_bounded
+from aream.data._findings import Findings
+from aream.data._label_files import Labels, read_label_table
 from aream.errors import DataError
 
 CLASS_NAMES = (
@@ -26,113 +21,30 @@ CLASS_NAMES = (
 
 MAX_ANNOTATION_BYTES = 2**20
 
-Labels = dict[str, Float32[np.ndarray, " c"]]
-
-_ALLOWED = {
-    (module, name)
-    for prefix in ("numpy.core", "numpy._core")
-    for module, name in (
-        (f"{prefix}.multiarray", "_reconstruct"),
-        (f"{prefix}.multiarray", "scalar"),
-        (f"{prefix}.numeric", "_frombuffer"),
-    )
-} | {("numpy", "ndarray"), ("numpy", "dtype")}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Rebuilds numpy arrays, scalars and builtin containers; any other global is refused before it is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):  # how old protocols write bytes
-            return _latin1
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a label file")
-        return super().find_class(module, name)
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is not part of a label file")
-    return text.encode("latin-1")
-
 
 def read_label_file(path: Path) -> Labels:
-    """Labels by image id, from ``.npy`` (a pickled dict, keys text or int, with or without ``.jpg``) or ``.npz``
-    (arrays ``ids`` and ``labels``).
+    """Labels by image id; raises as :func:`aream.data._label_files.read_label_table` does."""
+    return read_label_table(path, len(CLASS_NAMES), image_id)
 
-    Raises:
-        DataError: missing, not such a file, or one that would run code.
+
+def image_id(key: str | int) -> str:
+    """``2007_000032`` from itself or, as IRN writes it, the int 2007000032."""
+    text = str(key)
+    return f"{text[:4]}_{text[4:]}" if isinstance(key, int) else text
+
+
+def read_annotations(folder: Path, ids: Sequence[str], found: Findings, split: str) -> Labels:
+    """Labels from ``Annotations/ID.xml``: the names of the objects, "difficult" ones too.
+
+    An image whose file is missing, is no annotation or names an unknown class is ``found`` and left out.
     """
-    try:
-        content = read_bounded(path)
-        table = _arrays(content) if path.suffix == ".npz" else _pickled_dict(content)
-        labels = {image_id(key): _vector(key, value) for key, value in table.items()}
-    except (
-        *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, OverflowError, MemoryError),
-        *(NotImplementedError, RecursionError, SyntaxError, tokenize.TokenError, struct.error, zlib.error),
-    ) as error:  # what numpy, pickle and zipfile raise at damaged files
-        raise DataError(f"{path}: not a label file: {str(error)[:300]}") from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: refused as a label file: {str(error)[:300]}") from error
-    if not labels:
-        raise DataError(f"{path}: holds no labels")
+    labels = {}
+    for identifier in ids:
+        try:
+            labels[identifier] = _annotation(folder / f"{identifier}.xml")
+        except DataError as error:
+            found.add("labels", "images have no usable annotation", str(error), split)
     return labels
-
-
-def read_annotations(folder: Path, ids: Sequence[str]) -> Labels:
-    """Labels from ``Annotations/ID.xml``: the names of the objects.
-
-    Raises:
-        DataError: a file is missing, is no annotation, or names an unknown class.
-    """
-    return {identifier: _annotation(folder / f"{identifier}.xml") for identifier in ids}
-
-
-def image_id(key: object) -> str:
-    """``2007_000032`` from ``2007_000032``, ``2007_000032.jpg`` or the int 2007000032."""
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        text = str(int(key))
-        return f"{text[:4]}_{text[4:]}"
-    if isinstance(key, bytes):
-        key = key.decode()
-    if not isinstance(key, str):
-        raise ValueError(f"the key {key!r} is neither text nor a number")
-    return key.removesuffix(".jpg")
-
-
-def _pickled_dict(content: bytes) -> Mapping[Any, Any]:
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read_header:
-        raise ValueError(f"npy format {version} is not known")
-    _, _, dtype = read_header[version](file)
-    if not dtype.hasobject:
-        raise ValueError("it holds a plain array, not a dict of image ids")
-    table = _ArraysOnly(file, encoding="latin1").load()
-    if isinstance(table, np.ndarray):
-        table = table.item()
-    if not isinstance(table, dict):
-        raise ValueError(f"it holds a {type(table).__name__}, not a dict of image ids")
-    return table
-
-
-def _arrays(content: bytes) -> Mapping[Any, Any]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > MAX_BYTES:
-        raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are allowed")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(zip(arrays["ids"].tolist(), arrays["labels"], strict=True))
-
-
-def _vector(key: object, value: object) -> Float32[np.ndarray, " c"]:
-    # Looked at before it is converted: nested lists that share their parts unfold without end.
-    flat = isinstance(value, list | tuple) and all(isinstance(item, int | float | np.number) for item in value)
-    numeric = flat or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf")
-    if not numeric or np.size(value) != len(CLASS_NAMES) or not np.isin(value, (0, 1)).all():  # type: ignore[arg-type]
-        raise ValueError(f"the labels of {str(key)[:80]!r} are not {len(CLASS_NAMES)} zeros and ones")
-    return np.asarray(value, dtype=np.float32).reshape(-1)
 
 
 def _annotation(path: Path) -> Float32[np.ndarray, " c"]:

@@ -5,7 +5,7 @@ import oracles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aream.thresholds import ThresholdCounts, otsu
+from aream.thresholds import ThresholdCounts
 
 THRESHOLDS = np.round(np.arange(0, 0.6, 0.05), 6)
 
@@ -27,13 +27,3 @@ def test_every_threshold_is_that_of_the_plain_loop(seed, present):
         counts.add(scores, ids, target)
     expected = oracles.threshold_confusions(images, THRESHOLDS.astype(np.float32), 4)
     np.testing.assert_array_equal(counts.confusions(), expected)
-
-
-def test_otsu_splits_two_peaks():
-    histogram = np.zeros(80, dtype=np.int64)
-    histogram[5:15], histogram[60:70] = 100, 40
-    assert 14 <= otsu(histogram) < 60
-
-
-def test_otsu_of_nothing_is_the_first_threshold():
-    assert otsu(np.zeros(10, dtype=np.int64)) == 0

@@ -51,10 +51,18 @@ def workplace(plan: Planner) -> Workplace:
     return Workplace(store_uri=None, runs=plan.spec.runs_dir, name=plan.spec.name)
 
 
-def put(store: ArtifactStore, stage: Stage, seconds: float, created: str, **metrics: float) -> None:
-    """Publish an artifact as a stage leaves it."""
+def put(
+    store: ArtifactStore,
+    stage: Stage,
+    seconds: float,
+    created: str,
+    write: Callable[[Path], None] = lambda folder: None,
+    **metrics: float,
+) -> None:
+    """Publish an artifact as a stage leaves it; ``write`` adds files."""
     folder = store.staging()
     history = []
+    write(folder)
     if stage.name == "pseudo_label":
         curve = {"thresholds": [0.1, 0.2, 0.3], "curve": [0.2, 0.4, 0.3]}
         (folder / "curve.json").write_text(json.dumps({"refined": curve, "unrefined": curve}))

@@ -91,7 +91,7 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
         ("where: ['method.alpha_low < method.alpha_mid']", "method.alpha_mid: no such key"),
         ("axes: {method.alpha_low: [0.2]}\nwhere: ['method.alpha_low > 0.3']", "no point of the grid"),
         ("data: {name: shapes, image_size: 4}", "need 32..512 pixels, got 4"),
-        ("labels: {background_threshold: sometimes}", "need 'auto', 'held_out' or 'otsu'"),
+        ("labels: {background_threshold: sometimes}", "need 'auto', 'held_out', 'otsu' or 'edges'"),
         ("labels: {refiner: {name: par, iterations: 0}}", "need >= 1"),
         ("backbone: {weights: 3}", "need a valid string"),
         ("segmentation: {model: {name: deeplab, encoder: nothing}}", "timm has no model 'nothing'"),

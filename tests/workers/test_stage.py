@@ -17,6 +17,7 @@ from workers.artifacts.leases import Leases
 from workers.components import build_dataset
 from workers.label_files import read_labels, write_labels
 from workers.pipelines import external_labels_stage, segmentation_stage, training_stage, variant_stages
+from workers.stages import layer_gain
 from workers.trial import InferenceSection, SegmentationConfig
 
 
@@ -102,7 +103,7 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path):
 
 def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
     work = Work(tmp_path)
-    stages = variant_stages(TRIAL, fingerprint, ["layer_gain"])
+    stages = variant_stages(TRIAL, fingerprint, [Component(name="layer_gain", config=layer_gain.Options())])
     labels = work.runner.run(stages.labels)
     assert 0 <= labels.metrics["cam/miou"] <= 1
     assert 0 <= labels.metrics["pseudo/miou"] <= 1

@@ -2,4 +2,7 @@
 
 ``run`` reads its Config and the folders of its inputs, writes under ``out`` only, and returns scalars. Raise
 ``VERSION`` whenever the same Config would give other bytes.
+
+A stage that also holds ``Options``, ``analysis`` and ``METRICS`` is an analysis, chosen by its name under ``analyses``
+in a sweep file: ``workers/analysis.py``.
 """

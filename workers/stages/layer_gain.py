@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from aream.config import Component, config
 from aream.inference import UNREFINED
+from aream.label_free import Contrast
 from aream.pseudo_labels import LabelsConfig, ThresholdSearch
+from workers.analysis import Subject
 from workers.cam_files import read_cams
 from workers.components import build_dataset
-from workers.stage import Row, StageContext
+from workers.figure_files import Curve, write_figures
+from workers.stage import Row, Stage, StageContext
 
 VERSION = 1
+METRICS = (r"layer/(none|all|best|\d\d)/miou",)
+CAPTION = (
+    "mIoU of the CAM refined by one layer's affinity alone, threshold by the sweep's rule, train images with masks; "
+    "beside it by no layer, by the mean of all, and by the best one (AReAM Figs. 2 and 10)"
+)
+
+
+@config
+class Options:
+    """Nothing to set."""
 
 
 @config
@@ -24,23 +40,37 @@ class Config:
     """Only the threshold's rule and range are read; no image refinement comes between."""
 
 
+def analysis(subject: Subject, options: Options) -> Stage:
+    """Of a variant: reads its CAMs."""
+    labels = subject.trial.labels
+    plain = dataclasses.replace(labels, refiner=type(labels)().refiner)
+    config = Config(data=subject.trial.data, depth=subject.depth, labels=plain)
+    return Stage("layer_gain", config, {"cams": subject.cams}, {"data": subject.fingerprints["data"]})
+
+
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote. One pass over the images counts every layer."""
     dataset = build_dataset(config.data)
     classes = len(dataset.class_names) + 1
-    subsets = {"none": UNREFINED, "all": tuple(range(config.depth))}
-    subsets |= {f"{layer:02d}": (layer,) for layer in range(config.depth)}
+    single = {f"{layer:02d}": (layer,) for layer in range(config.depth)}
+    subsets = {"none": UNREFINED, "all": tuple(range(config.depth))} | single
     searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in subsets}
     for cams in context.watched(read_cams(inputs["cams"])):
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue
+        contrast = Contrast.of(np.array(dataset.image(cams.image_id))) if config.labels.rule == "edges" else None
         for name, layers in subsets.items():
-            searches[name].add(cams.image_id, cams.combine(layers), [c + 1 for c in cams.classes], mask)
+            ids = [c + 1 for c in cams.classes]
+            searches[name].add(cams.image_id, cams.combine(layers), ids, mask, contrast)
     choices = {name: search.choose() for name, search in searches.items()}
     content = {
         name: {"miou": choice.miou, "miou_all": choice.miou_all, "threshold": choice.threshold}
         for name, choice in choices.items()
     }
     (out / "layers.json").write_text(json.dumps(content, indent=1))
-    return {f"layer/{name}/miou": choice.miou for name, choice in choices.items()}
+    mious = {name: choice.miou for name, choice in choices.items()}
+    mious["best"] = max(mious[name] for name in single)
+    marks = {"none": mious["none"], "all layers": mious["all"], "best layer": mious["best"]}
+    write_figures(out, [Curve("miou", "mIoU", CAPTION, tuple(mious[name] for name in single), marks)])
+    return {f"layer/{name}/miou": value for name, value in mious.items()}

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from aream.config import Component, config
 from aream.data._protocol import Dataset
 from aream.errors import DataError
 from aream.inference import UNREFINED, ImageCams
+from aream.label_free import Contrast
 from aream.overlays import overlay
 from aream.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
 from aream.refiners._protocol import Refiner, network_of
@@ -52,10 +53,13 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     unrefined = ThresholdSearch(config.labels, classes, dataset.scored_classes)
     packed: dict[str, PackedLevels] = {}
     for batch in context.watched(same_sized(read_cams(inputs["cams"]))):
-        for cams, scores in zip(batch, refined_scores(batch, config.layers, refiner, dataset), strict=True):
+        images = [np.array(dataset.image(cams.image_id)) for cams in batch]
+        refined = refined_scores(batch, config.layers, refiner, images)
+        for cams, scores, image in zip(batch, refined, images, strict=True):
             mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
-            unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask)
-            packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask))
+            contrast = Contrast.of(image)
+            unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask, contrast)
+            packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask, contrast))
     if not packed:
         raise DataError("no image to label: the train split is empty")
     choice, plain = search.choose(), unrefined.choose()
@@ -69,6 +73,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         "pseudo/miou": choice.miou,
         "pseudo/miou_all": choice.miou_all,
         "pseudo/threshold": choice.threshold,
+        **{f"pseudo/miou_{rule}": miou for rule, miou in choice.alternatives().items()},
         "cam/miou": plain.miou,
         "cam/miou_all": plain.miou_all,
         "cam/threshold": plain.threshold,
@@ -89,7 +94,10 @@ def same_sized(images: Iterable[ImageCams]) -> Iterator[list[ImageCams]]:
 
 
 def refined_scores(
-    batch: Sequence[ImageCams], layers: tuple[int, ...], refiner: Refiner, dataset: Dataset
+    batch: Sequence[ImageCams],
+    layers: tuple[int, ...],
+    refiner: Refiner,
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
 ) -> list[Float32[np.ndarray, "k h w"]]:
     """CAMs at image size after layer and image refinement, of images of one size."""
     scores = [cams.combine(layers) for cams in batch]
@@ -99,7 +107,7 @@ def refined_scores(
     stacked = torch.zeros(len(batch), most, *batch[0].size)
     for index, maps in enumerate(scores):
         stacked[index, : len(maps)] = torch.from_numpy(maps)
-    pixels = np.stack([np.array(dataset.image(cams.image_id), dtype=np.float32) for cams in batch])
+    pixels = np.stack(images).astype(np.float32)
     refined = refiner.refine(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, stacked).numpy()
     return [refined[index, : len(maps)] for index, maps in enumerate(scores)]
 

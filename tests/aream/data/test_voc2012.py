@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from aream.data import voc2012
+from aream.data._findings import Findings
+from aream.data._lists import read_split
 from aream.data._protocol import Dataset
 from aream.data._voc_labels import CLASS_NAMES, read_label_file
 from aream.errors import ConfigError, DataError
@@ -134,10 +137,13 @@ def test_the_published_label_files_are_read_whole(data_root):
     assert all(np.array_equal(plain[key], pickled[key]) for key in plain)
 
 
-def test_the_published_lists_are_read_whole(data_root):
-    counts = {"train.txt": 1464, "val.txt": 1449, "train_aug.txt": 10582}
-    for name, count in counts.items():
-        assert len(voc2012._read_list(data_root / "lists" / "voc12" / name)) == count
+@pytest.mark.parametrize(("name", "count"), [("train.txt", 1464), ("val.txt", 1449), ("train_aug.txt", 10582)])
+def test_the_published_lists_are_read_whole(data_root, name, count):
+    found = Findings()
+    listed = read_split(name, (), [data_root / "lists" / "voc12"], found, "train", lambda stem: stem)
+    assert len(set(listed.ids)) == count
+    assert not list(found)
+    assert all(re.fullmatch(r"20\d\d_\d{6}", image_id) for image_id in listed.ids)
 
 
 def test_the_real_images(data_root):

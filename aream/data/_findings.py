@@ -1,0 +1,75 @@
+"""What is wrong with the files of a dataset: one account of it, which ``build`` raises and a check goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aream.errors import DataError
+
+MOST_PROBLEMS = 20
+"""Problems of a kind that are kept in words, and lines of an error; the rest is counted."""
+
+Check = Literal["root", "lists", "images", "masks", "labels"]
+
+
+@dataclass
+class Finding:
+    check: Check
+    split: str
+    """Empty: no split's own."""
+    kind: str
+    """What these have in common, to be read after their number."""
+    hard: bool
+    """Whether training on the data would fail, or be wrong; else only worth knowing."""
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+    """The first few in words, each with its file or id."""
+
+
+@dataclass
+class Looked:
+    """How much of a split a check has seen."""
+
+    check: Check
+    split: str
+    count: int
+    total: int
+
+
+class Findings:
+    """Findings in the order their kinds were first met; ``strict`` ones are raised by :meth:`settle`."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.looked: list[Looked] = []
+        self.notes: list[tuple[Check, str, str]] = []
+        """Check, split and what is neither right nor wrong: which list was read, say."""
+        self._kinds: dict[tuple[Check, str, str], Finding] = {}
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self._kinds.values())
+
+    @property
+    def hard(self) -> bool:
+        return any(finding.hard for finding in self)
+
+    def add(self, check: Check, kind: str, words: str, split: str = "", *, hard: bool = True) -> None:
+        finding = self._kinds.setdefault((check, split, kind), Finding(check, split, kind, hard))
+        finding.count += 1
+        if len(finding.examples) < MOST_PROBLEMS:
+            finding.examples.append(words)
+
+    def settle(self) -> None:
+        """Nothing, or where these are strict and hard:
+
+        Raises:
+            DataError: of the first problems in words, and how many there are beside them.
+        """
+        if not (self.strict and self.hard):
+            return
+        hard = [finding for finding in self if finding.hard]
+        lines = [words for finding in hard for words in finding.examples][:MOST_PROBLEMS]
+        more = sum(finding.count for finding in hard) - len(lines)
+        raise DataError("\n".join([*lines, *([f"and {more} more"] if more else [])]))

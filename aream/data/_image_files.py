@@ -1,0 +1,225 @@
+"""A dataset of image and mask files: all that does not depend on how its folders, lists and labels are laid out."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float32, Int16, UInt8
+from PIL import Image
+
+from aream.data._files import image_size, indices, read_bounded, read_image, refuse_link_out
+from aream.data._findings import Findings
+from aream.data._label_files import Labels
+from aream.data._protocol import IGNORE
+from aream.errors import ConfigError, DataError
+
+READERS = 4
+AT_ONCE = 1024
+"""Images handed to the readers at a time: what they found of 120,000 need not wait in memory."""
+SPLITS = ("train", "val")
+Item = TypeVar("Item")
+Read = TypeVar("Read")
+
+
+class ImageFiles(ABC):
+    """Everything of :class:`aream.data._protocol.Dataset` but the class names, given where the files lie.
+
+    A subclass sets ``root``, ``splits`` and ``mask_ids``, then calls :meth:`keep_existing` and :meth:`keep_labelled`.
+    What these find stays ``found``; with strict findings they raise it.
+    """
+
+    root: Path
+    splits: dict[str, list[str]]
+    mask_ids: Int16[np.ndarray, 256]
+    """Class id of every value of a mask PNG; -1: it may not occur."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._labels: UInt8[np.ndarray, "n c"] = np.zeros((0, 0), dtype=np.uint8)
+
+    @property
+    @abstractmethod
+    def class_names(self) -> Sequence[str]: ...
+
+    @abstractmethod
+    def image_path(self, image_id: str) -> Path: ...
+
+    @abstractmethod
+    def mask_path(self, image_id: str) -> Path:
+        """Where its mask would be."""
+
+    def ids(self, split: str) -> Sequence[str]:
+        return self.splits[split]
+
+    def image(self, image_id: str) -> Image.Image:
+        return read_image(self.image_path(image_id))
+
+    def labels(self, image_id: str) -> Float32[np.ndarray, " c"]:
+        return self._labels[self._rows[image_id]].astype(np.float32)
+
+    def mask(self, image_id: str) -> UInt8[np.ndarray, "h w"] | None:
+        path = self.mask_path(image_id)
+        return self._mask(path, read_bounded(path)) if _present(path) else None
+
+    def inspect(self) -> str:
+        """See :class:`aream.data._protocol.Dataset`; the root's place does not enter the fingerprint."""
+        digest, found = hashlib.sha256(), Findings(strict=True)
+        for split, ids in self.splits.items():
+            digest.update(f"{split}\n{chr(10).join(ids)}\n".encode())
+        every = list(dict.fromkeys(image_id for ids in self.splits.values() for image_id in ids))
+        for identifier, (content, problem) in zip(every, in_threads(self._inspect_one, every), strict=True):
+            if problem is not None:
+                found.add("images", "files cannot be used", problem)
+            digest.update(identifier.encode() + self.labels(identifier).tobytes() + content)
+        found.settle()
+        return digest.hexdigest()
+
+    def keep_existing(self, found: Findings) -> set[str]:
+        """Leave out ids without an image; val images without a mask are ``found``. Returns the ids with a mask."""
+        listings: dict[Path, set[str]] = {}
+        masked: set[str] = set()
+        for split, ids in self.splits.items():
+            kept = []
+            for image_id in ids:
+                image, mask = self.image_path(image_id), self.mask_path(image_id)
+                if not _listed(image, listings):
+                    words = f"{image}: no such image, though a list names it"
+                    found.add("images", "listed images are missing", words, split)
+                    continue
+                kept.append(image_id)
+                if _listed(mask, listings):
+                    masked.add(image_id)
+                elif split == "val":
+                    found.add("masks", "val images have no mask", f"{mask}: no mask for this val image", split)
+            found.notes.append(("masks", split, f"{len(masked.intersection(kept))} of {len(kept)} images have one"))
+            self.splits[split] = kept
+        found.settle()
+        return masked
+
+    def keep_labelled(self, labels: Mapping[str, Labels], found: Findings, where: Mapping[str, str]) -> None:
+        """Take over the labels, and leave out ids without.
+
+        Args:
+            labels: of each split, by image id.
+            where: they are from.
+        """
+        for split, ids in self.splits.items():
+            kept = [image_id for image_id in ids if image_id in labels[split]]
+            for image_id in ids if len(kept) < len(ids) else ():
+                if image_id not in labels[split]:
+                    found.add("labels", "images have no labels", f"{where[split]}: no labels for {image_id}", split)
+            self.splits[split] = kept
+            found.notes.append(("labels", split, f"from {where[split]}"))
+        found.settle()
+        table = {image_id: labels[split][image_id] for split, ids in self.splits.items() for image_id in ids}
+        self._rows = {image_id: row for row, image_id in enumerate(table)}
+        self._labels = np.zeros((len(table), len(self.class_names)), dtype=np.uint8)
+        for row, vector in enumerate(table.values()):
+            self._labels[row] = vector
+
+    def _mask(self, path: Path, content: bytes) -> UInt8[np.ndarray, "h w"]:
+        stored = indices(path, content)
+        mask = self.mask_ids[stored]
+        if mask.size and mask.min() < 0:
+            wrong = np.unique(stored[mask < 0])
+            allowed = np.flatnonzero(self.mask_ids >= 0)
+            raise DataError(
+                f"{path}: label ids {wrong[:8].tolist()} are out of range; allowed are {_ranges(allowed.tolist())}"
+            )
+        return mask.astype(np.uint8)
+
+    def _inspect_one(self, image_id: str) -> tuple[bytes, str | None]:
+        """Digests of the files of an image, or what is wrong with them."""
+        image, mask = self.image_path(image_id), self.mask_path(image_id)
+        try:
+            content = self._content(image)
+            size, digests = image_size(image, content), hashlib.sha256(content).digest()
+            if _present(mask):
+                content = self._content(mask)
+                shape = self._mask(mask, content).shape
+                if shape != (size[1], size[0]):
+                    return b"", f"{mask}: size {shape[::-1]} is not the image's {size}"
+                digests += hashlib.sha256(content).digest()
+        except DataError as error:
+            return b"", str(error)
+        return digests, None
+
+    def _content(self, path: Path) -> bytes:
+        refuse_link_out(path, (self.root, path.parent))
+        return read_bounded(path)
+
+
+def contiguous_ids(classes: int) -> Int16[np.ndarray, 256]:
+    """Mask values that are class ids: the background 0, 1..classes and ``IGNORE``."""
+    ids = np.full(256, -1, dtype=np.int16)
+    ids[: classes + 1] = np.arange(classes + 1)
+    ids[IGNORE] = IGNORE
+    return ids
+
+
+def in_threads(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
+    """``read`` of every item, in order."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(islice(remaining, AT_ONCE)):
+            yield from pool.map(read, some)
+
+
+def check_scored(scored: Sequence[int] | None, classes: int) -> None:
+    """Raises ``ConfigError`` where these are not different mask ids."""
+    if scored is not None and (
+        not scored or len(set(scored)) != len(scored) or not all(0 <= c <= classes for c in scored)
+    ):
+        raise ConfigError(f"scored_classes: need different mask ids in 0..{classes}, got {list(scored)}")
+
+
+def check_folder(key: str, name: str) -> None:
+    """Raises ``ConfigError`` where this is no folder under the root."""
+    folder = Path(name)
+    if not folder.parts or folder.is_absolute() or ".." in folder.parts:
+        raise ConfigError(f"{key}: need the name of a folder under the root, got {name!r}")
+
+
+def _listed(path: Path, listings: dict[Path, set[str]]) -> bool:
+    """Whether there is such a file; a folder is asked once, however many thousands of its files are in question."""
+    if path.parent not in listings:
+        listings[path.parent] = listed_names(path.parent)
+    return path.name in listings[path.parent]
+
+
+def listed_names(folder: Path) -> set[str]:
+    """Names in a folder; none where it is missing.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
+
+
+def _present(path: Path) -> bool:
+    """A link that leads nowhere is there, and wrong."""
+    return path.exists() or path.is_symlink()
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0..20 and 255`` of ascending numbers."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    texts = ["..".join(str(end) for end in run) for run in runs]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -1,0 +1,128 @@
+"""Image-level label files as this field publishes them: pickled dicts, plain arrays. None is executed."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from aream.data._files import MAX_BYTES, read_bounded
+from aream.errors import DataError
+
+Labels = dict[str, Float32[np.ndarray, " c"]]
+
+_ALLOWED = {
+    (module, name)
+    for prefix in ("numpy.core", "numpy._core")
+    for module, name in (
+        (f"{prefix}.multiarray", "_reconstruct"),
+        (f"{prefix}.multiarray", "scalar"),
+        (f"{prefix}.numeric", "_frombuffer"),
+    )
+} | {("numpy", "ndarray"), ("numpy", "dtype")}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Rebuilds numpy arrays, scalars and builtin containers; any other global is refused before it is imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how old protocols write bytes
+            return _latin1
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a label file")
+        return super().find_class(module, name)
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is not part of a label file")
+    return text.encode("latin-1")
+
+
+def find_labels(chosen: str | None, usual: Sequence[str], folders: Sequence[Path]) -> Path | None:
+    """The label file that was ``chosen``, else the first of the ``usual`` names in one of ``folders``."""
+    if chosen is not None:
+        return Path(chosen)
+    return next((folder / name for name in usual for folder in folders if (folder / name).is_file()), None)
+
+
+def read_label_table(path: Path, classes: int, image_id: Callable[[str | int], str]) -> Labels:
+    """Labels by image id, from ``.npy`` (a pickled dict, keys text or int, with or without ``.jpg``) or ``.npz``
+    (arrays ``ids`` and ``labels``).
+
+    Args:
+        classes: that each image has a 0 or 1 for.
+        image_id: from a key, which has lost its ``.jpg``.
+
+    Raises:
+        DataError: missing, not such a file, or one that would run code.
+    """
+    try:
+        content = read_bounded(path)
+        table = _arrays(content) if path.suffix == ".npz" else _pickled_dict(content)
+        labels = {image_id(_key(key)): _vector(key, value, classes) for key, value in table.items()}
+    except (
+        *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, OverflowError, MemoryError),
+        *(NotImplementedError, RecursionError, SyntaxError, tokenize.TokenError, struct.error, zlib.error),
+    ) as error:  # what numpy, pickle and zipfile raise at damaged files
+        raise DataError(f"{path}: not a label file: {str(error)[:300]}") from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: refused as a label file: {str(error)[:300]}") from error
+    if not labels:
+        raise DataError(f"{path}: holds no labels")
+    return labels
+
+
+def _pickled_dict(content: bytes) -> Mapping[Any, Any]:
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read_header:
+        raise ValueError(f"npy format {version} is not known")
+    _, _, dtype = read_header[version](file)
+    if not dtype.hasobject:
+        raise ValueError("it holds a plain array, not a dict of image ids")
+    table = _ArraysOnly(file, encoding="latin1").load()
+    if isinstance(table, np.ndarray):
+        table = table.item()
+    if not isinstance(table, dict):
+        raise ValueError(f"it holds a {type(table).__name__}, not a dict of image ids")
+    return table
+
+
+def _arrays(content: bytes) -> Mapping[Any, Any]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > MAX_BYTES:
+        raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are allowed")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(zip(arrays["ids"].tolist(), arrays["labels"], strict=True))
+
+
+def _key(key: object) -> str | int:
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return int(key)
+    if isinstance(key, bytes):
+        key = key.decode()
+    if not isinstance(key, str):
+        raise ValueError(f"the key {key!r} is neither text nor a number")
+    return key.removesuffix(".jpg")
+
+
+def _vector(key: object, value: object, classes: int) -> Float32[np.ndarray, " c"]:
+    # Looked at before it is converted: nested lists that share their parts unfold without end.
+    flat = isinstance(value, list | tuple) and all(isinstance(item, int | float | np.number) for item in value)
+    if flat or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf"):
+        vector = np.asarray(value).reshape(-1)
+        if len(vector) == classes and ((vector == 0) | (vector == 1)).all():
+            return vector.astype(np.float32)
+    raise ValueError(f"the labels of {str(key)[:80]!r} are not {classes} zeros and ones")

@@ -1,0 +1,242 @@
+"""MS COCO 2014 for semantic segmentation, in every layout and with every list, label and mask that published code uses.
+
+Images lie in ``{train2014,val2014}``, ``JPEGImages/{train,val}`` or ``JPEGImages/{train2014,val2014}``, masks in
+``SegmentationClass/{train,val}`` or ``SegmentationClass/{train2014,val2014}``, as ``COCO_train2014_000000000009.png``
+or ``000000000009.png``; all of it under the root or in its folder ``coco2014``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Int16
+
+from aream.config import config, location
+from aream.data._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
+from aream.data._files import read_indices
+from aream.data._findings import Findings
+from aream.data._image_files import (
+    SPLITS,
+    ImageFiles,
+    check_folder,
+    check_scored,
+    contiguous_ids,
+    listed_names,
+)
+from aream.data._label_files import Labels, find_labels, read_label_table
+from aream.data._lists import ImageList, read_split
+from aream.errors import DataError
+
+LISTS = {
+    split: tuple(name.format(split) for name in ("{}.txt", "{}_id.txt", "{}_labels.txt", "{}2014.txt"))
+    for split in SPLITS
+}
+LABEL_FILES = ("cls_labels.npy", "cls_labels_onehot.npy", "cls_labels.npz", "cls_labels_plain.npz")
+LIST_FOLDERS = (".", "ImageSets", "ImageSets/Segmentation")
+IMAGE_FOLDERS = ("{0}2014", "JPEGImages/{0}", "JPEGImages/{0}2014")
+MASK_FOLDERS = ("{0}", "{0}2014")
+BASES = (".", "coco2014")
+ID = re.compile(r"COCO_(train|val)2014_([0-9]{12})")
+SAMPLED_MASKS = 32
+FIRST_TELLING = next(k for k, number in enumerate(CATEGORY_IDS) if number > len(CLASS_NAMES))
+"""The first class that COCO's annotations call by a number above 80."""
+
+
+@config
+class Config:
+    root: str = location()
+    """The folder that holds train2014 and val2014, or JPEGImages, or coco2014."""
+    masks: str = "SegmentationClass"
+    """Folder of the mask PNGs beside the images' folders."""
+    train_list: str | None = location(None)
+    """List of train ids, a path or a name in the root, ImageSets or ImageSets/Segmentation; null: train.txt,
+    train_id.txt, train_labels.txt or train2014.txt. One of CLIP-ES's carries the labels too."""
+    val_list: str | None = location(None)
+    """List of val ids, likewise."""
+    labels_file: str | None = location(None)
+    """Image-level labels; null: those of the lists, else cls_labels.npy and its kin in the root."""
+    mask_ids: Literal["auto", "contiguous", "coco91"] = "auto"
+    """What masks call class k of 0..79: ``contiguous`` k + 1; ``coco91`` the number of COCO's annotations, 1..90 with
+    gaps; ``auto`` the latter where one of up to 32 masks, first of images with a class that tells, has a value in
+    81..90. ``inspect`` refuses masks that then turn out to be of the other kind."""
+    objectless: Literal["drop", "keep"] = "drop"
+    """Images without any object: of the lists of 82,783 and 40,504 images (MCTformer and AReAM train on them) 702
+    and 367. Dropped, 82,081 and 40,137 remain, the papers' protocol (AFA, MoRe)."""
+    missing_labels: Literal["refuse", "objectless"] = "refuse"
+    """What a listed image is that the labels lack: a mistake, or an image without any object."""
+    scored_classes: tuple[int, ...] | None = None
+    """Mask ids over which the headline mIoU is averaged, 0 is background; null: all 81."""
+
+    def __post_init__(self) -> None:
+        check_scored(self.scored_classes, len(CLASS_NAMES))
+        check_folder("masks", self.masks)
+
+
+def build(config: Config) -> Coco2014:
+    """Read lists and labels and see that the files exist; of the pixels only what tells ``mask_ids``.
+
+    Raises:
+        DataError: listing what is missing.
+    """
+    return Coco2014(config, Findings(strict=True))
+
+
+def survey(config: Config, found: Findings) -> Coco2014:
+    """The dataset without what is ``found`` to be unusable.
+
+    Raises:
+        DataError: nothing is usable.
+    """
+    return Coco2014(config, found)
+
+
+class Coco2014(ImageFiles):
+    def __init__(self, config: Config, found: Findings) -> None:
+        super().__init__()
+        self.config, self.root = config, Path(config.root)
+        self.image_folders, self.mask_folders = self._folders()
+        lists = {split: self._list(split, found) for split in SPLITS}
+        found.settle()
+        self.splits = {split: list(lists[split].ids) for split in SPLITS}
+        self.numbered = {part: _named_by_number(self.mask_folders[part]) for part in SPLITS}
+        masked = self.keep_existing(found)
+        labels, where = self._labels_from(lists)
+        self._drop_objectless(labels, found)
+        self.keep_labelled(labels, found, where)
+        self.mask_ids = self._mask_ids(masked, found)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return CLASS_NAMES
+
+    @property
+    def scored_classes(self) -> Sequence[int]:
+        return self.config.scored_classes or range(len(CLASS_NAMES) + 1)
+
+    def image_path(self, image_id: str) -> Path:
+        return self.image_folders[_part(image_id)] / f"{image_id}.jpg"
+
+    def mask_path(self, image_id: str) -> Path:
+        part = _part(image_id)
+        return self.mask_folders[part] / f"{_number(image_id) if self.numbered[part] else image_id}.png"
+
+    def _folders(self) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Of images and of masks, by the part of COCO that an id names."""
+        for base in (self.root / name for name in BASES):
+            images = {part: _first_folder(base, IMAGE_FOLDERS, part) for part in SPLITS}
+            if all(folder.is_dir() for folder in images.values()):
+                return images, {part: _first_folder(base / self.config.masks, MASK_FOLDERS, part) for part in SPLITS}
+        raise DataError(
+            f"data.root: {self.root} holds no images of COCO 2014; looked there and in its folder coco2014 for "
+            "{train2014,val2014}, JPEGImages/{train,val} and JPEGImages/{train2014,val2014}"
+        )
+
+    def _list(self, split: str, found: Findings) -> ImageList:
+        chosen = {"train": self.config.train_list, "val": self.config.val_list}[split]
+        classes = len(CLASS_NAMES)
+        return read_split(
+            chosen, LISTS[split], self._places(), found, split, lambda name: _full_id(name, split), classes
+        )
+
+    def _places(self) -> list[Path]:
+        """Where lists and label files are looked for."""
+        return [self.root / base / folder for base in BASES for folder in LIST_FOLDERS]
+
+    def _labels_from(self, lists: Mapping[str, ImageList]) -> tuple[dict[str, Labels], dict[str, str]]:
+        """Labels of each split, and where they are from."""
+        path = find_labels(self.config.labels_file, LABEL_FILES, self._places())
+        bare = [split for split in SPLITS if lists[split].classes is None or self.config.labels_file is not None]
+        if bare and path is None:
+            raise DataError(
+                f"{self.root}: no image labels; the {bare[0]} list has no classes beside its ids, and none of "
+                f"{', '.join(LABEL_FILES)} is there"
+            )
+        table = read_label_table(path, len(CLASS_NAMES), _number) if bare and path is not None else {}
+        labels, where = {}, {}
+        for split, ids in self.splits.items():
+            classes = lists[split].classes
+            if split in bare or classes is None:
+                labels[split] = {one: table[_number(one)] for one in ids if _number(one) in table}
+                where[split] = str(path)
+            else:
+                labels[split] = {one: _one_hot(classes[one]) for one in ids}
+                where[split] = "its list"
+            if self.config.missing_labels == "objectless":
+                labels[split] = {one: _one_hot(()) for one in ids} | labels[split]
+        return labels, where
+
+    def _drop_objectless(self, labels: Mapping[str, Labels], found: Findings) -> None:
+        for split, ids in self.splits.items():
+            empty = {one for one in ids if one in labels[split] and not labels[split][one].any()}
+            dropped = self.config.objectless == "drop"
+            if dropped:
+                self.splits[split] = [one for one in ids if one not in empty]
+            if empty:
+                verb = "left out" if dropped else "kept"
+                found.notes.append(("labels", split, f"{len(empty)} images without any object are {verb}"))
+
+    def _mask_ids(self, masked: Collection[str], found: Findings) -> Int16[np.ndarray, 256]:
+        chosen: str = self.config.mask_ids
+        if chosen == "auto":
+            sample = islice(self._telling_first(masked), SAMPLED_MASKS)
+            chosen = "coco91" if any(_beyond_contiguous(self.mask_path(one)) for one in sample) else "contiguous"
+        found.notes.append(("masks", "", f"numbered as mask_ids {chosen}"))
+        return category_ids() if chosen == "coco91" else contiguous_ids(len(CLASS_NAMES))
+
+    def _telling_first(self, masked: Collection[str]) -> Iterator[str]:
+        """Images that have a mask, first those with a class whose number in COCO's annotations is above 80."""
+        every = [one for split in ("val", "train") for one in self.splits[split] if one in masked]
+        telling = [one for one in every if self.labels(one)[FIRST_TELLING:].any()]
+        yield from telling
+        yield from every[:: max(1, len(every) // SAMPLED_MASKS)]
+
+
+def _first_folder(base: Path, patterns: Sequence[str], part: str) -> Path:
+    """The first of the patterns that is a folder, else what the first says."""
+    folders = [base / pattern.format(part) for pattern in patterns]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def _named_by_number(folder: Path) -> bool:
+    """Whether masks are called by their numbers alone, as MoRe has them."""
+    names = listed_names(folder)
+    return bool(names) and not any(name.startswith("COCO_") for name in names)
+
+
+def _full_id(name: str, split: str) -> str | None:
+    if ID.fullmatch(name):
+        return name
+    return f"COCO_{split}2014_{name:0>12}" if re.fullmatch("[0-9]{1,12}", name) else None
+
+
+def _number(key: str | int) -> str:
+    """The 12 digits of an id, unique in both parts of COCO 2014, or of its number alone."""
+    named = ID.fullmatch(key) if isinstance(key, str) else None
+    digits = named[2] if named else f"{key:0>12}"
+    if not re.fullmatch("[0-9]{12}", digits):
+        raise ValueError(f"{str(key)[:80]!r} is not an image id of COCO 2014")
+    return digits
+
+
+def _part(image_id: str) -> str:
+    return "train" if image_id.startswith("COCO_train") else "val"
+
+
+def _one_hot(classes: Sequence[int]) -> Float32[np.ndarray, " c"]:
+    labels = np.zeros(len(CLASS_NAMES), dtype=np.float32)
+    labels[list(classes)] = 1
+    return labels
+
+
+def _beyond_contiguous(path: Path) -> bool:
+    """Whether a mask has a value that only COCO's own numbers reach; a damaged one tells nothing here."""
+    try:
+        mask = read_indices(path)
+    except DataError:
+        return False
+    return bool(((mask > len(CLASS_NAMES)) & (mask <= CATEGORY_IDS[-1])).any())

@@ -1,0 +1,152 @@
+"""A paper's numbers beside ours: what a sweep file says was published, and what the sweep found there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+from aream.config import config, plain
+from aream.errors import ConfigError
+from aream.label_free import RULES as LABEL_FREE
+from orchestrator.where import MissingKey
+from workers import analysis
+
+if TYPE_CHECKING:
+    from orchestrator.spec import SweepSpec, Values
+
+SEGMENTATION = "seg/"
+ROUNDING = 1e-9
+MEASURED = (
+    "val/map",
+    "val/map_all",
+    *(f"{maps}/{name}" for maps in ("cam", "pseudo") for name in ("miou", "miou_all", "threshold")),
+    *(f"pseudo/miou_{rule}" for rule in ("search", *LABEL_FREE)),
+    "seg/miou",
+    "seg/miou_all",
+    "cost/seconds",
+    "cost/gpu_seconds",
+)
+"""Of every sweep, the segmentation's where it has one."""
+
+
+@config
+class PaperRow:
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted key -> value of the configuration it is about; of several that fit, the best ranked is compared."""
+    metric: str = "pseudo/miou"
+    value: float
+    """As ours: mIoU in [0, 1]."""
+    tolerance: float = 0.01
+    """Difference that users of the method see between runs of it."""
+    source: str | None = None
+    """null: that of all rows."""
+
+    def __post_init__(self) -> None:
+        if self.tolerance < 0:
+            raise ConfigError(f"tolerance: need a number >= 0, got {self.tolerance}")
+        if self.metric.split("/")[-1].startswith("miou") and not 0 <= self.value <= 1:
+            raise ConfigError(f"value: need an mIoU in [0, 1], got {self.value}")
+
+
+@config
+class Context:
+    """A published number of something the sweep does not run."""
+
+    name: str
+    metric: str = "pseudo/miou"
+    value: float
+
+
+@config
+class Paper:
+    source: str
+    """Such as ``AReAM v1 (arXiv:2305.03112), Table 1``."""
+    rows: tuple[PaperRow, ...]
+    context: tuple[Context, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ConfigError("rows: need at least one")
+
+
+def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
+    """Keys of the ``paper`` section and what is wrong with them: keys, values and metrics the sweep does not have."""
+    if spec.paper is None:
+        return
+    for index, row in enumerate(spec.paper.rows):
+        here = f"paper.rows[{index}]"
+        if (message := _unmeasured(spec, row.metric)) is not None:
+            yield f"{here}.metric", message
+        unknown = [key for key in row.where if not spec.knows(key)]
+        for key in unknown:
+            yield f"{here}.where.{key}", f"no such key; axes of the sweep are {', '.join(a.key for a in spec.axes)}"
+        if not unknown and spec.search is None and not any(fits(spec, row, point) for point in _points(spec)):
+            yield f"{here}.where", f"given {dict(row.where)}; no configuration of the sweep is so"
+    for index, other in enumerate(spec.paper.context):
+        if (message := _unmeasured(spec, other.metric)) is not None:
+            yield f"paper.context[{index}].metric", message
+
+
+def fits(spec: SweepSpec, row: PaperRow, values: Mapping[str, Any]) -> bool:
+    """Whether a row is about the configuration at a point of the axes."""
+    try:
+        return all(plain(spec.read(key, values)) == plain(wanted) for key, wanted in row.where.items())
+    except MissingKey:
+        return False
+
+
+def compared(spec: SweepSpec, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """For the summary: each row with the ranked entry (best first) it is about, None where there is none yet."""
+    if spec.paper is None:
+        return None
+    rows = []
+    for row in spec.paper.rows:
+        found = next(
+            (
+                (position, entry)
+                for position, entry in enumerate(entries)
+                if row.metric in entry["metrics"] and fits(spec, row, entry["config"])
+            ),
+            None,
+        )
+        rows.append({**_published(row, spec.paper.source), **_ours(row, found)})
+    return {"source": spec.paper.source, "rows": rows, "context": plain(spec.paper.context)}
+
+
+def _published(row: PaperRow, source: str) -> dict[str, Any]:
+    return {
+        "where": plain(row.where),
+        "metric": row.metric,
+        "paper": row.value,
+        "tolerance": row.tolerance,
+        "source": row.source or source,
+    }
+
+
+def _ours(row: PaperRow, found: tuple[int, Mapping[str, Any]] | None) -> dict[str, Any]:
+    if found is None:
+        return dict.fromkeys(("rank", "ours", "spread", "seeds", "difference", "within"))
+    position, entry = found
+    ours = entry["metrics"][row.metric]
+    return {
+        "rank": position,
+        "ours": ours,
+        "spread": entry["spread"].get(row.metric),
+        "seeds": len(entry["seeds"]),
+        "difference": ours - row.value,
+        "within": abs(ours - row.value) <= row.tolerance + ROUNDING,
+    }
+
+
+def _unmeasured(spec: SweepSpec, metric: str) -> str | None:
+    if metric.startswith(SEGMENTATION) and spec.segmentation_data is None:
+        return f"given {metric}; the sweep has no segmentation section"
+    if metric in MEASURED or analysis.reports(spec.analyses, metric):
+        return None
+    return f"given {metric}; the sweep measures {', '.join(MEASURED)} and what its analyses report"
+
+
+def _points(spec: SweepSpec) -> Iterator[Values]:
+    for values in spec.training_points():
+        yield from spec.variant_points(values)

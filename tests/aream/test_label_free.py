@@ -1,0 +1,126 @@
+"""Thresholds without ground truth: counted in one pass, equal to what a loop over thresholds and pixels finds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aream.label_free import RULES, Contrast, SplitCounts, edges, otsu
+from aream.pseudo_labels import LabelsConfig, ThresholdSearch
+
+
+def of_histogram(histogram) -> SplitCounts:
+    counts = SplitCounts(len(histogram) - 1)
+    counts.histogram[:] = histogram
+    return counts
+
+
+def excess(image: np.ndarray, labels: np.ndarray) -> float:
+    """Contrast across the boundary of a label map in excess of the image's mean, pair by pair."""
+    pairs = []
+    height, width = labels.shape
+    for y in range(height):
+        for x in range(width):
+            for other in ((y, x + 1), (y + 1, x)):
+                if other[0] < height and other[1] < width:
+                    difference = (
+                        sum(abs(float(a) - float(b)) for a, b in zip(image[y, x], image[other], strict=True)) / 3
+                    )
+                    pairs.append((difference, bool(labels[y, x]) != bool(labels[other])))
+    mean = sum(difference for difference, _ in pairs) / len(pairs) if pairs else 0.0
+    return sum(difference / mean - 1 for difference, boundary in pairs if boundary) if mean else 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), steps=st.integers(1, 5), height=st.integers(1, 4), width=st.integers(1, 4))
+def test_edges_against_a_loop_over_thresholds_and_pairs(seed, steps, height, width):
+    rng = np.random.default_rng(seed)
+    counts = SplitCounts(steps)
+    expected = np.zeros(steps)
+    for _ in range(2):
+        image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        levels = rng.integers(0, steps + 1, (height, width)).astype(np.uint8)
+        counts.add(levels, Contrast.of(image))
+        expected += [excess(image, levels > index) for index in range(steps)]
+    np.testing.assert_allclose(np.cumsum(counts.steps)[:-1], expected, atol=1e-4)
+    assert expected[edges(counts)] == pytest.approx(expected.max(), abs=1e-4)
+
+
+def test_a_constant_image_has_no_edges_and_one_pixel_neither():
+    flat = Contrast.of(np.full((3, 4, 3), 7, dtype=np.uint8))
+    assert not flat.right.any()
+    assert not flat.down.any()
+    single = Contrast.of(np.zeros((1, 1, 3), dtype=np.uint8))
+    assert single.right.shape == (1, 0)
+    assert single.down.shape == (0, 1)
+
+
+def test_without_images_edges_are_otsu():
+    levels = np.random.default_rng(0).integers(0, 9, (5, 5)).astype(np.uint8)
+    counts = SplitCounts(8)
+    counts.add(levels, None)
+    assert edges(counts) == otsu(counts)
+
+
+def test_edges_find_the_threshold_that_follows_the_object_where_scores_do_not_split():
+    """The score falls evenly away from a disc's centre: no valley, but the image has an edge."""
+    y, x = np.mgrid[:40, :40]
+    distance = np.hypot(y - 20, x - 20)
+    image = np.where(distance < 9, 200, 60)[..., None].repeat(3, axis=2).astype(np.uint8)
+    levels = np.clip(30 - distance, 0, 30).astype(np.uint8)  # the disc is what has 22 or more
+    counts = SplitCounts(30)
+    counts.add(levels, Contrast.of(image))
+    assert abs(edges(counts) - 21) <= 1
+    assert abs(otsu(counts) - 21) > 3
+
+
+def test_otsu_splits_two_peaks():
+    histogram = np.zeros(80, dtype=np.int64)
+    histogram[5:15], histogram[60:70] = 100, 40
+    assert 14 <= otsu(of_histogram(histogram)) < 60
+
+
+def test_of_nothing_every_rule_picks_the_first_threshold():
+    assert [rule.choose(SplitCounts(9)) for rule in RULES.values()] == [0] * len(RULES)
+
+
+def searched(rule, seed: int = 0):
+    """A choice on discs that scores and images show."""
+    rng = np.random.default_rng(seed)
+    config = LabelsConfig(background_threshold=rule)
+    search = ThresholdSearch(config, 3, [0, 1, 2])
+    y, x = np.mgrid[:20, :20]
+    for number in range(6):
+        disc = np.hypot(y - rng.integers(6, 14), x - rng.integers(6, 14)) < 5
+        scores = (0.15 + 0.5 * disc)[None].astype(np.float32)
+        mask = np.where(disc, 1 + number % 2, 0).astype(np.uint8)
+        image = (mask[..., None].repeat(3, axis=2) * 80).astype(np.uint8)
+        search.add(f"image{number}", scores, [1 + number % 2], mask, Contrast.of(image))
+    return search.choose()
+
+
+@pytest.mark.parametrize("rule", ["auto", "held_out", "otsu", "edges", 0.3, 0.3001, 0.999])
+def test_every_rule_is_reported_whichever_is_used(rule):
+    choice = searched(rule)
+    alternatives = choice.alternatives()
+    assert set(alternatives) == {"search", "otsu", "edges"}
+    assert alternatives["search"] == max(choice.curve) >= choice.miou
+    for name, index in choice.label_free.items():
+        assert alternatives[name] == choice.curve[index]
+        assert 0.15 <= choice.thresholds[index] < 0.65  # between background and disc
+        if name == rule:
+            assert choice.miou == choice.curve[index]
+    if not isinstance(rule, str):
+        assert choice.threshold == pytest.approx(rule)
+
+
+def test_a_number_near_a_counted_threshold_takes_its_place():
+    grid = LabelsConfig(background_threshold=0.3001).grid()
+    assert 0.3001 in grid
+    assert 0.3 not in grid
+    assert len(grid) == len(LabelsConfig().grid())
+    assert len(dataclasses.replace(LabelsConfig(), background_threshold=0.305).grid()) == len(grid) + 1

@@ -1,0 +1,153 @@
+"""Analyses as stages: found by their names, one pass over the images, figures as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_trials import DATA, TRIAL, Work, fingerprint
+
+from aream.batches import resized, to_tensor
+from aream.config import Component
+from aream.errors import ConfigError, DataError
+from aream.methods.aream import layer_entropies
+from workers import analysis
+from workers.components import build_backbone, build_dataset, load_weights
+from workers.figure_files import Curve, parse_figures
+from workers.pipelines import variant_stages
+from workers.stages import attention_statistics
+from workers.trial import InferenceSection
+
+
+def chosen(name: str, **options) -> Component:
+    return Component(name=name, config=analysis.options_class(name)(**options))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return Work(tmp_path_factory.mktemp("analyses"))
+
+
+@pytest.fixture(scope="module")
+def statistics(work):
+    """(stage, record, folder) of the statistics of a small trial."""
+    options = {"images": 7, "examples": 2, "top": 3, "layers": (0, 2)}
+    (stage,) = variant_stages(TRIAL, fingerprint, [chosen("attention_statistics", **options)]).analyses
+    record = work.runner.run(stage)
+    return stage, record, work.store.get(stage.key)
+
+
+def test_both_are_found_and_no_other_stage_is_one():
+    assert set(analysis.names()) == {"attention_statistics", "layer_gain"}
+    with pytest.raises(ConfigError, match="no analysis 'infer_cam'; there are: attention_statistics, layer_gain"):
+        analysis.options_class("infer_cam")
+
+
+def test_every_measure_of_every_layer(statistics):
+    _, record, folder = statistics
+    figures = parse_figures((folder / "figures.json").read_text())
+    assert [curve.name for curve in figures.curves] == list(attention_statistics.MEASURES)
+    for curve in figures.curves:
+        values = [record.metrics[f"layer/{layer:02d}/{curve.name}"] for layer in range(3)]
+        assert list(curve.values) == values
+    patches = 16
+    ranges = {"hellinger": 1, "gini": 1, "foreground": 1, "effective_rank": patches, "entropy": np.log2(patches)}
+    for curve in figures.curves:
+        assert all(0 <= value <= ranges[curve.name] + 1e-6 for value in curve.values)
+    assert all(analysis.reports([chosen("attention_statistics")], name) for name in record.metrics)
+
+
+def test_entropies_are_those_of_the_method(work, statistics):
+    """The stage slices them from the whole attention; the method's own function computes the block."""
+    stage, record, _ = statistics
+    dataset = build_dataset(DATA)
+    backbone = build_backbone(TRIAL.backbone, len(dataset.class_names), 32)
+    load_weights(backbone, work.store.get(stage.inputs["host"].key) / "model.safetensors")
+    backbone.eval()
+    ids = list(dataset.ids("train"))
+    ids = [ids[index] for index in (0, 2, 3, 4, 6, 8, 9)]  # 7 of 10, evenly: 1.5 rounds to 2, 4.5 to 4, 7.5 to 8
+    images = torch.stack([to_tensor(resized(dataset.image(i), 32), backbone.mean, backbone.std) for i in ids])
+    present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in ids]) > 0
+    with torch.no_grad():
+        expected = layer_entropies(backbone, backbone(images), present, "raw", "softmax")
+    found = [record.metrics[f"layer/{layer:02d}/entropy"] for layer in range(3)]
+    assert found == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_pictures_of_the_chosen_layers(statistics):
+    _, _, folder = statistics
+    figures = parse_figures((folder / "figures.json").read_text())
+    assert len(figures.pictures) == 4
+    for picture in figures.pictures:
+        with Image.open(folder / picture.path) as image:
+            panels = 2 if picture.name.startswith("affinity") else 3
+            side = 16 if panels == 2 else 32
+            factor = round(160 / side)
+            assert image.size == ((panels * side + (panels - 1) * 4) * factor, side * factor)
+        assert "layers 0, 2" in picture.caption
+
+
+def test_variants_share_the_statistics_of_their_training():
+    variants = [
+        variant_stages(
+            dataclasses.replace(TRIAL, inference=InferenceSection(image_size=32, flip=flip)),
+            fingerprint,
+            [chosen("attention_statistics"), chosen("layer_gain")],
+        ).analyses
+        for flip in (True, False)
+    ]
+    assert variants[0][0].key == variants[1][0].key
+    assert variants[0][1].key != variants[1][1].key
+
+
+def test_layer_gain_has_its_best_layer(work):
+    (stage,) = variant_stages(TRIAL, fingerprint, [chosen("layer_gain")]).analyses
+    metrics = work.runner.run(stage).metrics
+    (curve,) = parse_figures((work.store.get(stage.key) / "figures.json").read_text()).curves
+    assert metrics["layer/best/miou"] == max(curve.values)
+    assert curve.marks == {
+        "none": metrics["layer/none/miou"],
+        "all layers": metrics["layer/all/miou"],
+        "best layer": max(curve.values),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"layers": (3,)}, "need layers in 0..2, got \\[3\\]"), ({"image_size": 36}, "multiple of the patch size 8")],
+)
+def test_options_that_do_not_fit_the_backbone(options, message):
+    with pytest.raises(ConfigError, match=message):
+        variant_stages(TRIAL, fingerprint, [chosen("attention_statistics", **options)])
+
+
+@pytest.mark.parametrize("options", [{"images": 0}, {"top": 0}, {"layers": ()}, {"layers": (1, 1)}, {"examples": -1}])
+def test_impossible_options(options):
+    with pytest.raises(ConfigError):
+        chosen("attention_statistics", **options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "[]",
+        "{}",
+        json.dumps({"curves": [{"name": "x"}], "pictures": []}),
+        json.dumps({"curves": [], "pictures": [{"name": "../../x", "caption": ""}]}),
+        json.dumps({"curves": [{"name": "x", "y": "", "caption": "", "values": ["1"]}], "pictures": []}),
+        '{"curves": [{"name": "x", "y": "", "caption": "", "values": [NaN]}], "pictures": []}',
+    ],
+)
+def test_figures_that_nobody_wrote_are_refused(text):
+    with pytest.raises(DataError):
+        parse_figures(text)
+
+
+def test_a_curve_is_finite():
+    with pytest.raises(DataError, match="finite"):
+        Curve("x", "y", "", (float("nan"),))
