@@ -30,21 +30,23 @@ def affinity_logits(
 
 @torch.no_grad()
 def mean_attention(
-    queries: Float[Tensor, "b heads tokens d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
-) -> Float[Tensor, "b tokens n"]:
+    queries: Float[Tensor, "b heads rows d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
+) -> Float[Tensor, "b rows n"]:
     """Softmax attention over all keys, averaged over heads, patch columns only (AReAM Eqs. 3-5).
 
-    Rows ``[:t]`` are class to patch, rows ``[t:]`` the patch affinity. What a row gives to class tokens is dropped
-    without renormalising, as the authors' code does, so rows sum to less than 1.
+    A row needs its own query alone: those of class tokens (``queries[:, :, :t]``) give class to patch, those of
+    patches (``queries[:, :, t:]``) the patch affinity. What a row gives to class tokens is dropped without
+    renormalising, as the authors' code does, so rows sum to less than 1.
     """
     heads, d = queries.shape[1], queries.shape[3]
+    scaled = queries.float() * d**-0.5
     total: Tensor | None = None
     for head in range(heads):  # one head at a time: the peak is one map, not one a head
-        logits = (queries[:, head].float() * d**-0.5) @ keys[:, head].float().transpose(1, 2)
+        logits = scaled[:, head] @ keys[:, head].float().transpose(1, 2)
         attention = logits.softmax(dim=-1)[..., class_tokens:]
         total = attention if total is None else total.add_(attention)
     assert total is not None  # there is at least one head
-    return total / heads
+    return total.div_(heads)
 
 
 @torch.no_grad()

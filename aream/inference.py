@@ -165,7 +165,7 @@ def _layer_maps(
     cam, t = backbone.localise(output), backbone.class_tokens
     maps = [cam]
     for layer in output.layers:
-        maps.append(refine(cam, mean_attention(layer.queries, layer.keys, t)[:, t:]))
+        maps.append(refine(cam, mean_attention(layer.queries[:, :, t:], layer.keys, t)))
     stacked = torch.stack(maps).float()
     if not torch.isfinite(stacked).all():
         raise DivergedError("maps of the host are not finite: its weights have diverged, or the precision is too low")

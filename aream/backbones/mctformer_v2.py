@@ -203,7 +203,7 @@ class MCTformerV2(nn.Module):
         Deviates from MCTformer-V2, which sums the last three layers; AReAM's authors average all of them.
         """
         t = self.class_tokens
-        maps = [mean_attention(layer.queries, layer.keys, t)[:, :t] for layer in output.layers]
+        maps = [mean_attention(layer.queries[:, :, :t], layer.keys, t) for layer in output.layers]
         attention = torch.stack(maps).mean(dim=0)
         return fuse_class_attention(output.cam.detach().float(), attention)
 
