@@ -68,8 +68,8 @@ def map_entropy(
     if entropy_prob == "softmax":
         probabilities = refined.softmax(dim=-1)
     else:
-        # An image without any activation says nothing about a position: uniform.
-        floor = torch.finfo(refined.dtype).tiny
+        # An image without any activation says nothing about a position: uniform. Hosts need not rectify their CAM.
+        refined, floor = refined.clamp(min=0), torch.finfo(refined.dtype).tiny
         probabilities = (refined + floor) / (refined + floor).sum(dim=-1, keepdim=True)
     return -torch.special.xlogy(probabilities, probabilities).sum(dim=-1) / torch.log(refined.new_tensor(2.0))
 

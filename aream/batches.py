@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
-from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from aream.config import config
+from aream import augmentations, discover
+from aream.augmentations._protocol import Augment
+from aream.config import Component
 from aream.data._protocol import Dataset
 from aream.errors import ConfigError
 from aream.ranks import part_of
@@ -35,6 +34,8 @@ MAX_SCALE = 8.0
 MAX_SCALES = 32
 
 Statistics = tuple[float, float, float]
+Sample = tuple[Tensor, Tensor, str, Tensor | None]
+"""Pixels, labels, id, and where the pixels are no padding."""
 
 
 def check_scales(key: str, scales: Sequence[float]) -> None:
@@ -50,48 +51,6 @@ def check_scales(key: str, scales: Sequence[float]) -> None:
         )
 
 
-@config
-class Augmentation:
-    """MCTformer's training augmentation (DeiT's, as timm builds it)."""
-
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    """Share of the image's area that a random crop keeps, before it is resized to the training size."""
-    flip: float = 0.5
-    """Probability of a horizontal flip."""
-    color_jitter: float = 0.4
-    """Strength of brightness, contrast and saturation jitter; used where ``rand_augment`` is null."""
-    rand_augment: str | None = "rand-m9-mstd0.5-inc1"
-    """timm's RandAugment string, or null."""
-    erasing: float = 0.25
-    """Probability of erasing a random rectangle."""
-
-    def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise ConfigError(f"crop_scale: need 0 < low <= high <= 1, got {list(self.crop_scale)}")
-        for name in ("flip", "erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}: need a probability in [0, 1], got {getattr(self, name)}")
-        if self.color_jitter < 0:
-            raise ConfigError(f"color_jitter: need a strength >= 0, got {self.color_jitter}")
-        if self.rand_augment is not None and not _known_policy(self.rand_augment):
-            raise ConfigError(
-                f"rand_augment: need a timm string such as rand-m9-mstd0.5-inc1, or null, got {self.rand_augment!r}"
-            )
-
-
-@functools.lru_cache(maxsize=64)
-def _known_policy(text: str) -> bool:
-    """Whether timm takes it; the only way to know is to have it parsed."""
-    if not text.startswith(("rand", "original", "v0", "augmix")) or re.search(r"\d{4}", text):
-        return False
-    try:
-        create_transform(32, is_training=True, auto_augment=text)
-    except (AssertionError, ValueError, KeyError, TypeError, OverflowError, NotImplementedError):
-        return False
-    return True
-
-
 @dataclass(frozen=True)
 class Batch:
     images: Float[Tensor, "b 3 h w"]
@@ -102,6 +61,8 @@ class Batch:
     """Where they start in the batch that they are one process's part of."""
     whole: Sequence[str] = ()
     """The ids of that batch; none: these images are all of it."""
+    valid: Bool[Tensor, "b h w"] | None = None
+    """False where an image is padding; None: nowhere."""
 
     @property
     def all_ids(self) -> Sequence[str]:
@@ -109,7 +70,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
-        return dataclasses.replace(self, images=images, labels=labels)
+        valid = None if self.valid is None else self.valid.to(device, non_blocking=True)
+        return dataclasses.replace(self, images=images, labels=labels, valid=valid)
 
     def split(self, size: int) -> list[Batch]:
         """Parts of at most ``size`` images, in order."""
@@ -120,6 +82,7 @@ class Batch:
                 self.ids[i : i + size],
                 self.first + i,
                 self.all_ids,
+                None if self.valid is None else self.valid[i : i + size],
             )
             for i in range(0, len(self.ids), size)
         ]
@@ -158,40 +121,29 @@ def resized(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BICUBIC)
 
 
-class _TrainingImages(torch.utils.data.Dataset[tuple[Tensor, Tensor, str]]):
+class _TrainingImages(torch.utils.data.Dataset[Sample]):
     def __init__(
         self,
         dataset: Dataset,
         side: int,
-        augmentation: Augmentation,
+        augmentation: Component,
         statistics: tuple[Statistics, Statistics],
         seed: int,
     ) -> None:
         self.dataset, self.seed, self.ids = dataset, seed, list(dataset.ids("train"))
-        self.transform = create_transform(
-            side,
-            is_training=True,
-            scale=augmentation.crop_scale,
-            hflip=augmentation.flip,
-            color_jitter=augmentation.color_jitter or None,
-            auto_augment=augmentation.rand_augment,
-            re_prob=augmentation.erasing,
-            re_mode="pixel",
-            interpolation="bicubic",
-            mean=statistics[0],
-            std=statistics[1],
-        )
+        module = discover.load(augmentations, augmentation.name)
+        self.augment: Augment = module.build(augmentation.config, side, *statistics)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         image_id = self.ids[index]
         image = self.dataset.image(image_id)
         with seeded(self.seed, epoch, image_id):
-            pixels = self.transform(image)
-        return pixels, torch.from_numpy(self.dataset.labels(image_id)), image_id
+            pixels, valid = self.augment(image)
+        return pixels, torch.from_numpy(self.dataset.labels(image_id)), image_id, valid
 
 
 class TrainingBatches:
@@ -203,7 +155,7 @@ class TrainingBatches:
         *,
         side: int,
         batch_size: int,
-        augmentation: Augmentation,
+        augmentation: Component,
         mean: Statistics,
         std: Statistics,
         seed: int,
@@ -263,12 +215,14 @@ def validation_batches(
                     to_tensor(resized(dataset.image(image_id), side), mean, std),
                     torch.from_numpy(dataset.labels(image_id)),
                     image_id,
+                    None,
                 )
                 for image_id in ids[start : start + batch_size]
             ]
         )
 
 
-def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
-    images, labels, ids = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.stack(labels), ids)
+def _collate(samples: list[Sample]) -> Batch:
+    images, labels, ids, valid = zip(*samples, strict=True)
+    padded = None if valid[0] is None else torch.stack(valid)
+    return Batch(torch.stack(images), torch.stack(labels), ids, valid=padded)

@@ -8,20 +8,21 @@ from aream.errors import ConfigError
 
 LayerSubset = Literal["all", "shallow", "deep"] | tuple[int, ...]
 
-PUBLISHED_SPLIT = (7, 12)
-"""AReAM on DeiT-S: the first deep layer is 7 of 12 (the authors' MCTformer script)."""
+DEFAULT_SPLIT = (7, 12)
+"""AReAM on DeiT-S: the first deep layer is 7 of 12 (the authors' MCTformer script). A backbone that was published with
+another says so (``PUBLISHED_SPLIT`` of its module)."""
 
 
-def first_deep_layer(depth: int, layer_index: int | None) -> int:
-    """The first deep layer; None scales the published 7 of 12 to ``depth``.
+def first_deep_layer(depth: int, layer_index: int | None, published: tuple[int, int] = DEFAULT_SPLIT) -> int:
+    """The first deep layer; None scales the published one, (first deep layer, layers), to ``depth``.
 
     Raises:
         ConfigError: ``layer_index`` leaves no shallow or no deep layer.
     """
     if layer_index is None:
-        split, of = PUBLISHED_SPLIT
+        split, of = published
         return min(max(1, round(depth * split / of)), max(1, depth - 1))
-    if not 0 < layer_index < depth:
+    if not 0 < layer_index < max(depth, 2):  # a single layer is shallow
         raise ConfigError(f"layer_index: need 0 < layer_index < {depth} (the backbone's depth), got {layer_index}")
     return layer_index
 

@@ -12,11 +12,12 @@ from aream.backbones._protocol import Backbone
 def parameter_groups(
     backbone: Backbone, *, lr: float, head_lr_scale: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Decay and no decay, host and head."""
+    """Decay and no decay, host and head. Biases, norms and what the backbone names do not decay."""
+    undecayed = backbone.no_weight_decay()
     heads = {id(parameter) for parameter in backbone.head_parameters()}
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in backbone.named_parameters():
-        decayed = parameter.ndim > 1 and not name.endswith("pos_embed")
+        decayed = parameter.ndim > 1 and name not in undecayed
         groups.setdefault((decayed, id(parameter) in heads), []).append(parameter)
     return [
         {

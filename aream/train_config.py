@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from aream.batches import MAX_SIDE, Augmentation
-from aream.config import config
+from aream.augmentations import deit
+from aream.batches import MAX_SIDE
+from aream.config import Component, component, config
 from aream.errors import ConfigError
 from aream.steps import OutOfMemoryPolicy
 
@@ -21,16 +22,21 @@ class TrainConfig:
     lr: float = 6.25e-5
     """AdamW's peak learning rate (DeiT's 5e-4 * 64 / 512)."""
     head_lr_scale: float = 1.0
-    """Learning rate of the new CAM head, as a multiple of ``lr``."""
+    """Learning rate of the new CAM head, as a multiple of ``lr`` (AReAM on Conformer: 10)."""
     lr_warmup_epochs: int = 5
     """Epochs over which the learning rate rises from 1e-6."""
     lr_floor: float = 1e-5
     """Learning rate the cosine ends at."""
+    schedule_step: Literal["epoch", "iteration"] = "epoch"
+    """When the learning rate changes: between epochs, the cosine counted from the first one (MCTformer), or at every
+    step, the cosine counted from the end of the rise and all of it scaled for the head (AReAM on Conformer)."""
     weight_decay: float = 0.05
-    """Not applied to biases, norms and positions; applied to the class tokens, as the authors do."""
+    """Not applied to biases, norms and what the backbone names (``no_weight_decay``): MCTformer's class tokens decay,
+    Conformer's does not, as the authors do."""
     image_size: int = 224
     """Side of the square training images, pixels; a multiple of the patch size."""
-    augmentation: Augmentation = Augmentation()
+    augmentation: Component = component("aream.augmentations", Component(name="deit", config=deit.Config()))
+    """Random changes of the training images: ``deit`` (MCTformer) or ``scale_and_crop`` (Conformer)."""
     select: Literal["best", "last"] = "best"
     """Weights kept: those of the epoch with the best val mAP after the warm-up (MCTformer), or the last."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

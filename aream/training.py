@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.scheduler import CosineLRScheduler
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from aream.backbones._protocol import Backbone
+from aream.backbones._protocol import Backbone, has_batch_norm
 from aream.batches import Batch, TrainingBatches
 from aream.checkpoints import Checkpoints
 from aream.data._protocol import Dataset
@@ -30,6 +28,7 @@ from aream.metrics import mean_average_precision
 from aream.parameter_groups import parameter_groups
 from aream.randomness import random_state, restore_random_state
 from aream.ranks import ALONE, Ranks
+from aream.schedules import Schedule
 from aream.steps import Pieces, apply_gradients, autocast, refuse_loss, refuse_row
 from aream.train_config import TrainConfig
 from aream.validation import validation_scores
@@ -66,7 +65,7 @@ class Training:
         self.backbone, self.method, self.dataset, self.config, self.device, self.ranks = (
             backbone, method, dataset, config, device, ranks,
         )  # fmt: skip
-        if ranks.size > 1 and any(isinstance(part, _BatchNorm) for part in backbone.modules()):
+        if ranks.size > 1 and has_batch_norm(backbone):
             raise ConfigError(
                 "the backbone has batch norm, which sees the images of one process only: train it with one"
             )
@@ -87,13 +86,7 @@ class Training:
             backbone, lr=config.lr, head_lr_scale=config.head_lr_scale, weight_decay=config.weight_decay
         )
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
-        self.schedule = CosineLRScheduler(
-            self.optimizer,
-            t_initial=config.epochs,
-            lr_min=config.lr_floor,
-            warmup_t=config.lr_warmup_epochs,
-            warmup_lr_init=min(1e-6, config.lr),
-        )
+        self.schedule = Schedule(self.optimizer, config, len(self.batches))
         fp16 = config.precision == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
         self.pieces = Pieces(
@@ -175,9 +168,9 @@ class Training:
 
     def _train_epoch(self, checkpoints: Checkpoints | None) -> None:
         self.backbone.train()
-        self.schedule.step(self.epoch)
         saved = checkpoints.clock() if checkpoints else 0.0
         for batch in self.batches.epoch(self.epoch, self.step):
+            self.schedule.set(self.epoch, self.step)
             for name, value in self._train_step(batch).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.step += 1

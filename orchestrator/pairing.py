@@ -6,21 +6,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workers.pipelines import BASELINE
+from workers.pipelines import BASELINE, trains_as
 
 ENOUGH_SEEDS = 3
 """Fewer say nothing about chance."""
 
 
-def paired_differences(
-    entries: Sequence[Mapping[str, Any]], metric: str, mode: str, baseline: str = BASELINE.name
-) -> list[dict[str, Any] | None]:
+def paired_differences(entries: Sequence[Mapping[str, Any]], metric: str, mode: str) -> list[dict[str, Any] | None]:
     """For each ranked entry (best first) the per-seed differences of ``metric`` to its baseline.
 
     The baseline is the best entry whose method is the plain host, all axes outside the method equal. None for the
     baseline itself, where there is no such entry, or no seed that both have.
     """
-    plain = [position for position, entry in enumerate(entries) if entry["method"] == baseline]
+    plain = [position for position, entry in enumerate(entries) if trains_as(entry["method"]) == BASELINE.name]
     found: list[dict[str, Any] | None] = []
     for position, entry in enumerate(entries):
         other = next((known for known in plain if _same_but_method(entries[known]["config"], entry["config"])), None)

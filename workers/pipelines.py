@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aream import backbones, discover, methods
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.inference import UNREFINED
-from aream.layers import first_deep_layer, resolve_layers
-from aream.methods import mctformer
+from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
+from aream.methods import mean_affinity
 from workers.components import build_dataset, fingerprint_backbone, fingerprint_segmenter
 from workers.locations import local_path
 from workers.stage import Stage
@@ -31,8 +32,8 @@ from workers.trial import SegmentationConfig, TrialConfig
 Fingerprint = Callable[[Component], str]
 """Content identity of a dataset component."""
 
-BASELINE = Component(name="mctformer", config=mctformer.Config())
-"""The plainly trained host whose layer entropies AReAM's offline weights come from."""
+BASELINE = Component(name="mean_affinity", config=mean_affinity.Config())
+"""The plainly trained host, whichever it is: layer entropies of AReAM's offline weights come from it."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
-    depth, _ = _check_sizes(trial)
+    depth, _ = _check_fit(trial)
     if trial.train.batch_size < processes:
         raise ConfigError(
             f"train.batch_size: need an image for each of the {processes} processes, got {trial.train.batch_size}"
         )
     module = discover.load(methods, trial.method.name)
-    resolved = module.resolve(trial.method.config, depth)
+    resolved = module.resolve(_with_split(trial, depth), depth)
     inputs = {}
     if trial.train.warmup_epochs:
         inputs["warmup"] = _warmup_stage(trial, fingerprint, processes)
@@ -71,7 +72,7 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     config = train_cam.Config(
         data=trial.data,
         backbone=trial.backbone,
-        method=Component(name=trial.method.name, config=resolved),
+        method=Component(name=trains_as(trial.method.name), config=resolved),
         train=trial.train,
         seed=trial.seed,
         processes=processes,
@@ -90,7 +91,7 @@ def variant_stages(
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
-    depth, _ = _check_sizes(trial)
+    depth, _ = _check_fit(trial)
     data = {"data": fingerprint(trial.data)}
     cams = Stage(
         "infer_cam",
@@ -104,7 +105,7 @@ def variant_stages(
         {"host": host or training_stage(trial, fingerprint)},
         _fingerprints(trial, fingerprint),
     )
-    split = first_deep_layer(depth, trial.method.config.layer_index)
+    split = _with_split(trial, depth).layer_index
     chosen = trial.inference.layers
     layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
     labels = Stage(
@@ -185,12 +186,27 @@ def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int)
     return Stage("layer_entropy", config, {"host": host}, _fingerprints(trial, fingerprint))
 
 
+def trains_as(method: str) -> str:
+    """The method that stands for all with the same training."""
+    return str(getattr(discover.load(methods, method), "TRAINS_AS", method))
+
+
+def _with_split(trial: TrialConfig, depth: int) -> Any:
+    """The method's configuration with its first deep layer named: its own, or the one published for the backbone."""
+    published = getattr(discover.load(backbones, trial.backbone.name), "PUBLISHED_SPLIT", DEFAULT_SPLIT)
+    config = trial.method.config
+    return dataclasses.replace(config, layer_index=first_deep_layer(depth, config.layer_index, published))
+
+
 def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:
     return {"data": fingerprint(trial.data), "backbone": fingerprint_backbone(trial.backbone)}
 
 
-def _check_sizes(trial: TrialConfig) -> tuple[int, int]:
-    """(depth, patch size) of the backbone; image sides must be whole patches."""
+def _check_fit(trial: TrialConfig) -> tuple[int, int]:
+    """(depth, patch size) of the backbone; the method must make sense on it, image sides must be whole patches."""
+    check_host = getattr(discover.load(methods, trial.method.name), "check_host", None)
+    if check_host is not None:
+        check_host(trial.backbone.name, trial.backbone.config)
     depth, patch = discover.load(backbones, trial.backbone.name).shape(trial.backbone.config)
     for key, side in (
         ("train.image_size", trial.train.image_size),

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class BackboneOutput:
     logits: tuple[Float[Tensor, "b c"], ...]
     """One tensor a classification head; each is supervised, their mean scores an image."""
     cam: Float[Tensor, "b c h w"]
-    """Class activation map of the host's head (AReAM Eq. 1), not normalised."""
+    """Class activation map of the host's head (AReAM Eq. 1), not normalised; some hosts do not rectify it."""
     layers: Sequence[LayerQK]
     """From shallow to deep."""
 
@@ -44,10 +45,25 @@ class BackboneOutput:
         """Mean of the heads' logits."""
         return torch.stack(self.logits).mean(dim=0)
 
+    def split(self, size: int) -> list[BackboneOutput]:
+        """The outputs of ``size`` images each, in order."""
+        return [
+            BackboneOutput(
+                logits=tuple(logits[i : i + size] for logits in self.logits),
+                cam=self.cam[i : i + size],
+                layers=[LayerQK(layer.queries[i : i + size], layer.keys[i : i + size]) for layer in self.layers],
+            )
+            for i in range(0, len(self.cam), size)
+        ]
+
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A host network; ``build(config, classes, image_size)`` of a module here returns one (a ``torch.nn.Module``)."""
+    """A host network; ``build(config, classes, image_size)`` of a module here returns one (a ``torch.nn.Module``).
+
+    A module whose published split into shallow and deep layers is not :data:`aream.layers.DEFAULT_SPLIT` says so in
+    ``PUBLISHED_SPLIT``.
+    """
 
     depth: int
     """Transformer layers."""
@@ -67,6 +83,9 @@ class Backbone(Protocol):
     def head_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters that are new to this task (they may learn faster)."""
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that do not decay, besides biases and norms."""
+
     # the torch.nn.Module part that callers use
     def train(self, mode: bool = True) -> Any: ...
     def eval(self) -> Any: ...
@@ -78,3 +97,8 @@ class Backbone(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
     training: bool
+
+
+def has_batch_norm(backbone: Backbone) -> bool:
+    """Whether an image's output depends, in training, on the images beside it."""
+    return any(isinstance(part, _BatchNorm) for part in backbone.modules())

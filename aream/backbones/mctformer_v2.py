@@ -211,6 +211,10 @@ class MCTformerV2(nn.Module):
         """The CAM head and the class tokens: pretrained weights know neither."""
         return [*self.head.parameters(), self.cls_token]
 
+    def no_weight_decay(self) -> set[str]:
+        """The positions. Deviates from DeiT, as the authors do: class tokens decay."""
+        return {name for name, _ in self.named_parameters() if name.startswith("pos_embed")}
+
 
 def _mean_std(config: Config, vit: VisionTransformer) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     if config.normalisation == "imagenet":

@@ -3,6 +3,9 @@
 A module here holds ``Config``, ``resolve(config, depth) -> Config`` (named layer subsets made explicit, so that
 equal choices have one identity), ``needs_entropy(config)`` (whether the per-layer entropies of a plainly trained
 host must be measured first) and ``build(config, entropies) -> Method``.
+
+It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
+``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
 """
 
 from __future__ import annotations

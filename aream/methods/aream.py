@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from aream import discover, refiners
 from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
-from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
 from aream.batches import Batch, check_scales
 from aream.cam import normalise, refine
 from aream.config import Component, component, config
@@ -47,7 +47,8 @@ class Config:
     """Layer weights (Eq. 8): 1 everywhere; from the entropies of a plainly trained host (authors' code); or from the
     batch at hand (the paper's figure)."""
     layer_index: int | None = None
-    """First deep layer, 0-based; null: 7 of 12 (authors' MCTformer script), scaled to the depth."""
+    """First deep layer, 0-based; null: the authors' for the backbone (MCTformer 7 of 12, Conformer 9 of 12), scaled to
+    the depth."""
     fusion_layers: LayerSubset = "shallow"
     """Layers whose affinities refine the label CAM. Deviates from Eq. 9 as printed (all), like the authors' code."""
     supervised_layers: LayerSubset = "deep"
@@ -59,10 +60,10 @@ class Config:
     entropy_prob: Literal["softmax", "sum"] = "softmax"
     """How the refined map becomes a distribution over positions: softmax (Eq. 7), or divided by its sum."""
     label_mode: Literal["eval", "train", "online"] = "eval"
-    """Network that makes the labels: an extra forward in eval mode (default), in train mode (authors' code, drop path
-    active), or the training forward itself (no extra cost)."""
+    """Network that makes the labels: an extra forward in eval mode (default), in train mode (authors' code: drop path
+    active, batch norm updated by the images of every scale), or the training forward itself (no extra cost)."""
     label_scales: tuple[float, ...] = (1.0,)
-    """Scales summed into the label CAM."""
+    """Scales summed into the label CAM (MCTformer: 1.0; Conformer: 0.5, 1.0, 1.5)."""
     label_flip: bool = True
     """Whether the mirrored image is summed too."""
     refiner: Component = component("aream.refiners", Component(name="par", config=par.Config()))
@@ -189,6 +190,7 @@ class AReAM:
             alpha_low=self.config.alpha_low,
             alpha_high=self.config.alpha_high,
             refiner=self.refiner,
+            valid=batch.valid,
             ids=classes + 1,
         )
 
@@ -198,9 +200,15 @@ class AReAM:
             return [backbone(batch.images)], [False]
         views, restore, training = [], [], backbone.training
         backbone.train(self.config.label_mode == "train")
+        # Batch norm in train mode sees an image and its mirror as one batch, as in the authors' code.
+        together = backbone.training and self.config.label_flip and has_batch_norm(backbone)
         try:
             for scale in self.config.label_scales:
                 images = _scaled(batch.images, scale, backbone.patch_size)
+                if together:
+                    views += backbone(torch.cat([images, images.flip(-1)])).split(len(images))
+                    restore += [False, True]
+                    continue
                 for flipped in (False, True) if self.config.label_flip else (False,):
                     views.append(backbone(images.flip(-1) if flipped else images))
                     restore.append(flipped)

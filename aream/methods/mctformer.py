@@ -1,41 +1,19 @@
-"""The plain host, the baseline of every comparison: classification losses only."""
+"""The plain MCTformer host, the baseline of every comparison on it: classification losses only."""
 
-from __future__ import annotations
+from typing import Any
 
-import dataclasses
-from collections.abc import Sequence
+from aream.errors import ConfigError
+from aream.methods._plain import Config, PlainHost, build, needs_entropy, resolve
 
-from jaxtyping import Float
-from torch import Tensor
+__all__ = ["TRAINS_AS", "Config", "PlainHost", "build", "check_host", "needs_entropy", "resolve"]
 
-from aream.backbones._protocol import Backbone
-from aream.batches import Batch
-from aream.config import config
-from aream.layers import first_deep_layer
-from aream.methods._protocol import Losses
-from aream.ranks import ALONE, Ranks
+TRAINS_AS = "mean_affinity"
 
 
-@config
-class Config:
-    layer_index: int | None = None
-    """First deep layer, read only where inference names shallow or deep layers; null: 7 of 12, scaled to the depth."""
-
-
-def resolve(config: Config, depth: int) -> Config:
-    """Training does not depend on the split."""
-    first_deep_layer(depth, config.layer_index)
-    return dataclasses.replace(config, layer_index=None)
-
-
-def needs_entropy(config: Config) -> bool:
-    return False
-
-
-def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> PlainHost:
-    return PlainHost()
-
-
-class PlainHost:
-    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
-        return [lambda output: {} for _ in parts]
+def check_host(name: str, config: Any) -> None:
+    """
+    Raises:
+        ConfigError: the backbone is no MCTformer.
+    """
+    if not name.startswith("mctformer"):
+        raise ConfigError(f"method.name: mctformer needs an mctformer backbone, got {name}; mean_affinity takes any")

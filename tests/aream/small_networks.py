@@ -6,8 +6,9 @@ import dataclasses
 
 import torch
 
+from aream.augmentations import deit
 from aream.backbones import mctformer_v2
-from aream.batches import Augmentation
+from aream.config import Component
 from aream.methods import aream
 from aream.segmentation import SegmentationTraining
 from aream.segmenters import deeplab
@@ -18,7 +19,7 @@ ABSURD = 2**50
 """Bytes that no allocator gives."""
 CONFIG = TrainConfig(
     epochs=2, warmup_epochs=1, batch_size=6, lr=1e-3, lr_warmup_epochs=0, image_size=32,
-    augmentation=Augmentation(rand_augment=None, crop_scale=(0.5, 1.0)),
+    augmentation=Component(name="deit", config=deit.Config(rand_augment=None, crop_scale=(0.5, 1.0))),
 )  # fmt: skip
 SEGMENTATION = SegmentationTraining(epochs=1, batch_size=6, crop=32)
 

@@ -9,13 +9,16 @@ import torch
 from torch.nn import functional as F
 
 from aream import backbones, discover
-from aream.backbones import mctformer_v2
+from aream.backbones import conformer, mctformer_v2
 from aream.backbones._checkpoint import read_state_dict
 from aream.backbones._timm_vit import run_block
 from aream.errors import ConfigError, DataError
 
 TINY = mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=2, heads=3, drop_path=0.0)
-SMALL_CONFIGS = {"mctformer_v2": TINY}
+SMALL_CONFIGS = {
+    "mctformer_v2": TINY,
+    "conformer": conformer.Config(patch_size=8, dim=12, depth=3, heads=3, base_channels=4, channel_ratio=1),
+}
 
 
 @pytest.mark.parametrize("name", discover.names(backbones))
@@ -36,6 +39,10 @@ def test_contract(name):
     assert localised.shape == output.cam.shape
     assert not localised.requires_grad
     torch.testing.assert_close(host(images).scores, output.scores)
+    for part, whole in zip(output.split(1), (0, 1), strict=True):
+        torch.testing.assert_close(part.scores[0], output.scores[whole])
+        torch.testing.assert_close(part.layers[-1].keys[0], output.layers[-1].keys[whole])
+    assert host.no_weight_decay() <= {name for name, _ in host.named_parameters()}
     output.scores.sum().backward()
     assert all(parameter.grad is not None for parameter in host.head_parameters()[:1])
 

@@ -146,14 +146,16 @@ LIMITED = """
 import resource, sys, torch
 torch.set_num_threads(1)
 from aream.backbones import mctformer_v2
-from aream.batches import Augmentation
+from aream.augmentations import deit
+from aream.config import Component
 from aream.data import shapes
 from aream.errors import OutOfMemory
 from aream.training import TrainConfig, Training
 images = 256
 dataset = shapes.build(shapes.Config(image_size=64, train_images=images, val_images=2))
 config = TrainConfig(epochs=2, warmup_epochs=1, batch_size=images, lr_warmup_epochs=0, image_size=64,
-                     augmentation=Augmentation(rand_augment=None), out_of_memory=sys.argv[1])
+                     augmentation=Component(name="deit", config=deit.Config(rand_augment=None)),
+                     out_of_memory=sys.argv[1])
 backbone = mctformer_v2.build(
     mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=96, depth=6, heads=3), 6, 64)
 training = Training(backbone, None, dataset, config, 0, device=torch.device("cpu"))

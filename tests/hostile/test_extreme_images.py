@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from aream.augmentations import deit
 from aream.backbones import mctformer_v2
-from aream.batches import Augmentation
 from aream.config import Component
 from aream.data import voc2012
 from aream.data._voc_labels import CLASS_NAMES
@@ -61,7 +61,7 @@ def trial(data: Component) -> TrialConfig:
         method=Component(name="aream", config=aream.Config(weights="entropy_offline")),
         train=TrainConfig(
             epochs=2, warmup_epochs=1, batch_size=4, lr=1e-3, lr_warmup_epochs=0, image_size=32,
-            augmentation=Augmentation(rand_augment=None),
+            augmentation=Component(name="deit", config=deit.Config(rand_augment=None)),
         ),
         inference=InferenceSection(image_size=None, scales=(0.5, 1.0)),
         labels=LabelsConfig(refiner=Component(name="par", config=par.Config())),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from aream.augmentations import deit
 from aream.backbones import mctformer_v2
-from aream.batches import Augmentation
 from aream.config import Component
 from aream.data import shapes
 from aream.methods import aream
@@ -26,7 +26,7 @@ TRIAL = TrialConfig(
     method=Component(name="aream", config=aream.Config()),
     train=TrainConfig(
         epochs=3, warmup_epochs=1, batch_size=4, lr=1e-3, lr_warmup_epochs=1, image_size=32,
-        augmentation=Augmentation(rand_augment=None, crop_scale=(0.5, 1.0)),
+        augmentation=Component(name="deit", config=deit.Config(rand_augment=None, crop_scale=(0.5, 1.0))),
     ),
     inference=InferenceSection(image_size=32),
 )  # fmt: skip
