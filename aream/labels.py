@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from aream.cam import pick_maps
 from aream.data._protocol import BACKGROUND, IGNORE
 from aream.refiners._protocol import Refiner
 
@@ -67,11 +68,6 @@ def reliable_labels(
     return labels if valid is None else labels.masked_fill(~valid, IGNORE)
 
 
-def pick_maps(maps: Float[Tensor, "b c h w"], order: Int64[Tensor, "b k"]) -> Float[Tensor, "b k h w"]:
-    """The maps that ``order`` names of each image."""
-    return maps.gather(1, order[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
-
-
 def _winners(
     scores: Float[Tensor, "b k h w"], ids: Int64[Tensor, "b k"], size: tuple[int, int] | torch.Size
 ) -> Int64[Tensor, "b height width"]:
@@ -80,13 +76,13 @@ def _winners(
     return ids.gather(1, winner.flatten(1)).reshape(winner.shape)
 
 
-def affinity_labels(labels: Int64[Tensor, "b height width"], grid: tuple[int, int]) -> Int64[Tensor, "b n n"]:
+def affinity_labels(labels: Int64[Tensor, "b height width"], grid: tuple[int, int]) -> UInt8[Tensor, "b n n"]:
     """1 where two patches carry the same label, 0 where not, 255 where either is ignored (AReAM Eq. 14).
 
     Labels are taken down to the patch grid by nearest neighbour. The diagonal stays positive and there is no
     radius, as in the authors' code.
     """
     small = F.interpolate(labels[:, None].float(), size=grid, mode="nearest").long().flatten(1)
-    same = (small[:, :, None] == small[:, None, :]).long()
+    same = (small[:, :, None] == small[:, None, :]).to(torch.uint8)  # n x n in int64 would outweigh the logits
     ignored = small == IGNORE
     return same.masked_fill_(ignored[:, :, None] | ignored[:, None, :], IGNORE)

@@ -20,10 +20,10 @@ from aream import discover, refiners
 from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
 from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
 from aream.batches import Batch, check_scales
-from aream.cam import normalise, refine
+from aream.cam import normalise, pick_maps, refine
 from aream.config import Component, component, config
 from aream.errors import ConfigError
-from aream.labels import affinity_labels, pick_maps, present_first, reliable_labels
+from aream.labels import affinity_labels, present_first, reliable_labels
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.losses import PairCounts, affinity_loss, count_pairs
 from aream.methods._protocol import Losses
