@@ -19,6 +19,7 @@ import torch
 from workers.provenance import code_revision, library_versions
 
 RESULTS = Path(__file__).parent / "results"
+CPU = torch.device("cpu")
 
 
 @dataclass
