@@ -13,6 +13,9 @@ from torch import Tensor
 
 from aream.cam import normalise, refine
 
+GPU_ELEMENTS = 2**26
+"""Of the attention maps that are on a GPU at the same time."""
+
 
 def affinity_logits(
     queries: Float[Tensor, "b heads tokens d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
@@ -34,17 +37,19 @@ def mean_attention(
 ) -> Float[Tensor, "b rows n"]:
     """Softmax attention over all keys, averaged over heads, patch columns only (AReAM Eqs. 3-5).
 
-    With the queries of all tokens, rows ``[:t]`` are class to patch, rows ``[t:]`` the patch affinity. What a row gives
-    to class tokens is dropped without renormalising, as the authors' code does, so rows sum to less than 1.
+    A row needs its own query alone: those of class tokens (``queries[:, :, :t]``) give class to patch, those of
+    patches (``queries[:, :, t:]``) the patch affinity. What a row gives to class tokens is dropped without
+    renormalising, as the authors' code does, so rows sum to less than 1.
     """
-    heads, d = queries.shape[1], queries.shape[3]
-    total: Tensor | None = None
-    for head in range(heads):  # one head at a time: the peak is one map, not one a head
-        logits = (queries[:, head].float() * d**-0.5) @ keys[:, head].float().transpose(1, 2)
-        attention = logits.softmax(dim=-1)[..., class_tokens:]
-        total = attention if total is None else total.add_(attention)
-    assert total is not None  # there is at least one head
-    return total / heads
+    (b, heads, rows, d), tokens = queries.shape, keys.shape[2]
+    scaled = queries.float() * d**-0.5
+    # One head at a time keeps its map in a CPU's cache and the peak at one map; a GPU pays for every call instead.
+    together = max(1, GPU_ELEMENTS // max(1, b * rows * tokens)) if queries.is_cuda else 1
+    total = scaled.new_zeros(b, rows, tokens - class_tokens)
+    for q, k in zip(scaled.split(together, dim=1), keys.split(together, dim=1), strict=True):
+        attention = (q.flatten(0, 1) @ k.float().flatten(0, 1).transpose(1, 2)).softmax(dim=-1)[..., class_tokens:]
+        total += attention if together == 1 else attention.unflatten(0, (b, -1)).sum(dim=1)
+    return total.div_(heads)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +20,11 @@ def normalise(cam: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
 def refine(cam: Float[Tensor, "b c h w"], affinity: Float[Tensor, "b n n"]) -> Float[Tensor, "b c h w"]:
     """Position m takes the mean of the map weighted by its affinity row: sum_n A_mn M_c,n (AReAM Eq. 9)."""
     return (cam.flatten(2) @ affinity.to(cam.dtype).transpose(1, 2)).reshape(cam.shape)
+
+
+def pick_maps(maps: Float[Tensor, "b c h w"], order: Int64[Tensor, "b k"]) -> Float[Tensor, "b k h w"]:
+    """The maps of each image that ``order`` names, in its order."""
+    return maps.gather(1, order[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
 
 
 def fuse_class_attention(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from aream.affinity import mean_attention
 from aream.backbones._protocol import Backbone
 from aream.batches import MAX_SIDE, check_scales, resized, to_tensor
-from aream.cam import normalise, refine
+from aream.cam import normalise, pick_maps, refine
 from aream.config import config
 from aream.data._protocol import Dataset
 from aream.errors import ConfigError, DivergedError
@@ -131,13 +131,20 @@ def _infer_scale(
 ) -> list[ScaleMaps]:
     tensors, covered = zip(*(_canvas(backbone, image, scale, config) for image in images), strict=True)
     batch = torch.stack(tensors).to(device)
-    maps = _layer_maps(backbone, batch, device, precision)
+    # Their own classes first, filled up to the fullest image's number: what no label names is not refined.
+    most = max(len(classes) for classes in present)
+    order = torch.tensor([[*classes, *[0] * (most - len(classes))] for classes in present], dtype=torch.int64)
+    order = order.to(device)
+    if config.flip:
+        batch, order = torch.cat([batch, batch.flip(-1)]), torch.cat([order, order])
+    maps = _layer_maps(backbone, batch, order, device, precision)
     if config.flip:
         # The canvas is mirrored with its padding, so the grids coincide when mirrored back.
-        maps = maps + _layer_maps(backbone, batch.flip(-1), device, precision).flip(-1)
+        plain, mirrored = maps.chunk(2, dim=1)
+        maps = plain + mirrored.flip(-1)
+    maps = maps.cpu()
     return [
-        ScaleMaps(maps[:, index, list(classes)].cpu().contiguous(), covered[index])
-        for index, classes in enumerate(present)
+        ScaleMaps(maps[:, index, : len(classes)].contiguous(), covered[index]) for index, classes in enumerate(present)
     ]
 
 
@@ -158,14 +165,19 @@ def _canvas(
 
 
 def _layer_maps(
-    backbone: Backbone, images: Float[Tensor, "b 3 height width"], device: torch.device, precision: str
-) -> Float32[Tensor, "maps b c h w"]:
+    backbone: Backbone,
+    images: Float[Tensor, "b 3 height width"],
+    classes: Int64[Tensor, "b k"],
+    device: torch.device,
+    precision: str,
+) -> Float32[Tensor, "maps b k h w"]:
+    """Of the ``classes`` of each image."""
     with autocast(device, precision):
         output = backbone(images)
-    cam, t = backbone.localise(output), backbone.class_tokens
+    cam, t = pick_maps(backbone.localise(output), classes), backbone.class_tokens
     maps = [cam]
     for layer in output.layers:
-        maps.append(refine(cam, mean_attention(layer.queries, layer.keys, t)[:, t:]))
+        maps.append(refine(cam, mean_attention(layer.queries[:, :, t:], layer.keys, t)))
     stacked = torch.stack(maps).float()
     if not torch.isfinite(stacked).all():
         raise DivergedError("maps of the host are not finite: its weights have diverged, or the precision is too low")

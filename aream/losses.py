@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,12 +20,12 @@ PairCounts = tuple[Int64[Tensor, ""], Int64[Tensor, ""]]
 """Positive and negative pairs."""
 
 
-def count_pairs(labels: Int64[Tensor, "b n n"]) -> PairCounts:
+def count_pairs(labels: Integer[Tensor, "b n n"]) -> PairCounts:
     return (labels == 1).sum(), (labels == 0).sum()
 
 
 def pair_weights(
-    labels: Int64[Tensor, "b n n"], counts: PairCounts | None = None
+    labels: Integer[Tensor, "b n n"], counts: PairCounts | None = None
 ) -> tuple[Float[Tensor, "b n n"], Float[Tensor, ""]]:
     """Weights W and constant c with loss(layer) = c + sum W * sigmoid(logits) (AReAM Eq. 15, rearranged).
 
@@ -43,7 +43,7 @@ def pair_weights(
 
 def affinity_loss(
     logits: Sequence[Float[Tensor, "b n n"]],
-    labels: Int64[Tensor, "b n n"],
+    labels: Integer[Tensor, "b n n"],
     layer_weights: Float[Tensor, " l"] | None = None,
     reduce: Literal["mean", "sum"] = "mean",
     counts: PairCounts | None = None,

@@ -7,7 +7,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from workers.provenance import code_revision, library_versions
 
 RESULTS = Path(__file__).parent / "results"
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -54,17 +55,35 @@ class Result:
 
 def cpu_seconds(ours: Callable[[], Any], baseline: Callable[[], Any], repeats: int) -> tuple[float, float]:
     """Median CPU seconds of each, measured in turns so that both see the same machine."""
-    times: tuple[list[float], list[float]] = ([], [])
+    spent = median_seconds({"ours": ours, "baseline": baseline}, repeats)
+    return spent["ours"], spent["baseline"]
+
+
+def median_seconds(
+    works: Mapping[str, Callable[[], Any]], repeats: int, device: torch.device | None = None
+) -> dict[str, float]:
+    """Median seconds of each, in turns: of this process's CPU, or of wall time until a CUDA ``device`` is done."""
+    on_gpu = device is not None and device.type == "cuda"
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
-        for work, spent in zip((ours, baseline), times, strict=True):
-            started = time.process_time()
+        for name, work in works.items():
+            if on_gpu:
+                torch.cuda.synchronize(device)
+            started = time.perf_counter() if on_gpu else time.process_time()
             work()
-            spent.append(time.process_time() - started)
-    return statistics.median(times[0]), statistics.median(times[1])
+            if on_gpu:
+                torch.cuda.synchronize(device)
+            times[name].append((time.perf_counter() if on_gpu else time.process_time()) - started)
+    return {name: statistics.median(spent) for name, spent in times.items()}
 
 
-def peak_bytes(work: Callable[[], Any]) -> int:
+def peak_bytes(work: Callable[[], Any], device: torch.device | None = None) -> int:
     """Most bytes that torch holds at once for what ``work`` allocates, results included, by its allocator's events."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -1,6 +1,8 @@
 """Run every CPU benchmark, each in a process of its own on one thread; the table comes last.
 
-    python -m benchmarks.run [--only NAME]
+    python -m benchmarks.run [--only NAME] [--device cuda]
+
+On a GPU only those run whose ``measure`` takes a device.
 
 Exit status 1 where a required ratio is missed or a result differs from its baseline's.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -19,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -29,16 +33,19 @@ from benchmarks.measure import Result
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the CPU benchmarks.")
     parser.add_argument("--only", help="name of one benchmark, such as par")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        return _measure(options.inside)
+        return _measure(options.inside, options.device)
     names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name.startswith("bench_"))
+    if options.device != "cpu":
+        names = [name for name in names if _takes_device(name)]
     chosen = [name for name in names if options.only in (None, name.removeprefix("bench_"))]
     if not chosen:
         parser.error(f"--only: no benchmark {options.only!r}; there are {', '.join(n[6:] for n in names)}")
     results, broken = [], []
-    for name, done in _run_all(chosen):
+    for name, done in _run_all(chosen, options.device):
         if done.returncode:
             broken.append(name)
             print(done.stderr, file=sys.stderr)
@@ -52,27 +59,32 @@ def main() -> int:
     return 0 if not broken and all(result.passed for result in results) else 1
 
 
-def _run_all(names: Sequence[str]) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
+def _run_all(names: Sequence[str], device: str) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
     """Those that count CPU seconds beside each other, one a core; those of wall time alone, after them."""
-    alone = [name for name in names if importlib.import_module(f"benchmarks.{name}").WALL_TIME]
+    alone = [name for name in names if device != "cpu" or importlib.import_module(f"benchmarks.{name}").WALL_TIME]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        running = {pool.submit(_run, name): name for name in names if name not in alone}
+        running = {pool.submit(_run, name, device): name for name in names if name not in alone}
         for future in as_completed(running):
             yield running[future], future.result()
     for name in alone:
-        yield name, _run(name)
+        yield name, _run(name, device)
 
 
-def _run(name: str) -> subprocess.CompletedProcess[str]:
+def _takes_device(name: str) -> bool:
+    return "device" in inspect.signature(importlib.import_module(f"benchmarks.{name}").measure).parameters
+
+
+def _run(name: str, device: str) -> subprocess.CompletedProcess[str]:
     print(f"{name} ...", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.run", "--inside", name]
+    command = [sys.executable, "-m", "benchmarks.run", "--inside", name, "--device", device]
     root = Path(benchmarks.__path__[0]).parent
     return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
 
 
-def _measure(name: str) -> int:
-    results = importlib.import_module(f"benchmarks.{name}").measure()
+def _measure(name: str, device: str) -> int:
+    arguments = [torch.device(device)] if _takes_device(name) else []
+    results = importlib.import_module(f"benchmarks.{name}").measure(*arguments)
     print(json.dumps([asdict(result) for result in results]))
     return 0
 

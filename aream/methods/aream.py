@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,10 +20,10 @@ from aream import discover, refiners
 from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
 from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
 from aream.batches import Batch, check_scales
-from aream.cam import normalise, refine
+from aream.cam import normalise, pick_maps, refine
 from aream.config import Component, component, config
 from aream.errors import ConfigError
-from aream.labels import affinity_labels, reliable_labels
+from aream.labels import affinity_labels, present_first, reliable_labels
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.losses import PairCounts, affinity_loss, count_pairs
 from aream.methods._protocol import Losses
@@ -179,22 +179,21 @@ class AReAM:
         weights: Float[Tensor, " l"] | None,
     ) -> Tensor:
         """Segmentation labels (b, h, w) at image size."""
-        present = batch.labels > 0
+        classes, present = present_first(batch.labels > 0)
         size = batch.images.shape[2:]
-        total = torch.zeros((*batch.labels.shape, *size), device=batch.images.device)
+        total = torch.zeros((*classes.shape, *size), device=batch.images.device)
         for view, flipped in zip(*views, strict=True):
-            cam = self._refined(backbone, view, weights)
-            cam = F.interpolate(cam, size=size, mode="bilinear", align_corners=False)
-            total += cam.flip(-1) if flipped else cam
-        cam = normalise(total) * present[:, :, None, None]
+            cam = self._refined(backbone, view, classes, weights)
+            total += F.interpolate(cam.flip(-1) if flipped else cam, size=size, mode="bilinear", align_corners=False)
         return reliable_labels(
-            cam,
+            normalise(total),
             present,
             batch.rgb(backbone.mean, backbone.std),
             alpha_low=self.config.alpha_low,
             alpha_high=self.config.alpha_high,
             refiner=self.refiner,
             valid=batch.valid,
+            ids=classes + 1,
         )
 
     def _views(self, backbone: Backbone, batch: Batch) -> Views:
@@ -220,18 +219,23 @@ class AReAM:
         return views, restore
 
     def _refined(
-        self, backbone: Backbone, view: BackboneOutput, weights: Float[Tensor, " l"] | None
-    ) -> Float[Tensor, "b c h w"]:
-        """CAM refined by the weighted mean affinity of the fusion layers (Eq. 9)."""
+        self,
+        backbone: Backbone,
+        view: BackboneOutput,
+        classes: Int64[Tensor, "b k"],
+        weights: Float[Tensor, " l"] | None,
+    ) -> Float[Tensor, "b k h w"]:
+        """CAMs of an image's own classes, refined by the weighted mean affinity of the fusion layers (Eq. 9).
+
+        Refining is linear in the affinity, so each layer's is used and gone before the next.
+        """
         t = backbone.class_tokens
-        mean = torch.stack(
-            [
-                mean_attention(view.layers[layer].queries, view.layers[layer].keys, t)[:, t:]
-                * (1.0 if weights is None else weights[layer])
-                for layer in self.fusion
-            ]
-        ).mean(dim=0)
-        return refine(backbone.localise(view), mean)
+        cam = pick_maps(backbone.localise(view), classes)
+        total = torch.zeros_like(cam)
+        for layer in self.fusion:
+            affinity = mean_attention(view.layers[layer].queries[:, :, t:], view.layers[layer].keys, t)
+            total += refine(cam, affinity) * (1.0 if weights is None else weights[layer])
+        return total / len(self.fusion)
 
     def _weights(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
@@ -259,7 +263,7 @@ def layer_entropies(
     """Entropy in bits of the CAM refined by each layer alone, averaged over the images (Eqs. 7-8)."""
     t, cam = backbone.class_tokens, backbone.localise(output)
     per_layer = [
-        map_entropy(mean_attention(layer.queries, layer.keys, t)[:, t:], cam, present, entropy_input, entropy_prob)
+        map_entropy(mean_attention(layer.queries[:, :, t:], layer.keys, t), cam, present, entropy_input, entropy_prob)
         for layer in output.layers
     ]
     return torch.stack(per_layer).mean(dim=1)

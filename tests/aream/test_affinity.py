@@ -6,6 +6,7 @@ import oracles
 import pytest
 import torch
 
+from aream import affinity
 from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
 
 
@@ -39,6 +40,22 @@ def test_mean_attention_drops_class_columns_without_renormalising(queries_keys):
     found = mean_attention(q, k, 2)
     torch.testing.assert_close(found.double(), oracles.mean_softmax(q, k, 2), rtol=0, atol=1e-6)
     assert (found.sum(dim=-1) < 1).all()
+
+
+@pytest.mark.parametrize("rows", [slice(0, 2), slice(2, None), slice(3, 4)])
+def test_rows_of_the_mean_attention_are_those_of_their_queries(queries_keys, rows):
+    q, k = queries_keys
+    expected = oracles.mean_softmax(q, k, 2)[:, rows]
+    torch.testing.assert_close(mean_attention(q[:, :, rows], k, 2).double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("elements", [1, 2**26])
+def test_heads_together_are_heads_one_by_one(queries_keys, device, elements, monkeypatch):
+    monkeypatch.setattr(affinity, "GPU_ELEMENTS", elements)
+    q, k = (x.float().to(device) for x in queries_keys)
+    found = mean_attention(q, k, 2).cpu().double()
+    torch.testing.assert_close(found, oracles.mean_softmax(*queries_keys, 2), rtol=0, atol=1e-5)
 
 
 def test_mean_attention_of_one_token_and_no_class_token():

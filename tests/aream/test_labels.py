@@ -4,7 +4,7 @@ import oracles
 import pytest
 import torch
 
-from aream.labels import affinity_labels, reliable_labels
+from aream.labels import affinity_labels, present_first, reliable_labels
 from aream.refiners import none, par
 
 REFINERS = {
@@ -91,3 +91,31 @@ def test_affinity_labels_compare_every_pair():
             for n in range(4):
                 expected = 255 if 255 in (flat[m], flat[n]) else int(flat[m] == flat[n])
                 assert found[image, m, n] == expected
+
+
+def test_maps_of_an_images_own_classes_give_the_labels_of_all_maps():
+    """Without the maps of absent classes, in any order, with the label of each named."""
+    generator = torch.Generator().manual_seed(5)
+    images, cam = torch.rand(2, 3, 12, 16, generator=generator), torch.rand(2, 5, 3, 4, generator=generator)
+    present = torch.tensor([[False, True, False, False, True], [False, False, False, True, False]])
+    common = {"images": images, "alpha_low": 0.35, "alpha_high": 0.55, "refiner": REFINERS["par"]}
+    expected = reliable_labels(cam, present, **common)
+    kept = torch.stack([cam[0, [4, 1]], cam[1, [0, 3]]])
+    found = reliable_labels(
+        kept, torch.tensor([[True, True], [False, True]]), ids=torch.tensor([[5, 2], [1, 4]]), **common
+    )
+    torch.testing.assert_close(found, expected)
+    assert {5, 2, 4} <= set(found.unique().tolist())
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (2, 0), (1, 3)])
+def test_present_classes_come_first_and_in_order(counts):
+    present = torch.zeros(2, 4).bool()
+    for row, count in enumerate(counts):
+        present[row, 4 - count :] = True
+    order, kept = present_first(present)
+    assert order.shape == kept.shape == (2, max(1, *counts))
+    for row, count in enumerate(counts):
+        assert kept[row].tolist() == [True] * count + [False] * (kept.shape[1] - count)
+        assert order[row, :count].tolist() == list(range(4 - count, 4))
+        assert not present[row, order[row, count:]].any()

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import oracles
 import pytest
 import torch
 from method_contract import check_method
+from torch.nn import functional as F
 
 from aream import discover, methods
 from aream.backbones import mctformer_v2
 from aream.backbones._protocol import BackboneOutput, LayerQK
 from aream.batches import Batch
+from aream.config import Component
 from aream.errors import ConfigError
 from aream.methods import aream
+from aream.refiners import none
 
 DEPTH = 3
 
@@ -43,6 +47,61 @@ def losses(host, batch, entropies=None, **changes):
 def test_contract(name, host, batch):
     module = discover.load(methods, name)
     check_method(module, module.Config(), host, batch)
+
+
+def plain_labels(host, batch, config, weights):
+    """All classes at image size, the affinity of all fusion layers averaged before it refines, an image at a time."""
+    t, size, total = host.class_tokens, tuple(batch.images.shape[2:]), 0
+    for mirrored in (False, True) if config.label_flip else (False,):
+        with torch.no_grad():
+            output = host(batch.images.flip(-1) if mirrored else batch.images)
+        maps = [oracles.mean_softmax(layer.queries, layer.keys, t) for layer in output.layers]
+        cam = output.cam.double() * torch.stack([layer[:, :t] for layer in maps]).mean(0).reshape(output.cam.shape)
+        affinity = torch.stack([maps[i][:, t:] * (1 if weights is None else weights[i]) for i in config.fusion_layers])
+        cam = torch.einsum("bmn,bcn->bcm", affinity.mean(0), cam.flatten(2)).reshape(cam.shape)
+        full = F.interpolate(cam, size=size, mode="bilinear", align_corners=False)
+        total = total + (full.flip(-1) if mirrored else full)
+    total = total - total.amin(dim=(2, 3), keepdim=True)
+    cams = total / (total.amax(dim=(2, 3), keepdim=True) + 1e-6) * batch.labels[:, :, None, None]
+    refiner = none.build(none.Config())
+    return torch.stack(
+        [
+            oracles.reliable_labels(
+                cam, present > 0, image.double(), config.alpha_low, config.alpha_high,
+                lambda image, scores: refiner.apply(refiner.kernel(image), scores),
+            )
+            for cam, present, image in zip(cams, batch.labels, batch.rgb(host.mean, host.std), strict=True)
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("entropies", [None, (3.0, 1.0, 2.0)])
+def test_the_loss_is_that_of_labels_made_in_the_plain_form(host, batch, flip, entropies):
+    with torch.no_grad():
+        for index, block in enumerate(host.blocks):  # attention that differs from layer to layer and row to row
+            block.attn.qkv.weight.mul_(20 * (index + 1))
+    config = aream.resolve(
+        aream.Config(
+            label_flip=flip, fusion_layers=(0, 1), supervised_layers="all", alpha_low=0.3, alpha_high=0.5,
+            weights="uniform" if entropies is None else "entropy_offline",
+            refiner=Component(name="none", config=none.Config()),
+        ),
+        DEPTH,
+    )  # fmt: skip
+    entropy = None if entropies is None else torch.tensor(entropies)
+    output = host(batch.images)
+    found = losses_of(aream.build(config, entropy), host, batch, output)["affinity"]
+    weights = None if entropy is None else 1 - (entropy - 1) / 2
+    labels = plain_labels(host, batch, config, weights)
+    assert {0, 255} < set(labels.unique().tolist())
+    grid = labels[:, ::8, ::8].flatten(1)
+    pairs = (grid[:, :, None] == grid[:, None, :]).long()
+    pairs[(grid == 255)[:, :, None] | (grid == 255)[:, None, :]] = 255
+    t = host.class_tokens
+    logits = [(a.queries @ a.keys.transpose(2, 3) / 2)[:, :, t:, t:] for a in output.layers]  # 2: root of 4 channels
+    expected = oracles.affinity_loss(logits, pairs, None if weights is None else 1 - weights, "mean")
+    torch.testing.assert_close(found, 0.1 * expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train", "online"])

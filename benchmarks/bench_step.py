@@ -1,0 +1,17 @@
+"""AReAM's training step on DeiT-S/16 at 224 px against the MCTformer classifier's own."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.measure import CPU, Result
+from benchmarks.step_cost import Case, step_cost
+
+WALL_TIME = False
+
+
+def measure(device: torch.device = CPU) -> list[Result]:
+    case = Case(
+        "deit_s_224", "mctformer_v2", {"vit": "deit_small_patch16_224"}, 224, batch=8, repeats=4, published=True
+    )
+    return list(step_cost(case, device))
