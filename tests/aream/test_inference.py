@@ -101,7 +101,7 @@ def test_transcam_sees_squares_of_256_512_and_768_both_ways(dataset):
 
     class Recording(conformer.Conformer):
         def forward(self, images):
-            seen.append(tuple(images.shape[1:]))
+            seen.extend(tuple(image.shape) for image in images)
             return super().forward(images)
 
     host = Recording(dataclasses.replace(TINY, patch_size=16, head="transcam"), 6)
