@@ -40,9 +40,11 @@ def with_host(trial: TrialConfig, **changes) -> TrialConfig:
 
 
 def test_stages_of_the_second_host_run_end_to_end(tmp_path):
-    """Offline entropy weights, so that every stage of the pipeline before the segmenter is among them."""
+    """Offline entropy weights, so that every stage of the pipeline before the segmenter is among them; by sum, which
+    an untrained host's small CAM tells layers apart with."""
     work = Work(tmp_path)
-    trial = with_method(CONFORMER, "aream", weights="entropy_offline", supervised_layers="all", label_scales=(0.5, 1.0))
+    entropy = {"weights": "entropy_offline", "entropy_prob": "sum", "supervised_layers": "all"}
+    trial = with_method(CONFORMER, "aream", label_scales=(0.5, 1.0), **entropy)
     stages = variant_stages(trial, fingerprint, ["layer_gain"])
     labels = work.runner.run(stages.labels)
     gain = work.runner.run(stages.analyses[0])
