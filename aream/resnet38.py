@@ -112,13 +112,12 @@ class ResNet38(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> TrunkFeatures:
         """Of images normalised with ``MEAN`` and ``STD``."""
         x = self.conv1a(images)
-        found: dict[str, Tensor] = {}
+        read: dict[str, Tensor] = {}
         for name, block in self.named_children():
-            if name.startswith("b") and name != "bn7":
-                rectified = block.rectified(x)
-                found[name] = rectified
-                x = block(x, rectified)
-        return TrunkFeatures(found["b5"], found["b6"], F.relu(self.bn7(x)))
+            if isinstance(block, Block | Bottleneck):
+                read[name] = block.rectified(x)
+                x = block(x, read[name])
+        return TrunkFeatures(read["b5"], read["b6"], F.relu(self.bn7(x)))
 
 
 class Block(nn.Module):
