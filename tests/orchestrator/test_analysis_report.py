@@ -143,6 +143,7 @@ def test_one_layer_alone(tmp_path):
     assert "layer 0" in analysis_sections(results)[0].table.header
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings("ignore::Warning")  # mlflow's database layer warns about its own dependencies
 def test_the_tracker_gets_curves_over_layers_and_pictures(analysed, tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
