@@ -18,7 +18,7 @@ WIDTH = 120
 
 def render(found: Findings, title: str) -> str:
     """The table as plain text."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for column in ("check", "split", "looked at", "verdict"):
         table.add_column(column, overflow="fold")
     numbered = list(enumerate(found, start=1))
@@ -29,7 +29,7 @@ def render(found: Findings, title: str) -> str:
         table.add_row(check, split or "both", rows[check, split], _verdict(mine))
     console = Console(file=io.StringIO(), width=max(60, shutil.get_terminal_size((WIDTH, 0)).columns), markup=False)
     console.print(table)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    lines = [title, *(line.rstrip() for line in console.file.getvalue().splitlines())]  # type: ignore[attr-defined]
     for number, finding in numbered:
         lines += _words(number, finding)
     lines += [f"{_where(check, split)}: {words}" for check, split, words in found.notes]

@@ -82,7 +82,7 @@ class ImageFiles(ABC):
         return digest.hexdigest()
 
     def keep_existing(self, found: Findings) -> set[str]:
-        """Leave out ids without an image; val images without a mask are ``found``. Returns the ids with a mask."""
+        """Leave out ids without an image, and val ids without a mask. Returns the ids with a mask."""
         listings: dict[Path, set[str]] = {}
         masked: set[str] = set()
         for split, ids in self.splits.items():
@@ -93,11 +93,12 @@ class ImageFiles(ABC):
                     words = f"{image}: no such image, though a list names it"
                     found.add("images", "listed images are missing", words, split)
                     continue
-                kept.append(image_id)
                 if _listed(mask, listings):
                     masked.add(image_id)
                 elif split == "val":
                     found.add("masks", "val images have no mask", f"{mask}: no mask for this val image", split)
+                    continue
+                kept.append(image_id)
             found.notes.append(("masks", split, f"{len(masked.intersection(kept))} of {len(kept)} images have one"))
             self.splits[split] = kept
         found.settle()
