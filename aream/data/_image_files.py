@@ -37,7 +37,7 @@ class ImageFiles(ABC):
 
     root: Path
     splits: dict[str, list[str]]
-    mask_ids: Int16[np.ndarray, 256]
+    mask_ids: Int16[np.ndarray, " values"]
     """Class id of every value of a mask PNG; -1: it may not occur."""
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class ImageFiles(ABC):
         return read_bounded(path)
 
 
-def contiguous_ids(classes: int) -> Int16[np.ndarray, 256]:
+def contiguous_ids(classes: int) -> Int16[np.ndarray, " values"]:
     """Mask values that are class ids: the background 0, 1..classes and ``IGNORE``."""
     ids = np.full(256, -1, dtype=np.int16)
     ids[: classes + 1] = np.arange(classes + 1)
