@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aream.config import Component
+from aream.errors import DataError
 from aream.refiners._protocol import network_of
+from orchestrator.check_data import check_command
 from orchestrator.plan import Planner
 from orchestrator.spec import SweepSpec
 from orchestrator.workplace import Workplace
@@ -57,18 +60,28 @@ def prepare(spec: SweepSpec) -> Prepared:
         store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
     )
     workplace.store().storage.check()
-    staging.hand_on(
-        spec.staging.max_bytes,
-        spec.staging.endpoint or spec.store_endpoint,
-        (spec.store_uri, str(workplace.runs / "artifacts"), spec.store_endpoint),
-    )
+    allow_staging(spec)
     trials = trial_configs(spec)
     _check_weights(trials)
     for refiner in _label_refiners(spec):
         check_refiner(refiner)
-    contents = [(content, content.identity()) for content in _contents(spec, trials)]
+    contents = [(content, _identity(content)) for content in _contents(spec, trials)]
     planner = Planner(spec, {repr(content.component): found for content, found in contents if content.key == "data"})
     return Prepared(workplace, planner, [(content, found) for content, found in contents if content.locations])
+
+
+def allow_staging(spec: SweepSpec) -> None:
+    """Tell this process and its children where content that lies in a store comes from."""
+    staging.hand_on(
+        spec.staging.max_bytes,
+        spec.staging.endpoint or spec.store_endpoint,
+        (spec.store_uri, str(spec.runs_dir / "artifacts"), spec.store_endpoint),
+    )
+
+
+def datasets(spec: SweepSpec, trials: Sequence[TrialConfig]) -> list[Component]:
+    """Every dataset that a sweep reads, once."""
+    return _distinct([spec.base.data, *(trial.data for trial in trials)])
 
 
 def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
@@ -99,13 +112,32 @@ def _check_weights(trials: Sequence[TrialConfig]) -> None:
     for trial in trials:
         if _key(trial.backbone) not in seen:
             seen.add(_key(trial.backbone))
-            classes = len(build_dataset(trial.data).class_names)
+            with _saying_how_to_check(trial.data):
+                classes = len(build_dataset(trial.data).class_names)
             build_backbone(trial.backbone, classes, trial.train.image_size)
+
+
+def _identity(content: Content) -> str:
+    if content.key != "data":
+        return content.identity()
+    with _saying_how_to_check(content.component):
+        return content.identity()
+
+
+@contextlib.contextmanager
+def _saying_how_to_check(component: Component) -> Iterator[None]:
+    """An error of a dataset says which command lists all that is wrong with it."""
+    try:
+        yield
+    except DataError as error:
+        if not list(locations(component)):
+            raise
+        raise DataError(f"{error}\nall that is wrong with the data: {check_command(component)}") from error
 
 
 def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Content]:
     """Everything that the sweep reads from outside of its store; what is drawn or random too, which lies nowhere."""
-    for component in _distinct([spec.base.data, *(trial.data for trial in trials)]):
+    for component in datasets(spec, trials):
         yield Content("data", component)
     for component in _distinct([trial.backbone for trial in trials]):
         yield Content("backbone.weights", component)

@@ -128,6 +128,18 @@ def read_source(path: Path, overrides: Sequence[str]) -> Source:
     return source
 
 
+def read_overrides(overrides: Sequence[str]) -> Source:
+    """A source that consists of ``KEY=VALUE`` overrides alone.
+
+    Raises:
+        SpecError: one is not of that form.
+    """
+    source = Source(Path("--set"))
+    for override in overrides:
+        _apply(source, override)
+    return source
+
+
 def _header(text: str) -> str:
     lines = []
     for line in text.splitlines():

@@ -26,7 +26,7 @@ CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in CATEGORY
 """What COCO's annotations call class k; 1..90."""
 
 
-def category_ids() -> Int16[np.ndarray, 256]:
+def category_ids() -> Int16[np.ndarray, " values"]:
     """Class id of every mask value where masks carry the numbers of COCO's annotations; -1: it may not occur."""
     ids = np.full(256, -1, dtype=np.int16)
     ids[0], ids[IGNORE] = 0, IGNORE

@@ -37,7 +37,7 @@ class ImageFiles(ABC):
 
     root: Path
     splits: dict[str, list[str]]
-    mask_ids: Int16[np.ndarray, 256]
+    mask_ids: Int16[np.ndarray, " values"]
     """Class id of every value of a mask PNG; -1: it may not occur."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class ImageFiles(ABC):
         return digest.hexdigest()
 
     def keep_existing(self, found: Findings) -> set[str]:
-        """Leave out ids without an image; val images without a mask are ``found``. Returns the ids with a mask."""
+        """Leave out ids without an image, and val ids without a mask. Returns the ids with a mask."""
         listings: dict[Path, set[str]] = {}
         masked: set[str] = set()
         for split, ids in self.splits.items():
@@ -93,11 +93,12 @@ class ImageFiles(ABC):
                     words = f"{image}: no such image, though a list names it"
                     found.add("images", "listed images are missing", words, split)
                     continue
-                kept.append(image_id)
                 if _listed(mask, listings):
                     masked.add(image_id)
                 elif split == "val":
                     found.add("masks", "val images have no mask", f"{mask}: no mask for this val image", split)
+                    continue
+                kept.append(image_id)
             found.notes.append(("masks", split, f"{len(masked.intersection(kept))} of {len(kept)} images have one"))
             self.splits[split] = kept
         found.settle()
@@ -156,7 +157,7 @@ class ImageFiles(ABC):
         return read_bounded(path)
 
 
-def contiguous_ids(classes: int) -> Int16[np.ndarray, 256]:
+def contiguous_ids(classes: int) -> Int16[np.ndarray, " values"]:
     """Mask values that are class ids: the background 0, 1..classes and ``IGNORE``."""
     ids = np.full(256, -1, dtype=np.int16)
     ids[: classes + 1] = np.arange(classes + 1)

@@ -84,8 +84,9 @@ def _find(chosen: str | None, usual: Sequence[str], folders: Sequence[Path]) -> 
 
 
 def _stem(name: str) -> str:
-    path = PurePosixPath(name)
-    return path.stem if IMAGE_FOLDERS & set(path.parts[:-1]) else name.removesuffix(".jpg")
+    if "/" in name and IMAGE_FOLDERS & set(name.split("/")[:-1]):
+        return PurePosixPath(name).stem
+    return name.removesuffix(".jpg")
 
 
 def _classes(words: Sequence[str], classes: int, where: str, found: Findings, split: str) -> list[int]:

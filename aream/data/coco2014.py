@@ -180,7 +180,7 @@ class Coco2014(ImageFiles):
                 verb = "left out" if dropped else "kept"
                 found.notes.append(("labels", split, f"{len(empty)} images without any object are {verb}"))
 
-    def _mask_ids(self, masked: Collection[str], found: Findings) -> Int16[np.ndarray, 256]:
+    def _mask_ids(self, masked: Collection[str], found: Findings) -> Int16[np.ndarray, " values"]:
         chosen: str = self.config.mask_ids
         if chosen == "auto":
             sample = islice(self._telling_first(masked), SAMPLED_MASKS)

@@ -20,6 +20,16 @@ def test_counts_beyond_32_bits():
     np.testing.assert_allclose(class_iou(huge), [6 / 9, 9 / 12])
 
 
+def test_the_pixels_of_coco_are_counted():
+    """82,081 images of 0.3 megapixels: one counter goes far beyond 32 bits."""
+    image = np.ones((480, 640), dtype=np.uint8)
+    one = confusion_matrix(image, image, 81)
+    total = one * 82_081
+    assert total.dtype == np.int64
+    assert total[1, 1] == 480 * 640 * 82_081 > 2**34
+    assert mean_iou(total) == pytest.approx(1.0)
+
+
 def test_absent_classes_are_skipped_or_count_as_zero():
     confusion = np.diag([10, 10, 0]).astype(np.int64)
     confusion[0, 2] = 10  # predicted, but never there

@@ -27,3 +27,15 @@ def test_every_threshold_is_that_of_the_plain_loop(seed, present):
         counts.add(scores, ids, target)
     expected = oracles.threshold_confusions(images, THRESHOLDS.astype(np.float32), 4)
     np.testing.assert_array_equal(counts.confusions(), expected)
+
+
+def test_counts_beyond_32_bits():
+    """81 classes, after as many pixels as COCO's train images have."""
+    before = 25 * 10**9
+    counts = ThresholdCounts(81, THRESHOLDS)
+    counts.counts[80, 80, :] = before
+    counts.add(np.full((1, 4, 5), 0.5, dtype=np.float32), [80], np.full((4, 5), 80, dtype=np.uint8))
+    confusions = counts.confusions()
+    assert confusions[0, 80, 80] == len(THRESHOLDS) * before + 20
+    assert confusions[0, 80, 0] == before
+    assert confusions.sum(axis=(1, 2)).tolist() == [(len(THRESHOLDS) + 1) * before + 20] * len(THRESHOLDS)

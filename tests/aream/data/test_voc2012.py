@@ -84,12 +84,47 @@ def test_the_fingerprint_is_that_of_the_content(root, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train_aug.txt", "train_aug_id.txt", "train_aug(id).txt", "trainaug.txt"])
+@pytest.mark.parametrize("folder", ["ImageSets/Segmentation", "."])
+def test_every_place_of_the_augmented_list(root, name, folder):
+    (root / folder / name).write_text("\n".join(IDS[:2]))
+    assert list(build(root).ids("train")) == list(IDS[:2])  # not train.txt, which names three
+
+
 @pytest.mark.parametrize(
-    "text", ["{0}\n{1}\n", "{0}\n{1}", "/JPEGImages/{0}.jpg /SegmentationClassAug/{0}.png\r\nJPEGImages/{1}.jpg x\n"]
+    "text",
+    [
+        "{0}\n{1}\n",
+        "{0}\n{1}",
+        "{0}\r\n{1}\r\n",
+        "\n{0}\n\n  \n{1}\n\n",
+        "\ufeff{0}\n{1}\n",
+        "{0}.jpg\n{1}.jpg\n",
+        "/JPEGImages/{0}.jpg /SegmentationClassAug/{0}.png\n/JPEGImages/{1}.jpg /SegmentationClassAug/{1}.png",
+        "JPEGImages/{0}.jpg SegmentationClassAug/{0}.png\r\nJPEGImages/{1}.jpg x\n",
+    ],
 )
-def test_every_list_format(root, name, text):
-    write_list(root, name, text.format(*IDS))
+def test_every_list_format(root, text):
+    (root / "ImageSets/Segmentation/train_aug.txt").write_bytes(text.format(*IDS).encode())
     assert list(build(root).ids("train")) == list(IDS[:2])
+
+
+@pytest.mark.parametrize("mode", ["palette", "grey"])
+def test_indices_are_never_converted(root, mode):
+    """A palette whose colours are no class ids, with fewer than 8 bits a pixel too."""
+    for values in ([0, 1], [0, 1, 2, 3], [0, 7, 15, 20, 255]):
+        mask = np.resize(np.array(values, dtype=np.uint8), (12, 16))
+        image = Image.fromarray(mask)
+        if mode == "palette":
+            image.putpalette(np.random.default_rng(0).integers(0, 255, 768, dtype=np.uint8).tolist())
+        image.save(root / f"SegmentationClass/{IDS[0]}.png", bits=8 if mode == "grey" or max(values) > 15 else 2)
+        np.testing.assert_array_equal(build(root).mask(IDS[0]), mask)
+
+
+def test_masks_of_another_folder(root):
+    shutil.copytree(root / "SegmentationClass", root / "SegmentationClassAug")
+    Image.new("L", (16, 12), 7).save(root / f"SegmentationClassAug/{IDS[2]}.png")
+    assert build(root).mask(IDS[2]) is None
+    assert set(np.unique(build(root, masks="SegmentationClassAug").mask(IDS[2]))) == {7}
 
 
 def test_lists_by_path_or_name(root, tmp_path):

@@ -1,0 +1,169 @@
+"""What can be wrong with any dataset, whatever lies on the disk: its own protocol is asked, image by image."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aream.data._findings import Check, Findings, Looked
+from aream.data._image_files import SPLITS, in_threads
+from aream.data._protocol import IGNORE, Dataset
+from aream.errors import DataError
+
+UNSEEN_SHARE = 0.10
+"""Of the images with a mask: beyond, labels without any pixel are not the usual ones. VOC's "difficult" objects, which
+have labels and no mask, are in about 4 %."""
+UNLABELLED_SHARE = 0.01
+"""Of the images with a mask: up to here, classes that only the mask has are slips of who drew it."""
+SAID_EVERY = 10_000
+
+
+@dataclass(frozen=True)
+class _Problem:
+    check: Check
+    kind: str
+    words: str
+    hard: bool = True
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one image showed."""
+
+    problems: Sequence[_Problem]
+    masked: bool = False
+    unlabelled: str = ""
+    """Classes of its mask that its label lacks."""
+    unseen: str = ""
+    """Classes of its label that its mask has no pixel of."""
+
+
+def examine(
+    dataset: Dataset,
+    found: Findings,
+    *,
+    sample: int | None,
+    say: Callable[[str], None] = lambda words: None,
+) -> None:
+    """Look at all ids and labels, and at the images and masks of a sample.
+
+    Args:
+        sample: images of each split, evenly spaced; None: all.
+        say: is told now and then how far it is.
+    """
+    _check_ids(dataset, found)
+    for split in SPLITS:
+        ids = list(dict.fromkeys(dataset.ids(split)))
+        labelled = _check_labels(dataset, split, ids, found)
+        chosen = labelled if sample is None else _evenly(labelled, sample)
+        look = functools.partial(_look, dataset, split)
+        seen: dict[str, _Seen] = {}
+        for image_id, one in zip(chosen, in_threads(look, chosen), strict=True):
+            seen[image_id] = one
+            if len(seen) % SAID_EVERY == 0:
+                say(f"{split}: {len(seen)} of {len(chosen)} images decoded")
+        for problem in (problem for one in seen.values() for problem in one.problems):
+            found.add(problem.check, problem.kind, problem.words, split, hard=problem.hard)
+        masks = sum(one.masked for one in seen.values())
+        found.looked += [Looked("images", split, len(chosen), len(ids)), Looked("masks", split, masks, len(ids))]
+        _compare_all(seen, masks, split, found)
+
+
+def _check_ids(dataset: Dataset, found: Findings) -> None:
+    for split in SPLITS:
+        ids = dataset.ids(split)
+        found.looked.append(Looked("lists", split, len(ids), len(ids)))
+        if not ids and not found.hard:
+            found.add("lists", "split has no usable image", f"{split}: no image", split)
+        for image_id, count in Counter(ids).items():
+            if count > 1:
+                found.add("lists", "ids come again", f"{image_id}: {count} times", split)
+    val = set(dataset.ids("val"))
+    for image_id in dict.fromkeys(dataset.ids("train")):
+        if image_id in val:
+            found.add("lists", "images are in train and in val", image_id)
+
+
+def _check_labels(dataset: Dataset, split: str, ids: Sequence[str], found: Findings) -> list[str]:
+    """The ids whose labels can be used."""
+    shape = (len(dataset.class_names),)
+    present = np.zeros(shape, dtype=np.int64)
+    usable = []
+    for image_id in ids:
+        try:
+            labels = dataset.labels(image_id)
+        except DataError as error:
+            found.add("labels", "labels cannot be read", str(error), split)
+            continue
+        if labels.shape != shape or not np.isin(labels, (0, 1)).all():
+            words = f"{image_id}: need {shape[0]} zeros and ones, got shape {labels.shape}"
+            found.add("labels", "labels are not zeros and ones", words, split)
+            continue
+        usable.append(image_id)
+        present += labels > 0
+        if not labels.any():
+            found.add("labels", "images have no class", image_id, split, hard=False)
+    found.looked.append(Looked("labels", split, len(ids), len(ids)))
+    for name, count in zip(dataset.class_names, present, strict=True):
+        if ids and count == 0:
+            found.add("labels", "classes are in no image", name, split, hard=False)
+    return usable
+
+
+def _look(dataset: Dataset, split: str, image_id: str) -> _Seen:
+    try:
+        size = dataset.image(image_id).size
+    except DataError as error:
+        return _Seen([_Problem("images", "images do not decode", str(error))])
+    try:
+        mask = dataset.mask(image_id)
+    except DataError as error:
+        return _Seen([_Problem("masks", "masks cannot be used", str(error))])
+    if mask is None:
+        return _Seen([_Problem("masks", "val images have no mask", image_id)] if split == "val" else [])
+    if mask.shape != size[::-1]:
+        words = f"{image_id}: the mask is {mask.shape[1]} x {mask.shape[0]}, the image {size[0]} x {size[1]}"
+        return _Seen([_Problem("masks", "masks have another size than their image", words)], masked=True)
+    return _compare(dataset, image_id, np.unique(mask))
+
+
+def _compare(dataset: Dataset, image_id: str, values: np.ndarray) -> _Seen:
+    """Mask values against the label."""
+    names = dataset.class_names
+    wrong = [int(value) for value in values if len(names) < value < IGNORE]
+    if wrong:
+        words = f"{image_id}: mask ids {wrong[:8]}; allowed are 0..{len(names)} and {IGNORE}"
+        return _Seen([_Problem("masks", "masks have ids out of range", words)], masked=True)
+    in_mask = {int(value) - 1 for value in values if 0 < value <= len(names)}
+    in_label = {int(k) for k in np.flatnonzero(dataset.labels(image_id))}
+    ignored = set(values.tolist()) == {IGNORE}
+    return _Seen(
+        [_Problem("masks", "masks are all ignored", image_id, hard=False)] if ignored else [],
+        True,
+        ", ".join(names[k] for k in sorted(in_mask - in_label)),
+        ", ".join(names[k] for k in sorted(in_label - in_mask)),
+    )
+
+
+def _compare_all(seen: Mapping[str, _Seen], masks: int, split: str, found: Findings) -> None:
+    """Masks and labels differ in a few images of every set; in many where they do not belong together."""
+    unlabelled = {image_id: one.unlabelled for image_id, one in seen.items() if one.unlabelled}
+    for image_id, names in unlabelled.items():
+        kind = "images have a class in their mask that their label lacks"
+        found.add("labels", kind, f"{image_id}: {names}", split, hard=len(unlabelled) > UNLABELLED_SHARE * masks)
+    unseen = {image_id: one.unseen for image_id, one in seen.items() if one.unseen}
+    kind = "images have a class in their label that their mask lacks"
+    if len(unseen) > UNSEEN_SHARE * masks:
+        for image_id, names in unseen.items():
+            found.add("labels", kind, f"{image_id}: {names}", split, hard=False)
+    elif unseen:
+        share = f"{len(unseen) / masks:.1%}; in VOC about 4 % do, for objects too difficult to draw"
+        found.notes.append(("labels", split, f"{len(unseen)} of {masks} {kind} ({share})"))
+
+
+def _evenly(ids: Sequence[str], count: int) -> list[str]:
+    return [ids[index] for index in np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)]
