@@ -61,7 +61,7 @@ def measure() -> list[Result]:
             ours=statistics.median(ours),
             baseline=statistics.median(theirs) if theirs else ELSEWHERE_SECONDS,
             required=1,
-            input=f"{len(images)} {kind} {WIDTH}x{HEIGHT}, {CLASSES} labels, {PSA.iterations} iterations, a mean image; "
+            input=f"one of {len(images)} {kind} {WIDTH}x{HEIGHT}, {CLASSES} labels, {PSA.iterations} iterations; "
             f"against {against}; the CRF changes {changed:.1%} of the labels",
             same=agreement >= LEAST_AGREEMENT,
             difference=f"{1 - agreement:.3%} of pixels" if interpreter else "not compared",
