@@ -41,9 +41,13 @@ def analysis_figure(result: AnalysisResult) -> Any:
     figure, grid = plt.subplots(rows, columns, figsize=(max(7.0, WIDTH * columns), HEIGHT * rows), squeeze=False)
     for axes, panel in zip(grid.flat, result.panels, strict=False):
         _draw(axes, panel)
-    for axes in grid.flat[len(result.panels) :]:
+    free = grid.flat[len(result.panels) :]
+    for axes in free:
         axes.axis("off")
-    grid.flat[0].legend(fontsize=7)
+    if len(free):
+        free[0].legend(*grid.flat[0].get_legend_handles_labels(), fontsize=8, loc="center left")
+    else:
+        grid.flat[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.02), borderaxespad=0)
     return figure
 
 

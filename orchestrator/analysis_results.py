@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
-from orchestrator.canvas import config_title
+from orchestrator.line_titles import line_titles
 from orchestrator.report_sections import Section, Table
 from workers.artifacts.store import ArtifactStore
 from workers.figure_files import FIGURES_FILE, Figures, Picture, parse_figures
@@ -95,16 +95,16 @@ def _trainings(content: Mapping[str, Any], name: str, store: ArtifactStore) -> l
         for entry in groups.values()
     ]
     distinct = len({repr(config) for config in own}) == len(own)
+    titles = line_titles(own if distinct else [entry["config"] for entry in groups.values()])
     ordered = sorted(
-        zip(groups.items(), own, strict=True), key=lambda item: not item[0][1].get("without_loss", False)
+        zip(groups.items(), titles, strict=True), key=lambda item: not item[0][1].get("without_loss", False)
     )  # stable: the best of each stay first
     trainings: list[_Training] = []
-    for (keys, entry), config in ordered:
+    for (keys, entry), title in ordered:
         if len(trainings) == MOST_LINES:
             break
         figures = tuple(found for key in keys if (found := _figures(key, store)) is not None)
         if figures:
-            title = config_title(config if distinct else entry["config"])
             trainings.append(_Training(title, entry.get("without_loss", False), keys, figures))
     return trainings
 

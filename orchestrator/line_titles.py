@@ -1,0 +1,33 @@
+"""Short names for configurations that are shown beside each other: what tells them apart, and no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.canvas import config_title
+
+
+def line_titles(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A title each: of components the name and the settings that vary between those of one name; whole sections, which
+    go with another axis, only where titles would be equal without."""
+    short = [{key: _short(key, value, configs) for key, value in config.items()} for config in configs]
+    kept = [{key: value for key, value in config.items() if value is not None} for config in short]
+    titles = [config_title(config) for config in kept]
+    return titles if len(set(titles)) == len(titles) else [config_title(config) for config in configs]
+
+
+def _short(key: str, value: Any, configs: Sequence[Mapping[str, Any]]) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if "name" not in value:
+        return None
+    others = [config[key] for config in configs if isinstance(config.get(key), Mapping)]
+    others = [other for other in others if other.get("name") == value["name"]]
+    varying = {
+        name: item
+        for name, item in value.items()
+        if name != "name" and len({json.dumps(other.get(name), sort_keys=True) for other in others}) > 1
+    }
+    return {"name": value["name"], **varying}
