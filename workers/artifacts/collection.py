@@ -10,8 +10,9 @@ from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from workers.artifacts.blobs import BLOBS, blob_name
 from workers.artifacts.holds import all_holds
 from workers.artifacts.leases import Leases
-from workers.artifacts.storages._protocol import ObjectInfo
+from workers.artifacts.storages._protocol import PROBES, ObjectInfo
 from workers.artifacts.store import ArtifactStore, record_name
+from workers.artifacts.temporary import orphaned
 
 LIVE_GRACE_S = 24 * 3600.0
 """While a sweep runs, what its writers have not named yet is younger than this."""
@@ -54,7 +55,11 @@ def collect(
         if info.name not in blobs and info.modified <= oldest:
             yield from _remove(store, info, "no artifact has it", dry_run)
     leases = Leases(store.storage)
-    for prefix, why in (("checkpoints/", "its stage is done, or no sweep names it"), ("claims/", "its writer died")):
+    for prefix, why in (
+        ("checkpoints/", "its stage is done, or no sweep names it"),
+        ("claims/", "its writer died"),
+        (PROBES, "its writer died"),
+    ):
         for info in store.storage.list(prefix):
             key = info.name.removeprefix(prefix).removesuffix(".pt")
             wanted = prefix == "checkpoints/" and key in needed and not store.has(key)
@@ -79,6 +84,9 @@ def tidy(store: ArtifactStore) -> None:
             leases.clear(name)
     for info in store.storage.list("checkpoints/"):
         if store.has(info.name.removeprefix("checkpoints/").removesuffix(".pt")):
+            store.storage.delete(info.name)
+    for info in store.storage.list(PROBES):
+        if orphaned(info.name.removeprefix(PROBES)):
             store.storage.delete(info.name)
     store.remove_orphans()
 

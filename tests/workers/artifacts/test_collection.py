@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from PIL import Image
 from test_stores import contents, fill, record
 
 from aream.errors import ArtifactCorrupt, ConfigError
-from workers.artifacts.collection import LIVE_GRACE_S, collect
+from workers.artifacts.collection import LIVE_GRACE_S, collect, tidy
 from workers.artifacts.holds import Hold, all_holds, release
 from workers.artifacts.lineage import ancestors, descendants
+from workers.artifacts.storages._protocol import PROBES
+from workers.artifacts.temporary import new_name
 from workers.label_export import export_labels
 
+ROOT = Path(__file__).resolve().parents[3]
 WARMUP, TRAIN, CAMS, LABELS, ORPHAN = (
     f"{stage}-0123456789abcdef" for stage in ("warmup", "train_cam", "infer_cam", "pseudo_label", "train_seg")
 )
@@ -27,8 +35,8 @@ def chain(store):
 
 
 def names(store) -> set[str]:
-    """Of the store's objects; a folder's readers keep their views beside them."""
-    kept = ("views/", "indexes/", "staging/")
+    """Of the store's objects, less what readers of a folder keep beside them and what tells a server's kind."""
+    kept = ("views/", "indexes/", "staging/", "conditional-put")
     return {info.name for info in store.storage.list("") if not info.name.startswith(kept)}
 
 
@@ -107,6 +115,27 @@ def test_nothing_is_removed_while_a_sweeps_list_cannot_be_read(chain, content):
     with pytest.raises(ArtifactCorrupt, match="no list of keys"):
         removed(chain)
     assert names(chain) == before
+
+
+def test_what_a_check_was_killed_over_is_tidied_away(store, store_uri, tmp_path):
+    """It had written its probe and not yet deleted it; those of living processes stay."""
+    uri, endpoint = store_uri
+    folder, own = tmp_path / "killed", f"{PROBES}{new_name()}"
+    script = f"""
+import os, signal
+from pathlib import Path
+from workers.artifacts.opening import open_store
+from workers.artifacts.temporary import new_name
+
+storage = open_store({uri!r}, Path({str(folder)!r}), {endpoint!r}).storage
+storage.write("{PROBES}" + new_name(), b"probe")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == -signal.SIGKILL
+    store.storage.write(own, b"probe")
+    assert len(list(store.storage.list(PROBES))) == 2
+    tidy(store)
+    assert [info.name for info in store.storage.list(PROBES)] == [own]
 
 
 def test_lineage(chain):

@@ -17,6 +17,10 @@ class ObjectInfo:
     """Seconds since the epoch, by the storage's clock."""
 
 
+PROBES = "probe/"
+"""What checks write and delete lies there."""
+
+
 class ObjectStorage(Protocol):
     """All calls raise ``StoreUnavailable`` where the storage does not answer, cannot be written or is full."""
 

@@ -33,7 +33,8 @@ from botocore.exceptions import (
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from aream.errors import ConfigError, StoreUnavailable
-from workers.artifacts.storages._protocol import ObjectInfo
+from workers.artifacts.storages._protocol import PROBES, ObjectInfo
+from workers.artifacts.temporary import new_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,6 +51,8 @@ CLAIM_SETTLE_S = 1.5
 """Longer than a small put takes: after it every claim made in the same second is listed."""
 CLAIM_LIFE_S = 60.0
 """A claim that much older than one's own was left by a writer that died."""
+REFUSED = "conditional-put"
+"""An empty object that a server with conditional puts refuses to replace."""
 BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict")
 BAD_ENDPOINT = "store.endpoint: need http://HOST[:PORT] or https://HOST[:PORT], without user or password"
 
@@ -98,7 +101,7 @@ class S3Storage:
             return self._client
 
     def check(self) -> None:
-        impatient, name = self.with_patience(CHECK_PATIENCE_S), f"probe/{uuid.uuid4().hex}"
+        impatient, name = self.with_patience(CHECK_PATIENCE_S), f"{PROBES}{new_name()}"
         impatient.write(name, b"probe")
         if impatient.read(name) != b"probe":
             raise ConfigError(f"{self.uri}: does not give back what was written")
@@ -203,17 +206,17 @@ class S3Storage:
     def conditional(self) -> bool:
         """Whether the server refuses a put with ``If-None-Match: *`` on an object that is there."""
         if self._conditional is None:
-            name = f"probe/{uuid.uuid4().hex}"
-            self.write(name, b"1")
+            # It stays: a process that is killed here leaves nothing that the next one would not write.
+            if self.stat(REFUSED) is None:
+                self.write(REFUSED, b"")
             try:
-                self._patiently(lambda: self._put_new(name, b"2"), name)
+                self._patiently(lambda: self._put_new(REFUSED, b""), REFUSED)
             except FileExistsError:
                 self._conditional = True
             except ConfigError:  # "not implemented"
                 self._conditional = False
             else:
                 self._conditional = False
-            self.delete(name)
         return self._conditional
 
     def _put_new(self, name: str, content: bytes) -> None:
