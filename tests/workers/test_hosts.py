@@ -53,7 +53,7 @@ def test_stages_of_the_second_host_run_end_to_end(tmp_path):
     weighted = training_stage(with_method(trial, "aream", weights="entropy_offline", entropy_prob="sum"), fingerprint)
     entropies = work.runner.run(weighted.inputs["entropy"]).metrics
     assert len([name for name in entropies if name.startswith("entropy/layer_")]) == 3
-    assert all(0 <= value <= 4 for value in entropies.values())  # bits, of 16 patches
+    assert all(0 <= value <= 4 + 1e-4 for value in entropies.values())  # bits, of 16 patches
 
 
 def test_a_killed_training_of_the_second_host_continues_exactly(tmp_path):
