@@ -40,11 +40,8 @@ def with_host(trial: TrialConfig, **changes) -> TrialConfig:
 
 
 def test_stages_of_the_second_host_run_end_to_end(tmp_path):
-    """Offline entropy weights, so that every stage of the pipeline before the segmenter is among them; by sum, which
-    an untrained host's small CAM tells layers apart with."""
     work = Work(tmp_path)
-    entropy = {"weights": "entropy_offline", "entropy_prob": "sum", "supervised_layers": "all"}
-    trial = with_method(CONFORMER, "aream", label_scales=(0.5, 1.0), **entropy)
+    trial = with_method(CONFORMER, "aream", label_scales=(0.5, 1.0))
     stages = variant_stages(trial, fingerprint, ["layer_gain"])
     labels = work.runner.run(stages.labels)
     gain = work.runner.run(stages.analyses[0])
@@ -53,6 +50,10 @@ def test_stages_of_the_second_host_run_end_to_end(tmp_path):
     rows = [row for name, row in work.rows if name == "train_cam" and "train/affinity_loss" in row]
     assert rows
     assert all(row["train/affinity_loss"] > 0 for row in rows)
+    weighted = training_stage(with_method(trial, "aream", weights="entropy_offline", entropy_prob="sum"), fingerprint)
+    entropies = work.runner.run(weighted.inputs["entropy"]).metrics
+    assert len([name for name in entropies if name.startswith("entropy/layer_")]) == 3
+    assert all(0 <= value <= 4 + 1e-4 for value in entropies.values())  # bits, of 16 patches
 
 
 def test_a_killed_training_of_the_second_host_continues_exactly(tmp_path):
