@@ -77,13 +77,16 @@ def map_entropy(
     return -torch.special.xlogy(probabilities, probabilities).sum(dim=-1) / torch.log(refined.new_tensor(2.0))
 
 
-def layer_weights(entropies: Float[Tensor, " l"]) -> Float[Tensor, " l"]:
-    """w(l) = 1 - min-max over layers of the mean entropy, in [0, 1]; all equal gives ones.
+def layer_weights(entropies: Float[Tensor, " l"]) -> Float[Tensor, " l"] | None:
+    """w(l) = 1 - min-max over layers of the mean entropy, in [0, 1].
+
+    None where all are equal: nothing tells the layers apart, so they count alike, in the fusion (w) and in the loss
+    (1 - w), which no constant w would do.
 
     Deviates from AReAM Eq. 8 as printed, whose sign would give *more* weight to more entropy: the text and the
     authors' code mean the normalised inverse entropy.
     """
     low, high = entropies.min(), entropies.max()
     if high <= low:
-        return torch.ones_like(entropies)
+        return None
     return 1 - (entropies - low) / (high - low)

@@ -114,7 +114,8 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM
 
 class AReAM:
     def __init__(self, config: Config, weights: Float[Tensor, " l"] | None) -> None:
-        """``weights`` is w(l) in [0, 1] for every layer of the host, constant in training; None: uniform or online."""
+        """``weights`` is w(l) in [0, 1] for every layer of the host, constant in training; None: all
+        count alike, or the weights are made online."""
         self.config = config
         self.weights = weights
         self.fusion: tuple[int, ...] = tuple(int(layer) for layer in config.fusion_layers)
@@ -240,10 +241,8 @@ class AReAM:
     def _weights(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
     ) -> Float[Tensor, " l"] | None:
-        if self.weights is not None:
-            return self.weights.to(parts[0].images.device)
-        if self.config.weights == "uniform":
-            return None
+        if self.config.weights != "entropy_online":
+            return None if self.weights is None else self.weights.to(parts[0].images.device)
         entropy = (self.config.entropy_input, self.config.entropy_prob)
         means = [layer_entropies(backbone, make_views(part)[0][0], part.labels > 0, *entropy) for part in parts]
         shares = means[0].new_tensor([len(part.ids) for part in parts]) / len(parts[0].all_ids)

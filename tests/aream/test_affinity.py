@@ -100,4 +100,4 @@ def test_layers_of_less_entropy_weigh_more():
 
 
 def test_equal_entropies_weigh_uniformly():
-    torch.testing.assert_close(layer_weights(torch.full((4,), 2.5)), torch.ones(4))
+    assert layer_weights(torch.full((4,), 2.5)) is None

@@ -104,6 +104,17 @@ def test_the_loss_is_that_of_labels_made_in_the_plain_form(host, batch, flip, en
     torch.testing.assert_close(found, 0.1 * expected, rtol=1e-5, atol=1e-7)
 
 
+def test_layers_that_entropy_does_not_tell_apart_count_alike(host, batch):
+    resolved = [aream.resolve(aream.Config(weights=weights), DEPTH) for weights in ("uniform", "entropy_offline")]
+    output = host(batch.images)
+    uniform, equal = (
+        losses_of(aream.build(config, torch.full((DEPTH,), 2.5)), host, batch, output)["affinity"]
+        for config in resolved
+    )
+    assert equal > 0
+    torch.testing.assert_close(equal, uniform, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("mode", ["eval", "train", "online"])
 def test_gradients_reach_the_host_through_the_affinity_logits_alone(host, batch, mode):
     """Cutting the supervised queries and keys off leaves nothing to differentiate: labels pass no gradient."""
