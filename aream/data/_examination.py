@@ -149,7 +149,8 @@ def _compare(dataset: Dataset, image_id: str, shares: Float64[np.ndarray, " valu
         return _Seen([_Problem("masks", "masks have ids out of range", words)], masked=True)
     of_classes = shares[1 : len(names) + 1]
     in_label = dataset.labels(image_id) > 0
-    unlabelled, unseen = np.flatnonzero((of_classes > 0) & ~in_label), np.flatnonzero((of_classes == 0) & in_label)
+    unlabelled = np.flatnonzero((of_classes > 0) & ~in_label).tolist()
+    unseen = np.flatnonzero((of_classes == 0) & in_label).tolist()
     return _Seen(
         [_Problem("masks", "masks are all ignored", image_id, hard=False)] if shares[IGNORE] == 1 else [],
         masked=True,
