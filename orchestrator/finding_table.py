@@ -55,7 +55,7 @@ def _words(number: int, finding: Finding) -> list[str]:
     shown = finding.examples[:EXAMPLES]
     more = finding.count - len(shown)
     return [
-        f"[{number}] {warning}{_where(finding.check, finding.split)}: {finding.count} {finding.kind}",
+        f"[{number}] {warning}{_where(finding.check, finding.split)}: {finding.kind}: {finding.count}",
         *(f"    {words}" for words in shown),
         *([f"    and {more} more"] if more else []),
     ]

@@ -34,7 +34,7 @@ def check_dataset(
         examine(dataset, found, sample=sample, say=say)
     except DataError as error:
         for line in str(error).splitlines():
-            found.add("root", "reasons why it cannot be read further", line)
+            found.add("root", "it cannot be read further", line)
     return found
 
 

@@ -20,7 +20,7 @@ class Finding:
     split: str
     """Empty: no split's own."""
     kind: str
-    """What these have in common, to be read after their number."""
+    """What these have in common."""
     hard: bool
     """Whether training on the data would fail, or be wrong; else only worth knowing."""
     count: int = 0

@@ -182,11 +182,20 @@ def test_one_slip_in_many_masks_is_no_reason_to_stop(tmp_path):
     assert the(check(root), f"labels, train: {ONLY_MASK}").hard
 
 
+def test_a_rest_of_a_hidden_object_is_no_mistake(root):
+    for index in range(6):
+        mask = np.zeros(SIZE, dtype=np.uint8)
+        mask[:, 0] = 5  # 1 of 64 columns
+        replace_mask(root, f"2007_{index:06d}", Image.fromarray(mask))
+    finding = the(check(root), f"labels, train: {ONLY_MASK}")
+    assert (finding.count, finding.hard) == (6, False)
+
+
 def test_no_damage_hides_another(root):
     (root / f"JPEGImages/{FIRST}.jpg").unlink()
     relabel(root, **{SECOND: None})
     truncate(root, "2007_000002")
-    write_mask(root, "2007_000003", 1, "RGB")
+    replace_mask(root, "2007_000003", Image.new("RGB", SIZE[::-1]))
     write_list(root, "val", f"{VAL_FIRST}\n{VAL_FIRST}\n2009_000009")
     assert kinds(check(root)) == {
         "images, train: listed images are missing": 1,
