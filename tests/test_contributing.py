@@ -14,7 +14,9 @@ from backbone_contract import check_backbone
 from method_contract import check_method
 
 from aream import backbones, discover, methods
-from aream.batches import Augmentation, Batch
+from aream.augmentations import deit
+from aream.batches import Batch
+from aream.config import Component
 from aream.data import shapes
 from aream.train_config import TrainConfig
 from aream.training import Training
@@ -78,7 +80,7 @@ def test_the_sweep_of_both_is_planned(walk, capsys):
     assert plan["trainings"] == 4
     assert [row["shared_by"] for row in plan["stages"] if row["stage"] == "warmup"] == [2, 2]
     named = {(trial["values"]["backbone"]["name"], trial["values"]["method"]["name"]) for trial in plan["trials"]}
-    assert named == {(b, m) for b in ("cam_vit", "mctformer_v2") for m in ("mctformer", "absent_classes")}
+    assert named == {(b, m) for b in ("cam_vit", "mctformer_v2") for m in ("mean_affinity", "absent_classes")}
 
 
 def test_a_key_that_the_new_file_does_not_have_is_named(walk, capsys):
@@ -92,7 +94,7 @@ def test_both_train(added):
     dataset = shapes.build(shapes.Config(image_size=32, train_images=4, val_images=2))
     config = TrainConfig(
         epochs=2, warmup_epochs=1, batch_size=4, lr=1e-3, lr_warmup_epochs=0, image_size=32,
-        augmentation=Augmentation(rand_augment=None),
+        augmentation=Component(name="deit", config=deit.Config(rand_augment=None)),
     )  # fmt: skip
     torch.manual_seed(0)
     host = backbone.build(small(backbone), len(dataset.class_names), 32)
