@@ -13,6 +13,7 @@ from aream.backbones import conformer, mctformer_v2
 from aream.config import Component
 from aream.errors import ConfigError
 from workers.pipelines import BASELINE, training_stage, variant_stages
+from workers.stages import layer_gain
 from workers.trial import InferenceSection, TrialConfig
 
 TINY = conformer.Config(patch_size=8, dim=12, depth=3, heads=2, base_channels=4, channel_ratio=1)
@@ -42,7 +43,7 @@ def with_host(trial: TrialConfig, **changes) -> TrialConfig:
 def test_stages_of_the_second_host_run_end_to_end(tmp_path):
     work = Work(tmp_path)
     trial = with_method(CONFORMER, "aream", label_scales=(0.5, 1.0))
-    stages = variant_stages(trial, fingerprint, ["layer_gain"])
+    stages = variant_stages(trial, fingerprint, [Component(name="layer_gain", config=layer_gain.Options())])
     labels = work.runner.run(stages.labels)
     gain = work.runner.run(stages.analyses[0])
     assert 0 <= labels.metrics["cam/miou"] <= 1

@@ -28,7 +28,7 @@ def test_a_line_says_when_where_and_what_it_belongs_to(lines):
     before = datetime.now(UTC)
     with working_on(sweep="s", trial="train_cam-1"):
         with working_on(stage="warmup-2"):
-            log.info("ran %d steps", 3, extra={"seconds": 1.5, "_ray_timestamp_ns": 7})
+            log.info("ran %d steps", 3, extra={"seconds": 1.5, "_of_a_library": 7})
         log.warning("done")
     log.info("idle")
     first, second, third = lines()

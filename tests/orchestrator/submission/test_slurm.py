@@ -82,9 +82,10 @@ def test_shellcheck_has_nothing_to_say(tmp_path, image):
     changes = {"slurm": {**SLURM, "venv": None, "image": image}} if image else {}
     file = tmp_path / "job.sh"
     # Of hostile values it remarks that they stay as they are, which is what is wanted.
-    for script, literal in ((rendered(tmp_path, **changes), ""), (hostile(tmp_path)[1], "SC2016,SC2089,SC2090")):
+    for script, literal in ((rendered(tmp_path, **changes), ""), (hostile(tmp_path)[1], ",SC2016,SC2089,SC2090")):
         file.write_text(script)
-        done = subprocess.run([shellcheck, f"--exclude={literal}", str(file)], capture_output=True, text=True)
+        # SC2317: it does not see that functions are called by their names.
+        done = subprocess.run([shellcheck, f"--exclude=SC2317{literal}", str(file)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
 
 
