@@ -14,10 +14,12 @@ torch.set_num_threads(1)
 STARTED = time.monotonic()
 ALLOWED_S = 60 * float(os.environ.get("AREAM_TEST_MINUTES", "inf"))
 """No test begins later than this after the session did."""
+LONGEST = ("test_paper_sweeps", "test_submit_slurm", "test_submit_ray", "test_chaos", "test_image", "test_lab")
+"""They come last, in this order."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem == "test_chaos")  # the longest come last
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else -1)
 
 
 @pytest.hookimpl(tryfirst=True)
