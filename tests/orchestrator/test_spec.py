@@ -203,8 +203,11 @@ def test_relative_locations_stay_where_the_file_was_read(write, tmp_path, monkey
 
 
 def test_the_sweep_in_the_readme_is_valid(write):
-    whole, further = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    whole, further, shown = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(load_spec(write(whole)).training_points()) == 6
     spec = load_spec(write(f"name: further\n{further}"))
     assert spec.search is not None
     assert [objective.metric for objective in spec.objectives] == ["pseudo/miou", "cost/seconds"]
+    spec = load_spec(write(f"name: shown\n{shown}"))
+    assert len(spec.training_points()) == 2
+    assert spec.base.labels.refiner.name == "psa"
