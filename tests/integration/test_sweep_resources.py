@@ -42,10 +42,11 @@ def run(cluster, sweep, *settings: str, expect: int = 0) -> str:
 def test_trials_go_where_their_custom_resource_is(cluster, tmp_path):
     sweep = sweeps.write_small(tmp_path)
     run(cluster, sweep, "resources.trial.custom.a100=1")
-    refused = run(cluster, sweep, "resources.trial.custom.h100=1", expect=2)
+    more = "seeds=[1]"  # a sweep with nothing left to compute asks for nothing
+    refused = run(cluster, sweep, more, "resources.trial.custom.h100=1", expect=2)
     assert "resources.trial.custom.h100: given 1; the largest node of this cluster has 0" in refused
     assert "a100 1" in refused
-    both = run(cluster, sweep, "resources.trial.custom.a100=1", "resources.trial.cpu=2", expect=2)
+    both = run(cluster, sweep, more, "resources.trial.custom.a100=1", "resources.trial.cpu=2", expect=2)
     assert "resources.trial: given CPU 2, a100 1; no node has all of it" in both
 
 
