@@ -19,6 +19,7 @@ os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from aream.errors import AreamError, Interrupted, StageHeld
@@ -37,6 +38,8 @@ from workers.gpu_memory import give_back
 from workers.stage import Row, Stage
 
 log = logging.getLogger(__name__)
+# Tune would hand the driver's AWS keys to every trial, and Ray logs what is handed on; nodes have their own.
+class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 # A lost worker is told in our own words; Tune would add a traceback of its inside.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -161,17 +162,29 @@ def test_values_added_to_a_finished_sweep_run_alone(tmp_path):
 def test_a_full_disk(undisturbed, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "none", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("this machine does not let tests mount a disk")
     try:
-        store = disk / "store"
-        sweep = sweeps.changed(write_sweep(tmp_path), store=f"{{uri: {store}}}")
-        output = sweeps.run(sweep, expect=1)
+        sweep = sweeps.changed(write_sweep(tmp_path), store=f"{{uri: {disk / 'store'}}}")
+        with sweeps.started(sweep) as process:
+            sweeps.read_until(process, "trial running epoch 2/15")
+            filler = fill(disk)
+            output, _ = process.communicate(timeout=300)
+        assert process.returncode == 1, output
         assert "No space left on device" in output
         assert "Traceback" not in output
-        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        filler.unlink()
         sweeps.run(sweep)
         assert sweeps.ranking(tmp_path) == undisturbed[0]
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all the room there is, as somebody else's job would."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 16)):
+            pass
+    return filler
