@@ -108,7 +108,7 @@ class PolySgdRun(ABC):
             self.history.append(row)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
             if self.epoch < self.epochs:  # after the last one the result itself is kept
-                checkpoints.save(self.state())
+                checkpoints.after_epoch(self.state)
             report(row)
             if self.epoch < self.epochs:
                 checkpoints.leave_if_asked(self.state)
@@ -121,18 +121,14 @@ class PolySgdRun(ABC):
 
     def _epoch(self, checkpoints: Checkpoints) -> None:
         self.network.train()
-        saved = checkpoints.clock()
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ids))
         while self.step < self.steps:
             chosen = order[self.step * self.batch_size : (self.step + 1) * self.batch_size]
             for name, value in self._train_step([self.ids[index] for index in chosen]).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.step += 1
-            if checkpoints.clock() - saved >= checkpoints.every_s and self.step < self.steps:
-                checkpoints.save(self.state())
-                saved = checkpoints.clock()
             if self.step < self.steps:
-                checkpoints.leave_if_asked(self.state)
+                checkpoints.after_step(self.state)
 
     def _train_step(self, ids: Sequence[str]) -> dict[str, float]:
         done = (self.epoch * self.steps + self.step) / (self.epochs * self.steps)

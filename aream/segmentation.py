@@ -122,7 +122,7 @@ class SegmentationRun:
             self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
             going_on = self._done() < self.total
             if going_on:  # after the last one the result itself is kept
-                checkpoints.save(self.state())
+                checkpoints.after_epoch(self.state)
             report(row)
             if going_on:
                 checkpoints.leave_if_asked(self.state)
@@ -133,18 +133,14 @@ class SegmentationRun:
 
     def _epoch(self, checkpoints: Checkpoints) -> None:
         self.segmenter.train()
-        saved = checkpoints.clock()
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ids))
         steps = min(self.steps, self.total - self.epoch * self.steps)
         while self.step < steps:
             chosen = order[self.step * self.batch_size : (self.step + 1) * self.batch_size]
             self._train_step([self.ids[index] for index in chosen])
             self.step += 1
-            if checkpoints.clock() - saved >= checkpoints.every_s and self.step < steps:
-                checkpoints.save(self.state())
-                saved = checkpoints.clock()
             if self.step < steps:
-                checkpoints.leave_if_asked(self.state)
+                checkpoints.after_step(self.state)
 
     def _train_step(self, ids: Sequence[str]) -> None:
         for group in self.optimizer.param_groups:

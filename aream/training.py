@@ -148,7 +148,7 @@ class Training:
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
                 self.best = {"epoch": self.epoch, "val/map": row["val/map"], "model": weights}
             if checkpoints is not None and self.epoch < until:  # after the last one the result itself is kept
-                checkpoints.save(self.state())
+                checkpoints.after_epoch(self.state)
             report(row)
             if checkpoints is not None and self.epoch < until:
                 checkpoints.leave_if_asked(self.state)
@@ -168,17 +168,13 @@ class Training:
 
     def _train_epoch(self, checkpoints: Checkpoints | None) -> None:
         self.backbone.train()
-        saved = checkpoints.clock() if checkpoints else 0.0
         for batch in self.batches.epoch(self.epoch, self.step):
             self.schedule.set(self.epoch, self.step)
             for name, value in self._train_step(batch).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.step += 1
-            if checkpoints and checkpoints.clock() - saved >= checkpoints.every_s and self.step < len(self.batches):
-                checkpoints.save(self.state())
-                saved = checkpoints.clock()
             if checkpoints and self.step < len(self.batches):
-                checkpoints.leave_if_asked(self.state)
+                checkpoints.after_step(self.state)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         place = f"epoch {self.epoch + 1}, step {self.step + 1}"

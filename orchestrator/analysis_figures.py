@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from orchestrator.analysis_results import AnalysisResult, Panel
 from orchestrator.canvas import save
@@ -34,11 +34,12 @@ def draw_analyses(results: Sequence[AnalysisResult], folder: Path) -> list[tuple
     return drawn
 
 
-def analysis_figure(result: AnalysisResult) -> Any:
-    """A panel a measure; to be saved or closed."""
+def analysis_figure(result: AnalysisResult) -> Figure:
+    """A panel a measure."""
     columns = min(COLUMNS, len(result.panels))
     rows = -(-len(result.panels) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(max(7.0, WIDTH * columns), HEIGHT * rows), squeeze=False)
+    figure = Figure(figsize=(max(7.0, WIDTH * columns), HEIGHT * rows))
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes, panel in zip(grid.flat, result.panels, strict=False):
         _draw(axes, panel)
     free = grid.flat[len(result.panels) :]

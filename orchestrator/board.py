@@ -8,13 +8,15 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.artifacts.processes import Process
-from workers.stage import Row
+
+if TYPE_CHECKING:  # the actor needs no torch, which takes seconds to import
+    from workers.stage import Row
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What all pictures of a report share: matplotlib without a screen, how they are saved, short names."""
+"""What all pictures of a report share: figures that no window shows, how they are saved, short names."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from orchestrator.plan import show
 
 DPI = 130
 
 
-def new_figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> tuple[Figure, Any]:
     """A figure of so many inches, and its axes."""
-    return plt.subplots(figsize=(width, height))
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
 
 
-def save(figure: Any, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """Write a PNG whose bytes depend on the picture alone."""
     figure.tight_layout()
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
-    plt.close(figure)
     return path
 
 

@@ -21,7 +21,7 @@ class Runtime:
     loader_workers: int = 0
     """Processes that decode images beside the training."""
     checkpoint_s: float = 60.0
-    """Seconds between checkpoints inside an epoch."""
+    """Seconds of work that are lost at most when a worker dies."""
 
     @property
     def device(self) -> torch.device:

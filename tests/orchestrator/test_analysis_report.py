@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pytest
 import sweep_results
 from PIL import Image
@@ -70,7 +69,6 @@ def test_one_line_a_method_with_its_spread_the_plain_host_first(analysed):
 def test_a_figure_holds_every_measure_line_and_mark(analysed):
     (result,) = analysis_results(analysed.content, analysed.store)
     figure = analysis_figure(result)
-    plt.close(figure)
     first, second = figure.axes[:2]
     assert (first.get_ylabel(), second.get_ylabel(), first.get_xlabel()) == ("mIoU", "effective rank", "layer")
     names = [text.get_text() for text in first.get_legend().get_texts()]
