@@ -38,7 +38,7 @@ from workers.trial import SegmentationConfig, TrialConfig
 Values = dict[str, Any]
 """Axis key -> value."""
 T = TypeVar("T")
-MAX_POINTS = 10_000
+MAX_POINTS = 100_000
 """Points of one sweep that are looked at one by one."""
 
 
