@@ -45,7 +45,9 @@ class TaskEvent:
 @dataclass
 class _Attempt:
     stage: Stage
-    began: float
+    asked: float
+    begun: bool = False
+    """Whether a worker has it; Ray keeps a task that waits for a slot to itself."""
 
 
 @ray.remote
@@ -99,7 +101,8 @@ class StageTasks:
         A stage whose input failed is not started and counts as failed with that reason.
         """
         while self.running or not self._over():
-            self.overseer.tick({attempt.stage.key: self.resource.gpus for attempt in self.running.values()})
+            begun = [attempt.stage.key for attempt in self.running.values() if attempt.begun]
+            self.overseer.tick(dict.fromkeys(begun, self.resource.gpus))
             if self.overseer.ending is None and not self.overseer.paused:
                 self._submit()
             self._collect()
@@ -128,7 +131,6 @@ class StageTasks:
             )
             task = options.remote(stage, self.workplace, self.resource.cpu, self.resource.gpus, self.board.actor)
             self.running[task] = _Attempt(stage, time.monotonic())
-            self.on_event(TaskEvent(stage, "running"))
 
     def _collect(self) -> None:
         if self.running:
@@ -138,15 +140,27 @@ class StageTasks:
             done = []
         stop = self.overseer.ending is not None or self.overseer.paused
         rows, signs = self.board.look([EVERYTHING] if stop else [])
+        for attempt in self.running.values():
+            # An older sign is that of a worker that was lost.
+            sign = (signs or {}).get(attempt.stage.key)
+            if sign is not None and sign.silent_s <= time.monotonic() - attempt.asked:
+                self._begun(attempt)
         for key, row in rows:
             if key in self.by_key:
                 self.on_event(TaskEvent(self.by_key[key], "running", row=row))
         for task in done:
-            self._ended(task, self.running.pop(task).stage)
+            attempt = self.running.pop(task)
+            self._begun(attempt)
+            self._ended(task, attempt.stage)
         if signs is not None:
             self._reconcile(signs)
-            begun = any(attempt.stage.key in signs for attempt in self.running.values())
+            begun = any(attempt.begun for attempt in self.running.values())
             self.shortage.look(wanted=bool(self.running), running=begun)
+
+    def _begun(self, attempt: _Attempt) -> None:
+        if not attempt.begun:
+            attempt.begun = True
+            self.on_event(TaskEvent(attempt.stage, "running"))
 
     def _ended(self, task: ray.ObjectRef, stage: Stage) -> None:
         try:
@@ -179,7 +193,7 @@ class StageTasks:
         """Believe the store before Ray; kill, or give up, what shows no sign of life."""
         for task, attempt in list(self.running.items()):
             sign = signs.get(attempt.stage.key)
-            silent = sign.silent_s if sign is not None else time.monotonic() - attempt.began
+            silent = sign.silent_s if sign is not None else time.monotonic() - attempt.asked
             if silent < SILENT_S:
                 continue
             if sign is not None and self.watch.free(attempt.stage.key) and self.store.has(attempt.stage.key):

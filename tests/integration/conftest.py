@@ -16,7 +16,9 @@ def on_a_cluster(finished):
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_raylet_start_wait_time_s", "180")
         cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}, shutdown_at_exit=False
+            initialize_head=True,
+            head_node_args={"num_cpus": sweeps.CLUSTER_CPUS, "include_dashboard": False},
+            shutdown_at_exit=False,
         )
         sweeps.ADDRESS.append(cluster.address)
         try:

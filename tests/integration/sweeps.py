@@ -62,6 +62,7 @@ def changed(sweep: Path, **sections: str) -> Path:
 
 ADDRESS: list[str] = []
 """Of a cluster that sweeps run on instead of starting one each."""
+CLUSTER_CPUS = 2
 
 
 def command(sweep: Path, *arguments: str) -> list[str]:

@@ -54,6 +54,22 @@ def test_paused_and_resumed_from_another_terminal(undisturbed, tmp_path):
     assert sweeps.results(tmp_path) == undisturbed
 
 
+def test_shared_stages_that_wait_for_a_slot_are_not_said_to_run(tmp_path):
+    """What runs is what GPU-hours are counted for."""
+    sweep = sweeps.changed(sweeps.write_small(tmp_path), seeds="[0, 1, 2, 3, 4]")
+    text = sweep.read_text().partition("segmentation:")[0] + "seeds: [0, 1, 2, 3, 4]\n"
+    sweep.write_text(text.replace("warmup_epochs: 1", "warmup_epochs: 20").replace("epochs: 5", "epochs: 21"))
+    sweeps.run(sweep)
+    state = json.loads((tmp_path / "runs" / "small" / "state.json").read_text())
+    spans = [(task["started"], task["ended"]) for task in state["tasks"] if task["kind"] == "shared stage"]
+    assert len(spans) == 5
+    # The driver looks once a second.
+    surely = [(started + 1.5, ended - 1.5) for started, ended in spans]
+    assert max(started for started, _ in spans) - min(started for started, _ in spans) > 3
+    for moment, _ in surely:
+        assert sum(began <= moment < ended for began, ended in surely) <= sweeps.CLUSTER_CPUS
+
+
 def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path):
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
