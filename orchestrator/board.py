@@ -108,17 +108,16 @@ class Line:
 
     def stop(self) -> bool:
         """Whether to stop, as the driver last said; never waits, so that a training may ask every step."""
-        if self.answer is not None:
-            done, _ = ray.wait([self.answer], timeout=0)
-            if done:
-                try:
-                    self.halted = ray.get(self.answer)
-                except ray.exceptions.RayError:  # the driver is gone, and Ray ends this worker soon
-                    log.warning("no answer from the driver")
-                self.answer = None
+        if self.answer is not None and self.answer.done():
+            try:
+                self.halted = self.answer.result()
+            except ray.exceptions.RayError:  # the driver is gone, and Ray ends this worker soon
+                log.warning("no answer from the driver")
+            self.answer = None
         if self.answer is None and time.monotonic() - self.asked >= ASK_S:
             self.asked = time.monotonic()
-            self.answer = self.actor.ask.remote(self.key, *self.me)
+            # A task that looks for an answer with ray.wait gives its cores to another one meanwhile.
+            self.answer = self.actor.ask.remote(self.key, *self.me).future()
         return self.halted
 
 

@@ -1,0 +1,71 @@
+"""The line between workers and driver on a real Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+
+from orchestrator.board import Board, Line
+
+pytestmark = pytest.mark.integration
+
+CPUS = 2
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[Board]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_raylet_start_wait_time_s", "180")
+        ray.init("local", num_cpus=CPUS, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+        try:
+            yield Board()
+        finally:
+            ray.shutdown()
+
+
+def test_a_task_that_asks_at_every_step_keeps_its_core(board):
+    """A task that waits for an answer gives its core to the next one: more would run than there are cores."""
+
+    @ray.remote
+    def work(number: int, actor: Any) -> tuple[float, float]:
+        began = time.time()
+        with Line(actor, str(number)) as line:
+            while time.time() - began < 4:
+                time.sleep(0.01)
+                line.stop()
+        return began, time.time()
+
+    spans = ray.get([work.remote(number, board.actor) for number in range(3 * CPUS)])
+    assert max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans) <= CPUS
+
+
+def test_an_order_to_stop_arrives(board):
+    @ray.remote
+    def work(key: str, actor: Any) -> float:
+        began = time.time()
+        with Line(actor, key) as line:
+            while not line.stop() and time.time() - began < 60:
+                time.sleep(0.01)
+        return time.time() - began
+
+    stopped, spared = work.remote("stopped", board.actor), work.remote("spared", board.actor)
+    signs = halted(board, stopped, "stopped")
+    assert signs is not None
+    assert "spared" in signs
+    assert ray.wait([spared], timeout=1)[0] == []
+    halted(board, spared, "spared")
+    assert max(ray.get([stopped, spared])) < 60
+
+
+def halted(board: Board, task: Any, key: str) -> Any:
+    """Wait for a task that is told to stop; returns the last signs of life."""
+    signs = None
+    while not ray.wait([task], timeout=0.2)[0]:
+        _, seen = board.look([key])
+        signs = seen or signs
+    return signs
