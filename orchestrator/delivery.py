@@ -64,6 +64,8 @@ class Delivery:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        # Its tracebacks, one a try; what is wrong is told in one line of ours.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         client = mlflow.MlflowClient(self.uri)
