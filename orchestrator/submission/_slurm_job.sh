@@ -194,6 +194,7 @@ main() {
         exit 1
     fi
     (read_secrets) || exit
+    rm -f "$job_folder"/*/token # of an attempt that was killed
     (umask 077 && head -c 32 /dev/urandom | base64 >"$attempt/token") || exit 1
     write_sweep >"$attempt/sweep.yaml" || exit 1
     if start_ray && [[ -z $told ]]; then

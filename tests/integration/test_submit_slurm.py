@@ -215,12 +215,14 @@ def test_ray_lost_and_the_job_told_to_move_without_notice(slurm, place):
 
 def test_stopped_it_saves_its_state_and_one_node_listens_on_loopback_only(slurm, place):
     write_lab(place, nodes=1)
-    with submitting(slurm, place, str(place / "small.yaml"), "--detach") as process:
+    sweep = place / "small.yaml"
+    sweep.write_text(sweep.read_text().replace(f"epochs: {EPOCHS}", "epochs: 400"))  # it runs until it is stopped
+    with submitting(slurm, place, str(sweep), "--detach") as process:
         job = job_of(process, place)
         assert process.wait(timeout=60) == 0
     job.wait_for(r"trial running epoch [3-9]/")
     assert job.named("orchestrator.sweep").environ()["PLANTED"] == SECRET
-    status, output = submit(slurm, place, str(place / "small.yaml"))
+    status, output = submit(slurm, place, str(sweep))
     assert (status, output) == (2, f"small: is running there as {job.id}\n")
     assert "running, on n1" in submit(slurm, place, "--status", job.id)[1]
     open_to_all = listening(job)
