@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import logging
 import os
 import signal
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from aream.errors import Interrupted
 from workers.artifacts.processes import Process
 
 if TYPE_CHECKING:  # the actor needs no torch, which takes seconds to import
@@ -97,7 +100,16 @@ class Line:
         self.answer: Any = None
 
     def __enter__(self) -> Line:
+        """
+        Raises:
+            Interrupted: the driver wants nothing of the kind any more; Ray had given it a place already.
+        """
         self.stop()
+        with contextlib.suppress(concurrent.futures.TimeoutError, ray.exceptions.RayError):
+            self.halted = self.answer.result(timeout=ASK_S)
+        if self.halted:
+            self.__exit__()
+            raise Interrupted("stopped before it began")
         return self
 
     def __exit__(self, *error: object) -> None:

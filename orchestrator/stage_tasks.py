@@ -53,16 +53,16 @@ class _Attempt:
 @ray.remote
 def run_stage_task(stage: Stage, workplace: Workplace, cpu: float, gpu: float, board: Any) -> dict[str, Any]:
     """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
-    with workplace.logged(stage.key), Line(board, stage.key) as line:
-        runner = workplace.runner(cpu=cpu, gpu=gpu, report=lambda reporting, row: line.post(row), stop=line.stop)
-        try:
+    try:
+        with workplace.logged(stage.key), Line(board, stage.key) as line:
+            runner = workplace.runner(cpu=cpu, gpu=gpu, report=lambda reporting, row: line.post(row), stop=line.stop)
             runner.run(stage)
-        except StageHeld as error:
-            return {"held": error.key}
-        except Interrupted:
-            return {"paused": True}
-        except AreamError as error:
-            return {"failure": str(error)}
+    except StageHeld as error:
+        return {"held": error.key}
+    except Interrupted:
+        return {"paused": True}
+    except AreamError as error:
+        return {"failure": str(error)}
     return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 
+from aream.errors import Interrupted
 from orchestrator.board import Board, Line
 
 pytestmark = pytest.mark.integration
@@ -48,7 +50,7 @@ def test_an_order_to_stop_arrives(board):
     @ray.remote
     def work(key: str, actor: Any) -> float:
         began = time.time()
-        with Line(actor, key) as line:
+        with contextlib.suppress(Interrupted), Line(actor, key) as line:
             while not line.stop() and time.time() - began < 60:
                 time.sleep(0.01)
         return time.time() - began
@@ -60,6 +62,27 @@ def test_an_order_to_stop_arrives(board):
     assert ray.wait([spared], timeout=1)[0] == []
     halted(board, spared, "spared")
     assert max(ray.get([stopped, spared])) < 60
+
+
+def test_what_is_stopped_already_does_not_begin(board):
+    """Ray had given it a place before the driver changed its mind."""
+
+    @ray.remote
+    def work(key: str, actor: Any) -> str:
+        try:
+            with Line(actor, key):
+                return "begun"
+        except Interrupted:
+            return "not begun"
+
+    board.look(["late"])
+    while board.look(["late"])[1] is None:
+        time.sleep(0.1)
+    assert ray.get([work.remote("late", board.actor), work.remote("other", board.actor)]) == ["not begun", "begun"]
+    signs = None
+    while signs is None:
+        signs = board.look([])[1]
+    assert "late" not in signs
 
 
 def halted(board: Board, task: Any, key: str) -> Any:
