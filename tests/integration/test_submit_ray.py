@@ -91,7 +91,7 @@ def nothing_ran_again(lab: TwoHosts, name: str, folder: Path) -> None:
     nothing_finished_ran_again(folder)
 
 
-def tracking_is_complete(lab: TwoHosts, experiment: str, trials: int) -> None:
+def tracking_is_complete(lab: TwoHosts, experiment: str, seeds: int) -> None:
     import mlflow
 
     client = mlflow.MlflowClient(lab.tracking)
@@ -99,7 +99,7 @@ def tracking_is_complete(lab: TwoHosts, experiment: str, trials: int) -> None:
     runs = client.search_runs([found.experiment_id], max_results=1000)
     kinds = [run.data.tags["aream.kind"] for run in runs]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "sweep": 1, "trial": trials, "variant": 3 * trials, "segmentation": 1
+        "sweep": 1, "trial": seeds * TRIALS, "variant": 3 * seeds * TRIALS, "segmentation": seeds
     }  # fmt: skip
     for run in runs:
         if run.data.tags["aream.kind"] == "trial":
@@ -127,7 +127,7 @@ def test_both_hosts_work_and_everything_arrives(lab, undisturbed, tmp_path, monk
     assert on_worker
     assert len(on_head | on_worker) == TRIALS
     assert len(stored(lab, "calm", tmp_path, monkeypatch)) == 3 * TRIALS
-    tracking_is_complete(lab, "calm", TRIALS)
+    tracking_is_complete(lab, "calm", 1)
 
 
 def test_the_same_job_again_is_a_new_attempt_that_finds_everything_done(lab, undisturbed):
@@ -216,4 +216,4 @@ def test_a_cut_link_and_a_dead_host_cost_no_finished_work(lab, tmp_path, monkeyp
     assert "ranked by pseudo/miou" in output
     assert len(stored(lab, "cut", tmp_path, monkeypatch)) == 2 * 3 * TRIALS
     nothing_ran_again(lab, "cut", tmp_path)
-    tracking_is_complete(lab, "cut", 2 * TRIALS)
+    tracking_is_complete(lab, "cut", 2)
