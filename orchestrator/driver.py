@@ -219,9 +219,10 @@ class Driver:
             elif self.state.tasks[key].status != event.status:
                 self.state.update(key, status=event.status, error=event.error)
                 if event.status == "done":
-                    for row in self.store.record(key).history[-1:]:  # it may still be on its way
+                    records = RememberedRecords(self.store)
+                    for row in records.record(key).history[-1:]:  # it may still be on its way
                         self.state.row(key, row)
-                    self.metrics.stages(event.stage.ancestry(), RememberedRecords(self.store), resource)
+                    self.metrics.stages(event.stage.ancestry(), records, resource)
                 elif event.status == "waiting":  # its worker was lost
                     self.metrics.add("retries", kind=kind)
                 elif event.status == "failed":
