@@ -69,6 +69,9 @@ class Listening(tune.Callback):
         self.running.pop(plan.key, None)
         self.begun.pop(plan.key, None)
         self.killed.pop(plan.key, None)
+        # Averages of every metric, for an analysis of Tune's that nobody asks for: most of what an ended trial holds.
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
         return plan
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
