@@ -105,6 +105,7 @@ class Driver:
         text = f"ended before its time: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
         self.webhook.tell("stopped" if ended else "done", text, self.state.counts())
         left = self.tracker.close(TRACKING_CLOSE_S)
+        self.metrics.sample(last=True)
         self.webhook.close()
         return Outcome(ranking, self.trials.failures, left, ended)
 
@@ -119,6 +120,7 @@ class Driver:
         self.webhook.tell("stopped", phase, self.state.counts())
         self.tracker.end_run(SWEEP, status)
         self.tracker.close(TRACKING_CLOSE_S / 3)
+        self.metrics.sample(last=True)
         self.webhook.close()
 
     def _stored(self, stage: Stage) -> bool:

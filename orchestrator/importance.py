@@ -14,6 +14,8 @@ LEAST_CONFIGURATIONS = 10
 LEAST_TOP = 5
 """Configurations that count as the best at least; Optuna's documentation asks for as many."""
 TOP_SHARE = 0.1
+ENOUGH = 5000
+"""Of more configurations every k-th of the ranking is looked at: of 13,440, shares differ by less than a hundredth."""
 LISTED = ("grid", "choice")
 
 
@@ -23,10 +25,12 @@ def axis_importance(
     """Shares of the axes, largest first and summing to 1, or ``left_out``: a sentence that says why there are none.
 
     Args:
-        entries: ranked configurations; an axis may be absent from some.
+        entries: ranked configurations, best first; an axis may be absent from some.
         kinds: axis -> grid, choice, uniform, loguniform or int.
     """
     scored = [entry for entry in entries if metric in entry["metrics"]]
+    known = len(scored)
+    scored = scored[:: math.ceil(known / ENOUGH) or 1]
     varied = {key: kind for key, kind in kinds.items() if len({_label(entry["config"], key) for entry in scored}) > 1}
     losses = sorted((-1 if mode == "max" else 1) * entry["metrics"][metric] for entry in scored)
     top = max(LEAST_TOP, math.ceil(TOP_SHARE * len(scored)))
@@ -45,7 +49,8 @@ def axis_importance(
         return {"left_out": f"No axis tells the best {top} configurations from the rest."}
     best = sum(loss <= losses[top - 1] for loss in losses)
     shares = {key: value / total for key, value in sorted(values.items(), key=lambda item: -item[1])}
-    return {"method": "PED-ANOVA", "metric": metric, "top": best, "configurations": len(scored), "shares": shares}
+    found = {"method": "PED-ANOVA", "metric": metric, "top": best, "configurations": len(scored), "shares": shares}
+    return found | ({"of": known} if known > len(scored) else {})
 
 
 def _evaluate(

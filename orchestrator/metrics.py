@@ -128,9 +128,9 @@ class Metrics:
         self.sample()
         return f"metrics: http://{port}/metrics"
 
-    def sample(self) -> None:
-        """Set the gauges, every few seconds at most; to be called often."""
-        if not self.instruments or self.clock() - self._sampled < SAMPLE_S:
+    def sample(self, *, last: bool = False) -> None:
+        """Set the gauges, every few seconds at most; to be called often, and once with ``last`` at the end."""
+        if not self.instruments or (not last and self.clock() - self._sampled < SAMPLE_S):
             return
         self._sampled = self.clock()
         counts = {(kind, status): 0 for kind in ORDER for status in STATUSES}

@@ -178,6 +178,8 @@ class Recorder:
                 "aream.trial_key": trial.key,
                 "aream.labels": variant.stages.labels.key,
                 "aream.stages": " ".join(stage.key for stage in variant.stages.all()),
+                "aream.code": code_revision(),
+                "aream.data": self.data_digest,
             },
             params={key: show(value) for key, value in variant.values.items()},
         )

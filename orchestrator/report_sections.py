@@ -193,6 +193,10 @@ def _importance(content: Mapping[str, Any]) -> Section | None:
         f"{found['configurations']} by {found['metric']}. Shares of the axes that vary; a share says nothing about "
         "which value is better."
     )
+    if "of" in found:
+        sentence += (
+            f" Every {round(found['of'] / found['configurations'])}th of {found['of']} configurations is counted."
+        )
     rows = [[key, f"{share:.3f}"] for key, share in found["shares"].items()]
     return Section("Importance of the axes", [sentence], Table(["axis", "share"], rows))
 

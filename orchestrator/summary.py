@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from workers.artifacts.store import ArtifactStore
 from workers.components import build_dataset
 from workers.provenance import code_revision, library_versions
 from workers.stage import Stage
+from workers.trial import TrialConfig
 
 HEADLINE = ("val/map", "cam/miou", "pseudo/miou", "seg/miou")
 
@@ -66,7 +68,7 @@ class Summary:
             for seed, metrics in entry["per_seed"].items():
                 own = [row["metrics"] for row in rows if str(row["seed"]) == seed]
                 entry["per_seed"][seed] = metrics | (mean_and_spread(own)[0] if own else {})
-            entry["method"] = self._method(entry["config"])
+            entry["method"] = self._trials[position].method.name
             entry["without_loss"] = without_loss(entry["method"])
         for entry, difference in zip(
             entries, paired_differences(entries, spec.rank.metric, spec.rank.mode), strict=True
@@ -114,13 +116,14 @@ class Summary:
                 yield from variant.stages.all()
         yield from (job.stage for job in self.jobs)
 
-    def _method(self, values: Mapping[str, Any]) -> str:
-        return self.spec.trial(values, self.spec.seeds[0]).method.name
+    @cached_property
+    def _trials(self) -> list[TrialConfig]:
+        """Of each ranked configuration; one takes a third of a millisecond."""
+        return [self.spec.trial(entry.config, self.spec.seeds[0]) for entry in self.ranking]
 
     def _protocol(self) -> dict[str, str]:
         """On which images each figure is made, and how the threshold was set."""
-        rules = {self.spec.trial(entry.config, self.spec.seeds[0]).labels.rule for entry in self.ranking}
-        rules = rules or {self.spec.base.labels.rule}
+        rules = {trial.labels.rule for trial in self._trials} or {self.spec.base.labels.rule}
         return {
             "val/map": "image labels of the val split",
             "cam/miou": "train images that have masks, before any refinement",

@@ -49,10 +49,16 @@ class Lab:
     def container(self, service: str) -> str:
         return f"{self.name}-{service}"
 
+    def network(self, key: str) -> str:
+        """Of a container in two networks, CNI forwards a published port to the one whose name comes first."""
+        return f"{self.name}-{'private' if self.internal(key) else 'open'}-{key}"
+
+    def internal(self, key: str) -> bool:
+        return bool((self.model["networks"][key] or {}).get("internal"))
+
     def up(self) -> None:
-        for network, options in self.model["networks"].items():
-            internal = ["--internal"] if (options or {}).get("internal") else []
-            podman("network", "create", *internal, f"{self.name}-{network}")
+        for key in self.model["networks"]:
+            podman("network", "create", *(["--internal"] if self.internal(key) else []), self.network(key))
         for volume in self.model["volumes"]:
             podman("volume", "create", f"{self.name}-{volume}")
         waiting = dict(self.model["services"])
@@ -66,7 +72,7 @@ class Lab:
         """And wait until it is well, or done where others wait for its end."""
         flags = [*OPTIONS, "--detach", "--no-healthcheck", "--name", self.container(name), "--hostname", name]
         for network in service["networks"]:
-            flags += ["--network", f"{self.name}-{network}"]
+            flags += ["--network", self.network(network)]
         flags += [f"--add-host={other}:{address}" for other, address in self.reachable(service["networks"])]
         flags += [f"--env={key}={value}" for key, value in service.get("environment", {}).items()]
         flags += [f"--cap-drop={capability}" for capability in service.get("cap_drop", [])]
@@ -82,7 +88,7 @@ class Lab:
             return
         inspected = json.loads(podman("inspect", self.container(name)).stdout)[0]
         networks = inspected["NetworkSettings"]["Networks"]
-        self.addresses[name] = {key.removeprefix(f"{self.name}-"): net["IPAddress"] for key, net in networks.items()}
+        self.addresses[name] = {key: networks[self.network(key)]["IPAddress"] for key in service["networks"]}
         self.wait(name, (service.get("healthcheck") or {"test": ["CMD", "aream-health"]})["test"][1:])
 
     def reachable(self, networks: list[str]) -> Iterator[tuple[str, str]]:
@@ -131,7 +137,7 @@ class Lab:
         for volume in self.model["volumes"]:
             podman("volume", "rm", "--force", f"{self.name}-{volume}", check=False)
         for network in self.model["networks"]:
-            podman("network", "rm", "--force", f"{self.name}-{network}", check=False)
+            podman("network", "rm", "--force", self.network(network), check=False)
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ def test_every_door_asks_who_is_there(lab):
 
 def test_a_node_without_the_token_does_not_join(lab):
     head = lab.addresses["head"]["lab"]
-    network = ["--network", f"{lab.name}-lab", "--no-healthcheck", "--rm", *labs.OPTIONS]
+    network = ["--network", lab.network("lab"), "--no-healthcheck", "--rm", *labs.OPTIONS]
     joining = ["ray", "start", "--address", f"{head}:6379"]
     for environment in ([], ["--env=RAY_AUTH_MODE=token", "--env=RAY_AUTH_TOKEN=wrong-token-of-good-length"]):
         done = labs.podman("run", *network, *environment, IMAGE, *joining, check=False, timeout=200)

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ def run(head: Head, sweep: Path, seen: Seen, *, kill: bool) -> None:
         seen.outputs.append(process.stdout.read())
     assert process.returncode == 1, seen.outputs[-1]  # one trial diverges
     seen.summaries.append(sweeps.summary(sweep.parent))
+    look(head, seen)
     seen.totals.append(totals(head))
 
 
@@ -226,17 +228,25 @@ def test_a_real_prometheus_finds_them_and_understands_every_panel(head, seen, tm
     ]  # fmt: skip
     with subprocess.Popen(command) as server:
         try:
-            until = time.monotonic() + FLUSH_S
-            while asked(url, "sum(ray_aream_stages_run_total)") != [of(seen.totals[1], "stages_run")]:
-                assert time.monotonic() < until, "Prometheus did not find the counters"
-                time.sleep(0.5)
+            wanted = [of(seen.totals[1], "stages_run")]
+            assert found(lambda: asked(url, "sum(ray_aream_stages_run_total)") == wanted)
             for expression in expressions():
                 filled = expression.replace("$sweep", ".*").replace("$__rate_interval", "1m")
-                answer = asked(url, filled)
-                if "ray_aream" not in filled and "gpus" not in filled and "gram" not in filled:
-                    assert answer, f"nothing to draw of {expression}"
+                asked(url, filled)
+                if not re.search("ray_aream|gpus|gram|GPU", filled):
+                    assert found(lambda query=filled: asked(url, query)), f"nothing to draw of {expression}"
         finally:
             server.send_signal(signal.SIGTERM)
+
+
+def found(look: Callable[[], Any]) -> bool:
+    """Within the time that Ray takes to tell: its processes do so one after the other."""
+    until = time.monotonic() + FLUSH_S
+    while not look():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def asked(url: str, expression: str) -> list[float]:

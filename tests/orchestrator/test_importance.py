@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from orchestrator import importance
 from orchestrator.importance import axis_importance
 
 KINDS = {"inference.layers": "grid", "train.lr": "loguniform", "method.name": "grid", "method.alpha_low": "uniform"}
@@ -67,3 +68,17 @@ def test_components_lists_and_missing_metrics_are_no_problem():
     found = axis_importance(made, KINDS | {"backbone": "grid"}, "m", "max")
     assert "backbone" in found["shares"]
     assert found["configurations"] == 20
+
+
+def test_of_very_many_configurations_an_even_part_tells_the_same(monkeypatch):
+    def score(config: dict, rng: random.Random) -> float:
+        return 2.0 * (config["inference.layers"] == "all") + (config["method.name"] == "aream") + rng.gauss(0, 0.5)
+
+    made = sorted(entries(3001, score), key=lambda entry: -entry["metrics"]["m"])
+    every = axis_importance(made, KINDS, "m", "max")
+    assert "of" not in every
+    monkeypatch.setattr(importance, "ENOUGH", 2000)
+    part = axis_importance(made, KINDS, "m", "max")
+    assert (part["configurations"], part["of"]) == (1501, 3001)
+    assert part["shares"] == pytest.approx(every["shares"], abs=0.08)
+    assert list(part["shares"]) == list(every["shares"])
