@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
 from artifact_stores import reopened
 from moto.server import ThreadedMotoServer
+from staging_places import Place
 
+from workers import staging
 from workers.artifacts.store import ArtifactStore
 
 KINDS = ("file", "s3")
@@ -58,3 +61,24 @@ def store_uri(request, tmp_path) -> tuple[str, str | None]:
 @pytest.fixture
 def store(store_uri, tmp_path) -> ArtifactStore:
     return reopened(store_uri, tmp_path)
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch) -> Path:
+    """The folder of a node that has staged nothing."""
+    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
+    monkeypatch.delenv(staging.BYTES, raising=False)
+    monkeypatch.setenv(staging.HANDED, "")
+    return tmp_path / "node"
+
+
+@pytest.fixture
+def place(store_uri, node) -> Place:
+    uri, endpoint = store_uri
+    staging.hand_on(staging.MAX_BYTES, endpoint, (uri, "unused", endpoint))
+    return Place(uri, endpoint)
+
+
+@pytest.fixture
+def folder(tmp_path, node) -> Place:
+    return Place((tmp_path / "store").as_uri(), None)

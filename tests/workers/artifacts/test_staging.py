@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from artifact_stores import reopened
 from faulty_proxy import FaultyProxy
+from staging_places import WEIGHTS, Place, archive, items
 from test_stores import KEY, fill, record
 
 from aream.errors import AreamError, ConfigError, DataError, StoreUnavailable
@@ -25,8 +23,6 @@ from workers import staging
 from workers.staging import staged
 
 ROOT = Path(__file__).resolve().parents[3]
-WEIGHTS = bytes(range(256)) * 4096
-"""1 MiB."""
 PROGRAM = """
 import logging, sys
 from workers.staging import staged
@@ -34,56 +30,6 @@ logging.basicConfig(level=logging.INFO, format="%(message)s")
 print(staged(sys.argv[1]), flush=True)
 sys.stdin.read()
 """
-
-
-class Place:
-    """A folder of a store, as somebody fills it, and its URI."""
-
-    def __init__(self, uri: str, endpoint: str | None) -> None:
-        self.uri, self.endpoint = f"{uri}/lab", endpoint
-
-    def put(self, name: str, content: bytes) -> str:
-        scheme, _, rest = self.uri.partition("://")
-        if scheme == "file":
-            path = Path(rest) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        else:
-            bucket, _, prefix = rest.partition("/")
-            client = boto3.client("s3", endpoint_url=self.endpoint)
-            client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=content)
-        return f"{self.uri}/{name}"
-
-
-@pytest.fixture
-def node(tmp_path, monkeypatch) -> Path:
-    """The folder of a node that has staged nothing."""
-    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
-    monkeypatch.delenv(staging.BYTES, raising=False)
-    monkeypatch.setenv(staging.HANDED, "")
-    return tmp_path / "node"
-
-
-@pytest.fixture
-def place(store_uri, node) -> Place:
-    uri, endpoint = store_uri
-    staging.hand_on(staging.MAX_BYTES, endpoint, (uri, "unused", endpoint))
-    return Place(uri, endpoint)
-
-
-@pytest.fixture
-def folder(tmp_path, node) -> Place:
-    return Place((tmp_path / "store").as_uri(), None)
-
-
-def archive(members: dict[str, bytes], mode: str = "w") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
-        for name, content in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def user(uri: str) -> subprocess.Popen[str]:
@@ -99,10 +45,6 @@ def said(process: subprocess.Popen[str]) -> str:
     line = process.stdout.readline().strip()
     assert line, process.stderr.read() if process.stderr else ""
     return line
-
-
-def items(node: Path) -> set[str]:
-    return {path.name.rpartition("-")[0] for path in (node / "items").glob("*")}
 
 
 def test_what_a_uri_names(place):
@@ -308,89 +250,6 @@ def test_an_impossible_limit(folder, monkeypatch, limit):
     monkeypatch.setenv(staging.BYTES, limit)
     with pytest.raises(ConfigError, match=staging.BYTES):
         staged(folder.put("a", b"a"))
-
-
-def test_bytes_that_are_not_those_written_beside_them(place, node):
-    digest = hashlib.sha256(b"what was meant").hexdigest()
-    weights = place.put("vit.pth", WEIGHTS)
-    place.put("vit.pth.sha256", f"{digest}  vit.pth\n".encode())
-    place.put("voc/a", b"one")
-    place.put("voc/SHA256SUMS", f"{digest}  ./a\n".encode())
-    place.put("less/a", b"one")
-    place.put("less/SHA256SUMS", f"{hashlib.sha256(b'one').hexdigest()}  a\n{digest}  missing\n".encode())
-    place.put("odd", b"one")
-    place.put("odd.sha256", b"<html>")
-    for uri, error in (
-        (weights, "does not arrive with the digest"),
-        (f"{place.uri}/voc", "voc/a does not arrive with the digest"),
-        (f"{place.uri}/less", "names 'missing', which is not there"),
-        (f"{place.uri}/odd", "not as sha256sum writes it"),
-    ):
-        with pytest.raises(DataError, match=error):
-            staged(uri)
-    assert items(node) == set()
-    assert not list((node / "partial").glob("*"))
-
-
-def outside(name: str = "../outside", **changes: object) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        entry = tarfile.TarInfo(name)
-        for key, value in changes.items():
-            setattr(entry, key, value)
-        tar.addfile(entry, io.BytesIO(b"\0" * entry.size))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        outside(size=3),
-        outside("a/../../../outside", size=3),
-        outside("link", type=tarfile.SYMTYPE, linkname="../../../../../etc/passwd"),
-        outside("link", type=tarfile.LNKTYPE, linkname="/etc/passwd"),
-        outside("device", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
-        outside("pipe", type=tarfile.FIFOTYPE),
-        archive({"a": WEIGHTS})[:5000],
-        b"no archive",
-        b"",
-    ],
-    ids=["parent", "deep parent", "link out", "hard link out", "device", "pipe", "truncated", "other", "empty"],
-)
-def test_an_archive_that_reaches_out_or_is_none(folder, node, tmp_path, content):
-    with pytest.raises(DataError, match=r"voc\.tar: refused as an archive"):
-        staged(folder.put("voc.tar", content))
-    assert items(node) == set()
-    assert not list((node / "partial").glob("*"))
-    assert not [path for path in tmp_path.rglob("*outside*")]
-
-
-@pytest.mark.parametrize("cut", [30, 5000])
-def test_a_truncated_compressed_archive(folder, cut):
-    content = archive({"a": os.urandom(20000)}, "w:gz")
-    with pytest.raises(DataError, match="refused as an archive"):
-        staged(folder.put("voc.tar.gz", content[:cut]))
-
-
-def test_an_archive_that_unpacks_to_more_than_there_is_room_for(folder, node, monkeypatch):
-    monkeypatch.setenv(staging.BYTES, "10000000")
-    content = archive({f"zeros/{index}": bytes(1 << 20) for index in range(64)}, "w:gz")
-    assert len(content) < 1_000_000
-    with pytest.raises(StoreUnavailable, match="no room for 67"):
-        staged(folder.put("voc.tar.gz", content))
-    assert not list((node / "partial").glob("*"))
-
-
-def test_objects_whose_names_are_no_paths(bucket, s3_endpoint, node):
-    staging.hand_on(staging.MAX_BYTES, s3_endpoint, (None, "unused", None))
-    place = Place(f"s3://{bucket}", s3_endpoint)
-    place.put("odd//a", b"a")
-    place.put("both/a", b"a")
-    place.put("both/a/b", b"b")
-    with pytest.raises(DataError, match="is no path of a file in it"):
-        staged(f"{place.uri}/odd")
-    with pytest.raises(DataError, match="is an object and a folder"):
-        staged(f"{place.uri}/both")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
