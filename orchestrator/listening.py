@@ -72,6 +72,8 @@ class Listening(tune.Callback):
         # Averages of every metric, for an analysis of Tune's that nobody asks for: most of what an ended trial holds.
         trial.run_metadata.metric_analysis.clear()
         trial.run_metadata.metric_n_steps.clear()
+        # Where and as which process it ran: a reference whose object Ray keeps, and nobody asks for any more.
+        trial._default_result_or_future = None
         return plan
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
