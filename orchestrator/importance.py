@@ -15,7 +15,7 @@ LEAST_TOP = 5
 """Configurations that count as the best at least; Optuna's documentation asks for as many."""
 TOP_SHARE = 0.1
 ENOUGH = 5000
-"""Of more configurations every k-th of the ranking is looked at: of 13,440, shares differ by less than a hundredth."""
+"""Of more configurations every k-th of the ranking is looked at: Optuna takes milliseconds for each."""
 LISTED = ("grid", "choice")
 
 

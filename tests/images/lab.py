@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tools import tool
+from tools import compose
 
 FOLDER = Path(__file__).resolve().parents[2] / "docker"
 OPTIONS = shlex.split(
@@ -32,7 +32,7 @@ def podman(*arguments: object, check: bool = True, timeout: float = 120) -> subp
 
 def resolve(settings: Mapping[str, str], profiles: list[str], file: Path) -> dict[str, Any]:
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    command = [tool("podman-compose"), "--env-file", str(file), "-f", str(FOLDER / "compose.yaml")]
+    command = [compose(), "--env-file", str(file), "-f", str(FOLDER / "compose.yaml")]
     command += [word for profile in profiles for word in ("--profile", profile)]
     clean = {name: value for name, value in os.environ.items() if name not in settings}
     done = subprocess.run([*command, "config"], capture_output=True, text=True, timeout=60, env=clean, check=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tools import tool
+from tools import compose, tool
 
 FOLDER = Path(__file__).resolve().parents[2] / "docker"
 COMPOSE = FOLDER / "compose.yaml"
@@ -51,7 +51,7 @@ def resolved(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     lines = [line for line in SETTINGS.splitlines() if line.partition("=")[0] not in settings]
     file = folder / "settings"
     file.write_text("\n".join([*lines, *(f"{name}={value}" for name, value in settings.items())]) + "\n")
-    command = [tool("podman-compose"), "--env-file", str(file), "-f", str(COMPOSE), "config"]
+    command = [compose(), "--env-file", str(file), "-f", str(COMPOSE), "config"]
     environment = {name: value for name, value in os.environ.items() if name not in settings}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 

@@ -73,7 +73,7 @@ def stand_in(service: str) -> str:
 def lab(tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("containers need root here")
-    for name in ("buildah", "podman", "podman-compose"):
+    for name in ("buildah", "podman"):
         tool(name)
     if labs.podman("image", "exists", IMAGE, check=False).returncode:
         pytest.skip(f"there is no image {IMAGE}: tests/images/test_image.py builds it")

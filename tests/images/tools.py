@@ -16,3 +16,9 @@ def tool(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def compose() -> str:
+    """podman-compose, which asks podman's version before anything else."""
+    tool("podman")
+    return tool("podman-compose")
