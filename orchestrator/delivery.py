@@ -160,15 +160,23 @@ class Delivery:
         paths = [Path(event["path"]) for event in group]
         left = [path for path in paths if path.exists()]  # gone where an earlier delivery of the event succeeded
         run_id, folder = self._id(group[0]["run"]), group[0]["folder"] or None
-        if len(left) == 1:
-            self.client.log_artifact(run_id, str(left[0]), folder)
-        elif left:
-            with tempfile.TemporaryDirectory() as together:
-                for path in left:
-                    shutil.copyfile(path, Path(together) / path.name)
-                self.client.log_artifacts(run_id, together, folder)
+        if left:
+            artifacts = self._artifacts(run_id)
+            if len(left) == 1:
+                artifacts.log_artifact(str(left[0]), folder)
+            else:
+                with tempfile.TemporaryDirectory() as together:
+                    for path in left:
+                        shutil.copyfile(path, Path(together) / path.name)
+                    artifacts.log_artifacts(together, folder)
         for path in left:
             shutil.rmtree(path.parent)
+
+    def _artifacts(self, run_id: str) -> Any:
+        """Where a run's files go. The client's own methods would keep one of these with its threads for every run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(self.client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri)
 
     def _tags(self, event: Event) -> None:
         from mlflow.entities import RunTag

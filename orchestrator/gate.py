@@ -9,6 +9,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.first_problem import FirstProblem
+
 Config = dict[str, Any]
 
 
@@ -27,6 +29,7 @@ class Gate(Searcher):
     def __init__(
         self,
         points: Searcher,
+        problem: FirstProblem,
         *,
         look: Callable[[], None],
         closed: Callable[[], bool],
@@ -37,6 +40,7 @@ class Gate(Searcher):
         """
         Args:
             points: the source: a list or a search.
+            problem: keeps what goes wrong in ``points`` while a trial ends.
             look: called at every question: while nothing runs, Tune asks for points and does nothing else.
             closed: whether nothing more is to begin.
             paused: whether nothing is to begin for now.
@@ -44,7 +48,8 @@ class Gate(Searcher):
             dropped: whether a point that came back is never to run.
         """
         super().__init__(metric=points.metric, mode=points.mode)
-        self.points, self.look, self.closed, self.paused = points, look, closed, paused
+        self.points, self.problem = points, problem
+        self.look, self.closed, self.paused = look, closed, paused
         self.open_for, self.dropped = open_for, dropped
         self.running: dict[str, tuple[str, Config]] = {}
         """Tune's trial id -> the source's name, and the point."""
@@ -82,14 +87,16 @@ class Gate(Searcher):
         return None if self.running or self.returned else Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self.points.on_trial_result(self.running[trial_id][0], result)
+        with self.problem.kept():
+            self.points.on_trial_result(self.running[trial_id][0], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         inner, config = self.running.pop(trial_id)
         if result and (result.get("held") or result.get("paused")):
             self.returned.append(Returned(inner, config, result.get("held")))
             return
-        self.points.on_trial_complete(inner, result, error)
+        with self.problem.kept():
+            self.points.on_trial_complete(inner, result, error)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a sweep continues from its store, not from a Tune checkpoint."""

@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 
 from orchestrator import cluster
 from orchestrator.board import EVERYTHING, Board, kill_worker
+from orchestrator.first_problem import FirstProblem
 from orchestrator.overseer import TICK_S, Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.shortage import Shortage
@@ -44,9 +45,17 @@ class Listening(tune.Callback):
     """Translates Tune's trials into ours, and lets the driver look around between its steps."""
 
     def __init__(
-        self, planner: Planner, listener: TrialListener, overseer: Overseer, board: Board, watch: Held
+        self,
+        planner: Planner,
+        listener: TrialListener,
+        overseer: Overseer,
+        board: Board,
+        watch: Held,
+        problem: FirstProblem,
     ) -> None:
+        """``problem`` keeps what goes wrong in ``listener``."""
         self.planner, self.listener, self.overseer, self.board, self.watch = planner, listener, overseer, board, watch
+        self.problem = problem
         self.plans: dict[str, TrialPlan] = {}
         self.running: dict[str, float] = {}
         self.begun: dict[str, float] = {}
@@ -85,7 +94,13 @@ class Listening(tune.Callback):
             )
 
     def look(self) -> None:
-        """Orders and budgets, what the board knows, stalled workers; at most once a second."""
+        """Orders and budgets, what the board knows, stalled workers; at most once a second.
+
+        Raises:
+            Unreachable: a stalled worker's node does not answer.
+            Exception: what went wrong in the listener since.
+        """
+        self.problem.show()
         if not self.overseer.tick(self.running):
             return
         _, signs = self.board.look(self._halted())
@@ -113,7 +128,8 @@ class Listening(tune.Callback):
         self.running[plan.key] = self.planner.spec.resources.trial.gpus
         self.begun[plan.key] = time.monotonic()
         self.killed.pop(plan.key, None)
-        self.listener.started(plan)
+        with self.problem.kept():
+            self.listener.started(plan)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -122,10 +138,16 @@ class Listening(tune.Callback):
             return
         row = {name: float(value) for name, value in result.items() if "/" in name or name in ("epoch", "lr")}
         if row:
-            self.listener.row(self.plan(trial), row)
+            with self.problem.kept():
+                self.listener.row(self.plan(trial), row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        plan, last = self._last_plan(trial), trial.last_result
+        plan = self._last_plan(trial)
+        with self.problem.kept():
+            self._ended(plan, trial.last_result)
+        trial.run_metadata.last_result = {"done": True}  # the rest was told
+
+    def _ended(self, plan: TrialPlan, last: dict[str, Any]) -> None:
         if last.get("failure"):
             self.overseer.count_failure()
             self.listener.failed(plan, last["failure"])
@@ -145,5 +167,7 @@ class Listening(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         error = trial.get_error()
         cause = getattr(error, "cause", None) or error
-        self.overseer.count_failure()
-        self.listener.failed(self._last_plan(trial), str(cause or "unknown error"))
+        plan = self._last_plan(trial)
+        with self.problem.kept():
+            self.overseer.count_failure()
+            self.listener.failed(plan, str(cause or "unknown error"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from aream.errors import AreamError, Interrupted, StageHeld
 from orchestrator.board import Board, Line
 from orchestrator.cost import lineage_cost
 from orchestrator.early_stopping import scheduler
+from orchestrator.first_problem import FirstProblem
 from orchestrator.gate import Gate
 from orchestrator.listening import Listening, TrialListener, Unreachable
 from orchestrator.overseer import Overseer
@@ -141,14 +143,15 @@ def _fit(
     if spec.search is None:
         # Else workers of a listed grid start one after the other, each after the imports of the one before.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(count, MAX_PENDING))
-    watch, resource = Held(workplace.store()), spec.resources.trial
+    watch, problem, resource = Held(workplace.store()), FirstProblem(), spec.resources.trial
 
     def key(config: Mapping[str, Any]) -> str:
         return planner.trial(config["values"], config["seed"]).key
 
-    listening = Listening(planner, listener, overseer, board, watch)
+    listening = Listening(planner, listener, overseer, board, watch, problem)
     gate = Gate(
         points,
+        problem,
         look=listening.look,
         closed=overseer.is_over,
         paused=lambda: overseer.paused,
@@ -157,7 +160,7 @@ def _fit(
     )
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, planner=planner, workplace=workplace, stopped=stopped, board=board.actor),
-        tune.PlacementGroupFactory([requested(resource)]),
+        functools.partial(_placement, tuple(requested(resource).items())),
     )
     tuner = tune.Tuner(
         trainable,
@@ -177,6 +180,17 @@ def _fit(
         ),
     )
     tuner.fit()
+    problem.show()
+
+
+def _placement(bundle: tuple[tuple[str, float], ...], config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """Tune unpickles what it is given once a trial, and keeps it: a function is one for all of them."""
+    return _group(bundle)
+
+
+@functools.cache
+def _group(bundle: tuple[tuple[str, float], ...]) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([dict(bundle)])
 
 
 def _points(planner: Planner, workplace: Workplace, listed: Sequence[TrialPlan]) -> tuple[Searcher, int]:

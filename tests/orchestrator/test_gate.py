@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ray.tune.search import Searcher
 
+from orchestrator.first_problem import FirstProblem
 from orchestrator.gate import Gate
 from orchestrator.search import ListedPoints
 
@@ -22,10 +23,12 @@ class Told(ListedPoints):
 
 class Desk:
     def __init__(self, count: int) -> None:
+        self.problem = FirstProblem()
         self.points, self.blocked, self.gone, self.looks = Told(count), set(), set(), 0
         self.shut = self.resting = False
         self.gate = Gate(
             self.points,
+            self.problem,
             look=self.look,
             closed=lambda: self.shut,
             paused=lambda: self.resting,
@@ -91,3 +94,17 @@ def test_a_closed_gate_gives_nothing_out():
     desk.gate.suggest("a")
     desk.shut = True
     assert desk.gate.suggest("b") == Searcher.FINISHED
+
+
+def test_what_the_source_cannot_take_is_kept_and_raised_at_the_next_look():
+    desk = Desk(1)
+
+    def full(trial_id, result=None, error=False):
+        raise OSError("no space left for the record of the search")
+
+    desk.points.on_trial_complete = full
+    desk.gate.suggest("a")
+    desk.gate.on_trial_complete("a", {"complete": 1.0})
+    with pytest.raises(OSError, match="no space left"):
+        desk.problem.show()
+    assert not desk.gate.running
