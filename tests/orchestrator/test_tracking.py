@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from pathlib import Path
@@ -88,6 +89,24 @@ def test_a_sweep_is_recorded_whole(open_tracker, tmp_path, picture):
     picture.unlink()  # a kept file may go away at once
     assert tracker.close(PATIENCE_S) == 0
     check(tmp_path)
+
+
+def test_runs_with_files_stay_in_no_ones_memory(open_tracker, picture):
+    """MLflow's client keeps what it uploads with for every run: a queue and threads, for thousands of trials."""
+    tracker = open_tracker()
+    before = uploaders()
+    for number in range(3):
+        tracker.start_run(f"trial/{number}", name="trial")
+        tracker.log_file(f"trial/{number}", picture)
+    assert tracker.close(PATIENCE_S) == 0
+    assert uploaders() <= before
+
+
+def uploaders() -> int:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+    gc.collect()
+    return sum(issubclass(type(found), ArtifactRepository) for found in gc.get_objects())
 
 
 def test_replaying_the_whole_spool_changes_nothing(open_tracker, tmp_path, picture):
