@@ -36,5 +36,6 @@ class Sections:
         trial: TrialConfig = located(build(TrialConfig, mapping, "", report), self.folder)
         if len(self._built) > MOST:
             self._built.clear()
-        self._built |= {key: getattr(trial, name) for name, key in keys.items()}
-        return trial
+        # Also those of a new point that are not new: thousands of trials are kept.
+        parts = {name: self._built.setdefault(key, getattr(trial, name)) for name, key in keys.items()}
+        return dataclasses.replace(trial, **parts)

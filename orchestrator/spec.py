@@ -109,15 +109,7 @@ class SweepSpec:
             ConfigError: the configuration is impossible.
         """
         mapping = {**overlaid(self.trial_data, values), "seed": seed}
-        trial = strict(lambda report: self._sections.trial(mapping, report))
-        parts = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-        same = {name: self._first[name] for name, part in parts.items() if self._first.setdefault(name, part) == part}
-        return dataclasses.replace(trial, **same)
-
-    @functools.cached_property
-    def _first(self) -> dict[str, Any]:
-        """Sections of the first trial that was read: thousands are kept, which share what they have in common."""
-        return {}
+        return strict(lambda report: self._sections.trial(mapping, report))
 
     def segmentation_config(self, values: Mapping[str, Any]) -> SegmentationConfig:
         """The downstream job at a point of its axes.

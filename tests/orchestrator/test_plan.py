@@ -51,6 +51,15 @@ def test_three_alphas_and_four_layer_subsets_train_three_times(grid, capsys):
     assert not (grid.parent / "runs").exists() or not list((grid.parent / "runs").rglob("*.json"))
 
 
+def test_trials_share_what_they_have_in_common(grid):
+    """Thousands are kept; a search never proposes a section of an earlier one but those it does not vary."""
+    spec = load_spec(grid, [])
+    first, second = (spec.trial({"train.lr": rate}, 0) for rate in (1.5e-3, 2.5e-3))
+    assert (first.train.lr, second.train.lr) == (1.5e-3, 2.5e-3)
+    assert first.backbone is second.backbone
+    assert first.data is second.data
+
+
 def test_seeds_multiply_trainings_and_share_nothing(grid, capsys):
     plan = planned(grid, capsys, "seeds=[0, 1]")
     assert (plan["trainings"], plan["variants"]) == (6, 24)
