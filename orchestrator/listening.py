@@ -145,7 +145,6 @@ class Listening(tune.Callback):
         plan = self._last_plan(trial)
         with self.problem.kept():
             self._ended(plan, trial.last_result)
-        trial.run_metadata.last_result = {"done": True}  # the rest was told
 
     def _ended(self, plan: TrialPlan, last: dict[str, Any]) -> None:
         if last.get("failure"):

@@ -56,7 +56,8 @@ def test_the_report_needs_nothing_but_itself(finished):
 def test_a_search_with_early_stopping_ends_and_goes_on(tmp_path):
     sweep = sweeps.write_small(tmp_path, "scheduler: {grace_epochs: 2}\nsearch: {trials: 3, seed: 1}\n")
     axes = "axes={method.alpha_low: {uniform: [0.2, 0.5]}, train.lr: {loguniform: [1e-5, 1e-2]}}"
-    sweeps.run(sweep, "--set", axes)
+    output = sweeps.run(sweep, "--set", axes)
+    assert "Last result" not in output, "Tune tells of its trials in its own words"
     first = sweeps.summary(tmp_path)["ranking"]
     assert 1 <= len(first) <= 3
     sweeps.run(sweep, "--set", axes, "--set", "search={trials: 5, seed: 1}")
