@@ -53,6 +53,10 @@ class Delivery:
         except MlflowException as error:
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
                 raise
+            if len(group) > 1:  # one of them is to blame
+                for each in group:
+                    self.write([each])
+                return
             # The server understood and refuses: repeating it would block everything behind it for ever.
             log.warning("MLflow refuses %s of %s: %s", event["kind"], event["run"], masked(str(error)))
 

@@ -106,10 +106,11 @@ class Tracker:
         """The thread: in order, in batches, until closed and empty or out of time."""
         wait = 0.5
         while True:
+            closing = self.closing.is_set()  # before reading: what is appended last comes before the closing
             events = self.spool.pending(BATCH)
             if not events:
                 self.problem = None
-                if self.closing.is_set():
+                if closing:
                     return
                 self.news.wait(1.0)
                 self.news.clear()

@@ -150,6 +150,26 @@ def test_what_mlflow_refuses_does_not_block_the_rest(open_tracker, tmp_path):
     tracker.log_metrics("sweep", {"fine": 1.0}, 1)
     tracker.end_run("sweep", "FINISHED")
     assert tracker.close(PATIENCE_S) == 0
+    sweep = runs(tmp_path)["sweep"]
+    assert sweep.data.metrics == {"fine": 1.0}
+    assert sweep.info.status == "FINISHED"
+
+
+def test_an_event_that_comes_just_before_the_closing_is_delivered(open_tracker, tmp_path, monkeypatch):
+    tracker = open_tracker()
+    read = tracker.spool.pending
+
+    def ended_while_the_writer_finds_nothing(limit):
+        events = read(limit)
+        if not events and not tracker.closing.is_set():
+            tracker.start_run("sweep", name="x")
+            tracker.end_run("sweep", "FINISHED")
+            tracker.closing.set()
+        return events
+
+    monkeypatch.setattr(tracker.spool, "pending", ended_while_the_writer_finds_nothing)
+    assert tracker.closing.wait(PATIENCE_S)
+    assert tracker.close(PATIENCE_S) == 0
     assert runs(tmp_path)["sweep"].info.status == "FINISHED"
 
 
