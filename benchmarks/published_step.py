@@ -33,6 +33,10 @@ class Maps:
     """(b, heads, tokens, tokens) a layer, before the softmax."""
     attention: list[Tensor]
 
+    def host_losses(self, labels: Tensor) -> dict[str, Tensor]:
+        """This host has none beside the classification loss."""
+        return {}
+
 
 class PublishedHost(MCTformerV2):
     """MCTformer-V2 without fused attention."""
@@ -40,7 +44,7 @@ class PublishedHost(MCTformerV2):
     def forward(self, images: Tensor) -> Maps:
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1) + self._positions(h, w)
+        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1) + self.positions(h, w)
         logits, attention = [], []
         for block in self.blocks:
             tokens = _run(block, tokens, logits, attention)
