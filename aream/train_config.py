@@ -39,6 +39,9 @@ class TrainConfig:
     """Random changes of the training images: ``deit`` (MCTformer) or ``scale_and_crop`` (Conformer)."""
     select: Literal["best", "last"] = "best"
     """Weights kept: those of the epoch with the best val mAP after the warm-up (MCTformer), or the last."""
+    select_by: Literal["image", "class"] = "image"
+    """The mAP that is best: average precision of an image's classes, averaged over images (``val/map_image``;
+    MCTformer, AReAM), or of a class's images, averaged over classes (``val/map``)."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
     out_of_memory: OutOfMemoryPolicy = "fail"

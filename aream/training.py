@@ -144,9 +144,10 @@ class Training:
             self.history.append(row)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
             past_warmup = self.epoch > self.config.warmup_epochs
-            if past_warmup and (self.best is None or row["val/map"] > self.best["val/map"]):
+            judged = row["val/map_image" if self.config.select_by == "image" else "val/map"]
+            if past_warmup and (self.best is None or judged > self.best["judged"]):
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
-                self.best = {"epoch": self.epoch, "val/map": row["val/map"], "model": weights}
+                self.best = {"judged": judged, "val/map": row["val/map"], "model": weights}
             if checkpoints is not None and self.epoch < until:  # after the last one the result itself is kept
                 checkpoints.after_epoch(self.state)
             report(row)
@@ -226,7 +227,8 @@ class Training:
         return stack
 
     def validate(self, checkpoints: Checkpoints | None = None) -> dict[str, float]:
-        """Mean average precision of the val split's image labels, over the dataset's scored classes and over all.
+        """Mean average precision of the val split's image labels: over the dataset's scored classes, over all classes,
+        and over images (of the scored classes, an image at a time).
 
         Raises:
             DivergedError: scores that are not finite.
@@ -249,4 +251,5 @@ class Training:
         return {
             "val/map": mean_average_precision(scores[:, scored], labels[:, scored]),
             "val/map_all": mean_average_precision(scores, labels),
+            "val/map_image": mean_average_precision(scores[:, scored].T, labels[:, scored].T),
         }

@@ -20,6 +20,7 @@ ROUNDING = 1e-9
 MEASURED = (
     "val/map",
     "val/map_all",
+    "val/map_image",
     *(f"{maps}/{name}" for maps in ("cam", "pseudo") for name in ("miou", "miou_all", "threshold")),
     *(f"pseudo/miou_{rule}" for rule in ("search", *LABEL_FREE)),
     "seg/miou",
