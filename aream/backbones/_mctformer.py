@@ -223,7 +223,7 @@ class MCTformer(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """The positions. Deviates from DeiT, as the authors do: class tokens decay."""
-        return {name for name, _ in self.named_parameters() if name.startswith("pos_embed")}
+        return {name for name, _ in self.named_parameters() if name == "pos_embed"}
 
 
 Host = TypeVar("Host", bound=MCTformer)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from small_networks import CONFIG, CPU, host
 
-from aream.backbones import conformer
+from aream.backbones import conformer, mctformer_plus
 from aream.data import shapes
 from aream.parameter_groups import parameter_groups
 from aream.training import Training
 
 LR, FLOOR, STEPS = 2e-3, 1e-5, 3
+PLUS = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 3, "heads": 2}
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,10 @@ def test_a_single_step_of_rise_starts_at_the_bottom(dataset):
     ("backbone", "undecayed"),
     [
         (lambda: host(), {"pos_embed"}),
+        (lambda: mctformer_plus.build(mctformer_plus.Config(**PLUS), 6, 32), set()),
         (lambda: conformer.build(conformer.Config(dim=12, depth=3, heads=3, base_channels=4), 6, 32), {"cls_token"}),
     ],
-    ids=["mctformer_v2", "conformer"],
+    ids=["mctformer_v2", "mctformer_plus", "conformer"],
 )
 def test_what_does_not_decay(backbone, undecayed):
     """Biases, norms and what the authors of each host leave out: the class tokens of MCTformer do decay."""
