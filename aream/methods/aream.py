@@ -64,9 +64,10 @@ class Config:
     """Network that makes the labels: an extra forward in eval mode (default), in train mode (authors' code: drop path
     active, batch norm updated by the images of every scale), or the training forward itself (no extra cost)."""
     label_scales: tuple[float, ...] = (1.0,)
-    """Scales summed into the label CAM (MCTformer: 1.0; Conformer: 0.5, 1.0, 1.5)."""
+    """Scales summed into the label CAM (MCTformer: 1.0; Conformer: 0.5, 1.0, 1.5); ``online`` has the training image
+    alone."""
     label_flip: bool = True
-    """Whether the mirrored image is summed too."""
+    """Whether the mirrored image is summed too; ``online`` has the training image alone."""
     refiner: Component = component("aream.refiners", Component(name="par", config=par.Config()))
     """Makes the labels follow the image's edges (PAR, Eqs. 10-12)."""
 
@@ -83,12 +84,14 @@ class Config:
 
 
 def resolve(config: Config, depth: int) -> Config:
-    """Name the layers one by one.
+    """Name the layers one by one, and of settings without effect the one that all with the same effect share.
 
     Raises:
         ConfigError: a layer or split that a backbone of this depth does not have.
     """
     split = first_deep_layer(depth, config.layer_index)
+    if config.label_mode == "online":
+        config = dataclasses.replace(config, label_scales=(1.0,), label_flip=False)
     return dataclasses.replace(
         config,
         layer_index=None,
@@ -238,13 +241,20 @@ class AReAM:
             total += refine(cam, affinity) * (1.0 if weights is None else weights[layer])
         return total / len(self.fusion)
 
+    def _nearest_view(self) -> int:
+        """Which of the views is nearest to the training image: not mirrored, and of the scale nearest to 1."""
+        scales = self.config.label_scales
+        nearest = min(range(len(scales)), key=lambda index: abs(scales[index] - 1))
+        return nearest * (2 if self.config.label_flip else 1)
+
     def _weights(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
     ) -> Float[Tensor, " l"] | None:
         if self.config.weights != "entropy_online":
             return None if self.weights is None else self.weights.to(parts[0].images.device)
         entropy = (self.config.entropy_input, self.config.entropy_prob)
-        means = [layer_entropies(backbone, make_views(part)[0][0], part.labels > 0, *entropy) for part in parts]
+        view = self._nearest_view()
+        means = [layer_entropies(backbone, make_views(part)[0][view], part.labels > 0, *entropy) for part in parts]
         shares = means[0].new_tensor([len(part.ids) for part in parts]) / len(parts[0].all_ids)
         entropies = shares @ torch.stack(means)
         ranks.add([entropies])

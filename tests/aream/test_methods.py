@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import oracles
 import pytest
 import torch
@@ -13,6 +15,7 @@ from aream.batches import Batch
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.methods import aream
+from aream.ranks import ALONE
 from aream.refiners import none
 
 DEPTH = 3
@@ -75,12 +78,58 @@ def plain_labels(host, batch, config, weights):
     )  # fmt: skip
 
 
+def plain_entropies(host, batch):
+    """Eqs. 7 and 8, a layer and an image at a time: bits of the softmax of the CAM refined by one layer."""
+    with torch.no_grad():
+        output = host(batch.images)
+    t = host.class_tokens
+    maps = [oracles.mean_softmax(layer.queries.double(), layer.keys.double(), t) for layer in output.layers]
+    cam = output.cam.double() * torch.stack([layer[:, :t] for layer in maps]).mean(0).reshape(output.cam.shape)
+    found = []
+    for layer in maps:
+        bits = 0.0
+        for image, present in enumerate(batch.labels > 0):
+            refined = sum(layer[image, t:] @ cam[image, c].flatten() for c in present.nonzero()[:, 0])
+            shares = [math.exp(value) for value in refined.tolist()]
+            bits -= sum(share / sum(shares) * math.log2(share / sum(shares)) for share in shares)
+        found.append(bits / len(batch.labels))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.fixture
+def telling(host):
+    """A host whose attention differs from layer to layer and row to row."""
+    with torch.no_grad():
+        for index, block in enumerate(host.blocks):
+            block.attn.qkv.weight.mul_(20 * (index + 1))
+    return host
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0), (0.5, 1.25, 1.0)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_online_weights_are_of_the_images_as_they_are(telling, batch, flip, scales):
+    with torch.no_grad():
+        telling.head.weight.mul_(50)  # else the maps are so even that rounding decides between layers
+    method = aream.build(aream.resolve(aream.Config(weights="entropy_online", label_scales=scales, label_flip=flip), 3))
+    entropies = plain_entropies(telling, batch)
+    expected = 1 - (entropies - entropies.min()) / (entropies.max() - entropies.min())
+    found = method._weights(telling, [batch], ALONE, lambda part: method._views(telling, part))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-3)
+
+
+def test_online_labels_have_neither_scales_nor_a_mirror():
+    """Trainings that are the same are one stage."""
+    one, other = (
+        aream.resolve(aream.Config(label_mode="online", label_scales=scales, label_flip=flip), DEPTH)
+        for scales, flip in (((1.0,), False), ((0.5, 1.5), True))
+    )
+    assert one == other
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("entropies", [None, (3.0, 1.0, 2.0)])
-def test_the_loss_is_that_of_labels_made_in_the_plain_form(host, batch, flip, entropies):
-    with torch.no_grad():
-        for index, block in enumerate(host.blocks):  # attention that differs from layer to layer and row to row
-            block.attn.qkv.weight.mul_(20 * (index + 1))
+def test_the_loss_is_that_of_labels_made_in_the_plain_form(telling, batch, flip, entropies):
+    host = telling
     config = aream.resolve(
         aream.Config(
             label_flip=flip, fusion_layers=(0, 1), supervised_layers="all", alpha_low=0.3, alpha_high=0.5,
