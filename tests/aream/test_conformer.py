@@ -262,8 +262,9 @@ def test_labels_come_from_the_shallow_layers_at_three_scales_and_both_ways(batch
     assert (found == expected).float().mean() > 0.999  # a tie may round either way
 
 
-def test_gradients_reach_the_host_through_affinity_logits_and_classifiers_alone(batch):
-    host = random_host()
+@pytest.mark.parametrize("head", ["aream", "transcam"])
+def test_gradients_reach_the_host_through_affinity_logits_and_classifiers_alone(batch, head):
+    host = random_host(dataclasses.replace(TINY, head=head))
     (losses,) = method(**SCALES).losses_of_parts(host, [batch])
     output = host(batch.images)
     assert not host.localise(output).requires_grad

@@ -40,9 +40,10 @@ def with_host(trial: TrialConfig, **changes) -> TrialConfig:
     return dataclasses.replace(trial, backbone=Component(name=trial.backbone.name, config=host))
 
 
-def test_stages_of_the_second_host_run_end_to_end(tmp_path):
+@pytest.mark.parametrize("head", ["aream", "transcam"])
+def test_stages_of_the_second_host_run_end_to_end(tmp_path, head):
     work = Work(tmp_path)
-    trial = with_method(CONFORMER, "aream", label_scales=(0.5, 1.0))
+    trial = with_method(with_host(CONFORMER, head=head), "aream", label_scales=(0.5, 1.0))
     stages = variant_stages(trial, fingerprint, [Component(name="layer_gain", config=layer_gain.Options())])
     labels = work.runner.run(stages.labels)
     gain = work.runner.run(stages.analyses[0])
@@ -55,6 +56,15 @@ def test_stages_of_the_second_host_run_end_to_end(tmp_path):
     entropies = work.runner.run(weighted.inputs["entropy"]).metrics
     assert len([name for name in entropies if name.startswith("entropy/layer_")]) == 3
     assert all(0 <= value <= 4 + 1e-4 for value in entropies.values())  # bits, of 16 patches
+
+
+def test_the_baseline_of_the_second_host_runs_end_to_end(tmp_path):
+    work = Work(tmp_path)
+    stages = variant_stages(with_method(with_host(CONFORMER, head="transcam"), "transcam"), fingerprint)
+    assert 0 <= work.runner.run(stages.labels).metrics["pseudo/miou"] <= 1
+    rows = [row for name, row in work.rows if name == "train_cam"]
+    assert rows[-1]["train/classification_loss"] < rows[0]["train/classification_loss"]
+    assert not any("train/affinity_loss" in row for row in rows)
 
 
 def test_a_killed_training_of_the_second_host_continues_exactly(tmp_path):
