@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -115,13 +116,17 @@ class Driver:
         for task in self.state.tasks.values():
             if task.status == "running":
                 task.status = "waiting"
-        self.state.save()
-        self.overseer.save()
-        self.webhook.tell("stopped", phase, self.state.counts())
-        self.tracker.end_run(SWEEP, status)
-        self.tracker.close(TRACKING_CLOSE_S / 3)
-        self.metrics.sample(last=True)
-        self.webhook.close()
+        for step in (
+            self.state.save,
+            self.overseer.save,
+            lambda: self.webhook.tell("stopped", phase, self.state.counts()),
+            lambda: self.tracker.end_run(SWEEP, status),
+            lambda: self.tracker.close(TRACKING_CLOSE_S / 3),
+            lambda: self.metrics.sample(last=True),
+            self.webhook.close,
+        ):
+            with contextlib.suppress(OSError):  # on a full disk, the others are done nevertheless
+                step()
 
     def _stored(self, stage: Stage) -> bool:
         return self.store.has(stage.key)
@@ -141,7 +146,9 @@ class Driver:
         """Stages that several trials need, once; those only needed to reach stages already stored are left out."""
         open_trials = [trial for trial in trials if not all(self._stored(stage) for stage in trial.stages())]
         shared = [stage for stage in shared_stages(open_trials) if not self._stored(stage)]
-        if shared:
+        if open_trials and (spent := self.overseer.budget_spent()):  # before Ray is started for nothing
+            self.overseer.end(spent)
+        if shared and not self.overseer.is_over():
             self.progress.phase(f"{len(shared)} stages shared by several trials")
             self._run_stages(shared, "shared stage", self.auto.whole(self.spec, "trial"))
 

@@ -45,6 +45,10 @@ class Overseer:
     def is_over(self) -> bool:
         return self.ending is not None
 
+    def end(self, reason: str) -> None:
+        """Begin nothing new, stop what runs; the first reason is the one that counts."""
+        self.ending = self.ending or reason
+
     def tick(self, running: Mapping[str, float]) -> bool:
         """Look at orders and budgets.
 
@@ -66,7 +70,7 @@ class Overseer:
             self.orders = Orders.read(self.orders_file)
         except ConfigError as error:
             log.warning("%s", error)
-        self.ending = self.ending or self._reason(now)
+        self.ending = self.ending or self.budget_spent() or self._reason(now)
         self.each_tick()
         return True
 
@@ -79,7 +83,7 @@ class Overseer:
     def count_failure(self) -> None:
         self.failed += 1
         if self.limits.failures is not None and self.failed >= self.limits.failures:
-            self.ending = self.ending or f"limits.failures: {self.failed} failed"
+            self.end(f"limits.failures: {self.failed} failed")
 
     def save(self) -> None:
         self.saved = self.clock()
@@ -91,6 +95,11 @@ class Overseer:
             return "stopped from another terminal"
         if limits.wall_hours is not None and now - self.started >= limits.wall_hours * HOUR_S:
             return f"limits.wall_hours: {limits.wall_hours:g} h have passed"
-        if limits.gpu_hours is not None and self.gpu_seconds >= limits.gpu_hours * HOUR_S:
-            return f"limits.gpu_hours: {limits.gpu_hours:g} GPU hours are spent"
         return None
+
+    def budget_spent(self) -> str | None:
+        """That the GPU hours of all runs together are over; a sweep may be so before it begins."""
+        limit = self.limits.gpu_hours
+        if limit is None or self.gpu_seconds < limit * HOUR_S:
+            return None
+        return f"limits.gpu_hours: {limit:g} GPU hours are spent, earlier runs counted; raise it"

@@ -59,6 +59,7 @@ def prepare(spec: SweepSpec) -> Prepared:
     workplace = Workplace(
         store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
     )
+    workplace.check()
     workplace.store().storage.check()
     allow_staging(spec)
     trials = trial_configs(spec)

@@ -2,7 +2,7 @@
 
     python -m orchestrator.sweep sweeps/thresholds.yaml
 
-Exit status: 0 all done, 1 some trials failed, 2 the sweep is invalid, 130 interrupted (run it again to resume).
+Exit status: 0 all done, 1 some trials failed, 2 the sweep is invalid, 130 ended early (run it again to resume).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DONE, SOME_FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # Imported only now: --help answers before torch is read.
-    from aream.errors import AreamError
+    from aream.errors import AreamError, StoreUnavailable
     from orchestrator.preflight import prepare
     from orchestrator.spec_reader import load_spec
 
@@ -44,7 +44,11 @@ def main(arguments: Sequence[str]) -> int:
 
             print_plan(summarise(prepared.planner, prepared.workplace.store()), as_json=options.json)
             return DONE
-        return _run(prepared, options)
+        try:
+            return _run(prepared, options)
+        except StoreUnavailable as error:
+            print(f"{error}\nnothing that is stored is lost; run the same command again to go on", file=sys.stderr)
+            return INTERRUPTED
     except AreamError as error:
         print(error, file=sys.stderr)
         return INVALID

@@ -126,6 +126,7 @@ def run_trials(
             listed = [trial for trial in listed if not all(store.has(stage.key) for stage in trial.stages())]
         else:
             return
+    overseer.end(f"nodes fell silent {TRIES_AFTER_STALLS} times")
 
 
 def _fit(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import logging.handlers
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aream.errors import Interrupted, StageHeld
+from aream.errors import ConfigError, Interrupted, StageHeld
 from workers.artifacts.opening import open_store
 from workers.artifacts.store import ArtifactStore
 from workers.runtime import Runtime
@@ -48,6 +50,21 @@ class Workplace:
     def state_file(self) -> Path:
         return self.folder / "state.json"
 
+    def check(self) -> None:
+        """See that the sweep's folder can be written.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ConfigError(f"runs: {self.folder} cannot be written ({error.strerror})") from error
+
     def store(self) -> ArtifactStore:
         return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint)
 
@@ -83,7 +100,7 @@ class Workplace:
         """
         path = self.log_file(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1)
+        file = _LogFile(path, maxBytes=LOG_BYTES, backupCount=1)
         file.setFormatter(JsonLines())
         logging.getLogger().setLevel(logging.INFO)
         with contextlib.closing(file), _handled_by(file), working_on(sweep=self.name, **ids):
@@ -96,6 +113,17 @@ class Workplace:
             except Exception as error:
                 log.error("%s", error, exc_info=True)
                 raise
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """Silent on a full disk: whatever needs the disk says so, once; a log would at every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        return
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 @contextlib.contextmanager

@@ -165,7 +165,7 @@ def external_labels_stage(folder: str, data: Component, fingerprint: Fingerprint
 
 def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int) -> Stage:
     # Which epoch's weights are kept at the end does not change the warm-up.
-    train = dataclasses.replace(trial.train, select="best")
+    train = dataclasses.replace(trial.train, select="best", select_by="image")
     config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed, processes=processes)
     return Stage("warmup", config, {}, _fingerprints(trial, fingerprint))
 

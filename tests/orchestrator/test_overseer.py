@@ -94,8 +94,10 @@ def test_gpu_hours_add_up_over_runs(make, tmp_path, clock):
     assert again.ending is None
     clock.now += 2.0
     again.tick({"a": 1.0})
-    assert again.ending == "limits.gpu_hours: 1 GPU hours are spent"
-    assert make(gpu_hours=2.0).ending is None
+    assert again.ending == "limits.gpu_hours: 1 GPU hours are spent, earlier runs counted; raise it"
+    again.save()
+    assert make(gpu_hours=1.0).budget_spent() == again.ending  # before it begins
+    assert make(gpu_hours=2.0).budget_spent() is None
     assert json.loads((tmp_path / "spent.json").read_text())["gpu_seconds"] >= 1800
 
 

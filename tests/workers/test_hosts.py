@@ -107,6 +107,16 @@ def test_plain_methods_share_one_training():
     assert training_stage(with_method(CONFORMER, "mean_affinity"), fingerprint).key not in keys
 
 
+def test_what_is_kept_at_the_end_does_not_change_the_warm_up():
+    trials = [
+        dataclasses.replace(TRIAL, train=dataclasses.replace(TRIAL.train, select=select, select_by=by))
+        for select, by in (("best", "image"), ("best", "class"), ("last", "image"))
+    ]
+    stages = [training_stage(trial, fingerprint) for trial in trials]
+    assert len({stage.key for stage in stages}) == 3
+    assert len({stage.inputs["warmup"].key for stage in stages}) == 1
+
+
 @pytest.mark.parametrize("trial", [TRIAL, CONFORMER], ids=["mctformer_v2", "conformer"])
 def test_entropies_come_from_the_plain_training_of_the_same_host(trial):
     entropy = training_stage(with_method(trial, "aream", weights="entropy_offline"), fingerprint).inputs["entropy"]

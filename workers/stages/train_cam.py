@@ -21,7 +21,7 @@ from workers.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
 
-VERSION = 1
+VERSION = 2
 WEIGHTS_FILE = "model.safetensors"
 
 

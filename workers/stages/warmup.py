@@ -13,7 +13,7 @@ from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.stage import Row, StageContext
 
-VERSION = 1
+VERSION = 2
 STATE_FILE = "state.pt"
 
 

@@ -41,10 +41,12 @@ class FolderStorage:
             self.root.mkdir(parents=True, exist_ok=True)
             self.create("probe/check", b"")
             self.delete("probe/check")
-        except PermissionError as error:
-            raise ConfigError(f"store.uri: {self.root} cannot be written ({error.strerror})") from error
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"store.uri: {self.root} is no folder ({error.strerror})") from error
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise ConfigError(f"store.uri: {self.root} cannot be written ({error.strerror})") from error
 
     def with_patience(self, seconds: float) -> FolderStorage:
         return self

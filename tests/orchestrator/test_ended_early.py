@@ -1,0 +1,86 @@
+"""Runs that end before their work is done say so: by their exit status, and not as finished."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from aream.errors import StoreUnavailable
+from orchestrator import sweep, tuning
+from orchestrator.listening import Unreachable
+from orchestrator.overseer import Overseer
+from orchestrator.settings import Limits
+
+SWEEP = """
+name: early
+runs: {runs}
+data: {{name: shapes, image_size: 32, train_images: 2, val_images: 2}}
+backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 24, depth: 3, heads: 2}}
+train: {{epochs: 1, warmup_epochs: 0, lr_warmup_epochs: 0, image_size: 32}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(runs) -> int:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(SWEEP.format(runs=runs))
+        return sweep.main([str(path)])
+
+    return run
+
+
+def test_a_store_that_is_gone_can_be_gone_on_with(run, tmp_path, monkeypatch, capsys):
+    def driven(prepared, options):
+        raise StoreUnavailable("s3://bucket: no answer for 300 s (503)")
+
+    monkeypatch.setattr(sweep, "_run", driven)
+    assert run(tmp_path / "runs") == sweep.INTERRUPTED
+    told = capsys.readouterr().err
+    assert "s3://bucket: no answer for 300 s (503)" in told
+    assert "run the same command again" in told
+
+
+@pytest.mark.parametrize("kind", ["a file", "no such device"])
+def test_a_folder_that_cannot_be_written_is_named_by_its_key(run, tmp_path, capsys, kind):
+    (tmp_path / "file").write_text("")
+    runs = tmp_path / "file" / "runs" if kind == "a file" else "/proc/none"
+    assert run(runs) == sweep.INVALID
+    assert f"runs: {runs}/early cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("silent", [1, tuning.TRIES_AFTER_STALLS])
+def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, monkeypatch, silent):
+    overseer = Overseer(tmp_path / "orders.json", tmp_path / "spent.json", Limits())
+    tries = []
+
+    def fit(*args, **kwargs):
+        tries.append(kwargs["listed"])
+        if len(tries) <= silent:
+            raise Unreachable("train_cam-0123456789abcdef")
+
+    monkeypatch.setattr(tuning, "_fit", fit)
+    stored = SimpleNamespace(has=lambda key: key == "done")
+    trials = [SimpleNamespace(stages=lambda key=key: [SimpleNamespace(key=key)]) for key in ("done", "left")]
+    workplace = SimpleNamespace(store=lambda: stored)
+    tuning.run_trials(None, workplace, None, overseer, None, listed=trials)
+    assert tries[0] == trials
+    assert all(again == trials[1:] for again in tries[1:])
+    assert overseer.is_over() is (silent == tuning.TRIES_AFTER_STALLS)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_log_on_a_full_disk_says_nothing(tmp_path, capfd):
+    import logging
+
+    from orchestrator.workplace import Workplace
+
+    workplace = Workplace(store_uri=None, runs=tmp_path, name="full")
+    workplace.log_folder.mkdir(parents=True)
+    workplace.log_file("sweep").symlink_to("/dev/full")
+    with workplace.logged("sweep"):
+        for _ in range(3):
+            logging.getLogger("orchestrator.x").warning("a line")
+    assert capfd.readouterr().err == ""
