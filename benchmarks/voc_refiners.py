@@ -9,6 +9,7 @@ pseudo-labels by one layer's affinity, as Figure 10 of the paper shows them.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ RESULT = Path(__file__).parent / "results" / "voc_refiners.json"
 REFINERS = ("none", "par", "crf", "psa")
 METHODS = ("mctformer", "aream")
 RULES = ("otsu", "edges")
+LAYER = re.compile(r"layer/\d+/miou")
 PAPER = {"MCTformer, best layer": 0.61, "AReAM, best layer": 0.634}
 """Fig. 10 on DeiT-S, 60 epochs, 10,582 images."""
 Rows = Mapping[str, Mapping[str, float]]
@@ -86,7 +88,7 @@ def _draw(found: Mapping[str, Rows]) -> None:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     for colour, (method, rows) in zip(("C0", "C1"), found.items(), strict=True):
-        layers = sorted(name for name in next(iter(rows.values())) if name.split("/")[1].isdigit())
+        layers = sorted(name for name in next(iter(rows.values())) if LAYER.fullmatch(name))
         values = [[row[name] for row in rows.values()] for name in layers]
         places = range(len(layers))
         errors = [stdev(column) if len(column) > 1 else 0.0 for column in values]
