@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,15 +15,45 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from orchestrator.plan import Planner, TrialPlan, show
+from aream.config import canonical
+from orchestrator.forecast import expected_tasks
+from orchestrator.plan import Planner, TrialPlan, shared_stages, show
 from orchestrator.progress import duration
 from workers.artifacts.lineage import readable_records
 from workers.artifacts.store import ArtifactStore
+from workers.pipelines import segmentation_stage
 from workers.stage import Stage
 
-LABELS = "pseudo_label"
 MEASURED = 50
-"""Stored stages of one kind that an estimate is made from, at most."""
+"""Stored stages of one kind, on one dataset and network, that an estimate is made from, at most."""
+SETUP = ("data", "backbone", "model")
+"""Sections of a stage's configuration by which records are told apart: its dataset and network."""
+Length = tuple[str, int]
+"""Of a training: its unit, ``epochs`` or ``iterations``, and how many."""
+Work = Mapping[str, float]
+"""Key of a stage -> how many like it run."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a stored stage took."""
+
+    seconds: float
+    size: int
+    length: Length | None
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a planned stage should take."""
+
+    seconds: float
+    size: float
+    records: int
+    same: bool
+    """Whether those are of the same dataset and network, as far as the stage reads them itself."""
+    scaled: bool | None
+    """Whether seconds were scaled to the length of the training; None: no training."""
 
 
 @dataclass(frozen=True)
@@ -65,61 +97,144 @@ def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
     trainings = spec.search.trials * len(spec.seeds) if spec.search else found
     at_most = max((len(trial.variants) for trial in trials), default=0)
     variants = trainings * at_most if spec.search else sum(len(trial.variants) for trial in trials)
-    selected = spec.segmentation.select.top * len(spec.seeds) if spec.segmentation else 0
     return PlanSummary(
         name=spec.name,
         trainings=trainings,
         variants=variants,
         stages=[] if spec.search else rows,
-        estimate=_estimate(trials, {row.key for row in rows if row.stored}, store, spec.resources.trial.gpus),
+        estimate=_estimate(planner, trials, {row.key for row in rows if row.stored}, store),
         search={"algorithm": spec.search.algorithm, "trials": spec.search.trials} if spec.search else None,
         trials=[
             {"key": trial.key, "values": trial.values, "seed": trial.seed, "variants": len(trial.variants)}
             for trial in trials
         ],
-        segmentation_jobs=selected * len(spec.segmentation_points()) if spec.segmentation else 0,
+        segmentation_jobs=expected_tasks(spec).get("segmentation", 0),
     )
 
 
-def _estimate(trials: Sequence[TrialPlan], stored: set[str], store: ArtifactStore, gpu: float) -> dict[str, Any]:
+def _estimate(planner: Planner, trials: Sequence[TrialPlan], stored: set[str], store: ArtifactStore) -> dict[str, Any]:
     """Seconds and bytes from what stored stages of the same kind took; null where none has run yet.
 
     ``seconds`` is what the trials still have to run, ``grid_seconds`` what one process a grid point would cost:
-    every variant with a training of its own. Segmentation jobs are in neither.
+    every variant with a training of its own. Segmentation jobs are in neither but in ``segmentation``. A search is
+    the trials at the ends of its axes, repeated; null where none is possible there.
     """
+    spec, known = planner.spec, _measurements(store)
     stages = {stage.key: stage for trial in trials for stage in trial.stages()}
-    seconds, sizes = _means(store)
-    names = sorted({stage.name for stage in stages.values()})
-    missing = [name for name in names if name not in seconds]
-    left = [stage for key, stage in stages.items() if key not in stored]
+    repeats = spec.search.trials * len(spec.seeds) / len(trials) if spec.search and trials else 1.0
+    left = _search_work(trials, stored, repeats) if spec.search else {key: 1.0 for key in stages if key not in stored}
     leaves = [variant.stages.labels for trial in trials for variant in trial.variants]
-    grid = [ancestor for leaf in leaves for ancestor in leaf.ancestry()]
+    grid = {key: times * repeats for key, times in Counter(a.key for leaf in leaves for a in leaf.ancestry()).items()}
+    jobs = _segmentation_work(planner, trials)
+    both = stages | {stage.key: stage for stage, _ in jobs}
+    priced = functools.cache(lambda name, setup, length: _price(known[name], setup, length))
+    prices = {
+        key: priced(stage.name, *_like(stage.name, canonical(stage.config), stage.fingerprints))
+        for key, stage in both.items()
+        if stage.name in known
+    }
 
-    def total(chosen: Iterable[Stage], means: Mapping[str, float]) -> float | None:
-        return None if missing else round(sum(means[stage.name] for stage in chosen), 1)
+    def total(work: Work, needed: Iterable[Stage], gpus: float) -> dict[str, Any]:
+        missing = sorted({stage.name for stage in needed} - known.keys())
+        if missing or not trials:
+            return {"unknown_stages": missing, "seconds": None, "gpu_hours": None, "bytes": None}
+        seconds = round(sum(times * prices[key].seconds for key, times in work.items()), 1)
+        size = round(sum(times * prices[key].size for key, times in work.items()), 1)
+        return {"unknown_stages": [], "seconds": seconds, "gpu_hours": round(seconds * gpus / 3600, 3), "bytes": size}
 
-    own, plain = total(left, seconds), total(grid, seconds)
+    by_name: dict[str, list[Price]] = {}
+    for key, price in prices.items():
+        by_name.setdefault(both[key].name, []).append(price)
+    own, plain = (total(work, stages.values(), spec.resources.trial.gpus) for work in (left, grid))
+    later = {stage.key: times for stage, times in jobs}
+    segmentation = total(later, [stage for stage, _ in jobs], spec.resources.segmentation.gpus)
     return {
-        "stage_seconds": {name: round(seconds[name], 1) for name in names if name in seconds},
-        "unknown_stages": missing,
-        "seconds": own,
-        "grid_seconds": plain,
-        "gpu_hours": None if own is None else round(own * gpu / 3600, 3),
-        "grid_gpu_hours": None if plain is None else round(plain * gpu / 3600, 3),
-        "bytes": total(left, sizes),
+        **own,
+        "grid_seconds": plain["seconds"],
+        "grid_gpu_hours": plain["gpu_hours"],
+        "stage_seconds": {
+            name: round(statistics.fmean(price.seconds for price in found), 1)
+            for name, found in sorted(by_name.items())
+        },
+        "measured_by": {name: _source(found) for name, found in sorted(by_name.items())},
+        "segmentation": segmentation if spec.segmentation else None,
     }
 
 
-def _means(store: ArtifactStore) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean seconds and bytes of a stored stage, by kind."""
-    seconds: dict[str, list[float]] = {}
-    sizes: dict[str, list[float]] = {}
+def _search_work(trials: Sequence[TrialPlan], stored: set[str], repeats: float) -> Work:
+    """What a search runs, by the trials at the ends of its axes: what trainings fork from and trials share once, the
+    rest for every trial. Stored trials are not taken off: which points it will propose is not known."""
+    shared = {stage.key for stage in shared_stages(trials)}
+    common = [{stage.key for stage in trial.train.ancestry()} & shared - {trial.key} for trial in trials]
+    work = dict.fromkeys(sorted(set().union(*common) - stored), 1.0)
+    for trial, before in zip(trials, common, strict=True):
+        for stage in trial.stages():
+            if stage.key not in before:
+                work[stage.key] = work.get(stage.key, 0.0) + repeats
+    return work
+
+
+def _segmentation_work(planner: Planner, trials: Sequence[TrialPlan]) -> list[tuple[Stage, float]]:
+    """At most: which labels will be best is not known, so the first variant's stand for all; none counts as stored."""
+    spec = planner.spec
+    if spec.segmentation is None or not trials:
+        return []
+    variant, points = trials[0].variants[0], spec.segmentation_points()
+    trial, times = spec.trial(variant.values, trials[0].seed), expected_tasks(spec)["segmentation"] / len(points)
+    tests = [
+        segmentation_stage(spec.segmentation_config(point), trial, variant.stages.labels, planner.fingerprint)
+        for point in points
+    ]
+    return [(stage, times) for test in tests for stage in (test.inputs["segmenter"], test)]
+
+
+def _measurements(store: ArtifactStore) -> dict[str, dict[str, list[Measurement]]]:
+    """What stored stages took, by kind, then by dataset and network."""
+    known: dict[str, dict[str, list[Measurement]]] = {}
     for record in readable_records(store):
-        if len(seconds.setdefault(record.stage, [])) < MEASURED:
-            seconds[record.stage].append(record.seconds)
-            sizes.setdefault(record.stage, []).append(record.size)
-    means = [{name: sum(values) / len(values) for name, values in known.items()} for known in (seconds, sizes)]
-    return means[0], means[1]
+        setup, length = _like(record.stage, record.config, record.fingerprints)
+        same = known.setdefault(record.stage, {}).setdefault(setup, [])
+        if len(same) < MEASURED:
+            same.append(Measurement(record.seconds, record.size, length))
+    return known
+
+
+def _like(name: str, config: Mapping[str, Any], fingerprints: Mapping[str, str]) -> tuple[str, Length | None]:
+    """Dataset and network of a stage as text, and the length of its training; None: no training, or not known."""
+    setup = json.dumps([fingerprints.get("data"), *(config.get(part) for part in SETUP)], sort_keys=True)
+    train = config.get("train", {})
+    if train.get("iterations"):
+        return setup, ("iterations", train["iterations"])
+    warmup = train.get("warmup_epochs", 0)  # a training goes on from its warm-up
+    epochs = warmup if name == "warmup" else train.get("epochs", 0) - warmup
+    return setup, ("epochs", epochs) if epochs > 0 else None
+
+
+def _price(known: Mapping[str, Sequence[Measurement]], setup: str, length: Length | None) -> Price:
+    """Means over stored stages of one kind: of the same dataset and network if there are any, else of all."""
+    chosen = known.get(setup) or [measured for others in known.values() for measured in others]
+    scaled = [
+        (measured, length[1] / measured.length[1])
+        for measured in chosen
+        if length and measured.length and measured.length[0] == length[0]
+    ]
+    factors = scaled or [(measured, 1.0) for measured in chosen]
+    return Price(
+        seconds=statistics.fmean(measured.seconds * factor for measured, factor in factors),
+        size=statistics.fmean(measured.size for measured, _ in factors),
+        records=len(factors),
+        same=setup in known,
+        scaled=bool(scaled) if length else None,
+    )
+
+
+def _source(prices: Sequence[Price]) -> dict[str, Any]:
+    """Where the seconds of one kind of stage come from; of several, the least that holds for all."""
+    return {
+        "records": min(price.records for price in prices),
+        "same_data_and_network": all(price.same for price in prices),
+        "scaled_by_length": None if prices[0].scaled is None else all(price.scaled for price in prices),
+    }
 
 
 def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
@@ -128,7 +243,8 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
         return
     console = Console(width=None if os.isatty(1) else 160, highlight=False)
     jobs = f", at most {plan.segmentation_jobs} segmentation jobs" if plan.segmentation_jobs else ""
-    console.print(f"{plan.name}: {plan.trainings} trainings, {plan.variants} variants{jobs}")
+    variants = f"{plan.variants} variants" if plan.trials else "variants unknown"
+    console.print(f"{plan.name}: {plan.trainings} trainings, {variants}{jobs}")
     if plan.search:
         console.print(f"search: {plan.search['algorithm']}, {plan.search['trials']} points")
     titles = {
@@ -146,7 +262,7 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     stored = sum(row.stored for row in plan.stages)
     if plan.stages:
         console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
-    for line in _cost(plan.estimate):
+    for line in _cost(plan):
         console.print(line)
 
 
@@ -161,13 +277,41 @@ def _tree(row: StageRow, rows: Sequence[StageRow], titles: Mapping[str, str]) ->
     return tree
 
 
-def _cost(estimate: Mapping[str, Any]) -> list[str]:
+def _cost(plan: PlanSummary) -> Iterator[str]:
+    estimate, segmentation = plan.estimate, plan.estimate["segmentation"]
+    if not plan.trials:
+        yield "estimate: unknown, only points within the axes' ranges can meet the constraints"
+        return
     if estimate["seconds"] is None:
-        return [f"estimate: unknown, no stored {', '.join(estimate['unknown_stages'])} to measure by"]
-    seconds, grid = estimate["seconds"], estimate["grid_seconds"]
-    lines = [
-        f"estimate: {duration(seconds)} of worker time; a training for every grid point would take {duration(grid)}"
-    ]
-    if estimate["grid_gpu_hours"]:
-        lines.append(f"GPU hours: {estimate['gpu_hours']:g}, against {estimate['grid_gpu_hours']:g}")
-    return [*lines, f"disk: {estimate['bytes'] / 1e6:.1f} MB more in the store"]
+        yield f"estimate: unknown, {_unmeasured(estimate)}"
+    else:
+        seconds, grid = duration(estimate["seconds"]), duration(estimate["grid_seconds"])
+        yield f"estimate: {seconds} of worker time; a training for every grid point would take {grid}"
+        if estimate["grid_gpu_hours"]:
+            yield f"GPU hours: {estimate['gpu_hours']:g}, against {estimate['grid_gpu_hours']:g}"
+        yield f"disk: {estimate['bytes'] / 1e6:.1f} MB more in the store"
+        if plan.search:
+            yield f"every trial is priced as the mean of the {len(plan.trials)} above; stored ones are not taken off"
+    if segmentation is not None:
+        gpu = f", {segmentation['gpu_hours']:g} GPU hours" if segmentation["gpu_hours"] else ""
+        if segmentation["seconds"] is None:
+            cost = f"unknown, {_unmeasured(segmentation)}"
+        else:
+            cost = f"at most {duration(segmentation['seconds'])}{gpu}, {segmentation['bytes'] / 1e6:.1f} MB"
+        yield f"segmentation, not counted above: {cost}"
+    yield from _sources(estimate["measured_by"])
+
+
+def _unmeasured(cost: Mapping[str, Any]) -> str:
+    return f"no stored {', '.join(cost['unknown_stages'])} to measure by"
+
+
+def _sources(measured_by: Mapping[str, Any]) -> Iterator[str]:
+    for same, whose in ((True, "the same data and network"), (False, "other data or networks")):
+        found = [
+            f"{name} ({source['records']}{', not scaled by epochs' if source['scaled_by_length'] is False else ''})"
+            for name, source in measured_by.items()
+            if source["same_data_and_network"] is same
+        ]
+        if found:
+            yield f"measured by stored stages of {whose}: {', '.join(found)}"
