@@ -5,23 +5,41 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from receiver import Messages, receiving
 
 import sweeps
+from workers.artifacts.opening import open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("on_a_cluster")]
+NOTIFY = "{webhook_env: AREAM_WEBHOOK, events: [done, failed, stalled, stopped]}"
 
 
 def write_sweep(folder) -> Path:
     """Long enough for an order to arrive in the middle of a trial."""
     sweep = sweeps.write_small(folder)
     sweep.write_text(sweep.read_text().replace("  epochs: 5\n", "  epochs: 15\n", 1))
-    return sweep
+    return sweeps.changed(sweep, notify=NOTIFY)
+
+
+@pytest.fixture
+def told(monkeypatch) -> Iterator[Messages]:
+    """What the webhook was told."""
+    with receiving() as (url, messages):
+        monkeypatch.setenv("AREAM_WEBHOOK", url)
+        yield messages
+
+
+def events(told: Messages) -> list[str]:
+    assert {message["sweep"] for message in told} == {"small"}
+    return [message["event"] for message in told]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +88,7 @@ def test_shared_stages_that_wait_for_a_slot_are_not_said_to_run(tmp_path):
         assert sum(began <= moment < ended for began, ended in surely) <= sweeps.CLUSTER_CPUS
 
 
-def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path):
+def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path, told):
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
@@ -78,8 +96,13 @@ def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path):
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
     assert "stopped from another terminal; run the same command again to go on" in output
+    assert events(told) == ["stopped"]
+    assert told[0]["text"] == "small: ended before its time: stopped from another terminal"
     sweeps.run(sweep)
     assert sweeps.results(tmp_path) == undisturbed
+    assert events(told) == ["stopped", "done"]
+    assert told[1]["text"] == "small: finished, 0 failed"
+    assert told[1]["counts"].keys() == {"done"}
 
 
 def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path):
@@ -97,24 +120,29 @@ def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path
     assert sweeps.results(tmp_path) == undisturbed
 
 
-def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path):
+def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path, told):
     sweep = sweeps.changed(write_sweep(tmp_path), limits="{stalled_minutes: 0.3}")
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
         os.kill(sweeps.training_process(tmp_path), signal.SIGSTOP)
         output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
-    assert "shows no sign of work" in output
+    key = re.findall(r"(train_cam-\w+) shows no sign of work", output)[0]
     assert sweeps.results(tmp_path) == undisturbed
+    assert set(events(told)[:-1]) == {"stalled"}
+    assert told[0]["text"] == f"small: {key} stalled"
+    assert told[-1]["event"] == "done"
 
 
-def test_a_second_driver_says_who_holds_the_sweep(tmp_path):
+def test_a_second_driver_says_who_holds_the_sweep(tmp_path, told):
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "running")
         assert f"another process runs this sweep (pid {process.pid}" in sweeps.run(sweep, expect=2)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
+    assert events(told) == ["stopped"]
+    assert told[0]["text"] == "small: interrupted"
 
 
 def test_two_sweeps_that_need_the_same_stages_compute_each_once(undisturbed, tmp_path):
@@ -134,7 +162,7 @@ def test_two_sweeps_that_need_the_same_stages_compute_each_once(undisturbed, tmp
     assert not list((tmp_path / "store" / "leases").rglob("*.*"))
 
 
-def test_a_diverged_trial_fails_with_its_step_and_the_others_go_on(tmp_path):
+def test_a_diverged_trial_fails_with_its_step_and_the_others_go_on(tmp_path, told):
     sweep = write_sweep(tmp_path)
     sweep.write_text(sweep.read_text().replace("  method.alpha_low: [0.25, 0.35]", "  train.lr: [1e-3, 1e30]"))
     output = sweeps.run(sweep, expect=1)
@@ -142,6 +170,31 @@ def test_a_diverged_trial_fails_with_its_step_and_the_others_go_on(tmp_path):
     assert "images: train_" in output
     assert {entry["config"]["train.lr"] for entry in sweeps.summary(tmp_path)["ranking"]} == {1e-3}
     assert "1 failed" in sweeps.status(sweep)
+    assert events(told) == ["failed", "done"]
+    assert re.match(r"small: train\.lr=1e\+30, seed=0 failed: train_cam-\w+: loss is not finite", told[0]["text"])
+    assert told[1]["text"] == "small: finished, 1 failed"
+
+
+def test_a_segmentation_that_diverges_is_told(tmp_path, told):
+    sweep = sweeps.changed(sweeps.write_small(tmp_path), notify=NOTIFY)
+    sweep.write_text(sweep.read_text().replace("lr: 0.01", "lr: 1e30"))
+    sweeps.run(sweep, expect=1)
+    assert events(told) == ["failed", "done"]
+    assert re.match(r"small: \S+ failed: .*not finite", told[0]["text"])
+
+
+def test_a_sweep_that_waits_for_nodes_is_told(tmp_path, told):
+    waits = "{autoscaling: true, trial: {custom: {h100: 1}}}"
+    with sweeps.started(sweeps.changed(write_sweep(tmp_path), resources=waits)) as process:
+        sweeps.read_until(process, "waiting for resources: need CPU 1, h100 1 on one node")
+        until = time.monotonic() + 10
+        while not told:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert events(told) == ["stalled", "stopped"]
+    assert told[0]["text"].startswith("small: waiting for resources: need CPU 1, h100 1 on one node")
 
 
 def test_a_budget_of_failures_ends_the_sweep(tmp_path):
@@ -154,11 +207,32 @@ def test_a_budget_of_failures_ends_the_sweep(tmp_path):
     assert len(sweeps.summary(tmp_path)["ranking"]) == 2
 
 
-def test_a_budget_of_wall_time_ends_the_sweep_resumably(undisturbed, tmp_path):
-    sweep = sweeps.changed(write_sweep(tmp_path), limits="{wall_hours: 0.000001}")
-    assert "limits.wall_hours" in sweeps.run(sweep, expect=130)
-    sweeps.run(sweeps.changed(sweep, limits="{wall_hours: 1}"))
-    assert sweeps.results(tmp_path) == undisturbed
+def test_a_budget_of_wall_time_ends_the_sweep_in_mid_training(tmp_path, told):
+    """Epochs of seconds; how long it takes to come so far is the machine's."""
+    sweep = write_sweep(tmp_path)
+    text = sweep.read_text().partition("segmentation:")[0] + f"notify: {NOTIFY}\n"
+    sweep.write_text(text.replace("train_images: 40", "train_images: 600"))
+    runs = tmp_path / "runs"
+    for seconds in (20, 30, 45, 68, 101):
+        sweeps.changed(sweep, limits=f"{{wall_hours: {seconds / 3600}}}")
+        assert "limits.wall_hours" in sweeps.run(sweep, expect=130)
+        assert "limits.wall_hours" in told[-1]["text"]
+        tasks = json.loads((runs / "small" / "state.json").read_text())["tasks"]
+        if begun := [task for task in tasks if task["kind"] == "trial" and 1 < task["epoch"] < 15]:
+            break
+    assert begun
+    assert {task["status"] for task in begun} <= {"waiting", "paused"}
+    assert list((runs / "artifacts" / "checkpoints").glob("train_cam*"))
+    stored, before = set(open_store(None, runs / "artifacts").keys()), sweeps.times_run(tmp_path)
+    assert any(key.startswith("warmup") for key in stored)
+    assert not any(task["key"] in stored for task in begun)
+    sweeps.run(sweeps.changed(sweep, limits="{}"))
+    after = sweeps.times_run(tmp_path)
+    assert {key: after[key] for key in stored} == {key: before[key] for key in stored} == dict.fromkeys(stored, 1)
+    assert all(after[task["key"]] == before[task["key"]] + 1 for task in begun)
+    assert len(sweeps.summary(tmp_path)["ranking"]) == 4
+    assert set(events(told)[:-1]) == {"stopped"}
+    assert told[-1]["event"] == "done"
 
 
 def test_values_added_to_a_finished_sweep_run_alone(tmp_path):

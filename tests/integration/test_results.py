@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,14 +56,47 @@ def test_the_report_needs_nothing_but_itself(finished):
 
 
 def test_a_search_with_early_stopping_ends_and_goes_on(tmp_path):
-    sweep = sweeps.write_small(tmp_path, "scheduler: {grace_epochs: 2}\nsearch: {trials: 3, seed: 1}\n")
-    axes = "axes={method.alpha_low: {uniform: [0.2, 0.5]}, train.lr: {loguniform: [1e-5, 1e-2]}}"
-    output = sweeps.run(sweep, "--set", axes)
+    """With this seed it tries 1e-4 and 1e-12 first, then 1e-3 and 1e-11; who learns nothing has the higher loss."""
+    stops = "scheduler: {metric: train/classification_loss, mode: min, grace_epochs: 1}\nconcurrency: 1\n"
+    sweep = sweeps.write_small(tmp_path, stops)
+    rates = "axes={train.lr: [1.0e-3, 1.0e-4, 1.0e-11, 1.0e-12]}"
+    settings = [f"--set={text}" for text in (rates, "train.lr_floor=0", "train.epochs=12", "segmentation=null")]
+    output = sweeps.run(sweep, *settings, "--set", "search={trials: 2, seed: 20}")
     assert "Last result" not in output, "Tune tells of its trials in its own words"
-    first = sweeps.summary(tmp_path)["ranking"]
-    assert 1 <= len(first) <= 3
-    sweeps.run(sweep, "--set", axes, "--set", "search={trials: 5, seed: 1}")
-    second = sweeps.summary(tmp_path)["ranking"]
-    assert len(second) >= len(first)
-    known = {entry["trial_keys"][0]: entry["metrics"]["pseudo/miou"] for entry in second}
-    assert all(known[entry["trial_keys"][0]] == entry["metrics"]["pseudo/miou"] for entry in first)
+    first = trials(tmp_path)
+    assert {rate: status for rate, (_, status) in first.items()} == {"0.0001": "done", "1e-12": "stopped"}
+    assert in_mlflow(tmp_path) == {first["0.0001"][0]: "FINISHED", first["1e-12"][0]: "KILLED"}
+    before = sweeps.times_run(tmp_path)
+    sweeps.run(sweep, *settings, "--set", "search={trials: 4, seed: 20}")
+    second = trials(tmp_path)
+    new = {"0.001": (second["0.001"][0], "done"), "1e-11": (second["1e-11"][0], "stopped")}
+    assert second == {**first, **new}
+    after = sweeps.times_run(tmp_path)
+    assert {key: after[key] for key in before} == before, "nothing of the first run is run again"
+    trained = {key for key in after.keys() - before.keys() if key.startswith("train_cam")}
+    assert trained == {key for key, _ in new.values()}
+    assert set(after.values()) == {1}
+    kept = {key: "FINISHED" if status == "done" else "KILLED" for key, status in second.values()}
+    assert in_mlflow(tmp_path) == kept
+    ranked = {entry["config"]["train.lr"] for entry in sweeps.summary(tmp_path)["ranking"]}
+    assert ranked == {1e-3, 1e-4}
+
+
+def trials(folder: Path) -> dict[str, tuple[str, str]]:
+    """Learning rate -> key and status."""
+    tasks = json.loads((folder / "runs" / "small" / "state.json").read_text())["tasks"]
+    return {
+        re.findall(r"train\.lr=([^,]+)", task["title"])[0]: (task["key"], task["status"])
+        for task in tasks
+        if task["kind"] == "trial"
+    }
+
+
+def in_mlflow(folder: Path) -> dict[str, str]:
+    """Key of a trial -> status of its run."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    (experiment,) = [found for found in client.search_experiments() if found.name == "small"]
+    runs = client.search_runs([experiment.experiment_id], "tags.`aream.kind` = 'trial'")
+    return {run.data.tags["aream.trial_key"]: run.info.status for run in runs}
