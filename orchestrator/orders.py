@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ class Orders:
             content: Any = json.loads(path.read_text())
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: holds no orders: {error}") from error
         if not isinstance(content, dict) or not isinstance(content.get("trials", {}), dict):
             raise ConfigError(f"{path}: holds no orders; need sweep and trials")
         orders = cls(content.get("sweep", "run"), dict(content.get("trials", {})))
         wrong = [wish for wish in (orders.sweep, *orders.trials.values()) if wish not in WISHES]
         if wrong:
-            raise ConfigError(f"{path}: given {wrong[0]!r}; allowed are {', '.join(WISHES)}")
+            raise ConfigError(f"{path}: given {reprlib.repr(wrong[0])}; allowed are {', '.join(WISHES)}")
         return orders
 
     def write(self, path: Path) -> None:

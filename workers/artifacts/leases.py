@@ -4,17 +4,20 @@ A lease is an object ``leases/NAME/GENERATION`` that its holder rewrites with a 
 compares clocks: a lease is dead when an observer saw no new beat for ``ttl_s`` of its own monotonic time, or at once
 where its process ran on this machine and is gone. It is taken over by creating the next generation, of which only one
 can succeed. A holder that was frozen and taken over does no harm: equal keys promise equal bytes.
+
+Others may write there too: a name that is no generation's is passed over, content that is no lease's never beats.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -26,6 +29,10 @@ log = logging.getLogger(__name__)
 
 TTL_S = 60.0
 BEATS_A_TTL = 6
+GENERATION = re.compile(r"[0-9]{8}")
+LAST = 10**8 - 1
+MOST_BYTES = 4096
+"""Ten times what a lease takes: of an object that somebody else put there no more is read."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ class Leases:
         found = self.holder(name)
         if found is not None and not self._dead(name, found):
             return None
+        if found is not None and found.generation == LAST:  # no name is left for the next one
+            self.storage.delete(_object(name, LAST))
+            return self.take(name, on_beat)
         generation = 0 if found is None else found.generation + 1
         own = Holder(generation, _owner(), Process.this().token(), 0, uuid.uuid4().hex)
         if not self.storage.create(_object(name, generation), _content(own)):
@@ -73,10 +83,9 @@ class Leases:
 
     def holder(self, name: str) -> Holder | None:
         """Who holds a lease, dead or alive."""
-        objects = list(self.storage.list(f"leases/{name}/"))
-        for info in reversed(objects):
+        for generation in reversed(list(_generations(self.storage, name))):
             try:
-                return _parse(int(info.name.rpartition("/")[2]), self.storage.read(info.name))
+                return _parse(generation, self.storage.read(_object(name, generation), length=MOST_BYTES))
             except FileNotFoundError:  # released between the two calls
                 continue
         return None
@@ -127,9 +136,9 @@ class Lease:
         self.released.set()
         self.thread.join()
         try:
-            for info in self.storage.list(f"leases/{self.name}/"):
-                if int(info.name.rpartition("/")[2]) <= self.holder.generation:
-                    self.storage.delete(info.name)
+            for generation in _generations(self.storage, self.name):
+                if generation <= self.holder.generation:
+                    self.storage.delete(_object(self.name, generation))
         except AreamError as error:
             log.warning("the lease of %s stays until it is seen to be dead: %s", self.name, error)
 
@@ -151,6 +160,15 @@ def _object(name: str, generation: int) -> str:
     return f"leases/{name}/{generation:08d}"
 
 
+def _generations(storage: ObjectStorage, name: str) -> Iterator[int]:
+    """Ascending."""
+    prefix = f"leases/{name}/"
+    for info in storage.list(prefix):
+        number = info.name.removeprefix(prefix)
+        if GENERATION.fullmatch(number):
+            yield int(number)
+
+
 def _owner() -> str:
     return f"pid {Process.this().pid} on {socket.gethostname()}"
 
@@ -164,6 +182,9 @@ def _parse(generation: int, content: bytes) -> Holder:
     """A damaged lease is one that never beats."""
     try:
         given = json.loads(content)
-        return Holder(generation, str(given["owner"]), str(given["process"]), int(given["beat"]), str(given["token"]))
-    except (ValueError, TypeError, KeyError):
+        owner, process, token = (str(given[name]) for name in ("owner", "process", "token"))
+        if not owner.isprintable():  # people read it in a terminal
+            raise ValueError("need a printable owner")
+        return Holder(generation, owner, process, int(given["beat"]), token)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return Holder(generation, "unknown", "", 0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from workers.artifacts.leases import Holder, Leases
+from workers.artifacts.collection import collect, tidy
+from workers.artifacts.leases import LAST, MOST_BYTES, Holder, Leases
+from workers.artifacts.storages.file import FolderStorage
 
 NAME = "train_cam-0123456789abcdef"
 ROOT = Path(__file__).resolve().parents[3]
@@ -145,12 +150,94 @@ def test_a_holder_that_was_taken_over_does_not_come_back(store):
     taken.release()
 
 
-def test_a_damaged_lease_is_one_that_never_beats(store):
-    store.storage.write(f"leases/{NAME}/00000000", b"\xff{")
+def changed(**fields: object) -> bytes:
+    return json.dumps({"owner": "pid 7 on far", "process": "", "beat": 0, "token": "t"} | fields).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff{",
+        b"",
+        b"[" * 100_000,
+        b'{"beat":' * 100_000,
+        b"null",
+        b"5",
+        b"{}",
+        changed(beat=float("inf")),
+        changed().replace(b"0", b"1e999"),
+        changed(beat=float("nan")),
+        changed().replace(b"0", b"9" * 5000),
+        changed(beat="x"),
+        changed(beat=None),
+        changed(owner="\ud800"),
+        changed(owner="\x1b[2J"),
+        changed(owner="x" * MOST_BYTES),
+    ],
+    ids=lambda content: repr(content[:40]),
+)
+def test_a_damaged_lease_is_one_that_never_beats(store, content):
+    store.storage.write(f"leases/{NAME}/00000000", content)
     clock = Clock()
     leases = Leases(store.storage, clock=clock)
     assert leases.holder(NAME) == Holder(0, "unknown", "", 0, "")
     assert leases.take(NAME) is None
+    tidy(store)
+    assert list(collect(store, 0.0, dry_run=False, now=lambda: 1e12)) == []
     clock.now = 61.0
     leases.clear(NAME)
     assert leases.holder(NAME) is None
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.text(), values),
+    max_leaves=5,
+)
+LEASES = st.fixed_dictionaries({}, optional=dict.fromkeys(("owner", "process", "beat", "token"), VALUES))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(content=st.binary() | (VALUES | LEASES).map(lambda value: json.dumps(value).encode()))
+def test_whatever_a_lease_holds_it_can_be_taken_over(tmp_path_factory, content):
+    storage = FolderStorage(tmp_path_factory.mktemp("store"))
+    storage.write(f"leases/{NAME}/00000000", content)
+    clock = Clock()
+    leases = Leases(storage, clock=clock)
+    leases.take(NAME)
+    clock.now = 61.0
+    lease = leases.take(NAME)
+    assert lease is not None
+    lease.release()
+    assert leases.holder(NAME) is None
+
+
+FOREIGN = ("garbage", "0", "-0000001", "000000000", "0000000\u0663", "00000007.tmp", "below/00000007")
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_is_named_otherwise_is_no_lease(store, foreign):
+    name = f"leases/{NAME}/{foreign}"
+    store.storage.write(name, b"{")
+    store.storage.write("leases/stray", b"{")
+    leases = Leases(store.storage)
+    tidy(store)
+    assert leases.holder(NAME) is None
+    with leases.take(NAME):
+        assert leases.take(NAME) is None
+        assert leases.holder(NAME).generation == 0
+    assert [info.name for info in store.storage.list("leases/")] == sorted([name, "leases/stray"])
+    removed = {garbage.name for garbage in collect(store, 0.0, dry_run=False, now=lambda: 1e12)}
+    assert {name, "leases/stray"} <= removed
+
+
+def test_after_the_last_generation_comes_the_first(store):
+    store.storage.write(f"leases/{NAME}/{LAST}", b"{")
+    clock = Clock()
+    leases = Leases(store.storage, clock=clock)
+    assert leases.take(NAME) is None
+    clock.now = 61.0
+    with leases.take(NAME):
+        assert leases.holder(NAME).generation == 0
+        assert leases.take(NAME) is None
+    assert not list(store.storage.list("leases/"))
