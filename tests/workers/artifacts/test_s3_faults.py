@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from faulty_proxy import FAULTS, FaultyProxy
+from moto.core.botocore_stubber import MockRawResponse
 from test_stores import contents, fill, record
 
 from aream.errors import ConfigError, StoreUnavailable
@@ -70,6 +75,50 @@ def test_what_the_server_refuses_is_not_repeated(proxy, bucket):
     with pytest.raises(ConfigError):
         storage.read("x")
     assert len(proxy.requests) == 1
+
+
+def set_clock_off(storage: S3Storage, ahead_s: float, requests: float) -> None:
+    """The first so many requests are refused as S3 refuses a time of signing; HEAD has no body, so no code."""
+    left = [requests]
+
+    def refuse(request, **_: object) -> AWSResponse | None:
+        left[0] -= 1
+        body = "" if request.method == "HEAD" else "<Error><Code>RequestTimeTooSkewed</Code></Error>"
+        headers = {"date": formatdate(time.time() - ahead_s, usegmt=True)}
+        return AWSResponse(request.url, 403, headers, MockRawResponse(body)) if left[0] >= 0 else None
+
+    storage.client.meta.events.register("before-send.s3", refuse)
+
+
+CALLS: list[Callable[[S3Storage], object]] = [
+    lambda storage: storage.write("x", b"y"),
+    lambda storage: storage.read("x"),
+    lambda storage: storage.stat("x"),
+    lambda storage: storage.conditional(),
+    lambda storage: storage.upload("y", Path(__file__)),
+    lambda storage: list(storage.list("")),
+]
+
+
+@pytest.mark.parametrize("ahead_s", [-1200.0, 1200.0])
+@pytest.mark.parametrize("call", CALLS, ids=["write", "read", "stat", "conditional", "upload", "list"])
+def test_a_clock_that_is_off_is_waited_for_and_named(s3_endpoint, bucket, call, ahead_s):
+    storage = S3Storage(bucket, "p", s3_endpoint)
+    storage.write("x", b"y")
+    set_clock_off(storage, ahead_s, requests=2)
+    call(storage)
+    assert storage.read("x") == b"y"
+    impatient = S3Storage(bucket, "p", s3_endpoint, patience_s=0.5)
+    set_clock_off(impatient, ahead_s, requests=float("inf"))
+    with pytest.raises(StoreUnavailable, match=r"the clock of .* is more than 15 min off"):
+        call(impatient)
+
+
+def test_a_refused_head_of_the_right_time_is_refused(s3_endpoint, bucket):
+    storage = S3Storage(bucket, "p", s3_endpoint)
+    set_clock_off(storage, 60.0, requests=1)
+    with pytest.raises(ConfigError, match="refuses x: 403"):
+        storage.stat("x")
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ writers of one name put claims beside it, and the earliest claim by the server's
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult
@@ -53,7 +55,10 @@ CLAIM_LIFE_S = 60.0
 """A claim that much older than one's own was left by a writer that died."""
 REFUSED = "conditional-put"
 """An empty object that a server with conditional puts refuses to replace."""
-BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict")
+SKEWED = "RequestTimeTooSkewed"
+SKEW_S = 15 * 60.0
+"""How far the time of a signature may be from the server's."""
+BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict", SKEWED)
 BAD_ENDPOINT = "store.endpoint: need http://HOST[:PORT] or https://HOST[:PORT], without user or password"
 
 
@@ -262,6 +267,11 @@ class S3Storage:
             return FileNotFoundError(f"{self.uri}/{name}")
         if code in ("412", "PreconditionFailed"):
             return FileExistsError(f"{self.uri}/{name}")
+        if code == SKEWED:
+            return StoreUnavailable(
+                f"{self.uri}: the clock of {socket.gethostname()} is more than {SKEW_S / 60:g} min off the server's,"
+                f" which refused all requests for {self.patience_s:g} s ({code}); set the clock and run again"
+            )
         if _in_transit(error):
             return StoreUnavailable(f"{self.uri}: no answer for {self.patience_s:g} s ({code or type(error).__name__})")
         if isinstance(error, NoCredentialsError):
@@ -273,10 +283,20 @@ class S3Storage:
 
 def _code(error: BaseException) -> str:
     if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Code", ""))
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        return SKEWED if code == "403" and _skewed(error) else code
     if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, ClientError):
         return _code(error.__context__)
     return ""
+
+
+def _skewed(error: ClientError) -> bool:
+    """Of an answer to HEAD, which has no body and so no code: its date tells."""
+    try:
+        told = parsedate_to_datetime(error.response["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return abs((datetime.now(UTC) - told).total_seconds()) > SKEW_S
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _in_transit(error: BaseException) -> bool:
