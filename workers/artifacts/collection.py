@@ -10,6 +10,7 @@ from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from workers.artifacts.blobs import BLOBS, blob_name
 from workers.artifacts.holds import all_holds
 from workers.artifacts.leases import Leases
+from workers.artifacts.record import KEY_PATTERN
 from workers.artifacts.storages._protocol import PROBES, ObjectInfo
 from workers.artifacts.store import ArtifactStore, record_name
 from workers.artifacts.temporary import orphaned
@@ -83,7 +84,8 @@ def tidy(store: ArtifactStore) -> None:
         if holder is not None and holder.known_dead():
             leases.clear(name)
     for info in store.storage.list("checkpoints/"):
-        if store.has(info.name.removeprefix("checkpoints/").removesuffix(".pt")):
+        key = info.name.removeprefix("checkpoints/").removesuffix(".pt")
+        if KEY_PATTERN.fullmatch(key) and store.has(key):  # others may write to the storage too
             store.storage.delete(info.name)
     for info in store.storage.list(PROBES):
         if orphaned(info.name.removeprefix(PROBES)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,16 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert len(list(store.storage.list(PROBES))) == 2
     tidy(store)
     assert [info.name for info in store.storage.list(PROBES)] == [own]
+
+
+def test_what_others_put_among_the_checkpoints_is_left_alone_until_collected(chain):
+    names = ["checkpoints/garbage", "checkpoints/a b.pt", "checkpoints/below/it.pt"]
+    for name in names:
+        chain.storage.write(name, b"")
+    tidy(chain)
+    assert sorted(info.name for info in chain.storage.list("checkpoints/")) == sorted(names)
+    list(collect(chain, 0.0, dry_run=False, now=lambda: time.time() + 10))
+    assert not list(chain.storage.list("checkpoints/"))
 
 
 def test_lineage(chain):
