@@ -48,6 +48,7 @@ class _Attempt:
     asked: float
     begun: bool = False
     """Whether a worker has it; Ray keeps a task that waits for a slot to itself."""
+    cancelled: bool = False
 
 
 @ray.remote
@@ -139,6 +140,8 @@ class StageTasks:
             time.sleep(POLL_S)
             done = []
         stop = self.overseer.ending is not None or self.overseer.paused
+        if stop:
+            self._cancel_what_waits()
         rows, signs = self.board.look([EVERYTHING] if stop else [])
         for attempt in self.running.values():
             # An older sign is that of a worker that was lost.
@@ -150,12 +153,20 @@ class StageTasks:
                 self.on_event(TaskEvent(self.by_key[key], "running", row=row))
         for task in done:
             attempt = self.running.pop(task)
-            self._begun(attempt)
+            if not attempt.cancelled:
+                self._begun(attempt)
             self._ended(task, attempt.stage)
         if signs is not None:
             self._reconcile(signs)
             begun = any(attempt.begun for attempt in self.running.values())
             self.shortage.look(wanted=bool(self.running), running=begun)
+
+    def _cancel_what_waits(self) -> None:
+        """What has no worker yet may wait for one for ever, and no worker reads there that it is to stop."""
+        for task, attempt in self.running.items():
+            if not (attempt.begun or attempt.cancelled):
+                attempt.cancelled = True
+                ray.cancel(task)
 
     def _begun(self, attempt: _Attempt) -> None:
         if not attempt.begun:
@@ -171,6 +182,9 @@ class StageTasks:
             ray.exceptions.ObjectLostError,
         ) as error:
             self._again(stage, type(error).__name__)
+        except ray.exceptions.TaskCancelledError:
+            self.waiting[stage.key] = stage
+            self.on_event(TaskEvent(stage, "paused"))
         except ray.exceptions.RayError as error:
             if isinstance(getattr(error, "cause", None), RankLost):
                 self._again(stage, str(error.cause))

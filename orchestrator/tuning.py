@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # Read when ray.tune is imported. The automatic loggers pin every trial in the driver's memory; per-epoch rows carry
@@ -177,11 +177,29 @@ def _fit(
             storage_path=str(workplace.folder),
             failure_config=tune.FailureConfig(max_failures=spec.limits.retries),
             callbacks=[listening],
+            stop=_Over(lambda: overseer.is_over() and not listening.running),
             verbose=0,
         ),
     )
     tuner.fit()
     problem.show()
+
+
+class _Over(tune.Stopper):
+    """Ends trials that wait for a place once nothing more begins and nothing runs: they may wait for ever."""
+
+    def __init__(self, over: Callable[[], bool]) -> None:
+        self.over = over
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores it beside the trials, for a restore of its own that is not used here."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.over()
 
 
 def _placement(bundle: tuple[tuple[str, float], ...], config: Mapping[str, Any]) -> tune.PlacementGroupFactory:

@@ -183,16 +183,20 @@ def test_a_segmentation_that_diverges_is_told(tmp_path, told):
     assert re.match(r"small: \S+ failed: .*not finite", told[0]["text"])
 
 
-def test_a_sweep_that_waits_for_nodes_is_told(tmp_path, told):
-    waits = "{autoscaling: true, trial: {custom: {h100: 1}}}"
-    with sweeps.started(sweeps.changed(write_sweep(tmp_path), resources=waits)) as process:
+@pytest.mark.parametrize("what", ["shared stages", "trials"])
+def test_a_sweep_that_waits_for_nodes_is_told_and_can_be_stopped(tmp_path, told, what):
+    sweep = sweeps.changed(write_sweep(tmp_path), resources="{autoscaling: true, trial: {custom: {h100: 1}}}")
+    if what == "trials":
+        sweep.write_text(sweep.read_text().replace("  method.alpha_low: [0.25, 0.35]", "  train.lr: [1e-3, 1e-4]"))
+    with sweeps.started(sweep) as process:
         sweeps.read_until(process, "waiting for resources: need CPU 1, h100 1 on one node")
         until = time.monotonic() + 10
         while not told:
             assert time.monotonic() < until
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        sweeps.control(sweep, "stop")
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
     assert events(told) == ["stalled", "stopped"]
     assert told[0]["text"].startswith("small: waiting for resources: need CPU 1, h100 1 on one node")
 
