@@ -135,6 +135,15 @@ class Lab:
             victim.kill()
         return "worker"
 
+    def started_by(self, *pids: int) -> set[psutil.Process]:
+        """All that these processes and the raylets that live have started; none of it may outlive them."""
+        raylets = [self._raylet(), self.cluster.head_node.all_processes["raylet"][0].process]
+        found: set[psutil.Process] = set()
+        for pid in (*pids, *(raylet.pid for raylet in raylets if raylet.poll() is None)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= set(psutil.Process(pid).children(recursive=True))
+        return found
+
     def workers(self) -> list[psutil.Process]:
         """Of this cluster, whatever else runs on the machine."""
         raylets = [psutil.Process(self._raylet().pid)] if self._raylet().poll() is None else []

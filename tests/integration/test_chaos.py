@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 TRIALS = 12
 VICTIMS = {"worker": 2, "raylet": 1, "driver": 1, "store proxy": 4, "MLflow server": 1}
-"""How often each is chosen: what needs longer to come up than the time between two kills is killed less often."""
+"""How often each is chosen, once each had its turn: what needs longer to come up than the time between two kills is
+killed less often."""
 PAUSE_S = 5.0, 10.0
 """From one kill to the next, on a machine that runs the sweep undisturbed in ``UNDISTURBED_S``."""
 UNDISTURBED_S = 80.0
@@ -95,6 +96,7 @@ def undisturbed(lab, tmp_path_factory):
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, seed):
     prefix, chance, killed = f"chaos-{seed}", random.Random(seed), []
+    turns, seen = chance.sample(list(VICTIMS), len(VICTIMS)), set()
     print(f"seed of the kills: {seed}")
     sweep, log = write_sweep(tmp_path, lab, prefix), tmp_path / "log"
     until = time.monotonic() + ROUND_S * undisturbed.slowness
@@ -103,23 +105,27 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
     while process.poll() != 0:
         told = f"killed {killed}\n{log.read_text()[-5000:]}"
         assert time.monotonic() < until, told
-        # Killed; some trials failed; or the store was away when it began.
-        assert process.poll() in (None, -signal.SIGKILL, 1, 2), told
+        # Killed; some trials failed; or the store was away, when it began or later.
+        assert process.poll() in (None, -signal.SIGKILL, 1, 2, 130), told
         if process.poll() is not None:
             process = start(sweep, lab, log)
         time.sleep(1.0)
+        seen |= lab.started_by(process.pid)
         lab.mend()
         if time.monotonic() >= next_kill and process.poll() is None:
-            killed.append(kill_something(lab, process, chance))
+            victim = turns[0] if turns else chance.choices(list(VICTIMS), weights=list(VICTIMS.values()))[0]
+            killed.append(kill(victim, lab, process, chance))
+            turns = [turn for turn in turns if turn != killed[-1]]
             next_kill = time.monotonic() + chance.uniform(*PAUSE_S) * undisturbed.slowness
     lab.mend()
     lab.mlflow.wait()
     print(f"killed {killed}")
+    assert not turns, f"never killed: {turns}"
     store = store_of(tmp_path, lab, prefix)
     assert sweeps.ranking(tmp_path) == undisturbed.ranking
     assert sweeps.digests(store) == undisturbed.digests
     nothing_finished_ran_again(tmp_path)
-    nothing_is_left(lab, store, tmp_path)
+    nothing_is_left(lab, store, tmp_path, seen)
     for key in store.keys():
         store.verify(key)
     tracking_is_complete(lab, sweep, prefix)
@@ -149,8 +155,7 @@ def test_a_node_that_falls_silent_without_dying(lab, undisturbed, tmp_path):
     nothing_finished_ran_again(tmp_path)
 
 
-def kill_something(lab: cluster.Lab, process: subprocess.Popen[bytes], chance: random.Random) -> str:
-    victim = chance.choices(list(VICTIMS), weights=list(VICTIMS.values()))[0]
+def kill(victim: str, lab: cluster.Lab, process: subprocess.Popen[bytes], chance: random.Random) -> str:
     if victim == "worker":
         return lab.kill_worker(chance)
     if victim == "raylet":
@@ -178,14 +183,24 @@ def nothing_finished_ran_again(folder: Path) -> None:
     assert sum(key.startswith("train_cam-") for key in finished) >= 1
 
 
-def nothing_is_left(lab: cluster.Lab, store: ArtifactStore, folder: Path) -> None:
+def nothing_is_left(lab: cluster.Lab, store: ArtifactStore, folder: Path, seen: set[psutil.Process]) -> None:
+    """``seen``: every process that the sweep or its nodes ever had."""
     for prefix in ("leases/", "claims/", "checkpoints/", "probe/"):
         assert not list(store.storage.list(prefix)), prefix
     until = time.monotonic() + 30
     while any("run_" in title or "Implicit" in title for title in lab.titles()):
         assert time.monotonic() < until, "a worker outlived its driver"
         time.sleep(1)
+    while orphans := [one for one in seen - lab.started_by() if alive(one)]:
+        assert time.monotonic() < until, f"outlived what started them: {orphans}"
+        time.sleep(1)
     assert not list(folder.glob("runs/cache/*/staging/*"))
+
+
+def alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def no_credential_is_kept(*places: Path) -> None:
