@@ -253,19 +253,23 @@ def test_values_added_to_a_finished_sweep_run_alone(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk(undisturbed, tmp_path):
-    disk = tmp_path / "disk"
+@pytest.mark.parametrize("full", ["store", "runs"])
+def test_a_full_disk(undisturbed, tmp_path, full):
+    """Of the store alone; or of all that a sweep writes, its state, logs and MLflow's database too."""
+    disk = tmp_path / ("runs" if full == "runs" else "disk")
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("this machine does not let tests mount a disk")
     try:
-        sweep = sweeps.changed(write_sweep(tmp_path), store=f"{{uri: {disk / 'store'}}}")
+        sweep = write_sweep(tmp_path)
+        if full == "store":
+            sweeps.changed(sweep, store=f"{{uri: {disk / 'store'}}}")
         with sweeps.started(sweep) as process:
             sweeps.read_until(process, "trial running epoch 2/15")
             filler = fill(disk)
             output, _ = process.communicate(timeout=300)
-        assert process.returncode == 1, output
+        assert process.returncode in ((1,) if full == "store" else (1, 130)), output
         assert "No space left on device" in output
         assert "Traceback" not in output
         filler.unlink()
