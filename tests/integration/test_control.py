@@ -76,7 +76,8 @@ def test_shared_stages_that_wait_for_a_slot_are_not_said_to_run(tmp_path):
     """What runs is what GPU-hours are counted for."""
     sweep = sweeps.changed(sweeps.write_small(tmp_path), seeds="[0, 1, 2, 3, 4]")
     text = sweep.read_text().partition("segmentation:")[0] + "seeds: [0, 1, 2, 3, 4]\n"
-    sweep.write_text(text.replace("warmup_epochs: 1", "warmup_epochs: 20").replace("epochs: 5", "epochs: 21"))
+    # A stage takes some seconds on a fast machine: one of less than a second is only seen when it is done.
+    sweep.write_text(text.replace("warmup_epochs: 1", "warmup_epochs: 120").replace("epochs: 5", "epochs: 121"))
     sweeps.run(sweep)
     state = json.loads((tmp_path / "runs" / "small" / "state.json").read_text())
     spans = [(task["started"], task["ended"]) for task in state["tasks"] if task["kind"] == "shared stage"]
