@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
 import json
 import signal
 import sys
@@ -32,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     from aream.errors import AreamError, StoreUnavailable
     from orchestrator.preflight import prepare
     from orchestrator.spec_reader import load_spec
+    from workers.artifacts.storages.file import FULL
 
     _end_on_sigterm()
     try:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return INVALID
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         print(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again", file=sys.stderr)
         return INTERRUPTED

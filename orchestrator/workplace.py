@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import logging.handlers
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from aream.errors import ConfigError, Interrupted, StageHeld
 from workers.artifacts.opening import open_store
+from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.runtime import Runtime
 from workers.stage import Row, Stage, StageRunner
@@ -61,7 +61,7 @@ class Workplace:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL:
                 raise
             raise ConfigError(f"runs: {self.folder} cannot be written ({error.strerror})") from error
 

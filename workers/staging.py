@@ -11,7 +11,6 @@ own; default ``~/.cache/aream``) and ``AREAM_STAGING_BYTES``; the driver hands t
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
@@ -29,6 +28,7 @@ from urllib.parse import urlsplit
 
 from aream.errors import ConfigError, DataError, StoreUnavailable
 from workers.artifacts.opening import open_store
+from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.file_lock import LOOK_S, FileLock
 from workers.staging_sources import ARTIFACT, Source, bytes_of, open_source
@@ -270,7 +270,7 @@ def _in_our_words(work: Callable[[], Any], uri: str) -> Any:
     try:
         return work()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise StoreUnavailable(f"{uri}: {error.strerror} while it was staged; free some space") from error
         raise DataError(f"{uri}: cannot be staged ({error})") from error
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +16,7 @@ from orchestrator.listening import Unreachable
 from orchestrator.overseer import Overseer
 from orchestrator.settings import Limits
 
+ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """
 name: early
 runs: {runs}
@@ -84,3 +88,18 @@ def test_a_log_on_a_full_disk_says_nothing(tmp_path, capfd):
         for _ in range(3):
             logging.getLogger("orchestrator.x").warning("a line")
     assert capfd.readouterr().err == ""
+
+
+def test_a_budget_that_is_spent_already_starts_no_ray(tmp_path):
+    (tmp_path / "runs" / "early").mkdir(parents=True)
+    (tmp_path / "runs" / "early" / "spent.json").write_text('{"gpu_seconds": 3601.0}')
+    (tmp_path / "sweep.yaml").write_text(SWEEP.format(runs=tmp_path / "runs") + "limits: {gpu_hours: 1}\n")
+    script = (
+        "import sys; from orchestrator.sweep import main; "
+        "status = main(sys.argv[1:]); assert 'ray' not in sys.modules; sys.exit(status)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "sweep.yaml")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == sweep.INTERRUPTED, ended.stderr
+    assert "1 GPU hours are spent, earlier runs counted; raise it" in ended.stderr

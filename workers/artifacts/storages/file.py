@@ -18,6 +18,7 @@ from workers.artifacts.storages._protocol import ObjectInfo
 T = TypeVar("T")
 TEMPORARY = "staging"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without space, or of a user who has used up his share."""
 
 
 def open_storage(parts: SplitResult, endpoint: str | None) -> FolderStorage:
