@@ -18,7 +18,7 @@ test-chaos: .venv/.installed-test
 	$(BIN)/python -m pytest -m slow tests/integration/test_chaos.py -s
 
 test-integration: .venv/.installed-test
-	$(BIN)/python -m pytest -m "integration or slow"
+	$(BIN)/python -m pytest -m "integration or slow" --durations=20
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

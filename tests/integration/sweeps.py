@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def changed(sweep: Path, **sections: str) -> Path:
 ADDRESS: list[str] = []
 """Of a cluster that sweeps run on instead of starting one each."""
 CLUSTER_CPUS = 2
+HEARD_S = 5.0
+"""The driver looks for orders once a second."""
 
 
 def command(sweep: Path, *arguments: str) -> list[str]:
@@ -122,12 +125,35 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def training_process(folder: Path) -> int:
-    """The process that trains, by its log."""
-    (log, *_) = sorted(
-        (folder / "runs" / "small" / "logs").glob("train_cam-*.log"), key=lambda path: path.stat().st_mtime
-    )
-    return int(re.findall(r"running train_cam-\w+ in process (\d+)", log.read_text())[-1])
+def at_work(folder: Path, key: str = "train_cam-") -> list[int]:
+    """The processes of trainings that go on, of one key or all, by their logs.
+
+    Raises:
+        AssertionError: there is none.
+    """
+    found = []
+    for log in (folder / "runs" / "small" / "logs").glob(f"{key}*.log"):
+        text = log.read_text()
+        begun = re.findall(r"running train_cam-\w+ in process (\d+)", text)
+        if begun and "finished train_cam" not in text:
+            found.append(int(begun[-1]))
+    assert found, f"nothing trains: {key}"
+    return found
+
+
+@contextlib.contextmanager
+def standing_still(folder: Path, key: str = "train_cam-") -> Iterator[None]:
+    """Trainings stand still while the driver hears of an order, so that it meets them in the middle on any machine."""
+    processes = at_work(folder, key)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+        time.sleep(HEARD_S)
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 def summary(folder: Path) -> dict[str, Any]:

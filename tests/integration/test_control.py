@@ -60,7 +60,8 @@ def test_paused_and_resumed_from_another_terminal(undisturbed, tmp_path):
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
-        sweeps.control(sweep, "pause")
+        with sweeps.standing_still(tmp_path):
+            sweeps.control(sweep, "pause")
         wait_for(sweep, "paused")
         # Its slots are free: nothing trains.
         with pytest.raises(subprocess.TimeoutExpired):
@@ -93,7 +94,8 @@ def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path, told
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
-        sweeps.control(sweep, "stop")
+        with sweeps.standing_still(tmp_path):
+            sweeps.control(sweep, "stop")
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
     assert "stopped from another terminal; run the same command again to go on" in output
@@ -109,10 +111,11 @@ def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path, told
 def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path):
     sweep = write_sweep(tmp_path)
     plan = json.loads(sweeps.run(sweep, "--plan", "--json"))
-    key = plan["trials"][0]["key"]
+    key, title = plan["trials"][0]["key"], "method.alpha_low=0.25, seed=0"
     with sweeps.started(sweep) as process:
-        sweeps.read_until(process, "trial running epoch 1/15")
-        sweeps.control(sweep, "stop", "--trial", key)
+        sweeps.read_until(process, f"trial running epoch 1/15  {title}")
+        with sweeps.standing_still(tmp_path, key):
+            sweeps.control(sweep, "stop", "--trial", key)
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert key not in {k for entry in sweeps.summary(tmp_path)["ranking"] for k in entry["trial_keys"]}
@@ -125,7 +128,7 @@ def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path, 
     sweep = sweeps.changed(write_sweep(tmp_path), limits="{stalled_minutes: 0.3}")
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
-        os.kill(sweeps.training_process(tmp_path), signal.SIGSTOP)
+        os.kill(sweeps.at_work(tmp_path)[0], signal.SIGSTOP)
         output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     key = re.findall(r"(train_cam-\w+) shows no sign of work", output)[0]

@@ -57,12 +57,17 @@ def ours(text: str) -> list[tuple[str, dict[str, str], float]]:
     ]
 
 
-def look(head: Head, seen: Seen) -> None:
+def look(head: Head, seen: Seen) -> float:
+    """
+    Returns:
+        Most trials that ran at once so far.
+    """
     text = head.scrape()
     seen.names |= set(SAMPLE.findall(text))
     for name, labels, value in ours(text):
         if name == "tasks" and labels["kind"] == "trial":
             seen.most[labels["status"]] = max(value, seen.most.get(labels["status"], 0.0))
+    return seen.most.get("running", 0.0)
 
 
 def totals(head: Head) -> dict[str, float]:
@@ -81,8 +86,11 @@ def run(head: Head, sweep: Path, seen: Seen, *, kill: bool) -> None:
     with sweeps.launched(sweep, "--address", head.address) as process:
         try:
             if kill:
-                sweeps.read_until(process, "trial running epoch 3/15")
-                sweeps.kill(at_work(sweep.parent))
+                sweeps.read_until(process, "trial running epoch 1/15")
+                assert found(lambda: len(sweeps.at_work(sweep.parent)) == 2)
+                with sweeps.standing_still(sweep.parent):  # the gauge is set every few seconds only
+                    assert found(lambda: look(head, seen) == 2)
+                    sweeps.kill(sweeps.at_work(sweep.parent)[0])
             while process.poll() is None:
                 look(head, seen)
                 time.sleep(2.0)
@@ -94,16 +102,6 @@ def run(head: Head, sweep: Path, seen: Seen, *, kill: bool) -> None:
     seen.summaries.append(sweeps.summary(sweep.parent))
     look(head, seen)
     seen.totals.append(totals(head))
-
-
-def at_work(folder: Path) -> int:
-    """The process of a training that goes on."""
-    for log in (folder / "runs" / "small" / "logs").glob("train_cam-*.log"):
-        text = log.read_text()
-        begun = re.findall(r"running train_cam-\w+ in process (\d+)", text)
-        if begun and "finished train_cam" not in text:
-            return int(begun[-1])
-    raise AssertionError("nothing trains")
 
 
 @pytest.fixture(scope="module")
