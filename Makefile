@@ -15,7 +15,7 @@ test: .venv/.installed-test
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-chaos: .venv/.installed-test
-	$(BIN)/python -m pytest -m slow tests/integration/test_chaos.py -s
+	$(BIN)/python -m benchmarks.chaos
 
 test-integration: .venv/.installed-test
 	$(BIN)/python -m pytest -m "integration or slow" --durations=20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -94,12 +95,13 @@ def undisturbed(lab, tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, seed):
+def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, seed, record_property):
     prefix, chance, killed = f"chaos-{seed}", random.Random(seed), []
     turns, seen = chance.sample(list(VICTIMS), len(VICTIMS)), set()
     print(f"seed of the kills: {seed}")
     sweep, log = write_sweep(tmp_path, lab, prefix), tmp_path / "log"
-    until = time.monotonic() + ROUND_S * undisturbed.slowness
+    begun = time.monotonic()
+    until = begun + ROUND_S * undisturbed.slowness
     process = start(sweep, lab, log)
     next_kill = time.monotonic() + chance.uniform(*PAUSE_S) * undisturbed.slowness
     while process.poll() != 0:
@@ -120,6 +122,8 @@ def test_a_kill_every_few_seconds_changes_nothing(lab, undisturbed, tmp_path, se
     lab.mend()
     lab.mlflow.wait()
     print(f"killed {killed}")
+    record_property("killed", json.dumps(killed))
+    record_property("minutes", (time.monotonic() - begun) / 60)
     assert not turns, f"never killed: {turns}"
     store = store_of(tmp_path, lab, prefix)
     assert sweeps.ranking(tmp_path) == undisturbed.ranking
