@@ -16,8 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sides import ROOT
 from benchmarks.measure import RESULTS
+from benchmarks.sides import ROOT
 
 TEST = "tests/integration/test_chaos.py"
 
