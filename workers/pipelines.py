@@ -71,11 +71,14 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
         inputs["warmup"] = _warmup_stage(trial, fingerprint, processes)
     if module.needs_entropy(resolved):
         inputs["entropy"] = _entropy_stage(trial, fingerprint, processes)
+    train = trial.train
+    if train.select == "last":  # then no epoch is the best by anything
+        train = dataclasses.replace(train, select_by="image")
     config = train_cam.Config(
         data=trial.data,
         backbone=trial.backbone,
         method=Component(name=trains_as(trial.method.name), config=resolved),
-        train=trial.train,
+        train=train,
         seed=trial.seed,
         processes=processes,
     )

@@ -57,7 +57,7 @@ def machine_id() -> str:
 def _start_tick(pid: int) -> int | None:
     """None where no such process runs (one that is dead but not yet waited for counts as gone)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
