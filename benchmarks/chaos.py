@@ -25,7 +25,18 @@ TEST = "tests/integration/test_chaos.py"
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-m", "slow", TEST, "-s", f"--junitxml={report}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-m",
+            "slow",
+            TEST,
+            "-s",
+            "-o",
+            "junit_family=xunit1",
+            f"--junitxml={report}",
+        ]
         code = subprocess.run(command, cwd=ROOT).returncode
         rounds = [_round(case) for case in ElementTree.parse(report).iter("testcase")]
     RESULTS.joinpath("chaos.json").write_text(json.dumps(rounds, indent=1) + "\n")

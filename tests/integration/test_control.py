@@ -23,9 +23,10 @@ NOTIFY = "{webhook_env: AREAM_WEBHOOK, events: [done, failed, stalled, stopped]}
 
 
 def write_sweep(folder) -> Path:
-    """Long enough for an order to arrive in the middle of a trial."""
+    """Trials and nothing after them, long enough for an order to arrive in the middle of one."""
     sweep = sweeps.write_small(folder)
-    sweep.write_text(sweep.read_text().replace("  epochs: 5\n", "  epochs: 15\n", 1))
+    text = sweep.read_text().partition("segmentation:")[0]
+    sweep.write_text(text.replace("  epochs: 5\n", "  epochs: 15\n", 1))
     return sweeps.changed(sweep, notify=NOTIFY)
 
 
@@ -218,8 +219,7 @@ def test_a_budget_of_failures_ends_the_sweep(tmp_path):
 def test_a_budget_of_wall_time_ends_the_sweep_in_mid_training(tmp_path, told):
     """Epochs of seconds; how long it takes to come so far is the machine's."""
     sweep = write_sweep(tmp_path)
-    text = sweep.read_text().partition("segmentation:")[0] + f"notify: {NOTIFY}\n"
-    sweep.write_text(text.replace("train_images: 40", "train_images: 600"))
+    sweep.write_text(sweep.read_text().replace("train_images: 40", "train_images: 600"))
     runs = tmp_path / "runs"
     for seconds in (20, 30, 45, 68, 101):
         sweeps.changed(sweep, limits=f"{{wall_hours: {seconds / 3600}}}")
