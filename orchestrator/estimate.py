@@ -50,30 +50,45 @@ class Price:
     """Whether seconds were scaled to the length of the training; None: no training."""
 
 
-def estimate(planner: Planner, trials: Sequence[TrialPlan], stored: set[str], store: ArtifactStore) -> dict[str, Any]:
+def estimate(
+    planner: Planner,
+    trials: Sequence[TrialPlan],
+    stored: set[str],
+    store: ArtifactStore,
+    begun: dict[str, Stage],
+    proposals: int,
+) -> dict[str, Any]:
     """Seconds and bytes from what stored stages of the same kind took; null where none has run yet.
 
     ``seconds`` is what the trials still have to run, ``grid_seconds`` what one process a grid point would cost:
     every variant with a training of its own. Segmentation jobs are in neither but in ``segmentation``. A search is
-    the trials at the ends of its axes, repeated; null where none is possible there.
+    what is left of the points it knows, and for those it will propose the trials at the ends of its axes, repeated;
+    null where none is possible there.
+
+    Args:
+        begun: stages of the points that a search knows already, by key.
+        proposals: points that a search will propose.
     """
-    spec, known = planner.spec, _measurements(store)
-    stages = {stage.key: stage for trial in trials for stage in trial.stages()}
-    repeats = spec.search.trials * len(spec.seeds) / len(trials) if spec.search and trials else 1.0
-    left = _search_work(trials, stored, repeats) if spec.search else {key: 1.0 for key in stages if key not in stored}
+    spec, measured = planner.spec, _measurements(store)
+    stages = {stage.key: stage for trial in trials for stage in trial.stages()} | begun
+    per_point = len(spec.seeds) / len(trials) if spec.search and trials else 0.0
+    left = Counter({key: 1.0 for key in (begun if spec.search else stages) if key not in stored})
+    if proposals and trials:
+        left.update(_search_work(trials, stored | begun.keys(), proposals * per_point))
+    repeats = spec.search.trials * per_point if spec.search else 1.0
     leaves = [variant.stages.labels for trial in trials for variant in trial.variants]
     grid = {key: times * repeats for key, times in Counter(a.key for leaf in leaves for a in leaf.ancestry()).items()}
     jobs = _segmentation_work(planner, trials)
     both = stages | {stage.key: stage for stage, _ in jobs}
-    priced = functools.cache(lambda name, setup, length: _price(known[name], setup, length))
+    priced = functools.cache(lambda name, setup, length: _price(measured[name], setup, length))
     prices = {
         key: priced(stage.name, *_like(stage.name, canonical(stage.config), stage.fingerprints))
         for key, stage in both.items()
-        if stage.name in known
+        if stage.name in measured
     }
 
     def total(work: Work, needed: Iterable[Stage], gpus: float) -> dict[str, Any]:
-        missing = sorted({stage.name for stage in needed} - known.keys())
+        missing = sorted({stage.name for stage in needed} - measured.keys())
         if missing or not trials:
             return {"unknown_stages": missing, "seconds": None, "gpu_hours": None, "bytes": None}
         seconds = round(sum(times * prices[key].seconds for key, times in work.items()), 1)
@@ -100,8 +115,8 @@ def estimate(planner: Planner, trials: Sequence[TrialPlan], stored: set[str], st
 
 
 def _search_work(trials: Sequence[TrialPlan], stored: set[str], repeats: float) -> Work:
-    """What a search runs, by the trials at the ends of its axes: what trainings fork from and trials share once, the
-    rest for every trial. Stored trials are not taken off: which points it will propose is not known."""
+    """What new points of a search take, by the trials at the ends of its axes: what trainings fork from and trials
+    share once, the rest for every trial, as if none of it were stored: which points come is not known."""
     shared = {stage.key for stage in shared_stages(trials)}
     common = [{stage.key for stage in trial.train.ancestry()} & shared - {trial.key} for trial in trials]
     work = dict.fromkeys(sorted(set().union(*common) - stored), 1.0)

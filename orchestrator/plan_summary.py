@@ -17,6 +17,7 @@ from orchestrator.estimate import estimate
 from orchestrator.forecast import expected_tasks
 from orchestrator.plan import Planner, show
 from orchestrator.progress import duration
+from orchestrator.search_record import STOPPED, Recorded
 from workers.artifacts.store import ArtifactStore
 
 
@@ -45,14 +46,25 @@ class PlanSummary:
     """At most: as many as are selected, at every seed and point of the segmentation axes."""
 
 
-def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
-    """Everything known before running: for a search only the number of trainings, for a grid every stage."""
+def summarise(planner: Planner, store: ArtifactStore, recorded: Sequence[Recorded] = ()) -> PlanSummary:
+    """Everything known before running: for a grid every stage, for a search the number of trainings and what is left
+    of the points ``recorded`` by earlier runs."""
     spec = planner.spec
     trials = planner.corners() if spec.search else planner.grid()
+    points = recorded[: spec.search.trials] if spec.search else ()
+    begun = {
+        stage.key: stage
+        for point in points
+        if point.outcome != STOPPED  # such a trial is not taken up again
+        for seed in spec.seeds
+        for stage in planner.trial(point.values, seed).stages()
+    }
+    proposals = spec.search.trials - len(points) if spec.search else 0
     counts = Counter(stage.key for trial in trials for stage in trial.stages())
     ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
+    stored = {key for key in ordered | begun if store.has(key)}
     rows = [
-        StageRow(key, stage.name, counts[key], store.has(key), [parent.key for parent in stage.inputs.values()])
+        StageRow(key, stage.name, counts[key], key in stored, [parent.key for parent in stage.inputs.values()])
         for key, stage in ordered.items()
     ]
     found = sum(
@@ -66,8 +78,10 @@ def summarise(planner: Planner, store: ArtifactStore) -> PlanSummary:
         trainings=trainings,
         variants=variants,
         stages=[] if spec.search else rows,
-        estimate=estimate(planner, trials, {row.key for row in rows if row.stored}, store),
-        search={"algorithm": spec.search.algorithm, "trials": spec.search.trials} if spec.search else None,
+        estimate=estimate(planner, trials, stored, store, begun, proposals),
+        search={"algorithm": spec.search.algorithm, "trials": spec.search.trials, "known": len(points)}
+        if spec.search
+        else None,
         trials=[
             {"key": trial.key, "values": trial.values, "seed": trial.seed, "variants": len(trial.variants)}
             for trial in trials
@@ -85,7 +99,8 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     variants = f"{plan.variants} variants" if plan.trials else "variants unknown"
     console.print(f"{plan.name}: {plan.trainings} trainings, {variants}{jobs}")
     if plan.search:
-        console.print(f"search: {plan.search['algorithm']}, {plan.search['trials']} points")
+        known = f", {plan.search['known']} of them from earlier runs" if plan.search["known"] else ""
+        console.print(f"search: {plan.search['algorithm']}, {plan.search['trials']} points{known}")
     titles = {
         trial["key"]: ", ".join(
             [*(f"{key}={show(value)}" for key, value in trial["values"].items()), f"seed={trial['seed']}"]
@@ -130,7 +145,7 @@ def _cost(plan: PlanSummary) -> Iterator[str]:
             yield f"GPU hours: {trials['gpu_hours']:g}, against {trials['grid_gpu_hours']:g}"
         yield f"disk: {trials['bytes'] / 1e6:.1f} MB more in the store"
         if plan.search:
-            yield f"every trial is priced as the mean of the {len(plan.trials)} above; stored ones are not taken off"
+            yield f"every trial of a new point is priced as the mean of the {len(plan.trials)} above"
     if segmentation is not None:
         gpu = f", {segmentation['gpu_hours']:g} GPU hours" if segmentation["gpu_hours"] else ""
         if segmentation["seconds"] is None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from sqlalchemy import make_url
 from sqlalchemy.pool import NullPool
 
 from aream.config import canonical
@@ -71,7 +74,8 @@ class SearchRecord:
         AreamError: the storage does not answer, or holds something else.
     """
 
-    def __init__(self, planner: Planner, folder: Path) -> None:
+    def __init__(self, planner: Planner, folder: Path, storage: BaseStorage | None = None) -> None:
+        """``storage`` stands in for the search's own."""
         spec = planner.spec
         self.space = SearchSpace(spec)
         self.url = spec.search.storage if spec.search else None
@@ -84,7 +88,7 @@ class SearchRecord:
         self.directions = ["maximize" if objective.mode == "max" else "minimize" for objective in spec.objectives]
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self._storage_errors():
-            self.storage = _open_storage(self.url, folder)
+            self.storage = _open_storage(self.url, folder) if storage is None else storage
             # The sampler of this study is never asked.
             self.study = optuna.create_study(
                 storage=self.storage,
@@ -158,19 +162,8 @@ class SearchRecord:
         for key, value in (("sweep", self.sweep), ("context", self.context), ("judged", self.judged), ("ready", True)):
             self.study.set_user_attr(key, value)
 
-    @contextlib.contextmanager
-    def _storage_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except AreamError:
-            raise
-        except Exception as error:
-            cause = error.__cause__ or error
-            if isinstance(cause, ModuleNotFoundError):
-                said = f"needs {cause.name}: pip install 'aream-sweep[postgres]'"
-            else:
-                said = f"cannot be used: {type(cause).__name__}: {str(cause).strip().split(chr(10))[0]}"
-            raise AreamError(f"search.storage: {self.shown} {masked(said)}") from None
+    def _storage_errors(self) -> contextlib.AbstractContextManager[None]:
+        return _storage_errors(self.shown)
 
 
 def prepare_record(planner: Planner, folder: Path, *, fresh: bool) -> None:
@@ -185,6 +178,27 @@ def prepare_record(planner: Planner, folder: Path, *, fresh: bool) -> None:
     record = SearchRecord(planner, folder)
     if fresh:
         record.forget()
+
+
+def known_points(planner: Planner, folder: Path) -> list[Recorded]:
+    """What the next run would start from, read from a copy: no study is begun by looking.
+
+    Raises:
+        AreamError: the storage does not answer, or holds something else.
+    """
+    url = planner.spec.search.storage if planner.spec.search else None
+    copy = InMemoryStorage()
+    with tempfile.TemporaryDirectory() as scratch, _storage_errors(masked(url) if url else str(folder / RECORD_FILE)):
+        source: BaseStorage | None = None
+        if url is None and (folder / RECORD_FILE).exists():
+            shutil.copyfile(folder / RECORD_FILE, Path(scratch) / RECORD_FILE)  # a driver may be writing to it
+            source = _open_storage(None, Path(scratch))
+        elif url is not None and not _is_new_file(url):
+            source = _open_storage(url, folder)
+        for name in [] if source is None else optuna.get_all_study_names(source):
+            if source is not None and name.startswith(f"{planner.spec.name}-"):
+                optuna.copy_study(from_study_name=name, from_storage=source, to_storage=copy)
+        return SearchRecord(planner, folder, copy).points()
 
 
 def frozen_trial(
@@ -207,6 +221,29 @@ def _recorded(trial: optuna.trial.FrozenTrial) -> Recorded:
     else:
         outcome = Outcome(trial.state) if trial.state.is_finished() else None
     return Recorded(trial.number, json.loads(trial.user_attrs["values"]), outcome, dict(trial.system_attrs))
+
+
+@contextlib.contextmanager
+def _storage_errors(shown: str) -> Iterator[None]:
+    """
+    Raises:
+        AreamError: in place of what the storage ``shown`` raises.
+    """
+    try:
+        yield
+    except AreamError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ModuleNotFoundError):
+            said = f"needs {cause.name}: pip install 'aream-sweep[postgres]'"
+        else:
+            said = f"cannot be used: {type(cause).__name__}: {str(cause).strip().split(chr(10))[0]}"
+        raise AreamError(f"search.storage: {shown} {masked(said)}") from None
+
+
+def _is_new_file(url: str) -> bool:
+    return url.startswith("sqlite:") and not Path(make_url(url).database or "").exists()
 
 
 def _open_storage(url: str | None, folder: Path) -> BaseStorage:

@@ -41,8 +41,11 @@ def main(arguments: Sequence[str]) -> int:
         prepared = prepare(spec)
         if options.plan:
             from orchestrator.plan_summary import print_plan, summarise
+            from orchestrator.search_record import known_points
 
-            print_plan(summarise(prepared.planner, prepared.workplace.store()), as_json=options.json)
+            planner, workplace = prepared.planner, prepared.workplace
+            recorded = known_points(planner, workplace.folder) if spec.search else ()
+            print_plan(summarise(planner, workplace.store(), recorded), as_json=options.json)
             return DONE
         try:
             return _run(prepared, options)

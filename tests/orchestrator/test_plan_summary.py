@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 from sweep_results import planner, workplace
 
 from aream.config import canonical
@@ -14,6 +15,7 @@ from orchestrator.downstream import segmentation_jobs
 from orchestrator.plan import Planner
 from orchestrator.plan_summary import PlanSummary, print_plan, summarise
 from orchestrator.ranking import rank
+from orchestrator.search_record import FAILED, STOPPED, Outcome, Recorded
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
@@ -71,9 +73,9 @@ def measured(tmp_path):
 
 @pytest.fixture
 def summary(tmp_path):
-    def summary(*overrides: str, more: str = "") -> PlanSummary:
+    def summary(*overrides: str, more: str = "", recorded: Sequence[Recorded] = ()) -> PlanSummary:
         plan = planner(tmp_path, *overrides, more=more)
-        return summarise(plan, workplace(plan).store())
+        return summarise(plan, workplace(plan).store(), recorded)
 
     return summary
 
@@ -92,7 +94,31 @@ def test_a_search_costs_all_its_trials(measured, summary, capsys):
     assert estimate["bytes"] == 2 * 100 + 80 * (1000 + 200 + 2 * 50)
     assert estimate["gpu_hours"] == pytest.approx(10420 * 0.5 / 3600, abs=1e-3)
     assert estimate["grid_seconds"] == 80 * 2 * (10 + 100 + 20 + 5)
-    assert "every trial is priced as the mean of the 4 above" in printed(plan, capsys)
+    assert "every trial of a new point is priced as the mean of the 4 above" in printed(plan, capsys)
+
+
+def test_a_search_that_goes_on_pays_what_is_left_of_its_known_points(measured, summary, tmp_path, capsys):
+    """Of 40 points four are known: one stored whole; one failed with its training stored at one of two seeds; one that
+    was proposed and never ran; one that was stopped early and is left so."""
+    measured()
+    plan = planner(tmp_path, *SEARCH)
+    done = Outcome(TrialState.COMPLETE, (0.5,))
+    recorded = [
+        Recorded(number, {"method.alpha_low": alpha}, outcome, {})
+        for number, (alpha, outcome) in enumerate(((0.21, done), (0.22, FAILED), (0.23, None), (0.24, STOPPED)))
+    ]
+    for seed in (0, 1):
+        put(workplace(plan).store(), plan.trial(recorded[0].values, seed).stages())
+    put(workplace(plan).store(), [plan.trial(recorded[1].values, 0).train])
+    summed = summary(*SEARCH, recorded=recorded)
+    assert summed.search == {"algorithm": "tpe", "trials": 40, "known": 4}
+    assert summed.estimate["seconds"] == (30 + 130) + 2 * 130 + 36 * 2 * 130
+    assert summed.estimate["grid_seconds"] == 80 * 2 * (10 + 100 + 20 + 5)
+    said = printed(summed, capsys)
+    assert "search: tpe, 40 points, 4 of them from earlier runs" in said
+    assert "every trial of a new point is priced as the mean of the 4 above" in said
+    fewer = summary("search={trials: 2}", SEARCH[1], recorded=recorded)
+    assert fewer.estimate["seconds"] == 30 + 130
 
 
 def test_a_search_over_what_the_warm_up_reads_warms_up_every_time(measured, summary):

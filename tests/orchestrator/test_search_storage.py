@@ -17,12 +17,13 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from searching import end
 
 from aream.errors import AreamError
 from orchestrator import sweep
 from orchestrator.plan import Planner
 from orchestrator.search import SearchedPoints
-from orchestrator.search_record import SearchRecord
+from orchestrator.search_record import SearchRecord, known_points
 from orchestrator.settings import masked
 from orchestrator.spec_reader import load_spec
 from orchestrator.yaml_source import SpecError
@@ -153,6 +154,31 @@ def test_a_missing_driver_is_named_with_what_to_install(write, tmp_path, monkeyp
 def test_sqlite_is_continued_from_another_folder(write, tmp_path):
     storage = f"sqlite:///{tmp_path}/search.db"
     continued_elsewhere(write, tmp_path, storage)
+
+
+@pytest.mark.parametrize("kept", ["in the sweep's folder", "in sqlite"])
+def test_what_a_search_would_start_from_is_known_without_touching_it(write, tmp_path, kept):
+    folder, database = tmp_path / "run", tmp_path / "search.db"
+    path = write(f"sqlite:///{database}")
+    if kept == "in the sweep's folder":
+        path.write_text(path.read_text().replace(f', storage: "sqlite:///{database}"', ""))
+    planner = Planner(load_spec(path), {})
+    assert known_points(planner, folder) == []
+    assert not folder.exists()
+    assert not database.exists()
+    first = searcher(path, folder)
+    points = [first.suggest(f"t{number}") for number in range(2)]
+    end(first, "t1", {"pseudo/miou": 0.5})
+    files = [file for file in (folder / "search.log", database) if file.exists()]
+    (file,) = files
+    before = file.read_bytes()
+    known = [(point.values, point.outcome and point.outcome.values) for point in known_points(planner, folder)]
+    assert known == [(points[0]["values"], None), (points[1]["values"], (0.5,))]
+    wider = path.read_text().replace("1.0e-5, 1.0e-2", "1.0e-5, 2.0e-2")
+    path.write_text(wider)  # another study, which starts from this one
+    again = known_points(Planner(load_spec(path), {}), folder)
+    assert [(point.values, point.outcome and point.outcome.values) for point in again] == known
+    assert file.read_bytes() == before
 
 
 def continued_elsewhere(write, tmp_path, storage):
