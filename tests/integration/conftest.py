@@ -32,5 +32,5 @@ def on_a_cluster(finished):
 def finished(tmp_path_factory) -> Path:
     """A folder with a sweep that ran once, undisturbed."""
     folder: Path = tmp_path_factory.mktemp("finished")
-    sweeps.run(sweeps.write_small(folder))
+    sweeps.run_recorded(sweeps.write_small(folder))
     return folder

@@ -16,12 +16,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import START_S, free_port
+from cluster import START_S
+from ports import free_port
 
 RAY = Path(sys.executable).parent / "ray"
-REPORT_MS = 1000
-ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
-"""What keeps a head on loopback; drivers need it too, else they would announce themselves at another address."""
+IN_COMMON = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_metrics_report_interval_ms": "5000",
+}
+"""For the head and the drivers: loopback, else drivers would announce themselves at another address; and one interval,
+within twice of which Ray forgets what is not reported again."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,8 @@ def ray_head(cpus: int) -> Iterator[Head]:
     }  # fmt: skip
     environment = {
         **os.environ,
-        **ON_LOOPBACK,
+        **IN_COMMON,
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_metrics_report_interval_ms": str(REPORT_MS),
         "AUTOSCALER_METRIC_PORT": str(free_port()),
         "DASHBOARD_METRIC_PORT": str(free_port()),
     }

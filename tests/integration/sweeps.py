@@ -64,6 +64,7 @@ def changed(sweep: Path, **sections: str) -> Path:
 ADDRESS: list[str] = []
 """Of a cluster that sweeps run on instead of starting one each."""
 CLUSTER_CPUS = 2
+BEGUN_S = 180.0
 HEARD_S = 5.0
 """The driver looks for orders once a second."""
 
@@ -83,6 +84,15 @@ def run(sweep: Path, *arguments: str, expect: int = 0) -> str:
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def run_recorded(sweep: Path, *arguments: str, attempts: int = 3) -> str:
+    """Until all is in MLflow, which takes a busy machine longer than a driver waits at its end."""
+    for _ in range(attempts):
+        output = run(sweep, *arguments)
+        if "events wait for" not in output:
+            return output
+    raise AssertionError(output)
 
 
 def launched(sweep: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -125,31 +135,45 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def at_work(folder: Path, key: str = "train_cam-") -> list[int]:
-    """The processes of trainings that go on, of one key or all, by their logs.
+def training_process(folder: Path) -> int:
+    """The process that began to train first, by its log; whether it still does is the machine's."""
+    (log, *_) = sorted(
+        (folder / "runs" / "small" / "logs").glob("train_cam-*.log"), key=lambda path: path.stat().st_mtime
+    )
+    return int(re.findall(r"running train_cam-\w+ in process (\d+)", log.read_text())[-1])
 
-    Raises:
-        AssertionError: there is none.
-    """
-    found = []
+
+def at_work(folder: Path, key: str = "train_cam-") -> set[int]:
+    """The processes of trainings that go on, of one key or all, by their logs."""
+    found = set()
     for log in (folder / "runs" / "small" / "logs").glob(f"{key}*.log"):
         text = log.read_text()
         begun = re.findall(r"running train_cam-\w+ in process (\d+)", text)
         if begun and "finished train_cam" not in text:
-            found.append(int(begun[-1]))
-    assert found, f"nothing trains: {key}"
+            found.add(int(begun[-1]))
     return found
 
 
 @contextlib.contextmanager
-def standing_still(folder: Path, key: str = "train_cam-") -> Iterator[None]:
-    """Trainings stand still while the driver hears of an order, so that it meets them in the middle on any machine."""
-    processes = at_work(folder, key)
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
+def standing_still(folder: Path, key: str = "train_cam-", *, count: int = 1, after_s: float = 0) -> Iterator[list[int]]:
+    """Trainings stand still, from their beginning if need be, so that what happens meets them in the middle, however
+    fast the machine is.
+
+    Args:
+        count: of trainings that are waited for.
+        after_s: how long they stand still after the body, for the driver to hear of an order.
+    """
+    processes: list[int] = []
+    until = time.monotonic() + BEGUN_S
     try:
-        yield
-        time.sleep(HEARD_S)
+        while len(processes) < count:
+            assert time.monotonic() < until, f"{len(processes)} of {count} trainings of {key} have begun"
+            for process in at_work(folder, key) - set(processes):
+                os.kill(process, signal.SIGSTOP)
+                processes.append(process)
+            time.sleep(0.02)
+        yield processes
+        time.sleep(after_s)
     finally:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):

@@ -68,11 +68,13 @@ def test_what_is_stopped_already_does_not_begin(board):
 
     @ray.remote
     def work(key: str, actor: Any) -> str:
-        try:
-            with Line(actor, key):
-                return "begun"
-        except Interrupted:
-            return "not begun"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("orchestrator.board.ASK_S", float(PATIENCE_S))  # a line goes on where no answer comes
+            try:
+                with Line(actor, key):
+                    return "begun"
+            except Interrupted:
+                return "not begun"
 
     signs_after(board, ["late"])
     assert ray.get([work.remote("late", board.actor), work.remote("other", board.actor)]) == ["not begun", "begun"]

@@ -61,7 +61,7 @@ def test_paused_and_resumed_from_another_terminal(undisturbed, tmp_path):
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
-        with sweeps.standing_still(tmp_path):
+        with sweeps.standing_still(tmp_path, after_s=sweeps.HEARD_S):
             sweeps.control(sweep, "pause")
         wait_for(sweep, "paused")
         # Its slots are free: nothing trains.
@@ -95,7 +95,7 @@ def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path, told
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
-        with sweeps.standing_still(tmp_path):
+        with sweeps.standing_still(tmp_path, after_s=sweeps.HEARD_S):
             sweeps.control(sweep, "stop")
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
@@ -115,7 +115,7 @@ def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path
     key, title = plan["trials"][0]["key"], "method.alpha_low=0.25, seed=0"
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, f"trial running epoch 1/15  {title}")
-        with sweeps.standing_still(tmp_path, key):
+        with sweeps.standing_still(tmp_path, key, after_s=sweeps.HEARD_S):
             sweeps.control(sweep, "stop", "--trial", key)
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -129,8 +129,8 @@ def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path, 
     sweep = sweeps.changed(write_sweep(tmp_path), limits="{stalled_minutes: 0.3}")
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, "trial running epoch 2/15")
-        os.kill(sweeps.at_work(tmp_path)[0], signal.SIGSTOP)
-        output, _ = process.communicate(timeout=400)
+        with sweeps.standing_still(tmp_path):
+            output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     key = re.findall(r"(train_cam-\w+) shows no sign of work", output)[0]
     assert sweeps.results(tmp_path) == undisturbed
@@ -142,8 +142,8 @@ def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path, 
 def test_a_second_driver_says_who_holds_the_sweep(tmp_path, told):
     sweep = write_sweep(tmp_path)
     with sweeps.started(sweep) as process:
-        sweeps.read_until(process, "running")
-        assert f"another process runs this sweep (pid {process.pid}" in sweeps.run(sweep, expect=2)
+        with sweeps.standing_still(tmp_path):
+            assert f"another process runs this sweep (pid {process.pid}" in sweeps.run(sweep, expect=2)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     assert events(told) == ["stopped"]

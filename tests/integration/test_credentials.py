@@ -19,8 +19,9 @@ from pathlib import Path
 
 import boto3
 import pytest
-from cluster import Service, free_port
+from cluster import Service
 from images import postgres
+from ports import free_port
 
 import sweeps
 

@@ -36,7 +36,7 @@ def test_driver_killed_in_mid_training(undisturbed, tmp_path):
 def test_worker_killed_in_mid_training(undisturbed, tmp_path):
     with sweeps.started(sweeps.write_small(tmp_path)) as process:
         sweeps.read_until(process, "trial running epoch 1/5")
-        sweeps.kill(sweeps.at_work(tmp_path)[0])
+        sweeps.kill(sweeps.training_process(tmp_path))
         output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert sweeps.results(tmp_path) == undisturbed

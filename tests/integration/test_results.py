@@ -61,13 +61,13 @@ def test_a_search_with_early_stopping_ends_and_goes_on(tmp_path):
     sweep = sweeps.write_small(tmp_path, stops)
     rates = "axes={train.lr: [1.0e-3, 1.0e-4, 1.0e-11, 1.0e-12]}"
     settings = [f"--set={text}" for text in (rates, "train.lr_floor=0", "train.epochs=12", "segmentation=null")]
-    output = sweeps.run(sweep, *settings, "--set", "search={trials: 2, seed: 20}")
+    output = sweeps.run_recorded(sweep, *settings, "--set", "search={trials: 2, seed: 20}")
     assert "Last result" not in output, "Tune tells of its trials in its own words"
     first = trials(tmp_path)
     assert {rate: status for rate, (_, status) in first.items()} == {"0.0001": "done", "1e-12": "stopped"}
     assert in_mlflow(tmp_path) == {first["0.0001"][0]: "FINISHED", first["1e-12"][0]: "KILLED"}
     before = sweeps.times_run(tmp_path)
-    sweeps.run(sweep, *settings, "--set", "search={trials: 4, seed: 20}")
+    sweeps.run_recorded(sweep, *settings, "--set", "search={trials: 4, seed: 20}")
     second = trials(tmp_path)
     new = {"0.001": (second["0.001"][0], "done"), "1e-11": (second["1e-11"][0], "stopped")}
     assert second == {**first, **new}

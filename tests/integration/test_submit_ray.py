@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -58,6 +59,10 @@ def submit(lab: TwoHosts, *arguments: str, expect: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+LONGER = "train.epochs=40"
+"""For what is done from outside while it runs."""
 
 
 def settings(name: str, *more: str) -> list[str]:
@@ -154,10 +159,10 @@ def test_no_credential_is_kept_anywhere(lab, undisturbed):
 
 
 def test_a_job_that_is_left_alone_can_be_looked_at_stopped_and_sent_again(lab, tmp_path):
-    output = submit(lab, str(SWEEP), *settings("left"), "--detach")
+    output = submit(lab, str(SWEEP), *settings("left", LONGER), "--detach")
     (job,) = ID.findall(output)
     assert f"--stop {job} --to ray" in output
-    refused = submit(lab, str(SWEEP), *settings("left", "seeds=[1]"), expect=2)
+    refused = submit(lab, str(SWEEP), *settings("left", LONGER, "seeds=[1]"), expect=2)
     assert f"there as {job}" in refused
     follower = subprocess.Popen(
         command(lab, "--follow", job), cwd=sweeps.ROOT, env=lab.environment(), stdout=subprocess.PIPE,
@@ -170,7 +175,7 @@ def test_a_job_that_is_left_alone_can_be_looked_at_stopped_and_sent_again(lab, t
     assert submit(lab, "--status", job).startswith(f"{job}: running, ")
     assert submit(lab, "--stop", job).startswith(f"{job}: stopped, ")
     assert "interrupted; run the same command again to resume" in submit(lab, "--follow", job, expect=130)
-    finished = submit(lab, str(SWEEP), *settings("left"))
+    finished = submit(lab, str(SWEEP), *settings("left", LONGER))
     assert "ranked by pseudo/miou" in finished
     nothing_ran_again(lab, "left", tmp_path)
 
@@ -192,8 +197,11 @@ def test_a_wrong_token_is_one_line(lab, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
-def test_a_cut_link_and_a_dead_host_cost_no_finished_work(lab, tmp_path, monkeypatch):
-    sizes = ("data={name: shapes, train_images: 120, val_images: 12}", "seeds=[0, 1]")
+def test_a_cut_link_and_a_dead_host_cost_no_finished_work(lab, undisturbed, tmp_path, monkeypatch):
+    """Of trainings so long that the link is cut within one, whatever the machine."""
+    taken = re.findall(r"finished train_cam-\w+ in ([\d.]+) s", logs(lab.head, "calm") + logs(lab.worker, "calm"))
+    images = max(120, round(40 * CUT_S / 3 / statistics.fmean(map(float, taken))))
+    sizes = (f"data={{name: shapes, train_images: {images}, val_images: 12}}", "seeds=[0, 1]")
     (job,) = ID.findall(submit(lab, str(SWEEP), *settings("cut", *sizes), "--detach"))
 
     def told() -> str:

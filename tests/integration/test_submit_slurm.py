@@ -128,13 +128,15 @@ class Job:
 
     def named(self, word: str) -> psutil.Process:
         """The first process with a word in its command."""
-        return min(
-            (process for process in self.processes() if any(word in part for part in process.cmdline()[:4])),
-            key=lambda process: process.create_time(),
-        )
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if any(word in part for part in process.cmdline()[:4]):
+                    found.append((process.create_time(), process.pid))
+        return psutil.Process(min(found)[1])
 
     def nothing_is_left(self) -> None:
-        wait_for(lambda: not self.processes(), f"{[process.cmdline() for process in self.processes()]}")
+        wait_for(lambda: not self.processes(), f"processes of job {self.id} to end")
         assert not list(Path("/tmp").glob(f"ray-{self.id}-*"))
         assert not list(self.folder.rglob("token"))
 
@@ -154,8 +156,9 @@ def finished_stages(place: Path) -> set[str]:
 def test_preempted_and_queued_again_it_completes_without_doing_anything_twice(slurm, place):
     with submitting(slurm, place, str(place / "small.yaml")) as process:
         job = job_of(process, place)
-        job.wait_for(r"trial done .*trial running epoch [3-9]/.*epoch [4-9]/")
+        job.wait_for("trial running")
         the_token_is_kept(slurm, job)
+        job.wait_for(r"trial done .*trial running epoch [3-9]/.*epoch [4-9]/")
         before = finished_stages(place)
         slurm.run("sbatch", "--partition=urgent", "--nodes=2", "--ntasks-per-node=1", "--output=/dev/null",
                   stdin="#!/bin/sh\nsleep 1\n")  # fmt: skip

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import torch
-from cluster import free_port
-from ray_head import ON_LOOPBACK, Head, ray_head
+from ports import free_port
+from ray_head import IN_COMMON, Head, ray_head
 
 import sweeps
 from orchestrator.metrics import METRICS
@@ -86,14 +86,12 @@ def run(head: Head, sweep: Path, seen: Seen, *, kill: bool) -> None:
     with sweeps.launched(sweep, "--address", head.address) as process:
         try:
             if kill:
-                sweeps.read_until(process, "trial running epoch 1/15")
-                assert found(lambda: len(sweeps.at_work(sweep.parent)) == 2)
-                with sweeps.standing_still(sweep.parent):  # the gauge is set every few seconds only
-                    assert found(lambda: look(head, seen) == 2)
-                    sweeps.kill(sweeps.at_work(sweep.parent)[0])
+                with sweeps.standing_still(sweep.parent, count=2) as (training, _):
+                    assert found(lambda: look(head, seen) == 2)  # the gauge is set every few seconds only
+                    sweeps.kill(training)
             while process.poll() is None:
                 look(head, seen)
-                time.sleep(2.0)
+                time.sleep(0.5)
         finally:
             process.kill()
         assert process.stdout is not None
@@ -107,7 +105,7 @@ def run(head: Head, sweep: Path, seen: Seen, *, kill: bool) -> None:
 @pytest.fixture(scope="module")
 def head():
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ON_LOOPBACK.items():
+        for name, value in IN_COMMON.items():
             patch.setenv(name, value)
         with ray_head(cpus=2) as found:
             yield found

@@ -24,7 +24,8 @@ from typing import Any
 
 import boto3
 import yaml
-from cluster import ROOT, START_S, Service, free_port
+from cluster import ROOT, START_S, Service
+from ports import free_port
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 CEPH = ("ceph", "ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "radosgw-admin")

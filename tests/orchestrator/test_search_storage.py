@@ -7,7 +7,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ports import free_port
 from searching import end
 
 from aream.errors import AreamError
@@ -49,13 +49,6 @@ def write(tmp_path):
         return path
 
     return write
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-    return port
 
 
 def searcher(path: Path, folder: Path) -> SearchedPoints:

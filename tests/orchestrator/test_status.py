@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_a_running_sweep(place, capsys):
     assert "s: trials (1 done, 1 running, 1 waiting, 1 from the store, time left unknown)" in text
     assert "3/4" in text
     assert "0.5000" in text
-    assert f"running for 0 s as process {os.getpid()}" in text
+    assert re.search(rf"running for \d+ s as process {os.getpid()}", text)
     content = json.loads(shown(place, capsys, "--json"))
     assert content["alive"] is True
     assert content["stored"] == 1
@@ -108,7 +109,7 @@ def test_a_finished_sweep_is_told_as_finished(place, capsys):
     state.save()
     change(place, saved=state.started + 3660)
     text = shown(place, capsys)
-    assert "finished 40 s ago after 1 h 1 min" in text
+    assert re.search(r"finished [4-9]\d s ago after 1 h 1 min", text)
     assert "left" not in text.split("what")[0]
 
 
