@@ -50,8 +50,10 @@ def _round(case: ElementTree.Element) -> dict[str, Any]:
     return {
         "test": case.attrib["name"],
         "outcome": min(told, default="passed"),
-        "minutes": round(float(properties.get("minutes", case.attrib["time"])), 1),
-        "killed": dict(Counter(json.loads(properties.get("killed", "[]")))),
+        "minutes": round(float(properties.get("minutes", float(case.attrib["time"]) / 60)), 1),
+        "killed": dict(
+            Counter(victim for victim in json.loads(properties.get("killed", "[]")) if victim != "no worker")
+        ),
     }
 
 
