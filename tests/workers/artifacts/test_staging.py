@@ -268,7 +268,9 @@ def test_a_full_disk(folder, tmp_path, monkeypatch):
 
 
 def test_what_is_handed_on_holds_no_secret(place, s3_keys, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    if os.environ["AWS_SECRET_ACCESS_KEY"] == "testing":  # a server that takes any key; a path may hold that word
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
     staged(place.put("a", b"a"))
-    assert set(json.loads(staging.handed_on()[staging.HANDED])) == {"max_bytes", "endpoint", "store", "versions"}
-    assert "planted-secret" not in staging.handed_on()[staging.HANDED]
+    handed = staging.handed_on()[staging.HANDED]
+    assert set(json.loads(handed)) == {"max_bytes", "endpoint", "store", "versions"}
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in handed
