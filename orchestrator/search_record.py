@@ -188,16 +188,17 @@ def known_points(planner: Planner, folder: Path) -> list[Recorded]:
     """
     url = planner.spec.search.storage if planner.spec.search else None
     copy = InMemoryStorage()
-    with tempfile.TemporaryDirectory() as scratch, _storage_errors(masked(url) if url else str(folder / RECORD_FILE)):
-        source: BaseStorage | None = None
-        if url is None and (folder / RECORD_FILE).exists():
-            shutil.copyfile(folder / RECORD_FILE, Path(scratch) / RECORD_FILE)  # a driver may be writing to it
-            source = _open_storage(None, Path(scratch))
-        elif url is not None and not _is_new_file(url):
-            source = _open_storage(url, folder)
-        for name in [] if source is None else optuna.get_all_study_names(source):
-            if source is not None and name.startswith(f"{planner.spec.name}-"):
-                optuna.copy_study(from_study_name=name, from_storage=source, to_storage=copy)
+    is_sqlite = url is not None and url.startswith("sqlite:")
+    file = Path(make_url(url).database or "") if url and is_sqlite else folder / RECORD_FILE
+    is_server = url is not None and not is_sqlite
+    with tempfile.TemporaryDirectory() as scratch, _storage_errors(masked(url) if url else str(file)):
+        if is_server or file.exists():
+            if url is None:  # a driver may be writing to it
+                shutil.copyfile(file, Path(scratch) / RECORD_FILE)
+            source = _open_storage(url, Path(scratch))
+            for name in optuna.get_all_study_names(source):
+                if name.startswith(f"{planner.spec.name}-"):
+                    optuna.copy_study(from_study_name=name, from_storage=source, to_storage=copy)
         return SearchRecord(planner, folder, copy).points()
 
 
@@ -240,10 +241,6 @@ def _storage_errors(shown: str) -> Iterator[None]:
         else:
             said = f"cannot be used: {type(cause).__name__}: {str(cause).strip().split(chr(10))[0]}"
         raise AreamError(f"search.storage: {shown} {masked(said)}") from None
-
-
-def _is_new_file(url: str) -> bool:
-    return url.startswith("sqlite:") and not Path(make_url(url).database or "").exists()
 
 
 def _open_storage(url: str | None, folder: Path) -> BaseStorage:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             from orchestrator.search_record import known_points
 
             planner, workplace = prepared.planner, prepared.workplace
-            recorded = known_points(planner, workplace.folder) if spec.search else ()
+            recorded = known_points(planner, workplace.folder) if spec.search and not options.fresh else ()
             print_plan(summarise(planner, workplace.store(), recorded), as_json=options.json)
             return DONE
         try:
