@@ -99,7 +99,7 @@ def test_the_plan_of_a_search_counts_its_points(grid, capsys):
         grid, capsys, "search={trials: 5}", "axes={method.alpha_low: {uniform: [0.2, 0.4]}, inference.layers: [all]}"
     )
     assert plan["trainings"] == 5
-    assert plan["search"] == {"algorithm": "tpe", "trials": 5}
+    assert plan["search"] == {"algorithm": "tpe", "trials": 5, "known": 0}
 
 
 def test_the_plan_counts_a_conditional_axis_only_where_it_exists(grid, capsys):
