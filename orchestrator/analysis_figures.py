@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from orchestrator.analysis_results import AnalysisResult, Panel
 from orchestrator.canvas import save
+from workers.atomic_write import write_bytes
 
 COLUMNS = 3
 WIDTH, HEIGHT = 5.2, 3.6
@@ -29,7 +30,7 @@ def draw_analyses(results: Sequence[AnalysisResult], folder: Path) -> list[tuple
             drawn.append((path, f"{result.name}, dashed: trained without a method's loss. {captions}"))
         for shown in result.pictures:
             path = folder / f"{result.name}_{shown.artifact.rpartition('-')[2]}_{shown.picture.name}.png"
-            path.write_bytes(shown.content)
+            write_bytes(path, shown.content)
             drawn.append((path, shown.caption))
     return drawn
 

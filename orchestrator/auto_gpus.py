@@ -16,8 +16,8 @@ from orchestrator.progress import Progress
 from orchestrator.resources import whole_gpus
 from orchestrator.settings import Resource
 from orchestrator.spec import SweepSpec
-from orchestrator.state import replace_text
 from orchestrator.workplace import Workplace
+from workers.atomic_write import write_json
 
 NOTHING_RAN = "nothing has run yet"
 NO_GPU = "the cluster has no GPU"
@@ -93,7 +93,7 @@ class AutoGpus:
 
     def _settle(self, spec: SweepSpec, job: str, gpu: float, why: str) -> SweepSpec:
         if not self.overseer.is_over():
-            replace_text(self.path, json.dumps({**self._read(), job: {"gpu": gpu, "why": why}}))
+            write_json(self.path, {**self._read(), job: {"gpu": gpu, "why": why}})
             self.progress.line(f"resources.{job}.gpu: auto is {gpu:g}: {why}")
         return self.remembered(spec, job)
 

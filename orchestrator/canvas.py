@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from orchestrator.plan import show
+from workers.atomic_write import write_bytes
 
 DPI = 130
 
@@ -22,7 +24,9 @@ def new_figure(width: float, height: float) -> tuple[Figure, Any]:
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG whose bytes depend on the picture alone."""
     figure.tight_layout()
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
+    write_bytes(path, picture.getvalue())
     return path
 
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from aream.errors import AreamError
-from orchestrator.state import replace_text
 from orchestrator.workplace import Workplace
+from workers.atomic_write import write_json
 
 STORE_FILE = "store.json"
 
@@ -36,4 +36,4 @@ def locate(sweep: str, runs: Path) -> Workplace:
 
 def remember_store(workplace: Workplace) -> None:
     """So that commands that know only the sweep's name find its artifacts."""
-    replace_text(workplace.folder / STORE_FILE, json.dumps([workplace.store_uri, workplace.store_endpoint]))
+    write_json(workplace.folder / STORE_FILE, [workplace.store_uri, workplace.store_endpoint])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aream.errors import ConfigError
-from orchestrator.state import replace_text
+from workers.atomic_write import write_json
 
 WISHES = ("run", "pause", "stop")
 
@@ -43,4 +43,4 @@ class Orders:
         return orders
 
     def write(self, path: Path) -> None:
-        replace_text(path, json.dumps({"sweep": self.sweep, "trials": self.trials}, indent=1))
+        write_json(path, {"sweep": self.sweep, "trials": self.trials}, indent=1)

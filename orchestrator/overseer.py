@@ -11,7 +11,7 @@ from pathlib import Path
 from aream.errors import ConfigError
 from orchestrator.orders import Orders
 from orchestrator.settings import Limits
-from orchestrator.state import replace_text
+from workers.atomic_write import write_json
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Overseer:
 
     def save(self) -> None:
         self.saved = self.clock()
-        replace_text(self.spent_file, json.dumps({"gpu_seconds": round(self.gpu_seconds, 1)}))
+        write_json(self.spent_file, {"gpu_seconds": round(self.gpu_seconds, 1)})
 
     def _reason(self, now: float) -> str | None:
         limits = self.limits

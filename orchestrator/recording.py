@@ -13,9 +13,9 @@ from orchestrator.plan import TrialPlan, Variant, show
 from orchestrator.records import Records
 from orchestrator.settings import masked
 from orchestrator.spec import SweepSpec
-from orchestrator.state import replace_text
 from orchestrator.tracking import Tracker
 from workers.artifacts.store import ArtifactStore
+from workers.atomic_write import write_json, write_text
 from workers.figure_files import FIGURES_FILE, parse_figures
 from workers.provenance import code_revision
 from workers.stage import Row, Stage
@@ -64,13 +64,13 @@ class Recorder:
             self.tracker.log_file(SWEEP, spec.path)
         else:
             without_password = self.memory.parent / spec.path.name
-            replace_text(without_password, masked(source))
+            write_text(without_password, masked(source))
             self.tracker.log_file(SWEEP, without_password)
 
     def resolved(self, spec: SweepSpec) -> None:
         """The whole configuration; again once what it left open is decided."""
         config = self.memory.parent / "config.json"
-        replace_text(config, json.dumps(spec.resolved(), indent=1))
+        write_json(config, spec.resolved(), indent=1)
         self.tracker.log_file(SWEEP, config)
 
     def trial(self, trial: TrialPlan) -> None:

@@ -36,14 +36,14 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     from orchestrator.comparison_sections import comparison_sections
     from orchestrator.figures import draw_figures
     from orchestrator.report_sections import sections
-    from orchestrator.state import replace_text
+    from workers.atomic_write import write_text
 
     analyses = analysis_results(content, store)
     figures = draw_figures(content, store, folder / "figures") + draw_analyses(analyses, folder / "figures")
     ranking, *others = sections(content)
     parts = [ranking, *comparison_sections(content), *others, *analysis_sections(analyses)]
-    replace_text(folder / "report.html", _html(content, parts, figures, _overlays(content, store)))
-    replace_text(folder / "report.md", _markdown(content, parts, figures))
+    write_text(folder / "report.html", _html(content, parts, figures, _overlays(content, store)))
+    write_text(folder / "report.md", _markdown(content, parts, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]
 
 
@@ -183,14 +183,14 @@ def _summary(path: Path) -> dict[str, Any]:
 def _write_csv(content: Mapping[str, Any], target: str) -> None:
     from aream.errors import AreamError
     from orchestrator.spreadsheet import ranking_csv
-    from orchestrator.state import replace_text
+    from workers.atomic_write import write_text
 
     text = ranking_csv(content)
     if target == "-":
         sys.stdout.write(text)
         return
     try:
-        replace_text(Path(target), text)
+        write_text(Path(target), text)
     except OSError as error:
         raise AreamError(f"{target}: {error.strerror}") from error
     print(target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -40,10 +39,10 @@ class ListedPoints(Searcher):
         """A list learns nothing from results."""
 
     def save(self, checkpoint_path: str) -> None:
-        Path(checkpoint_path).write_bytes(pickle.dumps(list(self.points)))
+        """Nothing: the artifact store is what a later run continues from."""
 
     def restore(self, checkpoint_path: str) -> None:
-        self.points = deque(pickle.loads(Path(checkpoint_path).read_bytes()))
+        raise RuntimeError("a grid continues by running its sweep again, not from a Tune checkpoint")
 
 
 class SearchedPoints(Searcher):

@@ -25,7 +25,7 @@ from orchestrator.plan import Planner
 from orchestrator.search_space import Parameters, SearchSpace, identity
 from orchestrator.settings import masked
 from orchestrator.spec import Values
-from orchestrator.state import replace_text
+from workers.atomic_write import write_text
 
 CONNECT_S = 10
 RECORD_FILE = "search.log"
@@ -262,7 +262,7 @@ def _cut_torn_line(file: Path) -> None:
     text = file.read_text() if file.exists() else ""
     whole, newline, torn = text.rpartition("\n")
     if torn:
-        replace_text(file, whole + newline)
+        write_text(file, whole + newline)
 
 
 def _digest(content: Sequence[Any]) -> str:

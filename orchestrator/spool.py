@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from workers.atomic_write import write_text
+
 Event = dict[str, Any]
 
 
@@ -43,9 +45,7 @@ class Spool:
 
     def done(self, offset: int) -> None:
         """Everything before ``offset`` was delivered."""
-        beside = self.offset_file.with_name("offset.tmp")
-        beside.write_text(str(offset))
-        os.replace(beside, self.offset_file)
+        write_text(self.offset_file, str(offset))
         self.offset = offset
 
     def left(self) -> int:

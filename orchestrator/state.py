@@ -14,6 +14,7 @@ from typing import Any
 from aream.errors import AreamError
 from orchestrator.forecast import ENDED, Forecast, forecast
 from workers.artifacts.processes import Process
+from workers.atomic_write import write_json
 
 OVER = ("finished", "interrupted", "failed", "stopped")
 """What a phase starts with when no driver runs any more; a reason may follow."""
@@ -132,7 +133,7 @@ class SweepState:
             "expected": self.expected,
             "tasks": [vars(task) for task in self.tasks.values()],
         }
-        replace_text(self.path, json.dumps(content))  # indented, it would take several times as long
+        write_json(self.path, content)  # indented, it would take several times as long
         self._saved = time.monotonic()
         self._cost = self._saved - now
 
@@ -172,11 +173,3 @@ def restored(content: Mapping[str, Any], clock: Callable[[], float] = time.time)
     for task in content["tasks"]:
         state.tasks[task["key"]] = TaskState(**{name: value for name, value in task.items() if name in known})
     return state
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text)
-    os.replace(beside, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,9 +30,10 @@ from orchestrator.report import write_report
 from orchestrator.report_sections import FRONT, front_caption
 from orchestrator.savings import stored_before, sweep_cost
 from orchestrator.spec import SweepSpec
-from orchestrator.state import SweepState, replace_text
+from orchestrator.state import SweepState
 from orchestrator.workplace import Workplace
 from workers.artifacts.store import ArtifactStore
+from workers.atomic_write import write_json
 from workers.components import build_dataset
 from workers.provenance import code_revision, library_versions
 from workers.stage import Stage
@@ -169,7 +169,7 @@ def write_summary(summary: Summary, workplace: Workplace, store: ArtifactStore) 
     """Write summary.json, report.html, report.md and figures; returns what a tracker should keep."""
     content = summary.to_json(store)
     canonical(content)  # refuses NaN and anything that is not plain data before it is written
-    replace_text(workplace.summary_file, json.dumps(content, indent=1))
+    write_json(workplace.summary_file, content, indent=1)
     return [workplace.summary_file, *write_report(content, store, workplace.folder)]
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from aream.errors import AreamError
 from orchestrator.plan import Planner
-from orchestrator.state import replace_text
 from orchestrator.workplace import Workplace
 from workers.artifacts.holds import held_keys, release
+from workers.atomic_write import write_text
 from workers.checkpoint import checkpoint_name
 
 KEPT = ("lock",)
@@ -25,7 +25,7 @@ def sweep_id(workplace: Workplace) -> str:
     """A name for this folder's sweep in the tracker, made once: resuming finds the same runs."""
     path = _id_file(workplace)
     if not path.exists():
-        replace_text(path, uuid.uuid4().hex)
+        write_text(path, uuid.uuid4().hex)
     return path.read_text()
 
 

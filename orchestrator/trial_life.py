@@ -14,9 +14,10 @@ from orchestrator.progress import Progress
 from orchestrator.recording import Recorder
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.spec import SweepSpec
-from orchestrator.state import SweepState, replace_text
+from orchestrator.state import SweepState
 from workers.artifacts.holds import Hold
 from workers.artifacts.store import ArtifactStore
+from workers.atomic_write import write_json
 from workers.stage import Row
 
 
@@ -74,7 +75,7 @@ class TrialLife:
             return
         self.state.update(trial.key, status="stopped")
         if self.overseer.wish(trial.key) == "run":
-            replace_text(self.stopped_file, json.dumps(sorted({*self.stopped(), trial.key})))
+            write_json(self.stopped_file, sorted({*self.stopped(), trial.key}))
         self.recorder.trial_ended(trial, "KILLED", reason)
         self.progress.changed(trial.key)
 

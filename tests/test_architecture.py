@@ -45,6 +45,23 @@ def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= MOST_LINES
 
 
+WRITES = {"write_text", "write_bytes", "savefig"}
+WRITES_ALONE = {
+    "orchestrator/tracking.py": "a spooled file: its event, written after it, tells its size",
+    "orchestrator/submission/ray.py": "a temporary folder that is sent away",
+    "orchestrator/canvas.py": "a picture in memory",
+}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "orchestrator")], ids=str)
+def test_the_driver_writes_files_whole_or_not_at_all(path):
+    """What outlives a driver goes through ``workers/atomic_write.py``."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    made = {call.attr for call in calls if isinstance(call, ast.Attribute)}
+    renames = {call.attr for call in calls if isinstance(call, ast.Attribute) and ast.unparse(call.value) == "os"}
+    assert not (made & WRITES) | (renames & {"replace", "rename"}) or str(path.relative_to(ROOT)) in WRITES_ALONE
+
+
 def test_docker_is_no_package():
     """mlflow imports the PyPI package of that name."""
     assert not (ROOT / "docker" / "__init__.py").exists()

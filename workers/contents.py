@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from aream.config import Component
-from workers.artifacts import temporary
+from workers.atomic_write import write_json
 from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
 from workers.locations import local_path, locations
 from workers.sources import source_digest
@@ -83,10 +83,7 @@ class Content:
         return identity
 
     def remember(self, identity: str) -> None:
-        file = self._file()
-        beside = temporary.new_path(file.parent)
-        beside.write_text(json.dumps({"listing": self._listing(), "identity": identity}))
-        beside.replace(file)
+        write_json(self._file(), {"listing": self._listing(), "identity": identity})
 
     def _file(self) -> Path:
         """One a content and place, so that a new version takes the place of the old."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from aream.errors import ConfigError
 from workers.artifacts import temporary
 from workers.artifacts.store import ArtifactStore
+from workers.atomic_write import place_folder
 from workers.label_files import read_labels
 
 LABELS_FOLDER = "labels"
@@ -41,7 +41,7 @@ def export_labels(store: ArtifactStore, key: str, folder: Path) -> int:
             shutil.copyfile(source / name, labels / Path(name).name)
         ids = sorted(Path(name).stem for name in names)
         (lists / "train_aug.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
-        os.replace(beside, folder)
+        place_folder(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return len(names)

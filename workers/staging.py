@@ -30,6 +30,7 @@ from aream.errors import ConfigError, DataError, StoreUnavailable
 from workers.artifacts.opening import open_store
 from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
+from workers.atomic_write import place_folder, write_json
 from workers.file_lock import LOOK_S, FileLock
 from workers.staging_sources import ARTIFACT, Source, bytes_of, open_source
 
@@ -186,7 +187,7 @@ class Staging:
             shutil.rmtree(item, ignore_errors=True)  # a damaged one
             item.parent.mkdir(parents=True, exist_ok=True)
             (partial / RESERVED).unlink(missing_ok=True)
-            partial.rename(item)
+            place_folder(partial, item)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -195,7 +196,7 @@ class Staging:
         (partial / CONTENT).mkdir(parents=True)
         content = source.fetch(partial / CONTENT, lambda size, written: self._reserve(uri, name, size, written))
         inside = str(content.relative_to(partial))
-        _write(partial / ITEM, {"uri": uri, "inside": inside, "bytes": bytes_of(partial / CONTENT)})
+        write_json(partial / ITEM, {"uri": uri, "inside": inside, "bytes": bytes_of(partial / CONTENT)})
 
     def _reserve(self, uri: str, name: str, size: int, written: int) -> None:
         """Make room for ``size`` bytes, of which ``written`` are on the disk already.
@@ -219,7 +220,7 @@ class Staging:
                     raise StoreUnavailable(self._no_room(uri, size, used, free))
                 if self._evict(victim):
                     others.pop(("items", victim), None)
-            _write(self.folder / "partial" / name / RESERVED, {"bytes": size})
+            write_json(self.folder / "partial" / name / RESERVED, {"bytes": size})
 
     def _no_room(self, uri: str, size: int, used: int, free: int) -> str:
         return (
@@ -276,13 +277,9 @@ def _in_our_words(work: Callable[[], Any], uri: str) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Empty for what is missing or damaged."""
+    """Empty for what is missing or damaged: an item is then fetched again."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content))
+    return content if isinstance(content, dict) and type(content.get("bytes")) is int else {}

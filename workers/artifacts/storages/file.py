@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote
 from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts import temporary
 from workers.artifacts.storages._protocol import ObjectInfo
+from workers.atomic_write import sync, sync_folder
 
 T = TypeVar("T")
 TEMPORARY = "staging"
@@ -77,7 +78,7 @@ class FolderStorage:
                 os.link(path, beside)
             except OSError:  # another file system
                 shutil.copyfile(path, beside)
-            _sync(beside)
+            sync(beside)
             self._replace(beside, target)
 
         self._guarded(place, target)
@@ -152,7 +153,7 @@ class FolderStorage:
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def _link(self, beside: Path, path: Path) -> bool:
         """A link is the one call that fails where the name exists, on NFS too."""
@@ -163,7 +164,7 @@ class FolderStorage:
             return False
         finally:
             beside.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync_folder(path.parent)
         return True
 
     def _guarded(self, work: Callable[[], T], path: Path) -> T:
@@ -173,11 +174,3 @@ class FolderStorage:
             if error.errno in FULL:
                 raise StoreUnavailable(f"{path}: {error.strerror}; free some space and run again") from error
             raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
