@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from aream.data._files import MAX_PIXELS, read_bounded
+from aream.data._files import read_bounded
+from aream.data._images import MAX_PIXELS
 from aream.data._lists import SAFE_ID
 from aream.data._protocol import IGNORE
 from aream.errors import DataError

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 from PIL import Image
 
-from aream.data._files import image_size, indices, read_bounded, read_image, refuse_link_out
+from aream.data._files import read_bounded, refuse_link_out
 from aream.data._findings import Findings
+from aream.data._images import image_size, indices, read_image
 from aream.data._label_files import Labels
 from aream.data._protocol import IGNORE
 from aream.errors import ConfigError, DataError

@@ -18,7 +18,6 @@ from jaxtyping import Float32, Int16
 
 from aream.config import config, location
 from aream.data._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
-from aream.data._files import read_indices
 from aream.data._findings import Findings
 from aream.data._image_files import (
     SPLITS,
@@ -28,6 +27,7 @@ from aream.data._image_files import (
     contiguous_ids,
     listed_names,
 )
+from aream.data._images import read_indices
 from aream.data._label_files import Labels, find_labels, read_label_table
 from aream.data._lists import ImageList, read_split
 from aream.errors import DataError

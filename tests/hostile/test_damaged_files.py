@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from aream.data._files import read_image, read_indices
+from aream.data._images import read_image, read_indices
 from aream.data._voc_labels import read_label_file
 from aream.errors import DataError
 

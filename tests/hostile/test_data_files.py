@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from aream.data import shapes, voc2012
-from aream.data._files import read_image
+from aream.data._images import read_image
 from aream.data._voc_labels import read_label_file
 from aream.errors import ConfigError, DataError
 from workers.label_files import read_labels, write_labels
@@ -125,11 +125,14 @@ def test_hostile_metadata_changes_no_pixel(root, exif):
     np.testing.assert_array_equal(np.array(read_image(path)), before)
 
 
-def test_a_palette_image_with_transparency_is_an_image(tmp_path):
+def test_a_palette_image_with_transparency_is_an_image_where_it_uses_none(tmp_path):
     image = Image.new("P", (4, 4))
     image.putpalette([1, 2, 3] * 256)
-    image.save(tmp_path / "a.png", transparency=bytes(256))
+    image.save(tmp_path / "a.png", transparency=b"\xff" + bytes(255))
     assert read_image(tmp_path / "a.png").getpixel((0, 0)) == (1, 2, 3)
+    image.save(tmp_path / "a.png", transparency=bytes(256))
+    with pytest.raises(DataError, match="transparent pixels"):
+        read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "outside", "loop"])
