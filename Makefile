@@ -4,6 +4,12 @@ BIN := .venv/bin
 # uv does not read pip's variable for local wheels; elsewhere this is empty and changes nothing.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
+INSTALL := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt
+# torchvision loads only beside the build of torch it was made for. A folder of wheels may hold one of the two; then both
+# come from the index.
+PAIR := $(BIN)/python -c "import torchvision" 2>/dev/null || \
+	UV_FIND_LINKS= $(INSTALL) --reinstall-package torch --reinstall-package torchvision torch torchvision
+
 SWEEP ?= sweeps/thresholds.yaml
 
 .PHONY: sweep test test-integration test-chaos test-radosgw lint bench ui clean
@@ -40,11 +46,12 @@ ui: .venv/.installed
 	$(BIN)/python -m pip install --quiet uv
 
 .venv/.installed: .venv/bin/uv pyproject.toml constraints.txt
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt -e .
+	$(INSTALL) -e .
+	$(PAIR)
 	touch $@
 
 .venv/.installed-test: .venv/.installed pyproject.toml constraints.txt
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	touch $@
 
 clean:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from jaxtyping import Float
 from PIL import Image
-from timm.data import create_transform
+from timm.data import auto_augment, create_transform
 from torch import Tensor
 
 from aream.batches import Statistics
@@ -76,6 +78,28 @@ class RandomResizedCrop:
             mean=mean,
             std=std,
         )
+        for operation in _operations(self.transform):
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = posterize
 
     def __call__(self, image: Image.Image) -> tuple[Float[Tensor, "3 side side"], None]:
         return self.transform(image), None
+
+
+def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """Keep the highest ``bits`` of an RGB image's channels; none is black, 8 or more change nothing.
+
+    Strong magnitudes ask for 0 bits or fewer. Pillow made black of that until its version 13 refused it, and timm hands
+    it on.
+    """
+    return auto_augment.posterize(image, bits) if bits > 0 else Image.new("RGB", image.size)
+
+
+def _operations(transform: Any) -> Iterator[Any]:
+    """timm's single changes of the image in a transform, whichever of its policies draws them."""
+    for step in transform.transforms:
+        if isinstance(step, auto_augment.AutoAugment):
+            for policy in step.policy:
+                yield from policy
+        elif isinstance(step, auto_augment.RandAugment | auto_augment.AugMixAugment):
+            yield from step.ops
