@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aream.config import plain
 from aream.errors import ConfigError
 from orchestrator.where import Where
 
@@ -42,6 +44,11 @@ class Axis:
     def candidates(self) -> tuple[Any, ...]:
         """Every listed value, or the ends of a range."""
         return self.values if self.listed else (self.low, self.high)
+
+    def data(self) -> dict[str, Any]:
+        """As plain data, for showing to people."""
+        fields = {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return fields | {"when": self.when.text} if self.when else {k: v for k, v in fields.items() if k != "when"}
 
     def decides(self, key: str) -> bool:
         """Whether a dotted key depends on this axis: it varies the key, the section around it, or its component."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from aream.label_free import RULES
+from orchestrator.metric_list import number
 from orchestrator.plan import show
-from orchestrator.report_sections import Section, Table, number
+from orchestrator.report_sections import Section, Table
+from workers.stages.pseudo_label import SEARCH, by_rule
 
 ENOUGH_SEEDS = 3
 """Users of the methods see spreads of a point or two between runs: fewer seeds cannot tell."""
@@ -67,17 +69,17 @@ def _label_free(content: Mapping[str, Any]) -> Section | None:
     entries = [
         (position, entry["metrics"], entry["spread"])
         for position, entry in enumerate(content["ranking"])
-        if "pseudo/miou_search" in entry["metrics"]
+        if by_rule(SEARCH) in entry["metrics"]
     ]
     if not entries:
         return None
-    names = [rule for rule in RULES if any(f"pseudo/miou_{rule}" in metrics for _, metrics, _ in entries)]
+    names = [rule for rule in RULES if any(by_rule(rule) in metrics for _, metrics, _ in entries)]
     rows = []
     for position, metrics, spread in entries[:LISTED]:
-        best = metrics["pseudo/miou_search"]
-        row = [f"#{position + 1}", number("pseudo/miou", best, spread.get("pseudo/miou_search"))]
+        best = metrics[by_rule(SEARCH)]
+        row = [f"#{position + 1}", number(by_rule(SEARCH), best, spread.get(by_rule(SEARCH)))]
         for rule in names:
-            name = f"pseudo/miou_{rule}"
+            name = by_rule(rule)
             known = name in metrics
             row += [
                 number(name, metrics.get(name), spread.get(name)),

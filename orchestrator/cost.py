@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from orchestrator.records import Records
-from orchestrator.settings import Resource
+from workers.metric import Metric
 from workers.stage import Row, Stage
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Resource
+
+SECONDS, GPU_SECONDS = "cost/seconds", "cost/gpu_seconds"
+COST = (
+    Metric(
+        SECONDS, "worker seconds of everything the labels were computed from, shared stages in full", "s", "min",
+        shown="report",
+    ),
+    Metric(GPU_SECONDS, "the same at the trials' share of a GPU", "s", "min", shown="report"),
+)  # fmt: skip
 
 
 def lineage_cost(stages: Iterable[Stage], store: Records, resource: Resource) -> Row:
@@ -16,4 +29,4 @@ def lineage_cost(stages: Iterable[Stage], store: Records, resource: Resource) ->
     """
     distinct = {ancestor.key: ancestor for stage in stages for ancestor in stage.ancestry()}
     seconds = sum(store.record(key).seconds for key in distinct if store.has(key))
-    return {"cost/seconds": seconds, "cost/gpu_seconds": seconds * resource.gpus}
+    return {SECONDS: seconds, GPU_SECONDS: seconds * resource.gpus}

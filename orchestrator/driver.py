@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from orchestrator.auto_gpus import AutoGpus
 from orchestrator.downstream import SegmentationJob, segmentation_jobs
 from orchestrator.forecast import ENDED, expected_tasks
+from orchestrator.metric_checks import remarks
 from orchestrator.metrics import Metrics
 from orchestrator.notify import Webhook
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan, shared_stages
 from orchestrator.progress import Progress
-from orchestrator.ranking import Ranked, rank
+from orchestrator.ranking import Ranked, best_first, measured, unranked
 from orchestrator.recording import SWEEP, Recorder, trial_run
 from orchestrator.records import RememberedRecords
 from orchestrator.settings import Resource
@@ -49,6 +50,8 @@ class Outcome:
     """Tracking events kept for the next run because the server is away."""
     ended: str | None = None
     """Why the sweep ended before its work was done."""
+    unranked: dict[str, str] = field(default_factory=dict)
+    """Title of a configuration without the metric that is ranked by -> why."""
 
 
 class Driver:
@@ -66,7 +69,7 @@ class Driver:
         self.planner, self.workplace, self.start_ray, self.reads = planner, workplace, start_ray, reads
         self.spec, self.store = planner.spec, workplace.store()
         self.state = SweepState(workplace.state_file, self.spec.name, expected=expected_tasks(self.spec))
-        self.progress = Progress(self.state, self.spec.rank.metric)
+        self.progress = Progress(self.state, self.spec.ranked_by.metric)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
         self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
@@ -83,6 +86,8 @@ class Driver:
         with self.progress, self.hold:
             self.hold.add(self.reads)
             self.recorder.open_sweep()
+            for remark in remarks(self.spec):
+                self.progress.line(f"note: {remark}")
             listed = [] if self.spec.search else self.planner.grid()
             for trial in listed:
                 self.trials.add(trial)
@@ -91,12 +96,17 @@ class Driver:
             self._run_trials(listed)
             self._adopt(self.auto.remembered(self.spec, "trial"))
             self.progress.phase("ranking")
-            trials, wanted = list(self.trials.plans.values()), self.spec.rank
-            ranking = rank(trials, self.store, wanted.metric, wanted.mode, self.spec.resources.trial)
+            trials, wanted = list(self.trials.plans.values()), self.spec.ranked_by
+            found = measured(trials, self.store, self.spec.resources.trial)
+            ranking, left_out = best_first(found, wanted.metric, wanted.mode), unranked(found, wanted.metric)
+            for title, why in left_out.items():
+                self.progress.line(f"not ranked: {title}: {why}")
             jobs = self._segmentation(ranking)
             self.progress.phase("writing the report")
             fingerprints = self.planner.fingerprints
-            summary = Summary(self.spec, ranking, jobs, self.trials.failures, fingerprints, self.state, self.auto.why)
+            summary = Summary(
+                self.spec, ranking, jobs, self.trials.failures, fingerprints, self.state, self.auto.why, left_out
+            )
             files = write_summary(summary, self.workplace, self.store)
             self._close(summary, files)
             self.overseer.save()
@@ -108,7 +118,7 @@ class Driver:
         left = self.tracker.close(TRACKING_CLOSE_S)
         self.metrics.sample(last=True)
         self.webhook.close()
-        return Outcome(ranking, self.trials.failures, left, ended)
+        return Outcome(ranking, self.trials.failures, left, ended, left_out)
 
     def abandon(self, phase: str, status: str) -> None:
         """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""

@@ -10,7 +10,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from aream.train_config import TrainConfig
 from orchestrator.search import REPLAYED
-from orchestrator.settings import Scheduler
+from orchestrator.settings import Scheduler, goal
 from orchestrator.spec import SweepSpec
 
 OWN_EPOCHS = "own_epochs"
@@ -64,7 +64,8 @@ def scheduler(spec: SweepSpec) -> TrialScheduler:
     """The sweep's scheduler; without one every trial runs to its end."""
     if spec.scheduler is None:
         return FIFOScheduler()
-    chosen = _asha(spec.scheduler, spec.own_epochs()) if spec.scheduler.name == "asha" else _median(spec.scheduler)
+    asha = spec.scheduler.name == "asha"
+    chosen = _asha(spec.scheduler, spec.own_epochs()) if asha else _median(spec.scheduler)
     chosen.read_epochs(spec)
     return chosen
 
@@ -73,7 +74,7 @@ def _asha(settings: Scheduler, most_epochs: int) -> _AfterWarmupASHA:
     return _AfterWarmupASHA(
         time_attr=OWN_EPOCHS,
         metric=settings.metric,
-        mode=settings.mode,
+        mode=goal(settings.metric, settings.mode).mode,
         grace_period=settings.grace_epochs,
         reduction_factor=settings.reduction_factor,
         # Above the last epoch, where Tune itself would end the trial.
@@ -85,7 +86,7 @@ def _median(settings: Scheduler) -> _AfterWarmupMedian:
     return _AfterWarmupMedian(
         time_attr=OWN_EPOCHS,
         metric=settings.metric,
-        mode=settings.mode,
+        mode=goal(settings.metric, settings.mode).mode,
         grace_period=settings.grace_epochs,
         min_samples_required=settings.min_trials,
         # Never: with too few trials to compare it would pause one for another, and a pause is a start from scratch.

@@ -13,6 +13,7 @@ import numpy as np
 from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from orchestrator.axis_figures import importance_figure, parallel_figure, pareto_figure
 from orchestrator.canvas import config_title, new_figure, save
+from orchestrator.metric_list import of_training
 from workers.artifacts.store import ArtifactStore
 
 CURVES = 6
@@ -41,7 +42,10 @@ def draw_figures(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
             "mIoU at every background threshold, best seed of the first configurations; dashed: unrefined",
         ),
         (_alpha_heatmap(content, folder), f"mean {metric} over seeds for the two alphas, best variant of each"),
-        (_training(content, store, folder), "val mAP over the epochs, first seed of the first configurations"),
+        (
+            _training(content, store, folder),
+            f"{of_training()[0]} over the epochs, first seed of the first configurations",
+        ),
     ]
     return [(path, caption) for path, caption in drawn if path is not None]
 
@@ -122,10 +126,10 @@ def _training(content: Mapping[str, Any], store: ArtifactStore, folder: Path) ->
                 histories[key] = (config_title(entry["config"]), store.record(key).history)
     if not histories:
         return None
-    figure, axes = new_figure(7, 3.5)
+    (metric, *_), (figure, axes) = of_training(), new_figure(7, 3.5)
     for label, history in histories.values():
-        axes.plot([row["epoch"] for row in history], [row["val/map"] for row in history], label=label)
+        axes.plot([row["epoch"] for row in history], [row[metric] for row in history], label=label)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("val mAP")
+    axes.set_ylabel(metric)
     axes.legend(fontsize=7)
     return save(figure, folder / "training.png")

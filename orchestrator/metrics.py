@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.cost import lineage_cost
+from orchestrator.cost import SECONDS, lineage_cost
 from orchestrator.forecast import ENDED, ORDER
 from orchestrator.plan import TrialPlan
 from orchestrator.records import Records
@@ -104,7 +104,7 @@ class Metrics:
         if all(from_earlier(record, self.state.started) for record in stored.values()):
             return
         new = [variant for variant in trial.variants if variant.stages.labels.key not in self._shared]
-        separate = sum(lineage_cost(variant.stages.all(), records, resource)["cost/seconds"] for variant in new)
+        separate = sum(lineage_cost(variant.stages.all(), records, resource)[SECONDS] for variant in new)
         own = sum(record.seconds for key, record in stored.items() if key not in self._shared)
         self._shared |= stored.keys()
         self.add("saved_seconds", separate - own, by="sharing")

@@ -8,27 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from aream.config import config, plain
 from aream.errors import ConfigError
-from aream.label_free import RULES as LABEL_FREE
 from orchestrator.where import MissingKey
-from workers import analysis
 
 if TYPE_CHECKING:
     from orchestrator.spec import SweepSpec, Values
 
-SEGMENTATION = "seg/"
 ROUNDING = 1e-9
-MEASURED = (
-    "val/map",
-    "val/map_all",
-    "val/map_image",
-    *(f"{maps}/{name}" for maps in ("cam", "pseudo") for name in ("miou", "miou_all", "threshold")),
-    *(f"pseudo/miou_{rule}" for rule in ("search", *LABEL_FREE)),
-    "seg/miou",
-    "seg/miou_all",
-    "cost/seconds",
-    "cost/gpu_seconds",
-)
-"""Of every sweep, the segmentation's where it has one."""
 
 
 @config
@@ -72,21 +57,16 @@ class Paper:
 
 
 def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
-    """Keys of the ``paper`` section and what is wrong with them: keys, values and metrics the sweep does not have."""
+    """Keys of the ``paper`` section and what is wrong with them: keys and values that the sweep does not have."""
     if spec.paper is None:
         return
     for index, row in enumerate(spec.paper.rows):
         here = f"paper.rows[{index}]"
-        if (message := _unmeasured(spec, row.metric)) is not None:
-            yield f"{here}.metric", message
         unknown = [key for key in row.where if not spec.knows(key)]
         for key in unknown:
             yield f"{here}.where.{key}", f"no such key; axes of the sweep are {', '.join(a.key for a in spec.axes)}"
         if not unknown and spec.search is None and not any(fits(spec, row, point) for point in _points(spec)):
             yield f"{here}.where", f"given {dict(row.where)}; no configuration of the sweep is so"
-    for index, other in enumerate(spec.paper.context):
-        if (message := _unmeasured(spec, other.metric)) is not None:
-            yield f"paper.context[{index}].metric", message
 
 
 def fits(spec: SweepSpec, row: PaperRow, values: Mapping[str, Any]) -> bool:
@@ -138,14 +118,6 @@ def _ours(row: PaperRow, found: tuple[int, Mapping[str, Any]] | None) -> dict[st
         "difference": ours - row.value,
         "within": abs(ours - row.value) <= row.tolerance + ROUNDING,
     }
-
-
-def _unmeasured(spec: SweepSpec, metric: str) -> str | None:
-    if metric.startswith(SEGMENTATION) and spec.segmentation_data is None:
-        return f"given {metric}; the sweep has no segmentation section"
-    if metric in MEASURED or analysis.reports(spec.analyses, metric):
-        return None
-    return f"given {metric}; the sweep measures {', '.join(MEASURED)} and what its analyses report"
 
 
 def _points(spec: SweepSpec) -> Iterator[Values]:

@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.settings import Objective
+from orchestrator.cost import GPU_SECONDS, SECONDS
+from orchestrator.settings import Goal, goal
 from orchestrator.spec import SweepSpec
 
 
-def objectives(spec: SweepSpec) -> list[Objective]:
+def objectives(spec: SweepSpec) -> list[Goal]:
     """Those of the search where it has several, else the rank metric against what a result cost."""
     if spec.search and len(spec.search.objectives) > 1:
-        return list(spec.search.objectives)
-    cost = "cost/gpu_seconds" if spec.resources.trial.gpus else "cost/seconds"
-    return [Objective(metric=spec.rank.metric, mode=spec.rank.mode), Objective(metric=cost, mode="min")]
+        return list(spec.objectives)
+    cost = GPU_SECONDS if spec.resources.trial.gpus else SECONDS
+    return [spec.ranked_by, goal(cost)]
 
 
-def front(results: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[int]:
+def front(results: Sequence[Mapping[str, Any]], objectives: Sequence[Goal]) -> list[int]:
     """Positions of the results that none is as good as in every objective and better in one.
 
     Equal results are on the front together; a result without one of the metrics is not compared.

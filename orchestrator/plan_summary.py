@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from orchestrator.estimate import estimate
 from orchestrator.forecast import expected_tasks
+from orchestrator.metric_checks import remarks
 from orchestrator.plan import Planner, show
 from orchestrator.progress import duration
 from orchestrator.search_record import STOPPED, Recorded
@@ -42,6 +43,8 @@ class PlanSummary:
     estimate: dict[str, Any]
     search: dict[str, Any] | None = None
     trials: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What is allowed in the sweep file and yet seldom meant."""
     segmentation_jobs: int = 0
     """At most: as many as are selected, at every seed and point of the segmentation axes."""
 
@@ -86,6 +89,7 @@ def summarise(planner: Planner, store: ArtifactStore, recorded: Sequence[Recorde
             {"key": trial.key, "values": trial.values, "seed": trial.seed, "variants": len(trial.variants)}
             for trial in trials
         ],
+        remarks=remarks(spec),
         segmentation_jobs=expected_tasks(spec).get("segmentation", 0),
     )
 
@@ -116,6 +120,8 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     stored = sum(row.stored for row in plan.stages)
     if plan.stages:
         console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
+    for remark in plan.remarks:
+        console.print(f"note: {remark}", markup=False)
     for line in _cost(plan):
         console.print(line)
 

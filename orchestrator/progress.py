@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.forecast import Forecast, task_seconds, typical_seconds
+from orchestrator.metric_list import of_segmentation, of_training
 from orchestrator.state import SweepState, TaskState, is_over
 
 log = logging.getLogger(__name__)
@@ -86,16 +87,21 @@ class Progress:
 
 def describe(task: TaskState, metric: str) -> str:
     epoch = f" epoch {task.epoch}/{task.epochs}" if task.epochs and task.epoch else ""
-    shown = [f"{name} {task.metrics[name]:.3f}" for name in ("val/map", metric, "seg/miou") if name in task.metrics]
+    shown = [f"{name} {task.metrics[name]:.3f}" for name in _shown(metric) if name in task.metrics]
     cached = " (stored)" if task.cached else ""
     error = f": {task.error}" if task.error else ""
     return f"{task.kind} {task.status}{cached}{epoch}  {task.title}  {', '.join(shown)}{error}".rstrip()
 
 
+def _shown(metric: str) -> list[str]:
+    return list(dict.fromkeys([*of_training(), metric, *of_segmentation()]))
+
+
 def task_table(state: SweepState, metric: str) -> Table:
     """Running and failed tasks first; finished ones are only counted where there are many."""
     table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
-    for column in ("", "what", "status", "epoch", "time", "left", "val/map", metric):
+    names = list(dict.fromkeys([*of_training(), metric]))
+    for column in ("", "what", "status", "epoch", "time", "left", *names):
         table.add_column(escape(column), overflow="fold")
     order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
     tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 2))
@@ -105,7 +111,7 @@ def task_table(state: SweepState, metric: str) -> Table:
         for kind in {task.kind for task in shown if task.status == "running"}
     }
     for task in shown:
-        numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in ("val/map", metric)]
+        numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in names]
         status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
         epochs = f"{task.epoch}/{task.epochs}" if task.epochs else ""
         table.add_row(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from orchestrator.spec import Values
 
 @dataclass(frozen=True)
 class Ranked:
-    """One configuration with its seeds. Metrics are means, spreads sample standard deviations (0 for one seed).
+    """One configuration with its seeds. Metrics are means, spreads sample standard deviations (0 for one seed); a
+    metric that is not a finite number is left out.
 
     Among the metrics, ``cost/seconds`` and ``cost/gpu_seconds`` are what everything behind the labels took.
     """
@@ -39,6 +41,10 @@ class Ranked:
         pick = max if mode == "max" else min
         scored = [seed for seed in self.seeds if metric in self.per_seed[seed]]
         return pick(scored, key=lambda seed: self.per_seed[seed][metric]) if scored else self.seeds[0]
+
+    def seeds_without(self, metric: str) -> list[int]:
+        """Seeds that have no number for it."""
+        return [seed for seed in self.seeds if metric not in self.per_seed[seed]]
 
     @property
     def title(self) -> str:
@@ -71,20 +77,39 @@ class Ranked:
 def rank(
     trials: Sequence[TrialPlan], store: Records, metric: str, mode: str, resource: Resource | None = None
 ) -> list[Ranked]:
-    """All variants of the trials whose stages are stored, best mean first; configurations that miss the metric last.
+    """All variants of the trials whose stages are stored, best mean first; those without the metric at every seed are
+    not among them.
 
     Args:
         resource: what a trial gets; its share of a GPU prices ``cost/gpu_seconds``.
     """
+    return best_first(measured(trials, store, resource), metric, mode)
+
+
+def best_first(entries: Iterable[Ranked], metric: str, mode: str) -> list[Ranked]:
+    """Those that have a number for the metric at every seed."""
+    scored = [entry for entry in entries if not entry.seeds_without(metric)]
+    return sorted(scored, key=lambda entry: (-1 if mode == "max" else 1) * entry.metrics[metric])
+
+
+def unranked(entries: Iterable[Ranked], metric: str) -> dict[str, str]:
+    """Title of each configuration that finished and has no place in the ranking -> why."""
+    return {
+        entry.title: f"no number for {metric} at seed {', '.join(map(str, seeds))}"
+        for entry in entries
+        if (seeds := entry.seeds_without(metric))
+    }
+
+
+def measured(trials: Sequence[TrialPlan], store: Records, resource: Resource | None = None) -> list[Ranked]:
+    """All variants of the trials whose stages are stored."""
     records = RememberedRecords(store)
     groups: dict[str, list[tuple[TrialPlan, Variant]]] = {}
     for trial in trials:
         for variant in trial.variants:
             if all(records.has(stage.key) for stage in (trial.train, *variant.stages.all())):
                 groups.setdefault(_identity(variant.values), []).append((trial, variant))
-    ranked = [_ranked(group, records, resource or Resource()) for group in groups.values()]
-    sign = -1 if mode == "max" else 1
-    return sorted(ranked, key=lambda entry: (metric not in entry.metrics, sign * entry.metrics.get(metric, 0.0)))
+    return [_ranked(group, records, resource or Resource()) for group in groups.values()]
 
 
 def mean_and_spread(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
@@ -105,6 +130,7 @@ def _ranked(group: list[tuple[TrialPlan, Variant]], records: Records, resource: 
         metrics = dict(records.record(trial.key).metrics)
         for stage in variant.stages.all():
             metrics |= records.record(stage.key).metrics
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         per_seed[trial.seed] = metrics | lineage_cost(variant.stages.all(), records, resource)
     means, spread = mean_and_spread([per_seed[seed] for seed in sorted(per_seed)])
     return Ranked(

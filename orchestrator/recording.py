@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
+from orchestrator.metric_list import selected
 from orchestrator.plan import TrialPlan, Variant, show
 from orchestrator.records import Records
 from orchestrator.settings import masked
@@ -107,14 +108,14 @@ class Recorder:
         """Variants as runs of their own; the trial carries the best of them."""
         if self._finished(trial.key):
             return
-        metric, pick = self.spec.rank.metric, max if self.spec.rank.mode == "max" else min
+        metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
         results = [(variant, self._variant(trial, variant, records)) for variant in trial.variants]
         scored = [(metrics[metric], index) for index, (_, metrics) in enumerate(results) if metric in metrics]
         epochs = len(records.record(trial.key).history)
         if scored:
             variant, metrics = results[pick(scored)[1]]
-            # The curve of val/map ends at the last epoch; what the labels were made with is that of the selected one.
-            shown = {"selected/val/map" if name == "val/map" else name: value for name, value in metrics.items()}
+            # Its curves end at the last epoch; what the labels were made with is that of the selected one.
+            shown = {selected(name): value for name, value in metrics.items()}
             self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
             self._pictures(trial_run(trial.key), variant.stages.labels.key)
             for analysis in variant.stages.analyses:

@@ -6,21 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.cost import GPU_SECONDS
+from orchestrator.metric_list import columns as listed_columns
+from orchestrator.metric_list import known, number, of_segmentation
 from orchestrator.plan import show
 from orchestrator.progress import duration
 
-METRICS = (
-    "val/map",
-    "cam/miou",
-    "pseudo/miou",
-    "pseudo/miou_all",
-    "pseudo/threshold",
-    "seg/miou",
-    "seg/miou_all",
-    "cost/seconds",
-    "cost/gpu_seconds",
-)
 FRONT = "●"
+OVER_ALL = "_all"
+"""Ends the name of a mean over all classes, where another is over the scored ones."""
 LISTED_PAIRS = 50
 
 
@@ -51,27 +45,17 @@ def sections(content: Mapping[str, Any]) -> list[Section]:
 
 
 def columns(content: Mapping[str, Any]) -> list[str]:
-    """The metrics worth a column: those that occur and say something of their own."""
-    ranking = content["ranking"]
-    shown = [name for name in METRICS if any(name in entry["metrics"] for entry in ranking)]
-    same = all(
-        entry["metrics"].get(name) == entry["metrics"].get(f"{name}_all")
-        for entry in ranking
-        for name in ("pseudo/miou", "seg/miou")
-    )
-    if same:
-        shown = [name for name in shown if not name.endswith("_all")]
-    if not any(entry["metrics"].get("cost/gpu_seconds") for entry in ranking):
-        shown = [name for name in shown if name != "cost/gpu_seconds"]
+    """The metrics worth a column: those that occur and say something of their own, and what is ranked by."""
+    ranking, wanted = content["ranking"], [*listed_columns("always", "report")]
+    wanted += [content["rank"]["metric"]] if content["rank"]["metric"] not in wanted else []
+    shown = [name for name in wanted if any(name in entry["metrics"] for entry in ranking)]
+    over_all = [name for name in shown if name.endswith(OVER_ALL)]
+    if all(entry["metrics"].get(name) == entry["metrics"].get(name.removesuffix(OVER_ALL))
+           for entry in ranking for name in over_all):  # fmt: skip
+        shown = [name for name in shown if name not in over_all]
+    if not any(entry["metrics"].get(GPU_SECONDS) for entry in ranking):
+        shown = [name for name in shown if name != GPU_SECONDS]
     return shown
-
-
-def number(name: str, value: float | None, spread: float | None = None) -> str:
-    """A metric for a table cell; seconds with fewer decimals than shares."""
-    if value is None:
-        return ""
-    decimals = 1 if name.startswith("cost/") else 4
-    return f"{value:.{decimals}f} ± {spread:.{decimals}f}" if spread else f"{value:.{decimals}f}"
 
 
 def difference(pair: Mapping[str, Any] | None) -> str:
@@ -122,14 +106,12 @@ def _facts(content: Mapping[str, Any], compared: bool) -> list[str]:
         f"Data: {data['name']}, {data['train_images']} train and {data['val_images']} val images; mIoU over "
         f"{len(scored)} of {len(data['classes']) + 1} classes, background included.",
         f"Background threshold: {protocol['threshold']}.",
-        f"cam/miou: {protocol['cam/miou']}. pseudo/miou: {protocol['pseudo/miou']}. seg/miou: {protocol['seg/miou']}. "
-        f"val/map: {protocol['val/map']}.",
+        *(f"{name}: {metric.caption}." for name in columns(content) if (metric := known(name)) is not None),
         "Classes without a pixel in the ground truth "
         + ("are left out of the mean." if protocol["absent_classes"] == "skip" else "count as 0."),
         f"Figures are means over seeds {content['seeds']}, ± the sample standard deviation.",
     ]
-    if "cost" in content:
-        facts.append("cost/seconds: worker seconds of everything the labels were computed from, shared stages in full.")
+    facts += content.get("remarks", [])
     if compared:
         facts.append(
             f"to the plain host: difference of {content['rank']['metric']} to the best configuration trained without "
@@ -239,7 +221,7 @@ def _segmentation(content: Mapping[str, Any]) -> Section | None:
     rows = [
         [
             job["title"],
-            f"seg/miou {job['metrics']['seg/miou']:.4f}" if job["metrics"] else "not finished",
+            segmenter_result(job) or "not finished",
             job["label_artifact"],
         ]
         for job in content["segmentation"]
@@ -248,7 +230,13 @@ def _segmentation(content: Mapping[str, Any]) -> Section | None:
     return Section("Segmentation", (), Table(header, rows, text=frozenset({0, 2})))
 
 
+def segmenter_result(job: Mapping[str, Any]) -> str:
+    """Empty where it has none."""
+    metrics = job["metrics"]
+    return ", ".join(f"{name} {number(name, metrics[name])}" for name in of_segmentation() if name in metrics)
+
+
 def _failures(content: Mapping[str, Any]) -> Section | None:
-    if not content["failures"]:
-        return None
-    return Section("Failed", points=[f"{key}: {reason}" for key, reason in content["failures"].items()])
+    failed = [f"{key}: {reason}" for key, reason in content["failures"].items()]
+    failed += [f"{title}: not ranked, {reason}" for title, reason in content.get("unranked", {}).items()]
+    return Section("Failed", points=failed) if failed else None

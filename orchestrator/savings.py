@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from orchestrator.cost import lineage_cost
+from orchestrator.cost import GPU_SECONDS, SECONDS, lineage_cost
 from orchestrator.ranking import Ranked
 from orchestrator.records import Records
 from orchestrator.settings import Resources
@@ -27,12 +27,12 @@ def sweep_cost(
     labels = lineage_cost([stage for stages in variants for stage in stages], records, resources.trial)
     separate = [lineage_cost(stages, records, resources.trial) for stages in variants]
     everything = [stage for stages in variants for stage in stages] + list(jobs)
-    segmentation = lineage_cost(everything, records, resources.segmentation)["cost/seconds"] - labels["cost/seconds"]
+    segmentation = lineage_cost(everything, records, resources.segmentation)[SECONDS] - labels[SECONDS]
     return {
-        "seconds": round(labels["cost/seconds"], 1),
-        "gpu_seconds": round(labels["cost/gpu_seconds"], 1),
-        "separate_seconds": round(sum(cost["cost/seconds"] for cost in separate), 1),
-        "separate_gpu_seconds": round(sum(cost["cost/gpu_seconds"] for cost in separate), 1),
+        "seconds": round(labels[SECONDS], 1),
+        "gpu_seconds": round(labels[GPU_SECONDS], 1),
+        "separate_seconds": round(sum(cost[SECONDS] for cost in separate), 1),
+        "separate_gpu_seconds": round(sum(cost[GPU_SECONDS] for cost in separate), 1),
         "segmentation_seconds": round(segmentation, 1),
         "segmentation_gpu_seconds": round(segmentation * resources.segmentation.gpus, 1),
     }

@@ -9,8 +9,10 @@ from typing import Literal
 
 from aream.config import Component, config
 from aream.errors import ConfigError
+from orchestrator.metric_list import better
 from orchestrator.paper import Paper
 from workers.analysis import options_class
+from workers.metric import Better
 from workers.staging import MAX_BYTES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -27,10 +29,24 @@ def masked(text: str) -> str:
 
 
 @config
+class Goal:
+    """A metric and the end of it that is looked for."""
+
+    metric: str
+    mode: Better
+
+
+def goal(metric: str, mode: Better | None = None) -> Goal:
+    """``mode`` None: the metric's own better end."""
+    return Goal(metric=metric, mode=mode or better(metric) or "max")
+
+
+@config
 class Objective:
     metric: str
     """Of a trial's best variant, or ``cost/seconds`` and ``cost/gpu_seconds``."""
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] | None = None
+    """null: the metric's own better end."""
 
 
 @config
@@ -59,7 +75,8 @@ class Scheduler:
     name: Literal["asha", "median"] = "asha"
     metric: str = "val/map"
     """Reported every epoch."""
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] | None = None
+    """null: the metric's own better end."""
     grace_epochs: int = 1
     """Epochs after the warm-up that every trial gets: those of the warm-up are shared and tell no trials apart."""
     reduction_factor: int = 3
@@ -79,7 +96,8 @@ class Scheduler:
 @config
 class Rank:
     metric: str = "pseudo/miou"
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] | None = None
+    """null: the metric's own better end."""
 
 
 @config

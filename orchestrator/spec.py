@@ -21,15 +21,16 @@ from orchestrator.overlaying import entry, overlaid
 from orchestrator.paper import Paper
 from orchestrator.sections import Sections
 from orchestrator.settings import (
+    Goal,
     Limits,
     Nodes,
     Notify,
-    Objective,
     Rank,
     Resources,
     Scheduler,
     Search,
     Staging,
+    goal,
     masked,
 )
 from orchestrator.where import MissingKey, Where
@@ -83,10 +84,14 @@ class SweepSpec:
         return None if self.segmentation_data is None else self.segmentation_config({})
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
+    def ranked_by(self) -> Goal:
+        return goal(self.rank.metric, self.rank.mode)
+
+    @property
+    def objectives(self) -> tuple[Goal, ...]:
         """What a search looks for; the sweep's rank unless it says more."""
         given = self.search.objectives if self.search else ()
-        return given or (Objective(metric=self.rank.metric, mode=self.rank.mode),)
+        return tuple(goal(one.metric, one.mode) for one in given) or (self.ranked_by,)
 
     @property
     def digest(self) -> str:
@@ -195,13 +200,13 @@ class SweepSpec:
             "name": self.name,
             **{key: value for key, value in plain(self.base).items() if key != "seed"},
             "segmentation": plain(self.segmentation),
-            "axes": {axis.key: _axis_data(axis) for axis in self.axes},
-            "segmentation_axes": {axis.key: _axis_data(axis) for axis in self.segmentation_axes},
+            "axes": {axis.key: axis.data() for axis in self.axes},
+            "segmentation_axes": {axis.key: axis.data() for axis in self.segmentation_axes},
             "where": [where.text for where in self.where],
             "seeds": list(self.seeds),
             "search": _search_data(self.search),
             "scheduler": plain(self.scheduler),
-            "rank": plain(self.rank),
+            "rank": plain(self.ranked_by),
             "analyses": plain(self.analyses),
             "paper": plain(self.paper),
             "resources": plain(self.resources),
@@ -303,11 +308,6 @@ def _search_data(search: Search | None) -> Any:
     if search is None or search.storage is None:
         return plain(search)
     return plain(dataclasses.replace(search, storage=masked(search.storage)))
-
-
-def _axis_data(axis: Axis) -> dict[str, Any]:
-    data = {field.name: plain(getattr(axis, field.name)) for field in dataclasses.fields(axis) if field.name != "when"}
-    return data | ({"when": axis.when.text} if axis.when else {})
 
 
 def product(axes: Sequence[Axis]) -> Iterator[Values]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aream.errors import AreamError, ConfigError
-from orchestrator import paper
+from orchestrator import metric_checks, paper
 from orchestrator.axes import (
     SEGMENTATION_SECTIONS,
     TRAINING_SECTIONS,
@@ -95,6 +95,7 @@ class _Reader:
         ).with_component_names()
         self._check_points(spec)
         if not self.problems:
+            self._check_metrics(spec)
             self._check_paper(spec)
         if self.problems:
             raise SpecError(self.problems)
@@ -204,6 +205,13 @@ class _Reader:
         except AreamError as error:
             self.report("axes", str(error))
         return len(self.problems) == before
+
+    def _check_metrics(self, spec: SweepSpec) -> None:
+        try:
+            for key, message in metric_checks.problems(spec):
+                self.report(key, message)
+        except AreamError as error:
+            self.report("rank", str(error))
 
     def _check_paper(self, spec: SweepSpec) -> None:
         try:

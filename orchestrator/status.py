@@ -131,7 +131,9 @@ def _rank_metric(workplace: Workplace) -> str:
     try:
         return str(json.loads((workplace.folder / "config.json").read_text())["rank"]["metric"])
     except (OSError, ValueError, TypeError, KeyError):  # a sweep that has only just begun
-        return "pseudo/miou"
+        from orchestrator.settings import Rank
+
+        return Rank().metric
 
 
 def _print(content: Mapping[str, Any], as_json: bool) -> None:

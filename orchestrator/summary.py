@@ -19,6 +19,8 @@ from aream.pseudo_labels import RULE_DESCRIPTIONS
 from orchestrator.comparison_sections import paper_lines
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
+from orchestrator.metric_checks import remarks
+from orchestrator.metric_list import columns, known, number
 from orchestrator.pairing import paired_differences, without_loss
 from orchestrator.paper import compared
 from orchestrator.pareto import front, objectives
@@ -27,7 +29,7 @@ from orchestrator.ranking import Ranked, mean_and_spread
 from orchestrator.recording import trial_run
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.report import write_report
-from orchestrator.report_sections import FRONT, front_caption
+from orchestrator.report_sections import FRONT, front_caption, segmenter_result
 from orchestrator.savings import stored_before, sweep_cost
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
@@ -38,8 +40,6 @@ from workers.components import build_dataset
 from workers.provenance import code_revision, library_versions
 from workers.stage import Stage
 from workers.trial import TrialConfig
-
-HEADLINE = ("val/map", "cam/miou", "pseudo/miou", "seg/miou")
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ class Summary:
     """The run that made it; what that found in the store is reported."""
     settled: Mapping[str, str] = field(default_factory=dict)
     """Job -> why it got the GPUs it got, where the sweep file left that open."""
+    unranked: Mapping[str, str] = field(default_factory=dict)
+    """Title of a configuration without the metric that is ranked by -> why."""
 
     def to_json(self, store: ArtifactStore) -> dict[str, Any]:
         spec, records = self.spec, RememberedRecords(store)
         dataset = build_dataset(spec.base.data)
-        entries = [entry.to_json(spec.rank.metric, spec.rank.mode) for entry in self.ranking]
+        entries = [entry.to_json(spec.ranked_by.metric, spec.ranked_by.mode) for entry in self.ranking]
         jobs = [self._job(job, records) for job in self.jobs]
         for position, entry in enumerate(entries):
             rows = [job for job in jobs if job["rank"] == position and job["metrics"]]
@@ -71,7 +73,7 @@ class Summary:
             entry["method"] = self._trials[position].method.name
             entry["without_loss"] = without_loss(entry["method"])
         for entry, difference in zip(
-            entries, paired_differences(entries, spec.rank.metric, spec.rank.mode), strict=True
+            entries, paired_differences(entries, spec.ranked_by.metric, spec.ranked_by.mode), strict=True
         ):
             entry["paired"] = difference
         goals = objectives(spec)
@@ -80,7 +82,7 @@ class Summary:
             "name": spec.name,
             "question": spec.description,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "rank": {"metric": spec.rank.metric, "mode": spec.rank.mode},
+            "rank": {"metric": spec.ranked_by.metric, "mode": spec.ranked_by.mode},
             "axes": [axis.key for axis in spec.axes],
             "axis_kinds": kinds,
             "seeds": list(spec.seeds),
@@ -92,6 +94,11 @@ class Summary:
                 "classes": list(dataset.class_names),
                 "scored_classes": list(dataset.scored_classes),
             },
+            "metrics": {
+                name: {"caption": metric.caption, "unit": metric.unit, "better": metric.better}
+                for name in dict.fromkeys(name for entry in entries for name in entry["metrics"])
+                if (metric := known(name)) is not None
+            },
             "protocol": self._protocol(),
             "ranking": entries,
             "paper": compared(spec, entries),
@@ -99,13 +106,15 @@ class Summary:
                 "objectives": [asdict(objective) for objective in goals],
                 "front": front([entry["metrics"] for entry in entries], goals),
             },
-            "importance": axis_importance(entries, kinds, spec.rank.metric, spec.rank.mode),
+            "importance": axis_importance(entries, kinds, spec.ranked_by.metric, spec.ranked_by.mode),
             "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),
             "resources": plain(self.spec.resources),
             "settled": dict(self.settled),
             "store": None if self.run is None else stored_before(self.run, self._stages(), records),
             "segmentation": jobs,
             "failures": dict(self.failures),
+            "unranked": dict(self.unranked),
+            "remarks": remarks(spec),
             "code": code_revision(),
             "versions": library_versions(),
         }
@@ -122,13 +131,9 @@ class Summary:
         return [self.spec.trial(entry.config, self.spec.seeds[0]) for entry in self.ranking]
 
     def _protocol(self) -> dict[str, str]:
-        """On which images each figure is made, and how the threshold was set."""
+        """How the threshold was set, and what counts."""
         rules = {trial.labels.rule for trial in self._trials} or {self.spec.base.labels.rule}
         return {
-            "val/map": "image labels of the val split",
-            "cam/miou": "train images that have masks, before any refinement",
-            "pseudo/miou": "train images that have masks",
-            "seg/miou": "val masks",
             "threshold": "; ".join(sorted(RULE_DESCRIPTIONS[rule] for rule in rules)),
             "absent_classes": self.spec.base.labels.absent_classes,
         }
@@ -150,17 +155,18 @@ class Summary:
         """Markdown for the tracker's parent run, with links to its children (``{{run:...}}`` is filled in there)."""
         content = [self.spec.description, ""] if self.spec.description else []
         keys = [axis.key for axis in self.spec.axes]
-        metrics = [name for name in HEADLINE if any(name in entry.metrics for entry in self.ranking)]
+        metrics = _columns(self.spec.ranked_by.metric, [entry.metrics for entry in self.ranking])
         content.append("| | " + " | ".join([*keys, *metrics, "trials"]) + " |")
         content.append("|---" * (len(keys) + len(metrics) + 2) + "|")
         for position, entry in enumerate(self.ranking[:20]):
             cells = [show(entry.config.get(key, "")) for key in keys]
-            cells += [_number(entry.metrics.get(name), entry.spread.get(name)) for name in metrics]
+            cells += [number(name, entry.metrics.get(name), entry.spread.get(name)) for name in metrics]
             links = [f"[seed {seed}]({{{{run:{trial_run(entry.trial_keys[seed])}}}}})" for seed in entry.seeds]
             content.append(f"| {position + 1} | " + " | ".join([*cells, " ".join(links)]) + " |")
         for job in self.jobs:
             content.append("")
             content.append(f"[segmentation: {job.title}]({{{{run:segmentation/{job.stage.key}}}}})")
+        content += ["", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None)]
         content += ["", f"Background threshold: {self._protocol()['threshold']}."]
         return "\n".join(content)
 
@@ -176,7 +182,7 @@ def write_summary(summary: Summary, workplace: Workplace, store: ArtifactStore) 
 def ranked_table(content: Mapping[str, Any], limit: int = 20) -> Table:
     """The ranking for a terminal."""
     table = Table(title=f"{content['name']}: ranked by {content['rank']['metric']}", title_justify="left")
-    metrics = [name for name in HEADLINE if any(name in entry["metrics"] for entry in content["ranking"])]
+    metrics = _columns(content["rank"]["metric"], [entry["metrics"] for entry in content["ranking"]])
     front = content["pareto"]["front"]
     table.add_column("#", justify="right")
     for key in content["axes"]:
@@ -188,7 +194,7 @@ def ranked_table(content: Mapping[str, Any], limit: int = 20) -> Table:
         table.add_row(
             str(position + 1),
             *(escape(show(entry["config"].get(key, ""))) for key in content["axes"]),
-            *(_number(entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
+            *(number(name, entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
             FRONT if position in front else "",
         )
     return table
@@ -201,14 +207,17 @@ def print_results(content: Mapping[str, Any]) -> None:
     console.print(f"front: {FRONT} where {front_caption(content['pareto'])}", markup=False)
     for job in content["segmentation"]:
         if job["metrics"]:
-            line = f"segmenter on labels {job['title']}: seg/miou {job['metrics']['seg/miou']:.4f}"
-            console.print(line, markup=False)
+            console.print(f"segmenter on labels {job['title']}: {segmenter_result(job)}", markup=False)
+    for line in content["remarks"]:
+        console.print(f"note: {line}", markup=False)
+    for title, why in content["unranked"].items():
+        console.print(f"not ranked: {title}: {why}", markup=False)
     console.print(f"background threshold: {content['protocol']['threshold']}")
     for line in paper_lines(content):
         console.print(line, markup=False)
 
 
-def _number(value: float | None, spread: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f} ± {spread:.4f}" if spread else f"{value:.4f}"
+def _columns(ranked_by: str, results: Sequence[Mapping[str, float]]) -> list[str]:
+    """What a table in a terminal or a description has room for: the main metrics, and what is ranked by."""
+    wanted = dict.fromkeys([*columns("always"), ranked_by])
+    return [name for name in wanted if any(name in metrics for metrics in results)]

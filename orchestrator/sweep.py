@@ -130,7 +130,7 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
         print(f"ended before its time: {outcome.ended}; run the same command again to go on", file=sys.stderr)
         if not outcome.failures:
             return INTERRUPTED
-    return SOME_FAILED if outcome.failures else DONE
+    return SOME_FAILED if outcome.failures or outcome.unranked else DONE
 
 
 def _ui_command(uri: str) -> str:

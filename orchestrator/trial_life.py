@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.metric_list import of_training
 from orchestrator.metrics import Metrics
 from orchestrator.notify import Webhook
 from orchestrator.overseer import Overseer
@@ -118,9 +119,10 @@ class TrialLife:
         return frozenset(json.loads(self.stopped_file.read_text())) if self.stopped_file.exists() else frozenset()
 
     def _note_best(self, trial: TrialPlan, records: Records) -> None:
-        metric, pick = self.spec.rank.metric, max if self.spec.rank.mode == "max" else min
+        metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
         stages = [stage for variant in trial.variants for stage in variant.stages.all()]
         results = [records.record(stage.key).metrics for stage in stages]
         found = [metrics[metric] for metrics in results if metric in metrics]
-        shown = {"val/map": records.record(trial.key).metrics["val/map"]} | ({metric: pick(found)} if found else {})
-        self.state.tasks[trial.key].metrics |= shown
+        trained = records.record(trial.key).metrics
+        shown = {name: trained[name] for name in of_training() if name in trained}
+        self.state.tasks[trial.key].metrics |= shown | ({metric: pick(found)} if found else {})

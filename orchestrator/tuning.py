@@ -76,7 +76,7 @@ def run_trial(
 
 
 def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: Line) -> None:
-    resource, metric = planner.spec.resources.trial, planner.spec.rank.metric
+    resource, metric = planner.spec.resources.trial, planner.spec.ranked_by.metric
     last: Row = {}
 
     def report(stage: Stage, row: Row) -> None:
@@ -96,7 +96,7 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
         cost = lineage_cost(
             [stage for variant in trial.variants for stage in variant.stages.all()], runner.store, resource
         )
-    pick = max if planner.spec.rank.mode == "max" else min
+    pick = max if planner.spec.ranked_by.mode == "max" else min
     scored = [metrics for metrics in results if metric in metrics]
     best = pick(scored, key=lambda metrics: metrics[metric]) if scored else {}
     tune.report({**last, **best, **cost, "complete": 1.0})

@@ -1,14 +1,12 @@
 """Analyses: stages beside the labels that look at what a trial made.
 
-A stage file that also holds ``Options`` (what a sweep file may set), ``analysis(subject, options) -> Stage`` and
-``METRICS`` (what it reports, as regular expressions) is one. It shows figures by writing them as data
-(``workers/figure_files.py``); nothing else has to know it.
+A stage file that also holds ``Options`` (what a sweep file may set) and ``analysis(subject, options) -> Stage`` is one.
+It shows figures by writing them as data (``workers/figure_files.py``); nothing else has to know it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -57,11 +55,6 @@ def analysis_stage(component: Component, subject: Subject) -> Stage:
     """
     stage: Stage = _module(component.name).analysis(subject, component.config)
     return stage
-
-
-def reports(chosen: Iterable[Component], metric: str) -> bool:
-    """Whether one of the chosen analyses reports a metric of this name."""
-    return any(re.fullmatch(pattern, metric) for one in chosen for pattern in getattr(_module(one.name), "METRICS", ()))
 
 
 def _module(name: str) -> ModuleType:

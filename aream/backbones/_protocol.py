@@ -73,7 +73,7 @@ class Backbone(Protocol):
     """A host network; ``build(config, classes, image_size)`` of a module here returns one (a ``torch.nn.Module``).
 
     A module whose published split into shallow and deep layers is not :data:`aream.layers.DEFAULT_SPLIT` says so in
-    ``PUBLISHED_SPLIT``.
+    ``PUBLISHED_SPLIT``. One whose outputs have ``host_losses`` names their terms in ``losses(config)``.
     """
 
     depth: int

@@ -52,6 +52,10 @@ def shape(config: Config) -> tuple[int, int]:
     return shape_of(MCTformerPlus, config)
 
 
+def losses(config: Config) -> tuple[str, ...]:
+    return ("contrast",) if config.contrast_weight else ()
+
+
 def build(config: Config, classes: int, image_size: int) -> MCTformerPlus:
     """The host with its initial weights.
 

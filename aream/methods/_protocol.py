@@ -6,6 +6,7 @@ host must be measured first) and ``build(config, entropies) -> Method``.
 
 It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
+``losses(config)`` names the terms that the method adds, where there are any: a scheduler may go by them.
 A field ``layer_index`` of ``Config`` says where an inference that names shallow or deep layers splits; without one it
 is the backbone's published split. A method that needs entropies has the fields ``entropy_input`` and ``entropy_prob``
 (see ``aream.py``).

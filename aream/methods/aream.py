@@ -104,6 +104,10 @@ def needs_entropy(config: Config) -> bool:
     return config.weights == "entropy_offline"
 
 
+def losses(config: Config) -> tuple[str, ...]:
+    return ("affinity",)
+
+
 def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM:
     """The method for a resolved configuration.
 

@@ -35,6 +35,8 @@ def check_backbone(module, config) -> None:
         torch.testing.assert_close(part.layers[-1].keys[0], output.layers[-1].keys[whole])
     assert host.no_weight_decay() <= {name for name, _ in host.named_parameters()}
     _check_host_losses(host, images, output)
+    declared = module.losses(config) if hasattr(module, "losses") else ()
+    assert set(output.host_losses(LABELS)) == set(declared)
     _check_gradients(host, output)
     _check_pieces(host, images)
     twin = _built(module, config, patch, seed=1)

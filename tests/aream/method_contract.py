@@ -21,6 +21,8 @@ def check_method(module, config, host, batch) -> None:
     assert isinstance(method, Method)
     training = host.training
     whole = _terms(method, host, [batch])
+    declared = module.losses(resolved) if hasattr(module, "losses") else ()
+    assert set(whole) == set(declared)
     assert all(value == value and abs(value) < float("inf") for value in whole.values())
     assert _terms(method, host, batch.split(1)) == pytest.approx(whole, rel=1e-4, abs=1e-6)
     assert host.training == training

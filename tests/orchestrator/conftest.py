@@ -15,7 +15,7 @@ def search(tmp_path):
     def search(axes=RANGES, *, where=ORDERED, folder="run", seeds=(0,), rest="", **options):
         path = tmp_path / "sweep.yaml"
         path.write_text(
-            f"name: swept\nseeds: {list(seeds)}\nrank: {{metric: m}}\naxes: {axes}{where}{rest}"
+            f"name: swept\nseeds: {list(seeds)}\nrank: {{metric: pseudo/miou}}\naxes: {axes}{where}{rest}"
             f"search: {json.dumps({'trials': 6, **options})}\n"
         )
         return SearchedPoints(Planner(load_spec(path), {}), tmp_path / folder)

@@ -40,7 +40,7 @@ def play(searcher, score=flat, limit=2000):
 
 
 def end(searcher, trial_id, score):
-    result = score if isinstance(score, dict) else {"m": score}
+    result = score if isinstance(score, dict) else {"pseudo/miou": score}
     searcher.on_trial_complete(trial_id, {**result, "complete": 1.0})
 
 

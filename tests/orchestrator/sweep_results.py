@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.downstream import segmentation_jobs
 from orchestrator.plan import Planner, TrialPlan, Variant
 from orchestrator.preflight import fingerprints
-from orchestrator.ranking import Ranked, rank
+from orchestrator.ranking import Ranked, best_first, measured, unranked
 from orchestrator.spec_reader import load_spec
 from orchestrator.state import SweepState
 from orchestrator.summary import Summary, write_summary
@@ -99,7 +99,11 @@ def alpha_score(trial: TrialPlan, variant: Variant) -> float:
 
 
 def ranked(plan: Planner, store: ArtifactStore) -> list[Ranked]:
-    return rank(plan.grid(), store, plan.spec.rank.metric, plan.spec.rank.mode, plan.spec.resources.trial)
+    return best_first(measured(plan.grid(), store, plan.spec.resources.trial), *goal(plan))
+
+
+def goal(plan: Planner) -> tuple[str, str]:
+    return plan.spec.ranked_by.metric, plan.spec.ranked_by.mode
 
 
 def summarised(
@@ -116,6 +120,7 @@ def summarised(
                 metrics = {"seg/miou": 0.6 + 0.1 * job.seed} if stage.name == "eval_seg" else {}
                 put(store, stage, SEGMENTATION_SECONDS[stage.name], "2026-01-02T00:00:00+00:00", **metrics)
     place.folder.mkdir(parents=True, exist_ok=True)
-    summary = Summary(plan.spec, ranking, jobs, failures or {}, plan.fingerprints, run)
+    left = unranked(measured(plan.grid(), store), plan.spec.ranked_by.metric)
+    summary = Summary(plan.spec, ranking, jobs, failures or {}, plan.fingerprints, run, unranked=left)
     write_summary(summary, place, store)
     return json.loads(place.summary_file.read_text()), place.folder

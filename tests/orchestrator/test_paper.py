@@ -39,7 +39,10 @@ def refused(folder, paper: str, more: str = "") -> list[str]:
         ("{where: {method.alpha_lo: 0.3}, value: 0.5}", r"paper\.rows\[0\]\.where\.method\.alpha_lo: no such key"),
         ("{where: {method.alpha_low: 0.35}, value: 0.5}", r"paper\.rows\[0\]\.where: .*no configuration of the sweep"),
         ("{where: {method.name: mctformer}, value: 0.5}", r"paper\.rows\[0\]\.where: .*no configuration"),
-        ("{metric: pseudo/mio, value: 0.5}", r"paper\.rows\[0\]\.metric: given pseudo/mio; the sweep measures"),
+        (
+            "{metric: pseudo/mio, value: 0.5}",
+            r"paper\.rows\[0\]\.metric: given pseudo/mio; there is no such metric \(did you mean pseudo/miou\?\)",
+        ),
         ("{metric: layer/03/miou, value: 0.5}", r"paper\.rows\[0\]\.metric: given layer/03/miou"),
         ("{metric: seg/miou, value: 0.5}", r"paper\.rows\[0\]\.metric: .*no segmentation section"),
         ("{value: 66.4}", r"paper\.rows\[0\]\.value: need an mIoU in \[0, 1\], got 66.4"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from sweep_results import planner, workplace
+from sweep_results import goal, planner, workplace
 
 from aream.config import canonical
 from orchestrator.downstream import segmentation_jobs
@@ -52,7 +52,7 @@ def put(store: ArtifactStore, stages: Iterable[Stage], *, times: float = 1.0, te
 def stages(plan: Planner) -> list[Stage]:
     """Of a grid, segmentation included."""
     trials = plan.grid()
-    jobs = segmentation_jobs(plan, rank(trials, workplace(plan).store(), plan.spec.rank.metric, plan.spec.rank.mode))
+    jobs = segmentation_jobs(plan, rank(trials, workplace(plan).store(), *goal(plan)))
     return [stage for trial in trials for stage in trial.stages()] + [
         stage for job in jobs for stage in job.stage.ancestry()
     ]

@@ -148,7 +148,7 @@ def test_failed_and_stopped_points_are_told_as_what_they_are(search):
 def test_an_objective_that_no_trial_reports_is_an_error_and_a_missing_number_a_failure(search):
     searcher = search(trials=3)
     searcher.suggest("t0")
-    with pytest.raises(AreamError, match="no number for m; it has a/b"):
+    with pytest.raises(AreamError, match="no number for pseudo/miou; it has a/b"):
         end(searcher, "t0", {"a/b": 1.0})
     searcher.suggest("t1")
     end(searcher, "t1", 1.0)

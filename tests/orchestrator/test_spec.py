@@ -81,10 +81,13 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
         ("axes: {train.lr: {loguniform: [0, 1]}}", "starts above 0"),
         ("search: {trials: 3}", "nothing to search"),
         ("search: {trials: 3, objectives: [{mode: min}]}", "search.objectives[0].metric: missing"),
-        ("search: {trials: 3, objectives: [{metric: a, mode: up}]}", "search.objectives[0].mode: given 'up'"),
+        ("search: {trials: 3, objectives: [{metric: val/map, mode: up}]}", "search.objectives[0].mode: given 'up'"),
         ("search: {trials: 3, objectives: {metric: a}}", "search.objectives: given {'metric': 'a'}; need a list"),
         ("search: {trials: 3, objectives: [a]}", "search.objectives[0]: given 'a'; need a section with metric, mode"),
-        ("search: {trials: 3, objectives: [{metric: a}, {metric: a}]}", "need different metrics, got a, a"),
+        (
+            "search: {trials: 3, objectives: [{metric: val/map}, {metric: val/map}]}",
+            "need different metrics, got val/map",
+        ),
         ("search: {trials: 3, algorithm: cmaes}", "need 'tpe', 'random', 'nsga2' or 'gp'"),
         ("scheduler: {name: median, min_trials: 0}", "min_trials: need a positive number"),
         ("axes: {method.alpha_low: [0.6]}", "is impossible: method.alpha_low: alpha_low, alpha_high: need"),
@@ -114,13 +117,14 @@ def test_each_mistake_says_what_is_allowed(write, text, message):
 
 
 def test_objectives_of_a_search(write):
-    axes = "axes: {train.lr: [1e-4, 1e-3]}\nrank: {metric: seg/miou, mode: max}\n"
+    axes = "axes: {train.lr: [1e-4, 1e-3]}\nrank: {metric: cam/miou}\n"
     given = write(
-        f"name: x\n{axes}search: {{trials: 3, objectives: [{{metric: a}}, {{metric: cost/seconds, mode: min}}]}}\n"
+        f"name: x\n{axes}search: {{trials: 3, objectives: [{{metric: val/map}}, {{metric: cost/seconds}}]}}\n"
     )
-    assert [(one.metric, one.mode) for one in load_spec(given).objectives] == [("a", "max"), ("cost/seconds", "min")]
+    wanted = [("val/map", "max"), ("cost/seconds", "min")]
+    assert [(one.metric, one.mode) for one in load_spec(given).objectives] == wanted
     default = write(f"name: x\n{axes}search: {{trials: 3}}\n")
-    assert [(one.metric, one.mode) for one in load_spec(default).objectives] == [("seg/miou", "max")]
+    assert [(one.metric, one.mode) for one in load_spec(default).objectives] == [("cam/miou", "max")]
 
 
 def test_overrides_are_validated_like_the_file(write):

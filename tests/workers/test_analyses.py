@@ -15,7 +15,7 @@ from aream.batches import resized, to_tensor
 from aream.config import Component
 from aream.errors import ConfigError, DataError
 from aream.methods.aream import layer_entropies
-from workers import analysis
+from workers import analysis, metric
 from workers.components import build_backbone, build_dataset, load_weights
 from workers.figure_files import Curve, parse_figures
 from workers.pipelines import variant_stages
@@ -58,7 +58,8 @@ def test_every_measure_of_every_layer(statistics):
     ranges = {"hellinger": 1, "gini": 1, "foreground": 1, "effective_rank": patches, "entropy": np.log2(patches)}
     for curve in figures.curves:
         assert all(0 <= value <= ranges[curve.name] + 1e-6 for value in curve.values)
-    assert all(analysis.reports([chosen("attention_statistics")], name) for name in record.metrics)
+    declared = [name for one in metric.of_stage("attention_statistics") for name in one.names(TRIAL)]
+    assert sorted(record.metrics) == sorted(declared)
 
 
 def test_entropies_are_those_of_the_method(work, statistics):

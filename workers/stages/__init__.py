@@ -1,8 +1,10 @@
-"""One file a stage: ``VERSION``, ``Config`` and ``run(config, inputs, out, context) -> metrics``.
+"""One file a stage: ``VERSION``, ``METRICS``, ``Config`` and ``run(config, inputs, out, context) -> metrics``.
 
 ``run`` reads its Config and the folders of its inputs, writes under ``out`` only, and returns scalars. Raise
 ``VERSION`` whenever the same Config would give other bytes.
 
-A stage that also holds ``Options``, ``analysis`` and ``METRICS`` is an analysis, chosen by its name under ``analyses``
-in a sweep file: ``workers/analysis.py``.
+``METRICS`` names what ``run`` returns and reports (``workers/metric.py``).
+
+A stage that also holds ``Options`` and ``analysis`` is an analysis, chosen by its name under ``analyses`` in a sweep
+file: ``workers/analysis.py``.
 """

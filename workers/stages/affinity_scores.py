@@ -14,8 +14,10 @@ from workers.cam_files import read_cams
 from workers.components import build_dataset
 from workers.score_files import write_scores
 from workers.stage import Row, StageContext
+from workers.stages.infer_cam import IMAGES
 
 VERSION = 1
+METRICS = (IMAGES,)
 SCORES_FOLDER = "scores"
 
 

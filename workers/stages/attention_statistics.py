@@ -38,6 +38,7 @@ from aream.steps import autocast
 from workers.analysis import Subject
 from workers.components import build_backbone, build_dataset, load_weights
 from workers.figure_files import Curve, Picture, write_figures
+from workers.metric import Metric, each_layer
 from workers.stage import Row, Stage, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
@@ -60,7 +61,10 @@ MEASURES = {
         "patches drawn at random would give",
     ),
 }
-METRICS = (rf"layer/\d\d/({'|'.join(MEASURES)})", "attention/foreground")
+METRICS = (
+    *(Metric(f"layer/{{}}/{name}", caption, y, members=each_layer) for name, (y, caption) in MEASURES.items()),
+    Metric("attention/foreground", "share on objects of patches drawn at random, images with masks"),
+)
 
 
 @config

@@ -15,11 +15,17 @@ from aream.segmentation_config import SegmentationEvaluation
 from aream.segmentation_prediction import evaluate, predict
 from workers.components import build_dataset, build_segmenter, load_weights
 from workers.label_files import PALETTE
+from workers.metric import Metric
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import OVERLAYS, OVERLAYS_FOLDER
 from workers.stages.train_cam import WEIGHTS_FILE
 
 VERSION = 1
+METRICS = (
+    Metric("seg/miou", "mIoU of the segmenter, val masks", better="max", shown="always"),
+    Metric("seg/miou_all", "the same over all classes; val masks", better="max", shown="report"),
+    Metric("seg/pixel_accuracy", "share of the pixels that the segmenter gets right, val masks", better="max"),
+)
 
 
 @config

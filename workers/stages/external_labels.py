@@ -17,9 +17,10 @@ from workers.components import build_dataset
 from workers.label_files import read_labels, write_labels
 from workers.locations import local_path
 from workers.stage import Row, StageContext
-from workers.stages.pseudo_label import LABELS_FOLDER
+from workers.stages.pseudo_label import LABELS_FOLDER, MIOU, MIOU_ALL
 
 VERSION = 1
+METRICS = (MIOU, MIOU_ALL)
 
 
 @config

@@ -20,9 +20,18 @@ from aream.errors import DivergedError
 from aream.methods.aream import layer_entropies
 from aream.steps import autocast
 from workers.components import build_backbone, build_dataset, load_weights
+from workers.metric import Metric, each_layer
 from workers.stage import Row, StageContext
 
 VERSION = 1
+METRICS = (
+    Metric(
+        "entropy/layer_{}",
+        "entropy of the CAM refined by one layer, mean over train images",
+        "bits",
+        members=each_layer,
+    ),
+)
 BATCH = 16
 
 

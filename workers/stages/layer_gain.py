@@ -17,13 +17,20 @@ from workers.analysis import Subject
 from workers.cam_files import read_cams
 from workers.components import build_dataset
 from workers.figure_files import Curve, write_figures
+from workers.metric import Metric, each_layer
 from workers.stage import Row, Stage, StageContext
 
 VERSION = 1
-METRICS = (r"layer/(none|all|best|\d\d)/miou",)
 CAPTION = (
     "mIoU of the CAM refined by one layer's affinity alone, threshold by the sweep's rule, train images with masks; "
     "beside it by no layer, by the mean of all, and by the best one (AReAM Figs. 2 and 10)"
+)
+
+METRICS = (
+    Metric("layer/none/miou", "mIoU of the CAM that no layer refined, train images with masks", better="max"),
+    Metric("layer/all/miou", "the same refined by the mean of all layers", better="max"),
+    Metric("layer/best/miou", "the same refined by the best single layer", better="max"),
+    Metric("layer/{}/miou", "the same refined by one layer", better="max", members=each_layer),
 )
 
 

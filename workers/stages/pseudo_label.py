@@ -17,13 +17,14 @@ from aream.config import Component, config
 from aream.data._protocol import Dataset
 from aream.errors import DataError
 from aream.inference import UNREFINED, ImageCams
-from aream.label_free import Contrast
+from aream.label_free import RULES, Contrast
 from aream.overlays import overlay
 from aream.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
 from aream.refiners._protocol import Refiner, network_of
 from workers.cam_files import read_cams
 from workers.components import build_dataset, build_refiner
 from workers.label_files import PALETTE, write_labels
+from workers.metric import Metric
 from workers.stage import Row, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
@@ -32,6 +33,31 @@ LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"
 OVERLAYS = 6
 BATCH_PIXELS = 2**17
+WITH_MASKS = "train images that have masks"
+SEARCH = "search"
+"""Of the thresholds compared, the best one."""
+
+
+def by_rule(rule: str) -> str:
+    """The metric that says what a rule's threshold gives, whichever rule set the labels'."""
+    return f"pseudo/miou_{rule}"
+
+
+MIOU = Metric("pseudo/miou", f"mIoU of the pseudo-labels, {WITH_MASKS}", better="max", shown="always")
+MIOU_ALL = Metric(
+    "pseudo/miou_all", f"the same over all classes, not only the dataset's scored ones; {WITH_MASKS}",
+    better="max", shown="report",
+)  # fmt: skip
+METRICS = (
+    Metric("cam/miou", f"mIoU of the CAM before any refinement, {WITH_MASKS}", better="max", shown="always"),
+    Metric("cam/miou_all", f"the same over all classes; {WITH_MASKS}", better="max"),
+    Metric("cam/threshold", "background threshold of the CAM before any refinement"),
+    MIOU,
+    MIOU_ALL,
+    Metric("pseudo/threshold", "background threshold of the pseudo-labels", shown="report"),
+    Metric(by_rule(SEARCH), f"mIoU at the best of all thresholds, {WITH_MASKS}", better="max"),
+    *(Metric(by_rule(rule), f"mIoU at the threshold that {rule} picks, {WITH_MASKS}", better="max") for rule in RULES),
+)
 
 
 @config
@@ -73,7 +99,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         "pseudo/miou": choice.miou,
         "pseudo/miou_all": choice.miou_all,
         "pseudo/threshold": choice.threshold,
-        **{f"pseudo/miou_{rule}": miou for rule, miou in choice.alternatives().items()},
+        **{by_rule(rule): miou for rule, miou in choice.alternatives().items()},
         "cam/miou": plain.miou,
         "cam/miou_all": plain.miou_all,
         "cam/threshold": plain.threshold,

@@ -11,20 +11,27 @@ from safetensors.torch import save_file
 
 from aream import affinity_net
 from aream.affinity_net import AffinityNetConfig
-from aream.affinity_run import AffinityRun, AffinityTraining, ReadScores
+from aream.affinity_run import TERMS, AffinityRun, AffinityTraining, ReadScores
 from aream.config import Component, config
 from aream.data._protocol import Dataset
 from aream.refiners import psa
 from aream.training import seed_everything
 from workers.components import build_dataset
 from workers.locations import localised
+from workers.metric import Metric
 from workers.runtime import Runtime
 from workers.score_files import read_scores
 from workers.stage import Row, Stage, StageContext
 from workers.stages import affinity_scores
 from workers.stages.train_cam import WEIGHTS_FILE
+from workers.stages.warmup import IN_PIECES
 
 VERSION = 1
+METRICS = (
+    Metric("train/affinity_loss", "the AffinityNet's loss, mean over an epoch", "", "min", epochs=True),
+    *(Metric(f"train/{term}_loss", f"its {term} pairs", "", "min", result=False, epochs=True) for term in TERMS),
+    IN_PIECES,
+)
 
 
 @config

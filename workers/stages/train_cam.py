@@ -22,6 +22,8 @@ from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
 
 VERSION = 2
+METRICS = warmup.METRICS
+"""The record holds the selected epoch's."""
 WEIGHTS_FILE = "model.safetensors"
 
 

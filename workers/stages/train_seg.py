@@ -17,11 +17,17 @@ from aream.segmentation_config import SegmentationTraining
 from aream.training import seed_everything
 from workers.components import build_dataset, build_segmenter
 from workers.label_files import read_labels
+from workers.metric import Metric
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import LABELS_FOLDER
 from workers.stages.train_cam import WEIGHTS_FILE
+from workers.stages.warmup import IN_PIECES
 
 VERSION = 1
+METRICS = (
+    Metric("train/segmentation_loss", "the segmenter's loss, mean over an epoch", "", "min", epochs=True),
+    IN_PIECES,
+)
 
 GROUND_TRUTH_AGREEMENT = 0.999
 """Share of pixels that no pseudo-label reaches: the best published ones agree with the masks on about 95 %."""

@@ -11,10 +11,29 @@ from aream.config import Component, added, config
 from aream.train_config import TrainConfig
 from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
+from workers.metric import Metric, each_loss
 from workers.stage import Row, StageContext
 
 VERSION = 2
 STATE_FILE = "state.pt"
+MAP = Metric(
+    "val/map", "mean average precision over classes, image labels of the val split", better="max", epochs=True,
+    shown="always",
+)  # fmt: skip
+IN_PIECES = Metric(
+    "train/micro_batch", "images that memory held at once", "images", result=False, epochs=True,
+    members=lambda trial: ("",) if trial.train.out_of_memory == "accumulate" else (),
+)  # fmt: skip
+METRICS = (
+    MAP,
+    Metric("val/map_all", "the same over all classes", better="max", result=False, epochs=True),
+    Metric("val/map_image", "mean average precision over images, val split", better="max", result=False, epochs=True),
+    Metric(
+        "train/{}_loss", "a term of the training loss, mean over an epoch", "", "min", each_loss, False, epochs=True
+    ),
+    Metric("lr", "learning rate at the end of an epoch", "", result=False, epochs=True),
+    IN_PIECES,
+)
 
 
 @config
