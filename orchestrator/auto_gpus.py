@@ -17,7 +17,7 @@ from orchestrator.resources import whole_gpus
 from orchestrator.settings import Resource
 from orchestrator.spec import SweepSpec
 from orchestrator.workplace import Workplace
-from workers.atomic_write import write_json
+from workers.atomic_write import StateFile, write_json
 
 NOTHING_RAN = "nothing has run yet"
 NO_GPU = "the cluster has no GPU"
@@ -33,6 +33,15 @@ class AutoGpus:
         self.path = workplace.folder / "gpus.json"
         self.why: dict[str, str] = {}
         """Job -> the reason, where the file leaves it open."""
+
+    def check(self, spec: SweepSpec) -> None:
+        """See that earlier decisions can be read, before anything runs.
+
+        Raises:
+            DamagedFile: they cannot, and GPU seconds of what ran with them would be a guess.
+        """
+        if "auto" in (spec.resources.trial.gpu, spec.resources.segmentation.gpu):
+            self._read()
 
     def whole(self, spec: SweepSpec, job: str) -> Resource:
         """What a job gets before anything is known of its memory.
@@ -98,7 +107,15 @@ class AutoGpus:
         return self.remembered(spec, job)
 
     def _read(self) -> dict[str, dict[str, str | float]]:
-        return dict(json.loads(self.path.read_text())) if self.path.exists() else {}
+        holds = "how many GPUs `gpu: auto` was decided to be"
+        return StateFile(self.path, holds, "delete it; what still has to run decides it anew", _parse).read() or {}
+
+
+def _parse(content: bytes) -> dict[str, dict[str, str | float]]:
+    decisions = json.loads(content)
+    return {
+        str(job): {"gpu": float(decision["gpu"]), "why": str(decision["why"])} for job, decision in decisions.items()
+    }
 
 
 def _resource(spec: SweepSpec, job: str) -> Resource:

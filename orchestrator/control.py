@@ -10,7 +10,6 @@ later runs too, until `resume --trial`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,15 +54,12 @@ def _trial(state_file: Path, beginning: str) -> str:
     """The key of the one trial that begins so.
 
     Raises:
-        ConfigError: none does, or several.
+        AreamError: none does, or several; or the sweep has not been started.
     """
     from aream.errors import ConfigError
+    from orchestrator.state import read_state
 
-    try:
-        tasks = json.loads(state_file.read_text())["tasks"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{state_file}: this sweep has not been started") from error
-    keys = [task["key"] for task in tasks if task["kind"] == "trial"]
+    keys = [task["key"] for task in read_state(state_file)["tasks"] if task["kind"] == "trial"]
     found = [key for key in keys if key.startswith(beginning) or key.partition("-")[2].startswith(beginning)]
     if len(found) != 1:
         raise ConfigError(f"--trial: {beginning!r} names {len(found)} trials; there are: {', '.join(keys) or 'none'}")

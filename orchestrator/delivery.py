@@ -22,6 +22,24 @@ RUNS_A_PAGE = 1000
 LINK = re.compile(r"\{\{run:([^{}]+)\}\}")
 
 
+CONTENT: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "start": {"name": str, "parent": (str, type(None)), "tags": dict, "params": dict},
+    "metrics": {"metrics": dict, "step": int},
+    "file": {"path": str, "bytes": int, "folder": str},
+    "tags": {"tags": dict},
+    "describe": {"text": str},
+    "dataset": {"name": str, "digest": str, "source": str, "context": str},
+    "end": {"status": str},
+}
+"""Kind of event -> what it holds beside its run and time."""
+
+
+def is_event(event: Event) -> bool:
+    """Whether an event can be written: one that lacks something would block everything behind it for ever."""
+    content = {"run": str, "time": int} | CONTENT.get(str(event.get("kind")), {"no such kind": int})
+    return all(isinstance(event.get(name, ...), kind) for name, kind in content.items())
+
+
 class UnknownRun(Exception):
     """An event of a run that was never started: waiting would block everything behind it for ever."""
 
@@ -161,8 +179,13 @@ class Delivery:
             self.client.log_batch(self._id(group[0]["run"]), metrics=metrics[start : start + 1000])
 
     def _file(self, group: list[Event]) -> None:
-        paths = [Path(event["path"]) for event in group]
-        left = [path for path in paths if path.exists()]  # gone where an earlier delivery of the event succeeded
+        left = []
+        for event in group:
+            path = Path(event["path"])
+            if path.exists() and path.stat().st_size != event["bytes"]:  # by a power cut
+                log.warning("%s of %s is damaged and left out; what it shows is in the report", path.name, event["run"])
+            elif path.exists():  # gone where an earlier delivery of the event succeeded
+                left.append(path)
         run_id, folder = self._id(group[0]["run"]), group[0]["folder"] or None
         if left:
             artifacts = self._artifacts(run_id)

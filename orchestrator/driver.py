@@ -68,14 +68,16 @@ class Driver:
         """``reads``: keys of artifacts in the place of data or weights, which nobody may collect meanwhile."""
         self.planner, self.workplace, self.start_ray, self.reads = planner, workplace, start_ray, reads
         self.spec, self.store = planner.spec, workplace.store()
-        self.state = SweepState(workplace.state_file, self.spec.name, expected=expected_tasks(self.spec))
-        self.progress = Progress(self.state, self.spec.ranked_by.metric)
+        expected, metric = expected_tasks(self.spec), self.spec.ranked_by.metric
+        self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, metric=metric)
+        self.progress = Progress(self.state, metric)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
         self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
         self.overseer.each_tick = self._tick
-        self.metrics = Metrics(self.state, tracker.spool.left)
+        self.metrics = Metrics(self.state, tracker.left)
         self.auto = AutoGpus(workplace, self.overseer, self.progress, self._board)
+        self.auto.check(self.spec)
         self.webhook = Webhook(self.spec.name, self.spec.notify)
         self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name)
         told = Audience(self.state, self.progress, self.recorder, self.metrics, self.webhook)
@@ -142,6 +144,9 @@ class Driver:
         return self.store.has(stage.key)
 
     def _tick(self) -> None:
+        if self.state.problem != self.tracker.problem:
+            self.state.problem = self.tracker.problem
+            self.state.save(soon=True)
         self.state.catch_up()
         self.progress.catch_up()
         self.metrics.sample()

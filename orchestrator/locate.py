@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aream.errors import AreamError
 from orchestrator.workplace import Workplace
-from workers.atomic_write import write_json
+from workers.atomic_write import StateFile, write_json
 
 STORE_FILE = "store.json"
 
@@ -16,7 +16,7 @@ def locate(sweep: str, runs: Path) -> Workplace:
     """The workplace of a sweep named by its YAML file or by its name under ``runs``.
 
     Raises:
-        AreamError: neither exists, or the YAML is invalid.
+        AreamError: neither exists, the YAML is invalid, or the folder's note of its store is damaged.
     """
     if sweep.endswith((".yaml", ".yml")):
         from orchestrator.spec_reader import load_spec
@@ -29,9 +29,20 @@ def locate(sweep: str, runs: Path) -> Workplace:
     if "/" in sweep or not (runs / sweep).is_dir():
         known = sorted(path.parent.name for path in runs.glob("*/state.json"))
         raise AreamError(f"no sweep {sweep!r} in {runs}; there are: {', '.join(known) or 'none'}")
-    place = runs / sweep / STORE_FILE
-    uri, endpoint = json.loads(place.read_text()) if place.exists() else (None, None)
+    uri, endpoint = _store_file(runs / sweep).read() or (None, None)
     return Workplace(store_uri=uri, runs=runs, name=sweep, store_endpoint=endpoint)
+
+
+def _store_file(folder: Path) -> StateFile[tuple[str | None, str | None]]:
+    def parse(content: bytes) -> tuple[str | None, str | None]:
+        given = json.loads(content)
+        if not isinstance(given, list) or not all(part is None or isinstance(part, str) for part in given):
+            raise ValueError("need a list of the store's URI and endpoint")
+        uri, endpoint = given
+        return uri, endpoint
+
+    go_on = "name the sweep by its YAML file; running the sweep writes it anew"
+    return StateFile(folder / STORE_FILE, "where the sweep's store is", go_on, parse)
 
 
 def remember_store(workplace: Workplace) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from aream.errors import ConfigError
 from orchestrator.settings import Notify
+from workers.background import begin
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ class Webhook:
         if not self.url or event not in self.events:
             return
         content = {"text": f"{self.sweep}: {text}", "event": event, "sweep": self.sweep, "counts": dict(counts)}
-        thread = threading.Thread(target=self._send, args=(json.dumps(content).encode(),), daemon=True)
-        thread.start()
+        body = json.dumps(content).encode()
+        thread = begin("webhook", lambda: self._send(body))
         self.threads = [known for known in self.threads if known.is_alive()] + [thread]
 
     def close(self) -> None:
@@ -48,5 +49,5 @@ class Webhook:
                 request = urllib.request.Request(self.url, body, headers)
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S):
                     return
-            except (OSError, ValueError) as error:
+            except Exception as error:  # http.client raises errors of its own for answers that are none
                 log.warning("the webhook did not take a message: %s", type(error).__name__)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aream.errors import ConfigError
-from workers.atomic_write import write_json
+from workers.atomic_write import StateFile, write_json
 
 WISHES = ("run", "pause", "stop")
 
@@ -26,20 +25,21 @@ class Orders:
         """An absent file wants nothing.
 
         Raises:
-            ConfigError: a file that holds no orders.
+            DamagedFile: a file that holds no orders.
         """
-        try:
-            content: Any = json.loads(path.read_text())
-        except FileNotFoundError:
-            return cls()
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: holds no orders: {error}") from error
-        if not isinstance(content, dict) or not isinstance(content.get("trials", {}), dict):
-            raise ConfigError(f"{path}: holds no orders; need sweep and trials")
-        orders = cls(content.get("sweep", "run"), dict(content.get("trials", {})))
+        holds = "which trials are paused or stopped by hand"
+        go_on = "delete it and give these orders again with `python -m orchestrator.control`"
+        return StateFile(path, holds, go_on, cls._parse).read() or cls()
+
+    @classmethod
+    def _parse(cls, content: bytes) -> Orders:
+        given: Any = json.loads(content)
+        if not isinstance(given, dict) or not isinstance(given.get("trials", {}), dict):
+            raise ValueError("need sweep and trials")
+        orders = cls(given.get("sweep", "run"), dict(given.get("trials", {})))
         wrong = [wish for wish in (orders.sweep, *orders.trials.values()) if wish not in WISHES]
         if wrong:
-            raise ConfigError(f"{path}: given {reprlib.repr(wrong[0])}; allowed are {', '.join(WISHES)}")
+            raise ValueError(f"given {reprlib.repr(wrong[0])}; allowed are {', '.join(WISHES)}")
         return orders
 
     def write(self, path: Path) -> None:

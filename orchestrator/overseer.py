@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from aream.errors import ConfigError
+from aream.errors import DamagedFile
 from orchestrator.orders import Orders
 from orchestrator.settings import Limits
-from workers.atomic_write import write_json
+from workers.atomic_write import StateFile, write_json
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,11 @@ class Overseer:
         if self.orders.sweep != "run":  # running the command is the wish that it runs
             self.orders.sweep = "run"
             self.orders.write(orders_file)
-        self.gpu_seconds = float(json.loads(spent_file.read_text())["gpu_seconds"]) if spent_file.exists() else 0.0
+        self.gpu_seconds = _spent(spent_file)
         self.started = self.ticked = self.saved = clock()
         self.failed = 0
+        self.unreadable: str | None = None
+        """What is wrong with the orders at the moment."""
         self.ending: str | None = None
         """Why nothing new is begun and what runs is stopped."""
         self.each_tick: Callable[[], None] = lambda: None
@@ -68,8 +71,11 @@ class Overseer:
             self.save()
         try:
             self.orders = Orders.read(self.orders_file)
-        except ConfigError as error:
-            log.warning("%s", error)
+            self.unreadable = None
+        except DamagedFile as error:  # those read before stand
+            if self.unreadable != str(error):  # once, not every second
+                log.warning("%s", error)
+            self.unreadable = str(error)
         self.ending = self.ending or self.budget_spent() or self._reason(now)
         self.each_tick()
         return True
@@ -103,3 +109,21 @@ class Overseer:
         if limit is None or self.gpu_seconds < limit * HOUR_S:
             return None
         return f"limits.gpu_hours: {limit:g} GPU hours are spent, earlier runs counted; raise it"
+
+
+def _spent(file: Path) -> float:
+    """GPU seconds of earlier runs.
+
+    Raises:
+        DamagedFile: they cannot be told; a budget that is spent must not begin again at zero unasked.
+    """
+
+    def parse(content: bytes) -> float:
+        seconds = json.loads(content)["gpu_seconds"]
+        if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+            raise ValueError(f"gpu_seconds: need a number >= 0, got {seconds!r}")
+        return float(seconds)
+
+    holds = "the GPU seconds that earlier runs of this sweep used, which limits.gpu_hours counts"
+    go_on = 'write {"gpu_seconds": NUMBER} into it (the report tells what results cost) or delete it to count from zero'
+    return StateFile(file, holds, go_on, parse).read() or 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -40,7 +39,7 @@ class Recorder:
     ) -> None:
         self.tracker, self.spec, self.store = tracker, spec, store
         self.memory = folder / "recorded.jsonl"
-        self.steps = _remembered(self.memory)
+        self.steps = _remembered(self.memory, tracker.spool.size)
         """Run -> last step logged; -1 once it is finished."""
         self.data_digest = "+".join(sorted({digest[:16] for digest in fingerprints.values()}))
 
@@ -229,16 +228,26 @@ class Recorder:
         """Appended, not written anew: a sweep of thousands of trials remembers tens of thousands of rows."""
         self.steps[key] = step
         with self.memory.open("a") as file:
-            file.write(f"\n{json.dumps([key, step])}")
+            file.write(f"\n{json.dumps([key, step, self.tracker.spool.size])}")
 
 
-def _remembered(memory: Path) -> dict[str, int]:
-    """A line torn by a kill counts as not written."""
+def _remembered(memory: Path, spooled: int) -> dict[str, int]:
+    """Run -> last step that reached the spool, of which ``spooled`` bytes are there.
+
+    A line torn by a kill counts as not written, and so does one whose event a power cut took from the spool.
+    """
     steps: dict[str, int] = {}
-    for line in memory.read_text().splitlines() if memory.exists() else ():
-        with contextlib.suppress(ValueError):
-            key, step = json.loads(line)
-            steps[key] = step
+    lines = memory.read_bytes().splitlines() if memory.exists() else []
+    damaged = 0
+    for line in filter(None, lines):
+        try:
+            key, step, behind = json.loads(line)
+            if behind <= spooled:
+                steps[str(key)] = int(step)
+        except (ValueError, TypeError, RecursionError):
+            damaged += line is not lines[-1]
+    if damaged:
+        log.warning("%s: %d lines are damaged; what they tell is recorded once more", memory, damaged)
     return steps
 
 

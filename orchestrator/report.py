@@ -171,13 +171,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _summary(path: Path) -> dict[str, Any]:
     from aream.errors import AreamError
+    from workers.atomic_write import StateFile
 
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise AreamError(f"{path}: the sweep has no results yet") from error
-    except (OSError, ValueError) as error:
-        raise AreamError(f"{path}: not readable ({error}); run the sweep again to write it anew") from error
+    def parse(text: bytes) -> dict[str, Any]:
+        return dict(json.loads(text))
+
+    content = StateFile(path, "the sweep's results", "run the sweep again to write it anew", parse).read()
+    if content is None:
+        raise AreamError(f"{path}: the sweep has no results yet")
+    return content
 
 
 def _write_csv(content: Mapping[str, Any], target: str) -> None:

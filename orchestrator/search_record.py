@@ -25,7 +25,7 @@ from orchestrator.plan import Planner
 from orchestrator.search_space import Parameters, SearchSpace, identity
 from orchestrator.settings import masked
 from orchestrator.spec import Values
-from workers.atomic_write import write_text
+from workers.atomic_write import StateFile, write_bytes
 
 CONNECT_S = 10
 RECORD_FILE = "search.log"
@@ -258,11 +258,25 @@ def _open_storage(url: str | None, folder: Path) -> BaseStorage:
 
 
 def _cut_torn_line(file: Path) -> None:
-    """A driver killed while writing leaves half a last line, which the next one would otherwise continue."""
-    text = file.read_text() if file.exists() else ""
-    whole, newline, torn = text.rpartition("\n")
-    if torn:
-        write_text(file, whole + newline)
+    """A driver killed while writing leaves half a last line, which the next one would otherwise continue.
+
+    Raises:
+        DamagedFile: another line is damaged, and without it Optuna would give results to other points.
+    """
+
+    def whole_lines(content: bytes) -> bytes:
+        *lines, _ = content.split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+        return b"".join(line + b"\n" for line in lines)
+
+    go_on = "move it away: the search then begins anew, and what it proposes again is answered from the store"
+    whole = StateFile(file, "the points that the search proposed, and their results", go_on, whole_lines).read()
+    if whole is not None and len(whole) != file.stat().st_size:
+        write_bytes(file, whole)
 
 
 def _digest(content: Sequence[Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from aream.errors import AreamError
 from orchestrator.forecast import ENDED, Forecast, forecast
 from workers.artifacts.processes import Process
-from workers.atomic_write import write_json
+from workers.atomic_write import StateFile, write_json
 
 OVER = ("finished", "interrupted", "failed", "stopped")
 """What a phase starts with when no driver runs any more; a reason may follow."""
@@ -64,10 +64,15 @@ class SweepState:
         name: str,
         clock: Callable[[], float] = time.time,
         expected: Mapping[str, int] | None = None,
+        metric: str = "",
     ) -> None:
-        """``expected``: how many tasks of a kind there will be at most, where they are not all added at the start."""
+        """
+        Args:
+            expected: how many tasks of a kind there will be at most, where they are not all added at the start.
+            metric: shown of every task; "": none.
+        """
         self.path, self.name, self.clock = path, name, clock
-        self.expected = dict(expected or {})
+        self.expected, self.metric = dict(expected or {}), metric
         self.tasks: dict[str, TaskState] = {}
         self.phase = "planning"
         self.problem: str | None = None
@@ -122,6 +127,7 @@ class SweepState:
         content = {
             "name": self.name,
             "phase": self.phase,
+            "metric": self.metric,
             "problem": self.problem,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -153,21 +159,22 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         AreamError: there is none, or it is no state of a sweep.
     """
-    try:
-        content = json.loads(path.read_text())
+
+    def parse(text: bytes) -> dict[str, Any]:
+        content = json.loads(text)
         restored(content)
-    except FileNotFoundError as error:
-        raise AreamError(f"{path.parent}: this sweep has not been started") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise AreamError(
-            f"{path}: not readable as the state of a sweep ({error}); the sweep writes it anew while it runs"
-        ) from error
-    return dict(content)
+        return dict(content)
+
+    go_on = "the sweep writes it anew while it runs: run its command again"
+    content = StateFile(path, "the state of the sweep's tasks", go_on, parse).read()
+    if content is None:
+        raise AreamError(f"{path.parent}: this sweep has not been started")
+    return content
 
 
 def restored(content: Mapping[str, Any], clock: Callable[[], float] = time.time) -> SweepState:
     """The state that a file's content tells of; what another version wrote beside it is left out."""
-    state = SweepState(Path(), content["name"], clock, content.get("expected"))
+    state = SweepState(Path(), content["name"], clock, content.get("expected"), content["metric"])
     state.phase, state.problem, state.started = content["phase"], content.get("problem"), float(content["started"])
     known = {own.name for own in fields(TaskState)}
     for task in content["tasks"]:

@@ -98,7 +98,6 @@ def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:
         "elapsed_s": max(0.0, (content["saved"] if alive is False else now) - content["started"]),
         "last_change_s": max(0.0, now - content["saved"]),
         "stored": sum(bool(task.get("cached")) for task in content["tasks"]),
-        "metric": _rank_metric(workplace),
     }
     for task in content["tasks"]:
         log = workplace.log_file(task["key"])
@@ -125,15 +124,6 @@ def _alive(content: Mapping[str, Any]) -> bool | None:
     except PermissionError:
         return True
     return True
-
-
-def _rank_metric(workplace: Workplace) -> str:
-    try:
-        return str(json.loads((workplace.folder / "config.json").read_text())["rank"]["metric"])
-    except (OSError, ValueError, TypeError, KeyError):  # a sweep that has only just begun
-        from orchestrator.settings import Rank
-
-        return Rank().metric
 
 
 def _print(content: Mapping[str, Any], as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -15,18 +16,37 @@ from aream.errors import AreamError
 from orchestrator.plan import Planner
 from orchestrator.workplace import Workplace
 from workers.artifacts.holds import held_keys, release
-from workers.atomic_write import write_text
+from workers.atomic_write import StateFile, write_text
 from workers.checkpoint import checkpoint_name
 
 KEPT = ("lock",)
+SWEEP_ID = re.compile(rb"[0-9a-f]{32}")
 
 
 def sweep_id(workplace: Workplace) -> str:
-    """A name for this folder's sweep in the tracker, made once: resuming finds the same runs."""
-    path = _id_file(workplace)
-    if not path.exists():
-        write_text(path, uuid.uuid4().hex)
-    return path.read_text()
+    """A name for this folder's sweep in the tracker, made once: resuming finds the same runs.
+
+    Raises:
+        DamagedFile: it cannot be told, and another one would begin all runs in MLflow anew.
+    """
+
+    def parse(content: bytes) -> str:
+        if not SWEEP_ID.fullmatch(content):
+            raise ValueError("need 32 hex digits")
+        return content.decode()
+
+    file = StateFile(
+        _id_file(workplace),
+        "the name under which MLflow and the store know this sweep",
+        "write into it the tag `aream.sweep` of the sweep's MLflow run, or delete it: runs in MLflow then begin anew,"
+        " and results are kept",
+        parse,
+    )
+    found = file.read()
+    if found is None:
+        found = uuid.uuid4().hex
+        write_text(file.path, found)
+    return found
 
 
 def _id_file(workplace: Workplace) -> Path:
@@ -63,7 +83,7 @@ def held(workplace: Workplace) -> Iterator[None]:
         AreamError: another process holds it; the message names it.
     """
     workplace.folder.mkdir(parents=True, exist_ok=True)
-    with (workplace.folder / "lock").open("a+") as file:
+    with (workplace.folder / "lock").open("a+", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

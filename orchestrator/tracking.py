@@ -6,6 +6,7 @@ sweep or a replayed spool continues the run it began instead of making another.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
@@ -17,9 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.delivery import TOGETHER, Delivery
+from orchestrator.delivery import TOGETHER, Delivery, is_event
 from orchestrator.settings import masked
-from orchestrator.spool import Event, Spool
+from orchestrator.spool import Event, Spool, SpoolUnavailable
+from workers.background import begin
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +37,15 @@ class Tracker:
     def __init__(self, uri: str, experiment: str, sweep_id: str, spool_dir: Path, default_uri: str) -> None:
         self.uri = uri or default_uri
         self.spool_dir = spool_dir
-        self.spool = Spool(spool_dir)
+        self.spool = Spool(spool_dir, is_event)
         self.problem: str | None = None
         """Why nothing can be delivered at the moment."""
         self.delivery = Delivery(self.uri, experiment, sweep_id)
+        self.counted = 0
         self.closing = threading.Event()
         self.news = threading.Event()
         self.deadline = math.inf
-        self.thread = threading.Thread(target=self._deliver, name="tracking", daemon=True)
-        self.thread.start()
+        self.thread = begin("tracking", self._deliver)
 
     def start_run(
         self,
@@ -72,7 +74,7 @@ class Tracker:
         kept = self.spool_dir / "files" / uuid.uuid4().hex / name
         kept.parent.mkdir(parents=True)
         kept.write_bytes(content)
-        self._append("file", run, path=str(kept), folder=folder)
+        self._append("file", run, path=str(kept), bytes=len(content), folder=folder)
 
     def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
         self._append("tags", run, tags=dict(tags))
@@ -94,9 +96,19 @@ class Tracker:
         self.closing.set()
         self.news.set()
         self.thread.join(timeout_s + 1)
-        left = self.spool.left()
-        self.spool.close()
+        try:
+            left = self.spool.left()
+            self.spool.close()
+        except SpoolUnavailable as error:
+            log.warning("tracking: %s", error)
+            return max(self.counted, 1)
         return left
+
+    def left(self) -> int:
+        """How many events wait, as it was last seen where the spool cannot be read."""
+        with contextlib.suppress(SpoolUnavailable):
+            self.counted = self.spool.left()
+        return self.counted
 
     def _append(self, kind: str, run: str, **content: Any) -> None:
         self.spool.append({"kind": kind, "run": run, "time": int(time.time() * 1000), **content})
@@ -107,20 +119,15 @@ class Tracker:
         wait = 0.5
         while True:
             closing = self.closing.is_set()  # before reading: what is appended last comes before the closing
-            events = self.spool.pending(BATCH)
-            if not events:
-                self.problem = None
-                if closing:
-                    return
-                self.news.wait(1.0)
-                self.news.clear()
-                continue
             try:
+                events = self.spool.pending(BATCH)
                 for group in _grouped([event for event, _ in events]):
                     self.delivery.write(group)
-            except Exception as error:  # whatever the server or its database does must not reach the training
+                if events:
+                    self.spool.done(events[-1][1])
+            except Exception as error:  # whatever the server, its database or a disk does must not reach the training
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                self.problem = masked(f"{self.uri}: {reason}")
+                self.problem = masked(reason if isinstance(error, SpoolUnavailable) else f"{self.uri}: {reason}")
                 log.warning("tracking waits: %s", self.problem)
                 if time.monotonic() + wait > self.deadline:
                     return
@@ -128,11 +135,13 @@ class Tracker:
                 if self.closing.is_set():
                     time.sleep(min(wait, 1.0))
                 wait = min(wait * 2, LONGEST_WAIT_S)
-            else:
-                self.spool.done(events[-1][1])
-                wait = 0.5
-                if time.monotonic() > self.deadline:
-                    return
+                continue
+            wait, self.problem = 0.5, None
+            if (closing and not events) or time.monotonic() > self.deadline:
+                return
+            if not events:
+                self.news.wait(1.0)
+                self.news.clear()
 
 
 def _grouped(events: list[Event]) -> list[list[Event]]:

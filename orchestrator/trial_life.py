@@ -18,7 +18,7 @@ from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
 from workers.artifacts.holds import Hold
 from workers.artifacts.store import ArtifactStore
-from workers.atomic_write import write_json
+from workers.atomic_write import StateFile, write_json
 from workers.stage import Row
 
 
@@ -116,7 +116,8 @@ class TrialLife:
 
     def stopped(self) -> frozenset[str]:
         """Keys of the trials that were stopped early, in this run or an earlier one."""
-        return frozenset(json.loads(self.stopped_file.read_text())) if self.stopped_file.exists() else frozenset()
+        file = StateFile(self.stopped_file, "which trials the scheduler stopped early", "they run on", _keys)
+        return file.read_or_begin_anew() or frozenset()
 
     def _note_best(self, trial: TrialPlan, records: Records) -> None:
         metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
@@ -126,3 +127,10 @@ class TrialLife:
         trained = records.record(trial.key).metrics
         shown = {name: trained[name] for name in of_training() if name in trained}
         self.state.tasks[trial.key].metrics |= shown | ({metric: pick(found)} if found else {})
+
+
+def _keys(content: bytes) -> frozenset[str]:
+    keys = json.loads(content)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError("need a list of keys")
+    return frozenset(keys)

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 """What file systems say that do not sync folders (FUSE, CIFS), or folders one may write into and not read."""
+MOST_SHOWN = 300
+"""Characters of a reason."""
 DAMAGED = ".damaged"
 """Ends the name under which a damaged file is kept."""
 
@@ -153,5 +155,7 @@ class StateFile(Generic[T]):
         try:
             return self.parse(content)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            why = "it is empty" if not content else "all zero bytes" if not content.strip(b"\0") else str(error)
+            why = "it is empty" if not content else "it is all zero bytes" if not content.strip(b"\0") else str(error)
+            why = f"it has no {why}" if isinstance(error, KeyError) else why
+            why = why if len(why) <= MOST_SHOWN else f"{why[:MOST_SHOWN]} ..."
             raise DamagedFile(f"{self.path}: is damaged ({why}); it holds {self.holds}; {self.go_on}") from error

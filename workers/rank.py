@@ -9,13 +9,13 @@ import os
 import pickle
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import torch
 
 from aream import discover
 from workers import stages
+from workers.background import begin
 from workers.rank_processes import RankJob
 from workers.ranks import ProcessRanks, RankLost, SharedCheckpoint
 from workers.stage import StageContext
@@ -23,7 +23,7 @@ from workers.stage import StageContext
 
 def main(ready: int) -> int:
     job: RankJob = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    begin("parent", _end_with_parent)
     if job.runtime.gpu:
         torch.cuda.set_device(job.rank)  # before anything looks at a GPU: a context on another one would stay
     job.runtime.prepare()
@@ -55,8 +55,10 @@ def main(ready: int) -> int:
 
 def _end_with_parent() -> None:
     """The parent holds the other end of standard input for as long as it lives."""
-    sys.stdin.buffer.read()
-    os._exit(1)
+    try:
+        sys.stdin.buffer.read()
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":

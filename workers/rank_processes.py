@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from aream.errors import ConfigError
+from workers.background import begin_repeating
 from workers.ranks import ProcessRanks, RankLost
 from workers.runtime import Runtime
 
@@ -134,7 +135,9 @@ class _Child:
             self.process.wait(LOOK_S)
         if self.process.poll() in (None, 0):
             return None
-        said = self.output.read_text(errors="replace").strip()[-SHOWN_CHARACTERS:]
+        said = ""
+        with contextlib.suppress(OSError):  # how it ended counts without its words too
+            said = self.output.read_text(errors="replace").strip()[-SHOWN_CHARACTERS:]
         return f"process {self.rank} ended with status {self.process.returncode}{': ' if said else ''}{said}"
 
     def end(self) -> None:
@@ -154,17 +157,12 @@ def _watched(children: Sequence[_Child]) -> Iterator[None]:
     done = threading.Event()
 
     def look() -> None:
-        while not done.wait(LOOK_S):
-            ended = next(filter(None, (child.end_told() for child in children if child.process.poll())), None)
-            if ended is None:
-                continue
-            if not done.wait(GRACE_S):
-                log.error("%s; this process waits for it without end, and is ended to be started again", ended)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return
+        ended = next(filter(None, (child.end_told() for child in children if child.process.poll())), None)
+        if ended is not None and not done.wait(GRACE_S):
+            log.error("%s; this process waits for it without end, and is ended to be started again", ended)
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    thread = threading.Thread(target=look, name="ranks", daemon=True)
-    thread.start()
+    thread = begin_repeating("ranks", done, LOOK_S, look)
     try:
         yield
     finally:

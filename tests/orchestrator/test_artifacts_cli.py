@@ -10,6 +10,7 @@ from test_stores import record
 
 from orchestrator import artifacts, control
 from orchestrator.orders import Orders
+from orchestrator.state import SweepState
 from workers.artifacts.blobs import blob_name
 from workers.artifacts.holds import Hold
 from workers.artifacts.opening import open_store
@@ -89,8 +90,11 @@ def test_control_writes_orders(tmp_path, capsys):
     folder = tmp_path / "runs" / "alphas"
     folder.mkdir(parents=True)
     keys = ["train_cam-0123456789abcdef", "train_cam-fedcba9876543210"]
-    tasks = [{"key": key, "kind": "trial"} for key in keys] + [{"key": "warmup-0123456789abcdef", "kind": "shared"}]
-    (folder / "state.json").write_text(json.dumps({"tasks": tasks}))
+    state = SweepState(folder / "state.json", "alphas")
+    for key in keys:
+        state.add(key, key, "trial", 1)
+    state.add("warmup-0123456789abcdef", "warm-up", "shared stage", 1)
+    state.save()
 
     def order(*arguments: str, expect: int = 0) -> Orders:
         assert control.main(["alphas", "--runs", str(tmp_path / "runs"), *arguments]) == expect

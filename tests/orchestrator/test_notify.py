@@ -89,3 +89,30 @@ def test_what_is_no_url_is_refused_without_being_quoted(monkeypatch):
     with pytest.raises(ConfigError, match="AREAM_WEBHOOK") as refusal:
         Webhook("alphas", Notify())
     assert "secret" not in str(refusal.value)
+
+
+def test_an_answer_that_is_no_http_ends_nothing(monkeypatch, caplog):
+    """``http.client`` raises errors of its own, which are no ``OSError``."""
+    import socket
+
+    server = socket.create_server(("127.0.0.1", 0))
+    asked = []
+
+    def answer_nonsense() -> None:
+        for _ in range(3):
+            connection, _ = server.accept()
+            asked.append(connection.recv(4096))
+            connection.sendall(b"nonsense\r\n\r\n")
+            connection.close()
+
+    answering = threading.Thread(target=answer_nonsense)
+    answering.start()
+    monkeypatch.setenv("AREAM_WEBHOOK", f"http://127.0.0.1:{server.getsockname()[1]}/secret")
+    webhook = Webhook("alphas", Notify())
+    webhook.tell("failed", "a trial failed", {})
+    webhook.close()
+    answering.join()
+    server.close()
+    assert len(asked) == 3
+    assert caplog.text.count("the webhook did not take a message") == 3
+    assert "secret" not in caplog.text

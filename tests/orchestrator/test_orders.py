@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aream.errors import ConfigError
+from aream.errors import DamagedFile
 from orchestrator.orders import WISHES, Orders
 
 VALUES = st.recursive(
@@ -20,7 +20,7 @@ ORDERS = st.fixed_dictionaries({}, optional={"sweep": VALUES, "trials": VALUES})
 
 
 def refusal(path) -> str:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(DamagedFile) as caught:
         Orders.read(path)
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 1000
@@ -54,7 +54,7 @@ def test_whatever_the_file_holds_is_read_or_refused(tmp_path_factory, content):
     path.write_bytes(content)
     try:
         orders = Orders.read(path)
-    except ConfigError:
+    except DamagedFile:
         refusal(path)
         return
     assert {orders.sweep, *orders.trials.values()} <= set(WISHES)

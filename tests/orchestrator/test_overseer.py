@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from aream.errors import ConfigError
+from aream.errors import ConfigError, DamagedFile
 from orchestrator.orders import Orders
 from orchestrator.overseer import Overseer
 from orchestrator.settings import Limits
@@ -76,7 +76,7 @@ def test_unreadable_orders_change_nothing(make, tmp_path, clock, text):
     clock.now += 1.5
     overseer.tick({})
     assert overseer.wish("x") == "run"
-    with pytest.raises(ConfigError, match=r"orders\.json"):
+    with pytest.raises(DamagedFile, match=r"orders\.json"):
         Orders.read(tmp_path / "orders.json")
 
 

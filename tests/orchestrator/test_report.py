@@ -226,4 +226,4 @@ def test_no_results_and_torn_results_are_refused_with_a_sentence(tmp_path, capsy
     assert "no results yet" in capsys.readouterr().err
     (tmp_path / "s" / "summary.json").write_text(json.dumps({"name": "s"})[:-4])
     assert report.main(["s", "--runs", str(tmp_path)]) == 2
-    assert "not readable" in capsys.readouterr().err
+    assert "is damaged" in capsys.readouterr().err

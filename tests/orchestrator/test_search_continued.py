@@ -179,5 +179,5 @@ def test_forgetting_starts_anew(search, tmp_path):
 def test_a_record_of_something_else_is_named(search, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "search.log").write_text("hello\nworld\n")
-    with pytest.raises(AreamError, match=r"search.log cannot be used"):
+    with pytest.raises(AreamError, match=r"search.log: is damaged \(line 1.*move it away"):
         search()

@@ -234,9 +234,10 @@ def test_a_run_made_by_a_request_without_an_answer_is_found_again(open_tracker, 
 
 def test_what_was_recorded_is_remembered_but_for_a_torn_line(tmp_path):
     memory = tmp_path / "recorded.jsonl"
-    assert _remembered(memory) == {}
-    memory.write_text('\n["a", 1]\n["a", 2]\n["b", -1]\n["c", \n["d", 4]')
-    assert _remembered(memory) == {"a": 2, "b": -1, "d": 4}
+    assert _remembered(memory, 90) == {}
+    memory.write_text('\n["a", 1, 20]\n["a", 2, 30]\n["b", -1, 60]\n["c", \n["d", 4, 90]')
+    assert _remembered(memory, 90) == {"a": 2, "b": -1, "d": 4}
+    assert _remembered(memory, 59) == {"a": 2}  # a power cut took the rest of the spool
 
 
 def test_a_state_of_many_tasks_is_written_by_the_next_tick(tmp_path, monkeypatch):
