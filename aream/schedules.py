@@ -19,7 +19,7 @@ def iteration_rate(config: TrainConfig, step: int, steps_an_epoch: int) -> float
     Straight from ``START`` at the first to ``lr`` at the last step of ``lr_warmup_epochs``; then a cosine over the
     other steps, which begins at ``lr`` and would be at ``lr_floor`` one step after the last.
     """
-    rise, total = config.lr_warmup_epochs * steps_an_epoch, config.epochs * steps_an_epoch
+    rise, total = config.lr_warmup * steps_an_epoch, config.epochs * steps_an_epoch
     if step < rise:
         start = min(START, config.lr)
         return start + (config.lr - start) * step / max(rise - 1, 1)
@@ -40,14 +40,15 @@ class Schedule:
                 optimizer,
                 t_initial=config.epochs,
                 lr_min=config.lr_floor,
-                warmup_t=config.lr_warmup_epochs,
+                warmup_t=config.lr_warmup,
                 warmup_lr_init=min(START, config.lr),
             )
 
     def set(self, epoch: int, step: int) -> None:
         """Before a step of an epoch, both 0-based."""
         if self.by_epoch is not None:
-            self.by_epoch.step(epoch)
+            # The authors step the schedule after an epoch, with that epoch's number: the first two share a rate.
+            self.by_epoch.step(max(epoch - 1, 0))
             return
         rate = iteration_rate(self.config, epoch * self.steps_an_epoch + step, self.steps_an_epoch)
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):

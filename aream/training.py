@@ -143,7 +143,7 @@ class Training:
             refuse_row(row, f"epoch {self.epoch + 1}")
             self.history.append(row)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
-            past_warmup = self.epoch > self.config.warmup_epochs
+            past_warmup = self.epoch > self.config.warmup
             judged = row["val/map_image" if self.config.select_by == "image" else "val/map"]
             if past_warmup and (self.best is None or judged > self.best["judged"]):
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
@@ -156,7 +156,7 @@ class Training:
 
     def rehearse(self, steps: int) -> None:
         """A few steps with the method's losses, for what they take; the state is of no use afterwards."""
-        self.epoch = self.config.warmup_epochs
+        self.epoch = self.config.warmup
         self.backbone.train()
         for batch in itertools.islice(self.batches.epoch(self.epoch), steps):
             self._train_step(batch)
@@ -197,7 +197,7 @@ class Training:
         """What the images of ``batch`` add to its losses and gradients, from passes of at most ``size`` of them."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = [part.to(self.device) for part in batch.split(size)]
-        method = self.method if self.epoch >= self.config.warmup_epochs else None
+        method = self.method if self.epoch >= self.config.warmup else None
         with self._arithmetic(parts):
             auxiliary = [] if method is None else method.losses_of_parts(self.backbone, parts, self.ranks)
         sums: dict[str, float] = {}

@@ -276,5 +276,5 @@ class Driver:
 
 def _epochs(stage: Stage) -> int:
     if stage.name == "warmup":
-        return int(stage.config.train.warmup_epochs)
+        return int(stage.config.train.warmup)
     return int(stage.config.train.epochs) if hasattr(stage.config, "train") else 0

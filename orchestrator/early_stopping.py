@@ -41,10 +41,10 @@ class _AfterWarmup:
             self.trainings[trial.trial_id] = config.train
         train, epoch = self.trainings[trial.trial_id], int(result["epoch"])
         training = json.dumps([trial.config["values"], trial.config["seed"]], sort_keys=True)
-        if epoch <= max(train.warmup_epochs, self.judged.get(training, 0)):
+        if epoch <= max(train.warmup, self.judged.get(training, 0)):
             return TrialScheduler.CONTINUE
         self.judged[training] = epoch
-        row = {**result, OWN_EPOCHS: epoch - train.warmup_epochs}
+        row = {**result, OWN_EPOCHS: epoch - train.warmup}
         action: str = super().on_trial_result(tune_controller, trial, row)  # type: ignore[misc]
         if action == TrialScheduler.CONTINUE or epoch >= train.epochs or trial.config.get(REPLAYED):
             return TrialScheduler.CONTINUE

@@ -177,7 +177,7 @@ class SweepSpec:
         """Most epochs that a trial of the sweep trains after its warm-up; 0 where the constraints leave no point."""
         points = self.points_of(["train.epochs", "train.warmup_epochs"])
         trainings = [self.trial(values, self.seeds[0]).train for values in points]
-        return max((train.epochs - train.warmup_epochs for train in trainings), default=0)
+        return max((train.epochs - train.warmup for train in trainings), default=0)
 
     def points_of(self, keys: Iterable[str]) -> list[Values]:
         """Every combination of the axes that decide about some keys, ranges at their ends only."""

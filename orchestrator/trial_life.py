@@ -59,7 +59,7 @@ class TrialLife:
     def row(self, trial: TrialPlan, row: Row) -> None:
         self.state.row(trial.key, row)
         self.recorder.trial_row(trial, row)
-        if row.get("epoch", 0) >= trial.train.config.train.warmup_epochs:  # earlier rows are the shared warm-up's
+        if row.get("epoch", 0) >= trial.train.config.train.warmup:  # earlier rows are the shared warm-up's
             self.progress.changed(trial.key)
 
     def finished(self, trial: TrialPlan) -> None:

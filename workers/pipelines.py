@@ -67,11 +67,11 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     module = discover.load(methods, trial.method.name)
     resolved = module.resolve(_with_split(trial, depth), depth)
     inputs = {}
-    if trial.train.warmup_epochs:
+    if trial.train.warmup:
         inputs["warmup"] = _warmup_stage(trial, fingerprint, processes)
     if module.needs_entropy(resolved):
         inputs["entropy"] = _entropy_stage(trial, fingerprint, processes)
-    train = trial.train
+    train = trial.train.resolved()
     if train.select == "last":  # then no epoch is the best by anything
         train = dataclasses.replace(train, select_by="image")
     config = train_cam.Config(
@@ -168,7 +168,7 @@ def external_labels_stage(folder: str, data: Component, fingerprint: Fingerprint
 
 def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int) -> Stage:
     # Which epoch's weights are kept at the end does not change the warm-up.
-    train = dataclasses.replace(trial.train, select="best", select_by="image")
+    train = dataclasses.replace(trial.train.resolved(), select="best", select_by="image")
     config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed, processes=processes)
     return Stage("warmup", config, {}, _fingerprints(trial, fingerprint))
 

@@ -10,7 +10,9 @@ from small_networks import CONFIG, CPU, host
 
 from aream.backbones import conformer, mctformer_plus
 from aream.data import shapes
+from aream.errors import ConfigError
 from aream.parameter_groups import parameter_groups
+from aream.train_config import TrainConfig
 from aream.training import Training
 
 LR, FLOOR, STEPS = 2e-3, 1e-5, 3
@@ -50,13 +52,32 @@ def test_rates_of_every_iteration(dataset, rise):
     np.testing.assert_allclose(head, 10 * expected, rtol=1e-9)
 
 
-def test_rates_of_every_epoch(dataset):
-    found, head = rates(dataset, epochs=4, lr_warmup_epochs=2)
-    epochs = np.repeat(np.arange(4), STEPS)
+@pytest.mark.parametrize("rise", [0, 1, 2, 6])
+def test_rates_of_every_epoch(dataset, rise):
+    """The authors set the next epoch's rate by the number of the one that has ended: epochs 0 and 1 both start low."""
+    found, head = rates(dataset, epochs=6, lr_warmup_epochs=rise)
     for series, peak in ((found, LR), (head, 10 * LR)):
-        cosine = FLOOR + 0.5 * (peak - FLOOR) * (1 + np.cos(np.pi * epochs / 4))
-        expected = np.where(epochs < 2, 1e-6 + epochs * (peak - 1e-6) / 2, cosine)
+        expected, rate = [], 1e-6 if rise else peak
+        for epoch in range(6):
+            expected += [rate] * STEPS
+            if epoch < rise:
+                rate = 1e-6 + epoch * (peak - 1e-6) / rise
+            else:
+                rate = FLOOR + 0.5 * (peak - FLOOR) * (1 + np.cos(np.pi * epoch / 6))
         np.testing.assert_allclose(series, expected, rtol=1e-9)
+        assert series[0] == series[STEPS]
+
+
+def test_the_published_lengths_of_both_warm_ups_follow_the_epochs():
+    for epochs, warmup, rise in ((60, 10, 5), (12, 2, 1), (2, 0, 0), (1, 0, 0), (30, 5, 2)):
+        config = TrainConfig(epochs=epochs)
+        assert (config.warmup, config.lr_warmup) == (warmup, rise)
+        named = TrainConfig(epochs=epochs, warmup_epochs=warmup, lr_warmup_epochs=rise)
+        assert config.resolved() == named == named.resolved()
+    given = TrainConfig(epochs=2, warmup_epochs=1, lr_warmup_epochs=2)
+    assert given.resolved() == given
+    with pytest.raises(ConfigError, match=r"warmup_epochs: need 0 <= warmup_epochs < epochs \(2\), got 2"):
+        TrainConfig(epochs=2, warmup_epochs=2)
 
 
 def test_a_single_step_of_rise_starts_at_the_bottom(dataset):

@@ -220,3 +220,13 @@ def test_a_stage_stopped_at_any_step_or_in_its_validation_continues_exactly(tmp_
     assert not list(stopped.store.storage.list("leases/"))
     assert Work(tmp_path / "stopped").digests(stage) == expected
     assert not list(stopped.store.storage.list("checkpoints/"))
+
+
+def test_lengths_that_are_left_to_the_epochs_are_those_that_are_named():
+    left = dataclasses.replace(TRIAL, train=dataclasses.replace(TRIAL.train, epochs=12, warmup_epochs=None))
+    named = dataclasses.replace(left, train=left.train.resolved())
+    assert left.train != named.train
+    stage = training_stage(left, fingerprint)
+    assert stage.key == training_stage(named, fingerprint).key
+    assert stage.inputs["warmup"].key == training_stage(named, fingerprint).inputs["warmup"].key
+    assert stage.config.train.warmup_epochs == 2

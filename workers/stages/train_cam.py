@@ -21,7 +21,7 @@ from workers.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
 
-VERSION = 2
+VERSION = 3
 METRICS = warmup.METRICS
 """The record holds the selected epoch's."""
 WEIGHTS_FILE = "model.safetensors"

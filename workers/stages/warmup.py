@@ -14,7 +14,7 @@ from workers.components import build_backbone, build_dataset
 from workers.metric import Metric, each_loss
 from workers.stage import Row, StageContext
 
-VERSION = 2
+VERSION = 3
 STATE_FILE = "state.pt"
 MAP = Metric(
     "val/map", "mean average precision over classes, image labels of the val split", better="max", epochs=True,
@@ -66,7 +66,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     for row in training.history:
         context.report(row)
     training.run(
-        config.train.warmup_epochs,
+        config.train.warmup,
         report=context.report,
         checkpoints=context.checkpoints(),
     )
