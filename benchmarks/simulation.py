@@ -58,9 +58,9 @@ seeds: {seeds}
 
 def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     """One sweep on one cluster, in this process."""
-    from orchestrator.loopback import keep_ray_on_loopback
+    from orchestrator.ray_access import keep_own_ray_private
 
-    keep_ray_on_loopback()
+    keep_own_ray_private()
     import ray
 
     from benchmarks.simulated_cluster import Board, Clock, Cluster, Durations

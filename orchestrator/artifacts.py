@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from orchestrator.entry import command, run
+from orchestrator.streams import output_is_lost
 
 if TYPE_CHECKING:
     from workers.artifacts.store import ArtifactStore
@@ -27,16 +28,10 @@ if TYPE_CHECKING:
 FILES_SHOWN = 20
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
-    from aream.errors import AreamError
-
-    try:
-        return int(COMMANDS[options.command](_open(options), options))
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return int(COMMANDS[options.command](_open(options), options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,6 +88,8 @@ def _ls(store: ArtifactStore, options: argparse.Namespace) -> int:
     from workers.artifacts.lineage import readable_records
 
     for record in readable_records(store):
+        if output_is_lost():
+            break
         if options.stage in (None, record.stage):
             print(f"{record.key}  {record.files} files  {record.size} bytes  {record.seconds:g} s  {record.created}")
     return 0
@@ -189,4 +186,4 @@ def _gc(store: ArtifactStore, options: argparse.Namespace) -> int:
 COMMANDS = {"ls": _ls, "show": _show, "verify": _verify, "export": _export, "sweeps": _sweeps, "gc": _gc}
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -16,8 +16,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from aream import discover
 from aream.config import Component, is_config
 from aream.errors import ConfigError
-from orchestrator.settings import masked
 from workers.locations import with_locations
+from workers.masking import masked
 from workers.staging import is_uri
 
 T = TypeVar("T")

@@ -18,32 +18,28 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.entry import DONE, NOT_ALL_WELL, command, run
+
 if TYPE_CHECKING:
     from aream.config import Component
     from aream.data._findings import Findings
 
-GOOD, WRONG, INVALID = 0, 1, 2
 
-
+@command
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    from aream.errors import AreamError
     from orchestrator.finding_table import render
     from workers.dataset_check import check_dataset
 
-    try:
-        checked = [
-            (component, check_dataset(component, sample=None if options.deep else options.sample, say=_progress))
-            for component in _datasets(options)
-        ]
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return INVALID
+    checked = [
+        (component, check_dataset(component, sample=None if options.deep else options.sample, say=_progress))
+        for component in _datasets(options)
+    ]
     if options.json:
         print(json.dumps([_plain(component, found) for component, found in checked], indent=1))
     else:
         print("\n\n".join(render(found, _title(component)) for component, found in checked))
-    return WRONG if any(found.hard for _, found in checked) else GOOD
+    return NOT_ALL_WELL if any(found.hard for _, found in checked) else DONE
 
 
 def check_command(component: Component) -> str:
@@ -132,4 +128,4 @@ def _progress(words: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

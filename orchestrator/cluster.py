@@ -8,6 +8,8 @@ import socket
 from typing import Any
 
 from aream.errors import ConfigError
+from orchestrator.cores import usable_cores
+from orchestrator.ray_access import REFUSED_TOKEN, said_below_python, token_advice
 from orchestrator.resources import Node, refuse_impossible
 from orchestrator.spec import SweepSpec
 from workers import staging
@@ -38,15 +40,33 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         gpus = None if torch.cuda.device_count() else 0  # Ray also counts GPUs that this torch cannot use
-        _start(num_gpus=gpus, runtime_env=workers, **quiet)
+        _start(num_cpus=usable_cores(), num_gpus=gpus, runtime_env=workers, **quiet)
     else:
         _refuse_silence(address)
-        try:
-            ray.init(address, runtime_env=workers, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise ConfigError(f"--address: no Ray cluster at {address!r}: {error}") from error
+        _join(address, runtime_env=workers, **quiet)
     if not grows(spec):
         refuse_impossible(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
+
+
+def _join(address: str, **options: Any) -> None:
+    """
+    Raises:
+        ConfigError: there is no cluster, it asks for another token, or it runs another version of Ray or Python.
+    """
+    with said_below_python() as said:
+        try:
+            ray.init(address, **options)
+            return
+        except Exception as error:  # whatever it is, nothing has run
+            ray.shutdown()
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if REFUSED_TOKEN.search(f"{reason}\n{said.read_text(errors='replace')}"):
+                reason = token_advice()
+            elif "ersion mismatch" in reason:
+                reason = f"another version of Ray or Python is there than here; use one on both sides ({reason})"
+            else:
+                reason = f"no Ray cluster there: {reason}"
+            raise ConfigError(f"--address: {address}: {reason}") from error
 
 
 def _start(**options: Any) -> None:
@@ -58,7 +78,8 @@ def _start(**options: Any) -> None:
     for attempt in range(1, START_TRIES + 1):
         try:
             # Without the word, Ray joins whatever cluster was last started on this machine.
-            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+            with said_below_python():
+                ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
             return
         except Exception as error:  # Ray raises nothing narrower
             ray.shutdown()
@@ -95,7 +116,7 @@ def _refuse_silence(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(f"--address: no Ray cluster at {address!r}: {error}") from error
+        raise ConfigError(f"--address: {address}: no Ray cluster there: {error}") from error
 
 
 def disconnect() -> None:

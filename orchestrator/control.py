@@ -10,13 +10,15 @@ later runs too, until `resume --trial`.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from orchestrator.entry import command, run
 
 WISH = {"pause": "pause", "resume": "run", "stop": "stop"}
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.control", description="Pause, resume or stop a sweep."
@@ -26,26 +28,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trial", metavar="KEY", help="one trial, by its key or the beginning of it")
     parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
     options = parser.parse_args(arguments)
-    from aream.errors import AreamError
     from orchestrator.locate import locate
     from orchestrator.orders import Orders
 
-    try:
-        workplace = locate(options.sweep, Path(options.runs))
-        orders = Orders.read(workplace.orders_file)
-        if options.trial is None:
-            orders.sweep = WISH[options.wish]
-            what = f"sweep {workplace.name}"
+    workplace = locate(options.sweep, Path(options.runs))
+    orders = Orders.read(workplace.orders_file)
+    if options.trial is None:
+        orders.sweep = WISH[options.wish]
+        what = f"sweep {workplace.name}"
+    else:
+        what = _trial(workplace.state_file, options.trial)
+        if options.wish == "resume":
+            orders.trials.pop(what, None)
         else:
-            what = _trial(workplace.state_file, options.trial)
-            if options.wish == "resume":
-                orders.trials.pop(what, None)
-            else:
-                orders.trials[what] = WISH[options.wish]
-        orders.write(workplace.orders_file)
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return 2
+            orders.trials[what] = WISH[options.wish]
+    orders.write(workplace.orders_file)
     print(f"{what}: {options.wish}; `python -m orchestrator.status` shows when it is so")
     return 0
 
@@ -67,4 +64,4 @@ def _trial(state_file: Path, beginning: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

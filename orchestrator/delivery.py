@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from orchestrator.settings import masked
 from orchestrator.spool import Event
+from workers.masking import masked
 
 log = logging.getLogger(__name__)
 

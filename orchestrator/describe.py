@@ -9,11 +9,11 @@ from aream.errors import ConfigError
 from orchestrator.build import build, strict
 from orchestrator.job import Job
 from orchestrator.lab import Lab
-from orchestrator.settings import masked
 from orchestrator.spec import SweepSpec
 from orchestrator.spec_reader import load_spec
 from orchestrator.yaml_source import read_source
 from workers.locations import with_locations
+from workers.masking import masked
 from workers.provenance import code_revision
 from workers.staging import is_uri
 from workers.trial import TrialConfig

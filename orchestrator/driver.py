@@ -62,7 +62,7 @@ class Driver:
         planner: Planner,
         workplace: Workplace,
         tracker: Tracker,
-        start_ray: Callable[[], Board],
+        start_ray: Callable[[Callable[[str], None]], Board],
         reads: Collection[str] = (),
     ) -> None:
         """``reads``: keys of artifacts in the place of data or weights, which nobody may collect meanwhile."""
@@ -152,7 +152,7 @@ class Driver:
         self.metrics.sample()
 
     def _board(self) -> Board:
-        board = self.start_ray()
+        board = self.start_ray(self.progress.line)
         if where := self.metrics.send():
             self.progress.line(where)
         return board

@@ -23,10 +23,9 @@ from aream.errors import ConfigError
 from orchestrator import submission
 from orchestrator.build import Invalid, build
 from orchestrator.yaml_source import Problem, SpecError, read_source
+from workers.masking import SECRET_NAME
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-SECRET = re.compile(r"(?i)secret|passw|token|credential|access_?key|api_?key")
-"""In a variable's name: its value is not to be written down."""
 
 
 @config
@@ -76,7 +75,7 @@ class Lab:
             if not VARIABLE.fullmatch(name):
                 raise ConfigError(f"environment: {name!r} is no name of a variable")
         for name in self.environment:
-            if SECRET.search(name) or name in self.secrets:
+            if SECRET_NAME.search(name) or name in self.secrets:
                 raise ConfigError(f"environment: {name}: name it under `secrets`, without its value")
 
     def settings(self) -> tuple[str, ...]:

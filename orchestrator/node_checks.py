@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.entry import DONE, REFUSED, command, run
 from orchestrator.node_table import Row, refused, render
 from workers.node_report import Finding, disk_findings
 
@@ -110,6 +111,7 @@ def _driver_row(tracking_uri: str) -> Row:
     return row
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.node_checks", description="Whether every node of a cluster can run a sweep."
@@ -118,27 +120,25 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--address", required=True, help="of the Ray cluster")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
     options = parser.parse_args(arguments)
-    from aream.errors import AreamError
-    from orchestrator.cluster import connect, disconnect
     from orchestrator.preflight import prepare
+    from orchestrator.ray_access import send_token_to_cluster
     from orchestrator.spec_reader import load_spec
 
+    prepared = prepare(load_spec(Path(options.sweep), options.set))
+    send_token_to_cluster()
+    from orchestrator.cluster import connect, disconnect
+
+    connect(options.address, prepared.spec)
     try:
-        prepared = prepare(load_spec(Path(options.sweep), options.set))
-        connect(options.address, prepared.spec)
-        try:
-            rows = check_nodes(prepared, "command")
-        finally:
-            disconnect()
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return 2
+        rows = check_nodes(prepared, "command")
+    finally:
+        disconnect()
     print(render(rows, TITLE))
     if refused(rows):
         print(ADVICE, file=sys.stderr)
-        return 2
-    return 0
+        return REFUSED
+    return DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -11,12 +11,12 @@ from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
 from orchestrator.metric_list import selected
 from orchestrator.plan import TrialPlan, Variant, show
 from orchestrator.records import Records
-from orchestrator.settings import masked
 from orchestrator.spec import SweepSpec
 from orchestrator.tracking import Tracker
 from workers.artifacts.store import ArtifactStore
 from workers.atomic_write import write_json, write_text
 from workers.figure_files import FIGURES_FILE, parse_figures
+from workers.masking import masked
 from workers.provenance import code_revision
 from workers.stage import Row, Stage
 from workers.stages.pseudo_label import OVERLAYS_FOLDER

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.entry import command, run
+
 if TYPE_CHECKING:
     from orchestrator.report_sections import Section, Table
     from workers.artifacts.store import ArtifactStore
@@ -135,6 +137,7 @@ def _overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Pa
     return [] if folder is None else [(path, path.stem) for path in sorted(folder.glob("overlays/*.png"))[:OVERLAYS]]
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     import argparse
 
@@ -152,20 +155,15 @@ def main(arguments: Sequence[str]) -> int:
         "reports; -: print it)",
     )
     options = parser.parse_args(arguments)
-    from aream.errors import AreamError
     from orchestrator.locate import locate
 
-    try:
-        workplace = locate(options.sweep, Path(options.runs))
-        content = _summary(workplace.summary_file)
-        if options.csv is not None:
-            _write_csv(content, options.csv or str(workplace.folder / "ranking.csv"))
-            return 0
-        for path in write_report(content, workplace.store(), workplace.folder)[:2]:
-            print(path)
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return 2
+    workplace = locate(options.sweep, Path(options.runs))
+    content = _summary(workplace.summary_file)
+    if options.csv is not None:
+        _write_csv(content, options.csv or str(workplace.folder / "ranking.csv"))
+        return 0
+    for path in write_report(content, workplace.store(), workplace.folder)[:2]:
+        print(path)
     return 0
 
 
@@ -199,4 +197,4 @@ def _write_csv(content: Mapping[str, Any], target: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

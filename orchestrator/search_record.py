@@ -23,9 +23,9 @@ from aream.config import canonical
 from aream.errors import AreamError
 from orchestrator.plan import Planner
 from orchestrator.search_space import Parameters, SearchSpace, identity
-from orchestrator.settings import masked
 from orchestrator.spec import Values
 from workers.atomic_write import StateFile, write_bytes
+from workers.masking import masked
 
 CONNECT_S = 10
 RECORD_FILE = "search.log"

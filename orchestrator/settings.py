@@ -19,13 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
-PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@|([?&][a-z]*password=)[^&\s'\"]*")
 STORAGES = ("sqlite:///", "postgresql://")
-
-
-def masked(text: str) -> str:
-    """The text with every password of a URL replaced."""
-    return PASSWORD.sub(lambda found: f"{found[2]}***" if found[2] else f"{found[1]}:***@", text)
 
 
 @config

@@ -31,9 +31,9 @@ from orchestrator.settings import (
     Search,
     Staging,
     goal,
-    masked,
 )
 from orchestrator.where import MissingKey, Where
+from workers.masking import masked
 from workers.trial import SegmentationConfig, TrialConfig
 
 Values = dict[str, Any]

@@ -7,13 +7,16 @@ python -m orchestrator.status NAME|SWEEP.yaml --log KEY
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from orchestrator.entry import command, run
+from orchestrator.streams import output_is_lost
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -23,27 +26,25 @@ if TYPE_CHECKING:
 WATCH_S = 2.0
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    from aream.errors import AreamError
     from orchestrator.locate import locate
 
-    try:
-        workplace = locate(options.sweep, Path(options.runs))
-        if options.log is not None:
-            from orchestrator.log_text import log_text
+    workplace = locate(options.sweep, Path(options.runs))
+    if options.log is not None:
+        from orchestrator.log_text import log_text
 
-            for line in log_text(workplace.log_folder, options.log):
-                print(line)
-            return 0
-        if options.watch is None:
-            _print(observed(workplace), options.json)
-        else:
+        for line in log_text(workplace.log_folder, options.log):
+            if output_is_lost():
+                break
+            print(line)
+    elif options.watch is None:
+        _print(observed(workplace), options.json)
+    else:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
             _watch(workplace, options.watch, options.json)
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+            return 0
         return 130
     return 0
 
@@ -146,7 +147,7 @@ def _watch(workplace: Workplace, period_s: float, as_json: bool) -> None:
                 print(json.dumps(content), flush=True)
             else:
                 _print(content, as_json)
-            if content["alive"] is False:
+            if content["alive"] is False or output_is_lost():
                 return
             time.sleep(period_s)
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
@@ -195,4 +196,4 @@ def _life(content: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

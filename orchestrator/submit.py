@@ -19,26 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from orchestrator.entry import DONE, INTERRUPTED, command, run
+
 if TYPE_CHECKING:
     from orchestrator.submission._protocol import Target
 
-DONE, REFUSED, INTERRUPTED = 0, 2, 130
 
-
+@command
 def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     wishes = [options.sweep, options.status, options.follow, options.stop]
     if sum(wish is not None for wish in wishes) != 1:
         parser.error("give a SWEEP.yaml, or one of --status, --follow and --stop with an ID")
-    # Imported only now: --help answers before torch is read.
-    from aream.errors import AreamError
-
-    try:
-        return _act(options)
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
+    return _act(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,4 +108,4 @@ def _say_how_to_go_on(job_id: str, options: argparse.Namespace, stream: TextIO) 
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

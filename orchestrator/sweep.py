@@ -2,7 +2,8 @@
 
     python -m orchestrator.sweep sweeps/thresholds.yaml
 
-Exit status: 0 all done, 1 some trials failed, 2 the sweep is invalid, 130 ended early (run it again to resume).
+Exit status: 0 all done, 1 some trials failed, 2 the sweep is invalid, 3 an error of this program, 130 ended early (run
+it again to resume).
 """
 
 from __future__ import annotations
@@ -10,59 +11,41 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.loopback import keep_ray_on_loopback
+from orchestrator.cores import usable_cores
+from orchestrator.entry import DONE, INTERRUPTED, NOT_ALL_WELL, command, end_on_signals, run, tracebacks_go_to
+from orchestrator.ray_access import keep_own_ray_private, send_token_to_cluster
 
 if TYPE_CHECKING:
     from orchestrator.board import Board
     from orchestrator.preflight import Prepared
 
-DONE, SOME_FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
-
+@command
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # Imported only now: --help answers before torch is read.
-    from aream.errors import AreamError, StoreUnavailable
     from orchestrator.preflight import prepare
     from orchestrator.spec_reader import load_spec
-    from workers.artifacts.storages.file import FULL
 
-    _end_on_sigterm()
-    try:
-        spec = load_spec(Path(options.sweep), options.set)
-        if options.fail_fast:
-            spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
-        prepared = prepare(spec)
-        if options.plan:
-            from orchestrator.plan_summary import print_plan, summarise
-            from orchestrator.search_record import known_points
+    spec = load_spec(Path(options.sweep), options.set)
+    if options.fail_fast:
+        spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
+    tracebacks_go_to(spec.runs_dir / spec.name / "logs")
+    prepared = prepare(spec)
+    if not options.plan:
+        return _run(prepared, options)
+    from orchestrator.plan_summary import print_plan, summarise
+    from orchestrator.search_record import known_points
 
-            planner, workplace = prepared.planner, prepared.workplace
-            recorded = known_points(planner, workplace.folder) if spec.search and not options.fresh else ()
-            print_plan(summarise(planner, workplace.store(), recorded), as_json=options.json)
-            return DONE
-        try:
-            return _run(prepared, options)
-        except StoreUnavailable as error:
-            print(f"{error}\nnothing that is stored is lost; run the same command again to go on", file=sys.stderr)
-            return INTERRUPTED
-    except AreamError as error:
-        print(error, file=sys.stderr)
-        return INVALID
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        print(f"{error.filename or 'disk'}: {error.strerror}; free some space and run again", file=sys.stderr)
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        return INTERRUPTED
+    planner, workplace = prepared.planner, prepared.workplace
+    recorded = known_points(planner, workplace.folder) if spec.search and not options.fresh else ()
+    print_plan(summarise(planner, workplace.store(), recorded), as_json=options.json)
+    return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,10 +71,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from orchestrator.driver import Driver
     from orchestrator.locate import remember_store
-    from orchestrator.settings import masked
     from orchestrator.summary import print_results
     from orchestrator.sweep_folder import forget, held, sweep_id
     from orchestrator.tracking import Tracker
+    from workers.masking import masked
 
     spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
     with held(workplace):
@@ -130,22 +113,13 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
         print(f"ended before its time: {outcome.ended}; run the same command again to go on", file=sys.stderr)
         if not outcome.failures:
             return INTERRUPTED
-    return SOME_FAILED if outcome.failures or outcome.unranked else DONE
+    return NOT_ALL_WELL if outcome.failures or outcome.unranked else DONE
 
 
 def _ui_command(uri: str) -> str:
     if uri.startswith(("http://", "https://")):
         return uri
     return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}"
-
-
-def _end_on_sigterm() -> None:
-    """Like Ctrl-C: the state is saved, and the exit status says that the sweep can be resumed."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 class _RaySession:
@@ -155,17 +129,21 @@ class _RaySession:
         self.prepared, self.address = prepared, address
         self.board: Board | None = None
 
-    def start(self) -> Board:
+    def start(self, say: Callable[[str], None]) -> Board:
         if self.board is None:
             if self.address is None:
-                keep_ray_on_loopback()
+                say(f"starting Ray on {usable_cores()} cores of this machine")
+                keep_own_ray_private()
+            else:
+                say(f"connecting to Ray at {self.address}")
+                send_token_to_cluster()
             from orchestrator.board import Board
             from orchestrator.cluster import connect
             from orchestrator.node_checks import refuse_unfit, refuse_unfit_machine
 
             connect(self.address, self.prepared.spec)
-            _end_on_sigterm()  # Ray has just set a handler of its own
-            refuse_unfit_machine(self.prepared) if self.address is None else refuse_unfit(self.prepared)
+            end_on_signals()  # Ray has just set handlers of its own
+            refuse_unfit_machine(self.prepared, say) if self.address is None else refuse_unfit(self.prepared, say)
             self.board = Board()
         return self.board
 
@@ -177,4 +155,4 @@ class _RaySession:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

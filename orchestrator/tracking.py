@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.delivery import TOGETHER, Delivery, is_event
-from orchestrator.settings import masked
 from orchestrator.spool import Event, Spool, SpoolUnavailable
 from workers.background import begin
+from workers.masking import masked
 
 log = logging.getLogger(__name__)
 

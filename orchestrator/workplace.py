@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aream.errors import ConfigError, Interrupted, StageHeld
+from orchestrator.permissions import DENIED, permission_advice
 from workers.artifacts.opening import open_store
 from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
@@ -63,7 +64,8 @@ class Workplace:
         except OSError as error:
             if error.errno in FULL:
                 raise
-            raise ConfigError(f"runs: {self.folder} cannot be written ({error.strerror})") from error
+            advice = f"; {permission_advice(self.folder)}" if error.errno in DENIED else ""
+            raise ConfigError(f"runs: {self.folder} cannot be written ({error.strerror}){advice}") from error
 
     def store(self) -> ArtifactStore:
         return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint)

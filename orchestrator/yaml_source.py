@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from aream.errors import ConfigError
-from orchestrator.settings import masked
+from workers.masking import masked
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20

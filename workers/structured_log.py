@@ -9,6 +9,8 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from workers.masking import masked_content
+
 _ids: dict[str, str] = {}
 """Of the process, not of a thread: a worker does one thing at a time, and what its threads log belongs to it."""
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -48,4 +50,4 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(content, default=str)
+        return json.dumps(masked_content(json.loads(json.dumps(content, default=str))))

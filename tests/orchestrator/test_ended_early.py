@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from aream.errors import StoreUnavailable
-from orchestrator import sweep, tuning
+from orchestrator import entry, sweep, tuning
 from orchestrator.listening import Unreachable
 from orchestrator.overseer import Overseer
 from orchestrator.settings import Limits
@@ -41,7 +41,7 @@ def test_a_store_that_is_gone_can_be_gone_on_with(run, tmp_path, monkeypatch, ca
         raise StoreUnavailable("s3://bucket: no answer for 300 s (503)")
 
     monkeypatch.setattr(sweep, "_run", driven)
-    assert run(tmp_path / "runs") == sweep.INTERRUPTED
+    assert run(tmp_path / "runs") == entry.INTERRUPTED
     told = capsys.readouterr().err
     assert "s3://bucket: no answer for 300 s (503)" in told
     assert "run the same command again" in told
@@ -51,7 +51,7 @@ def test_a_store_that_is_gone_can_be_gone_on_with(run, tmp_path, monkeypatch, ca
 def test_a_folder_that_cannot_be_written_is_named_by_its_key(run, tmp_path, capsys, kind):
     (tmp_path / "file").write_text("")
     runs = tmp_path / "file" / "runs" if kind == "a file" else "/proc/none"
-    assert run(runs) == sweep.INVALID
+    assert run(runs) == entry.REFUSED
     assert f"runs: {runs}/early cannot be written" in capsys.readouterr().err
 
 
@@ -101,5 +101,5 @@ def test_a_budget_that_is_spent_already_starts_no_ray(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "sweep.yaml")], cwd=ROOT, capture_output=True, text=True
     )
-    assert ended.returncode == sweep.INTERRUPTED, ended.stderr
+    assert ended.returncode == entry.INTERRUPTED, ended.stderr
     assert "1 GPU hours are spent, earlier runs counted; raise it" in ended.stderr

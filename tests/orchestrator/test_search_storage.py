@@ -20,13 +20,13 @@ from ports import free_port
 from searching import end
 
 from aream.errors import AreamError
-from orchestrator import sweep
+from orchestrator import entry, sweep
 from orchestrator.plan import Planner
 from orchestrator.search import SearchedPoints
 from orchestrator.search_record import SearchRecord, known_points
-from orchestrator.settings import masked
 from orchestrator.spec_reader import load_spec
 from orchestrator.yaml_source import SpecError
+from workers.masking import masked
 
 SECRET = "s3cr:t/w@rd"
 SWEEP = """
@@ -118,7 +118,7 @@ def test_what_is_kept_of_a_sweep_holds_no_password(write):
 def test_a_storage_that_is_away_is_one_clear_line_before_ray(write, capsys, tmp_path, storage):
     pytest.importorskip("pg8000")
     started = "ray" in sys.modules
-    assert sweep.main([str(write(storage.format(port=free_port())))]) == sweep.INVALID
+    assert sweep.main([str(write(storage.format(port=free_port())))]) == entry.REFUSED
     said = capsys.readouterr().err
     assert said.startswith("search.storage: ")
     assert "cannot be used" in said

@@ -1,0 +1,86 @@
+"""Who may reach a Ray: our own listens on this machine only and asks for a token; another one is sent its token.
+
+Both are variables that Ray reads once, when it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+REFUSED_TOKEN = re.compile(r"InvalidAuthToken|Unauthenticated|AuthenticationError|Invalid authentication token")
+
+
+def keep_own_ray_private() -> None:
+    """Make the Ray that this process starts listen on loopback only, and let in who knows a token made for it alone.
+
+    Asked for 127.0.0.1, Ray takes the machine's own address and listens on all; only the switch by which it avoids the
+    firewall's questions on laptops keeps it from that.
+
+    Raises:
+        RuntimeError: Ray is imported already.
+    """
+    _refuse_late()
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ[MODE], os.environ[TOKEN] = "token", secrets.token_hex(32)
+
+
+def send_token_to_cluster() -> None:
+    """Make the Ray that this process joins get the token that this user has, if any; one that asks for none takes it.
+
+    Raises:
+        RuntimeError: Ray is imported already.
+    """
+    _refuse_late()
+    if token_source() is not None:
+        os.environ.setdefault(MODE, "token")
+
+
+def token_source() -> str | None:
+    """Where Ray finds this user's token; None: nowhere."""
+    if os.environ.get(TOKEN):
+        return TOKEN
+    with contextlib.suppress(RuntimeError):  # no home
+        for path in (os.environ.get(TOKEN_FILE), "~/.ray/auth_token"):
+            if path and Path(path).expanduser().is_file():
+                return str(Path(path).expanduser())
+    return None
+
+
+def token_advice() -> str:
+    """What to do where a cluster refuses this process for its token."""
+    mode, source = os.environ.get(MODE, "token"), token_source()
+    if mode != "token":
+        return f"it asks for a token, which {MODE}={mode} does not send: unset that variable"
+    if source is None:
+        return f"it asks for a token: put it into ~/.ray/auth_token, or its file's name into {TOKEN_FILE}"
+    return f"it refuses the token of {source}"
+
+
+@contextlib.contextmanager
+def said_below_python() -> Iterator[Path]:
+    """Collect what the body and Ray's own code write to standard error; yields the file, which is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stderr"
+        sys.stderr.flush()
+        before = os.dup(2)
+        try:
+            with path.open("wb") as file:
+                os.dup2(file.fileno(), 2)
+            yield path
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def _refuse_late() -> None:
+    if "ray" in sys.modules:
+        raise RuntimeError("Ray is imported already: it has read its settings")
