@@ -5,10 +5,6 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 INSTALL := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt
-# torchvision loads only beside the build of torch it was made for. A folder of wheels may hold one of the two; then both
-# come from the index.
-PAIR := $(BIN)/python -c "import torchvision" 2>/dev/null || \
-	UV_FIND_LINKS= $(INSTALL) --reinstall-package torch --reinstall-package torchvision torch torchvision
 
 SWEEP ?= sweeps/thresholds.yaml
 
@@ -47,7 +43,6 @@ ui: .venv/.installed
 
 .venv/.installed: .venv/bin/uv pyproject.toml constraints.txt
 	$(INSTALL) -e .
-	$(PAIR)
 	touch $@
 
 .venv/.installed-test: .venv/.installed pyproject.toml constraints.txt

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +45,6 @@ def test_the_pinned_version_is_installed(name):
     assert installed.split("+")[0] == pins()[name]
 
 
-def test_torchvision_loads_beside_this_torch():
-    import torchvision
-
-    assert torchvision.extension._has_ops()
+def test_torchvision_loads_beside_a_cpu_build_of_torch():
+    """With what `aream` declares for it; in a process of its own, where nothing has loaded it before."""
+    subprocess.run([sys.executable, "-c", "import aream, torchvision.transforms.v2, timm"], cwd=ROOT, check=True)
