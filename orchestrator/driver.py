@@ -70,7 +70,7 @@ class Driver:
         self.spec, self.store = planner.spec, workplace.store()
         expected, metric = expected_tasks(self.spec), self.spec.ranked_by.metric
         self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, metric=metric)
-        self.progress = Progress(self.state, metric)
+        self.progress = Progress(self.state, metric, workplace.log_file)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
         self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from aream.errors import AreamError
 from orchestrator.cluster import nodes
 from orchestrator.gpu_share import GpuNode, Share, decide
+from orchestrator.lost_workers import why
 from orchestrator.overseer import TICK_S, Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.resources import gpu_nodes
@@ -93,7 +94,7 @@ class Measurement:
         try:
             outcome = ray.get(task)
         except ray.exceptions.RayError as error:
-            outcome = {"failure": (str(error).splitlines() or [type(error).__name__])[-1]}
+            outcome = {"failure": why(error)}
         if "failure" in outcome:
             self.say(f"the rehearsal failed, each trial gets a whole GPU: {outcome['failure']}")
             return None

@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from orchestrator import cluster
 from orchestrator.board import EVERYTHING, Board, kill_worker
 from orchestrator.first_problem import FirstProblem
+from orchestrator.lost_workers import why_trial
 from orchestrator.overseer import TICK_S, Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.shortage import Shortage
@@ -33,6 +34,7 @@ class TrialListener(Protocol):
     def stopped_early(self, trial: TrialPlan, reason: str) -> None: ...
     def failed(self, trial: TrialPlan, error: str) -> None: ...
     def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None: ...
+    def again(self, trial: TrialPlan, reason: str) -> None: ...
     def stalled(self, key: str) -> None: ...
     def short(self, missing: str | None) -> None: ...
 
@@ -163,10 +165,14 @@ class Listening(tune.Callback):
         else:
             self.listener.stopped_early(plan, "stopped early by the scheduler")
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        tries, allowed = trial.run_metadata.num_failures + 1, trial.max_failures + 1
+        with self.problem.kept():
+            self.listener.again(self.plan(trial), f"{why_trial(trial)}; try {tries} of {allowed} follows")
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        plan = self._last_plan(trial)
+        plan, tries = self._last_plan(trial), trial.run_metadata.num_failures
         with self.problem.kept():
             self.overseer.count_failure()
-            self.listener.failed(plan, str(cause or "unknown error"))
+            often = f"tried {tries} times, each in vain; the last time: " if tries > 1 else ""
+            self.listener.failed(plan, f"{often}{why_trial(trial)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -28,8 +30,11 @@ STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yello
 class Progress:
     """A context around the run; ``changed`` after every change of the state."""
 
-    def __init__(self, state: SweepState, metric: str) -> None:
-        self.state, self.metric = state, metric
+    def __init__(
+        self, state: SweepState, metric: str, log_file: Callable[[str], Path | None] = lambda key: None
+    ) -> None:
+        """``log_file``: where a task's log is, which is told with its failure."""
+        self.state, self.metric, self.log_file = state, metric, log_file
         self.console = Console(file=sys.stdout, soft_wrap=True)
         self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
         self._drawn = self._rest = 0.0
@@ -66,11 +71,19 @@ class Progress:
     def changed(self, key: str) -> None:
         task = self.state.tasks[key]
         text = describe(task, self.metric)
+        if task.error and task.status in ("failed", "waiting") and (path := self.log_file(key)) is not None:
+            text += f" (log: {path})"
+            self._above(text)
         log.info("%s", text, extra={"trial" if task.kind == "trial" else "stage": key, "status": task.status})
         if self.live:
             self._behind = True
             self.catch_up()
         else:
+            self._show(text)
+
+    def _above(self, text: str) -> None:
+        """Also said where a table is drawn: there it would be a word in one of many rows."""
+        if self.live:
             self._show(text)
 
     def catch_up(self) -> None:

@@ -150,7 +150,8 @@ class Limits:
     """When a sweep, or a trial of it, ends before its work is done."""
 
     retries: int = 3
-    """How often a trial or stage is tried again after its worker or node died; it goes on from its checkpoint."""
+    """How often a trial or stage is tried again after its worker or node died, or a disk or network failed; it goes on
+    from its checkpoint. What its code raises by itself is not tried again."""
     failures: int | None = None
     """Failed trials at which the sweep ends; null: it goes on. ``--fail-fast`` means 1."""
     gpu_hours: float | None = None

@@ -17,12 +17,13 @@ import ray
 from aream.errors import AreamError, Interrupted, StageHeld
 from orchestrator import cluster
 from orchestrator.board import EVERYTHING, Board, Line, Sign, kill_worker
+from orchestrator.lost_workers import why, worth_another_try
 from orchestrator.overseer import Overseer
 from orchestrator.settings import Limits, Resource
 from orchestrator.shortage import Shortage
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
-from workers.ranks import RankLost
+from workers.failures import may_pass, told
 from workers.stage import Row, Stage
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,10 @@ def run_stage_task(stage: Stage, workplace: Workplace, cpu: float, gpu: float, b
         return {"paused": True}
     except AreamError as error:
         return {"failure": str(error)}
+    except Exception as error:
+        if may_pass(error) or isinstance(error, ray.exceptions.RayError):
+            raise
+        return {"failure": told(error)}
     return {}
 
 
@@ -176,20 +181,14 @@ class StageTasks:
     def _ended(self, task: ray.ObjectRef, stage: Stage) -> None:
         try:
             outcome = ray.get(task)
-        except (
-            ray.exceptions.WorkerCrashedError,
-            ray.exceptions.NodeDiedError,
-            ray.exceptions.ObjectLostError,
-        ) as error:
-            self._again(stage, type(error).__name__)
         except ray.exceptions.TaskCancelledError:
             self.waiting[stage.key] = stage
             self.on_event(TaskEvent(stage, "paused"))
         except ray.exceptions.RayError as error:
-            if isinstance(getattr(error, "cause", None), RankLost):
-                self._again(stage, str(error.cause))
+            if worth_another_try(error):
+                self._again(stage, why(error))
             else:
-                self._fail(stage, _reason(error))
+                self._fail(stage, why(error))
         else:
             if outcome.get("failure"):
                 self._fail(stage, outcome["failure"])
@@ -227,11 +226,11 @@ class StageTasks:
     def _again(self, stage: Stage, reason: str) -> None:
         self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
         if self.lost[stage.key] > self.limits.retries:
-            self._fail(stage, f"its worker was lost {self.lost[stage.key]} times ({reason})")
+            self._fail(stage, f"tried {self.lost[stage.key]} times, each in vain; the last time: {reason}")
             return
-        log.warning("%s: its worker was lost (%s); it is tried again", stage.key, reason)
         self.waiting[stage.key] = stage
-        self.on_event(TaskEvent(stage, "waiting"))
+        count = f"try {self.lost[stage.key] + 1} of {self.limits.retries + 1}"
+        self.on_event(TaskEvent(stage, "waiting", error=f"{reason}; {count} follows"))
 
     def _fail(self, stage: Stage, reason: str) -> None:
         self.errors[stage.key] = reason
@@ -245,12 +244,3 @@ class StageTasks:
 
 def _inputs(stage: Stage) -> list[str]:
     return [ancestor.key for ancestor in stage.ancestry() if ancestor.key != stage.key]
-
-
-def _reason(error: Exception) -> str:
-    """The last line a person needs: the stage's own message, not Ray's traceback."""
-    cause = getattr(error, "cause", None)
-    if cause is not None:
-        return str(cause)
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -93,6 +93,10 @@ class TrialLife:
         self.state.update(trial.key, status=status, error=reason)
         self.progress.changed(trial.key)
 
+    def again(self, trial: TrialPlan, reason: str) -> None:
+        """Its worker was lost, or its machine had a fault; Tune begins it once more."""
+        self.progress.line(f"{trial.title} is tried again: {reason} (log: {self.progress.log_file(trial.key)})")
+
     def stalled(self, key: str) -> None:
         minutes = self.spec.limits.stalled_minutes
         self.progress.line(f"{key} shows no sign of work for {minutes:g} min; its worker is killed")

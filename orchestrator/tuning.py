@@ -19,6 +19,7 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
+import ray
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
@@ -36,6 +37,7 @@ from orchestrator.resources import requested
 from orchestrator.search import ListedPoints, SearchedPoints
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
+from workers.failures import may_pass, told
 from workers.gpu_memory import give_back
 from workers.stage import Row, Stage
 
@@ -55,14 +57,14 @@ def run_trial(
 ) -> None:
     """One trial on a worker: train, infer once, label every variant; reports rows of epochs, then the result.
 
-    A worker that dies raises, and Tune tries again, from the checkpoint; a stage that fails for a reason of its own
-    would fail again, so that is reported as a result.
+    After a worker that dies, or an error of its machine, Tune tries again, from the checkpoint; what fails for a reason
+    of its own would fail again, so that is reported as a result.
     """
-    trial = planner.trial(config["values"], config["seed"])
-    if trial.key in stopped:
-        tune.report({"stopped": 1.0})
-        return
     try:
+        trial = planner.trial(config["values"], config["seed"])
+        if trial.key in stopped:
+            tune.report({"stopped": 1.0})
+            return
         with Line(board, trial.key) as line:
             _run_trial(trial, planner, workplace, line)
     except StageHeld as error:
@@ -71,6 +73,10 @@ def run_trial(
         tune.report({"paused": 1.0})
     except AreamError as error:
         tune.report({"failure": str(error)})
+    except Exception as error:
+        if may_pass(error) or isinstance(error, ray.exceptions.RayError):
+            raise
+        tune.report({"failure": told(error)})
     finally:
         give_back()  # this process may wait for its next trial while others want the memory
 

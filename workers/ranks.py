@@ -176,4 +176,7 @@ def _portable(error: Exception, rank: int) -> bytes:
             return content
     if is_out_of_memory(error):
         return pickle.dumps(torch.OutOfMemoryError(f"process {rank}: {error}"))
-    return pickle.dumps(RuntimeError(f"process {rank}: {''.join(traceback.format_exception(error))}"))
+    if isinstance(error, OSError) and error.errno is not None:
+        return pickle.dumps(OSError(error.errno, f"process {rank}: {error.strerror}", error.filename))
+    text = f"process {rank}: {type(error).__name__}: {error}"
+    return pickle.dumps(RuntimeError(f"{text}\n{''.join(traceback.format_exception(error))}"))

@@ -28,6 +28,7 @@ from workers.artifacts.leases import Leases
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile
+from workers.failures import may_pass
 from workers.gpu_memory import GpuMemory
 from workers.provenance import code_revision, library_versions
 from workers.rank_processes import joined
@@ -149,6 +150,7 @@ class StageRunner:
 
         Raises:
             StageFailed: the stage raised; its checkpoint stays, so that the next try continues there.
+            OSError: of a disk or a network; another try may go better.
             StageHeld: another process computes it, or something it needs, right now.
             Interrupted: ``stop`` said so; the checkpoint stays.
         """
@@ -207,6 +209,8 @@ class StageRunner:
         except AreamError as error:
             raise StageFailed(f"{stage.key}: {error}") from error
         except OSError as error:
+            if may_pass(error):
+                raise
             raise StageFailed(f"{stage.key}: {error.filename or ''}: {error.strerror or error}") from error
         log.info("finished %s in %.1f s", stage.key, time.monotonic() - started)
         checkpoint.discard()

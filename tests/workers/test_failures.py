@@ -1,0 +1,69 @@
+"""Which errors are worth another try, and how they are told."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+from PIL import UnidentifiedImageError
+from small_trials import TRIAL, Work, fingerprint
+
+from workers.failures import may_pass, told
+from workers.pipelines import training_stage
+from workers.ranks import RankLost
+from workers.stages import warmup
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (ValueError("bits must be in 1..8"), False),
+        (TypeError("a"), False),
+        (KeyError("a"), False),
+        (AssertionError(), False),
+        (ModuleNotFoundError("No module named 'x'"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ZeroDivisionError("division by zero"), False),
+        (UnidentifiedImageError("cannot identify image file"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (OSError(errno.EIO, "Input/output error"), True),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (TimeoutError("timed out"), True),
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
+        (RankLost("process 1 ended with status -9"), True),
+    ],
+)
+def test_what_a_machine_did_may_pass_and_what_code_raised_does_not(error, again):
+    assert may_pass(error) is again
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+def test_one_line_names_type_message_and_place():
+    line = told(raised(ValueError("bits must be\n  in 1..8")))
+    assert line.startswith("ValueError: bits must be in 1..8 (at tests/workers/test_failures.py:")
+    assert told(raised(AssertionError())).startswith("AssertionError (at ")
+    assert told(KeyError("lr")) == "KeyError: 'lr'"
+    assert len(told(ValueError("x" * 10_000))) < 600
+
+
+@pytest.mark.parametrize("error", [KeyError("lr"), OSError(errno.EIO, "Input/output error", "/data/a.jpg")])
+def test_a_stage_lets_what_is_not_ours_through_as_it_is(tmp_path, monkeypatch, error):
+    def run(config, inputs, out, context):
+        raise error
+
+    monkeypatch.setattr(warmup, "run", run)
+    work = Work(tmp_path)
+    with pytest.raises(type(error)) as caught:
+        work.runner.run(training_stage(TRIAL, fingerprint))
+    assert caught.value is error

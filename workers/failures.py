@@ -1,0 +1,50 @@
+"""What went wrong in a stage that is no error of ours: how it is told, and whether another try may go better."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from pathlib import Path
+
+import torch
+from PIL import UnidentifiedImageError
+
+from aream.steps import is_out_of_memory
+from workers.ranks import RankLost
+
+LONGEST = 500
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OF_THE_MACHINE = ("DataLoader worker", "CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "NCCL")
+"""In messages of torch's RuntimeErrors: a process that was killed, or a GPU that failed."""
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a try on the same inputs may end otherwise: what a machine, a disk, memory or a network did.
+
+    What code raised by itself (ValueError, KeyError, AssertionError, ImportError...) it would raise again.
+    """
+    if isinstance(error, OSError):
+        return not isinstance(error, UnidentifiedImageError) and error.errno not in FULL
+    if isinstance(error, RankLost | EOFError | torch.AcceleratorError) or is_out_of_memory(error):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OF_THE_MACHINE)
+
+
+def told(error: BaseException) -> str:
+    """One line: type, message, and the line of our code that it came through last."""
+    message = " ".join(str(error).split())
+    message = message if len(message) <= LONGEST else f"{message[: LONGEST - 3]}..."
+    return f"{type(error).__name__}{': ' if message else ''}{message}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _ours(frame.filename)]
+    if not frames:
+        return ""
+    return f" (at {Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno})"
+
+
+def _ours(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts
