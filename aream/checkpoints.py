@@ -44,6 +44,10 @@ class Checkpoints:
         if self.clock() - self.saved >= min(self.every_s, self.took / SHARE):
             self._save(state)
 
+    def after_last_epoch(self, state: State) -> None:
+        """Always kept: where the result cannot be stored, it is made of this state again, without training."""
+        self._save(state)
+
     def leave_if_asked(self, state: State) -> None:
         """Raises ``Interrupted`` where ``stop`` says so, its state saved."""
         if self.stop():

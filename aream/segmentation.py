@@ -121,8 +121,8 @@ class SegmentationRun:
             self.history.append(row)
             self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
             going_on = self._done() < self.total
-            if going_on:  # after the last one the result itself is kept
-                checkpoints.after_epoch(self.state)
+            keep = checkpoints.after_epoch if going_on else checkpoints.after_last_epoch
+            keep(self.state)
             report(row)
             if going_on:
                 checkpoints.leave_if_asked(self.state)

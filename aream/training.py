@@ -148,8 +148,9 @@ class Training:
             if past_warmup and (self.best is None or judged > self.best["judged"]):
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
                 self.best = {"judged": judged, "val/map": row["val/map"], "model": weights}
-            if checkpoints is not None and self.epoch < until:  # after the last one the result itself is kept
-                checkpoints.after_epoch(self.state)
+            if checkpoints is not None:
+                keep = checkpoints.after_epoch if self.epoch < until else checkpoints.after_last_epoch
+                keep(self.state)
             report(row)
             if checkpoints is not None and self.epoch < until:
                 checkpoints.leave_if_asked(self.state)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aream.errors import AreamError, StoreUnavailable
 from orchestrator.auto_gpus import AutoGpus
 from orchestrator.downstream import SegmentationJob, segmentation_jobs
 from orchestrator.forecast import ENDED, expected_tasks
@@ -35,6 +37,8 @@ from workers.stage import Stage
 
 if TYPE_CHECKING:
     from orchestrator.board import Board
+
+log = logging.getLogger(__name__)
 
 TRACKING_CLOSE_S = 30.0
 
@@ -112,7 +116,7 @@ class Driver:
             files = write_summary(summary, self.workplace, self.store)
             self._close(summary, files)
             self.overseer.save()
-            tidy(self.store)
+            self._tidy()
             ended = self.overseer.ending
             self.progress.phase(f"stopped ({ended})" if ended else "finished")
         text = f"ended before its time: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
@@ -139,6 +143,12 @@ class Driver:
         ):
             with contextlib.suppress(OSError):  # on a full disk, the others are done nevertheless
                 step()
+
+    def _tidy(self) -> None:
+        try:
+            tidy(self.store)
+        except AreamError as error:  # all results are there
+            log.warning("what killed processes left stays for the next run: %s", error)
 
     def _stored(self, stage: Stage) -> bool:
         return self.store.has(stage.key)
@@ -204,6 +214,16 @@ class Driver:
                     self.state.update(trial.key, status="waiting")
                 else:
                     self.trials.failed(trial, "it did not end; run the same command again")
+        self._leave_if_store_is_away()
+
+    def _leave_if_store_is_away(self) -> None:
+        """A ranking of what is stored cannot be read either.
+
+        Raises:
+            StoreUnavailable: as a worker told it.
+        """
+        if self.overseer.away is not None:
+            raise StoreUnavailable(self.overseer.away)
 
     def _segmentation(self, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
         jobs = segmentation_jobs(self.planner, ranking)
@@ -267,6 +287,7 @@ class Driver:
             board,
         )
         self.trials.failures |= tasks.run()
+        self._leave_if_store_is_away()
 
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:
         best = summary.ranking[0].metrics if summary.ranking else {}

@@ -92,7 +92,7 @@ class Gate(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         inner, config = self.running.pop(trial_id)
-        if result and (result.get("held") or result.get("paused")):
+        if result and (result.get("held") or result.get("paused") or result.get("away")):
             self.returned.append(Returned(inner, config, result.get("held")))
             return
         with self.problem.kept():

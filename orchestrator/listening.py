@@ -157,6 +157,9 @@ class Listening(tune.Callback):
         elif last.get("held"):
             reason = f"{last['held']} is being computed by {self.watch.holder(last['held'])}"
             self.listener.waits(plan, "held", reason)
+        elif last.get("away"):
+            self.overseer.store_away(last["away"])
+            self.listener.waits(plan, "held", last["away"])
         elif last.get("paused"):
             if self.overseer.wish(plan.key) == "stop":
                 self.listener.stopped_early(plan, "stopped from another terminal")

@@ -39,6 +39,8 @@ class Overseer:
         """What is wrong with the orders at the moment."""
         self.ending: str | None = None
         """Why nothing new is begun and what runs is stopped."""
+        self.away: str | None = None
+        """What a worker said of a store that did not answer for as long as it waits."""
         self.each_tick: Callable[[], None] = lambda: None
 
     @property
@@ -51,6 +53,11 @@ class Overseer:
     def end(self, reason: str) -> None:
         """Begin nothing new, stop what runs; the first reason is the one that counts."""
         self.ending = self.ending or reason
+
+    def store_away(self, reason: str) -> None:
+        """A worker gave its work back because of a store or disk: the next one would fare no better."""
+        self.away = self.away or reason
+        self.end(reason)
 
     def tick(self, running: Mapping[str, float]) -> bool:
         """Look at orders and budgets.

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from aream.errors import AreamError, Interrupted, StageHeld
+from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator import cluster
 from orchestrator.board import EVERYTHING, Board, Line, Sign, kill_worker
 from orchestrator.lost_workers import why, worth_another_try
@@ -63,6 +63,8 @@ def run_stage_task(stage: Stage, workplace: Workplace, cpu: float, gpu: float, b
         return {"held": error.key}
     except Interrupted:
         return {"paused": True}
+    except StoreUnavailable as error:
+        return {"away": str(error)}
     except AreamError as error:
         return {"failure": str(error)}
     except Exception as error:
@@ -196,6 +198,10 @@ class StageTasks:
                 self.held[stage.key] = outcome["held"]
                 holder = self.watch.holder(outcome["held"])
                 self.on_event(TaskEvent(stage, "held", error=f"{outcome['held']} is being computed by {holder}"))
+            elif outcome.get("away"):
+                self.waiting[stage.key] = stage
+                self.overseer.store_away(outcome["away"])
+                self.on_event(TaskEvent(stage, "held", error=outcome["away"]))
             elif outcome.get("paused"):
                 self.waiting[stage.key] = stage
                 self.on_event(TaskEvent(stage, "paused"))

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
+    from aream.errors import StoreUnavailable
     from orchestrator.driver import Driver
     from orchestrator.locate import remember_store
     from orchestrator.summary import print_results
@@ -94,7 +95,7 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
         try:
             with workplace.logged("sweep", aloud=True):
                 outcome = driver.run()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, StoreUnavailable):
             driver.abandon("interrupted", "KILLED")
             raise
         except Exception:

@@ -24,7 +24,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
-from aream.errors import AreamError, Interrupted, StageHeld
+from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator.board import Board, Line
 from orchestrator.cost import lineage_cost
 from orchestrator.early_stopping import scheduler
@@ -71,6 +71,8 @@ def run_trial(
         tune.report({"held": error.key})
     except Interrupted:
         tune.report({"paused": 1.0})
+    except StoreUnavailable as error:
+        tune.report({"away": str(error)})
     except AreamError as error:
         tune.report({"failure": str(error)})
     except Exception as error:

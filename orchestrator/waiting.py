@@ -39,5 +39,8 @@ class Held:
 
     def holder(self, key: str) -> str:
         """Who computes it, for people."""
-        found = self.leases.holder(key)
+        try:
+            found = self.leases.holder(key)
+        except AreamError:
+            return "another process"
         return found.owner if found else "nobody"

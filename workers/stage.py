@@ -21,11 +21,20 @@ from typing import Any, TypeVar
 from aream import discover
 from aream.checkpoints import Checkpoints
 from aream.config import canonical
-from aream.errors import AreamError, ArtifactCorrupt, ArtifactNotFound, Interrupted, StageFailed, StageHeld
+from aream.errors import (
+    AreamError,
+    ArtifactCorrupt,
+    ArtifactNotFound,
+    Interrupted,
+    StageFailed,
+    StageHeld,
+    StoreUnavailable,
+)
 from aream.ranks import ALONE, Ranks
 from workers import stages
 from workers.artifacts.leases import Leases
 from workers.artifacts.record import ArtifactRecord
+from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile
 from workers.failures import may_pass
@@ -150,6 +159,7 @@ class StageRunner:
 
         Raises:
             StageFailed: the stage raised; its checkpoint stays, so that the next try continues there.
+            StoreUnavailable: a store was away, or a disk full, for longer than is waited; no fault of the stage's.
             OSError: of a disk or a network; another try may go better.
             StageHeld: another process computes it, or something it needs, right now.
             Interrupted: ``stop`` said so; the checkpoint stays.
@@ -204,11 +214,13 @@ class StageRunner:
                 record = self.store.put(stage.key, out, self._record(stage, metrics, rows, seconds))
             finally:
                 shutil.rmtree(out, ignore_errors=True)
-        except Interrupted:
+        except (Interrupted, StoreUnavailable):
             raise
         except AreamError as error:
             raise StageFailed(f"{stage.key}: {error}") from error
         except OSError as error:
+            if error.errno in FULL:
+                raise StoreUnavailable(f"{stage.key}: {error.filename or 'disk'}: {error.strerror}") from error
             if may_pass(error):
                 raise
             raise StageFailed(f"{stage.key}: {error.filename or ''}: {error.strerror or error}") from error

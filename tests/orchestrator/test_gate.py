@@ -55,7 +55,7 @@ def test_without_trouble_it_is_the_source():
     assert desk.looks == 4
 
 
-@pytest.mark.parametrize("why", [{"held": "warmup-0123456789abcdef"}, {"paused": 1.0}])
+@pytest.mark.parametrize("why", [{"held": "warmup-0123456789abcdef"}, {"paused": 1.0}, {"away": "no answer"}])
 def test_what_came_back_is_given_out_again_when_it_may_run(why):
     desk = Desk(2)
     desk.gate.suggest("a")

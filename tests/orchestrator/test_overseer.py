@@ -127,3 +127,12 @@ def test_failures_are_counted(make):
 def test_impossible_limits_are_refused(limits):
     with pytest.raises(ConfigError, match=next(iter(limits))):
         Limits(**limits)
+
+
+def test_a_store_that_is_away_ends_a_sweep_and_fails_nothing(make):
+    overseer = make(failures=1)
+    overseer.store_away("s3://bucket: no answer for 300 s (503)")
+    overseer.store_away("another")
+    assert overseer.away == overseer.ending == "s3://bucket: no answer for 300 s (503)"
+    assert overseer.failed == 0
+    assert overseer.wish("train_cam-1") == "pause"
