@@ -19,7 +19,7 @@ def test_a_store_that_goes_away_fails_nothing_and_is_gone_on_with(tmp_path, phas
     text = sweep.read_text().replace("  warmup_epochs: 1", "  warmup_epochs: 30").replace("  epochs: 5", "  epochs: 60")
     sweep.write_text(text.replace("train: {epochs: 2", "train: {epochs: 30"))
     with sweeps.started(sweep) as process:
-        sweeps.read_until(process, f"{phase} running epoch {'3' if phase != 'trial' else '3'}")
+        sweeps.read_until(process, f"{phase} running epoch {31 if phase == 'trial' else 3}")
         store.rename(tmp_path / "elsewhere")
         store.write_text("")
         output, _ = process.communicate(timeout=300)
