@@ -25,8 +25,8 @@ from ray.tune.result import RESULT_DUPLICATE
 
 from orchestrator.board import Sign
 from orchestrator.plan import Planner, TrialPlan
-from workers.artifacts.record import ArtifactRecord
-from workers.artifacts.store import ArtifactStore, record_name
+from workers.artifacts.record import ArtifactRecord, record_name
+from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
 from workers.stages.pseudo_label import OVERLAYS_FOLDER
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,19 @@ NUMBER_BYTES = 8
 class CheckpointFile:
     """A sha256 digest, a number that grows with every save, and what ``torch.save`` wrote."""
 
-    def __init__(self, storage: ObjectStorage, key: str, scratch: Path) -> None:
+    def __init__(
+        self, storage: ObjectStorage, key: str, scratch: Path, others: Callable[[], bool] = lambda: False
+    ) -> None:
+        """``others``: whether another process computes the stage by now, whose checkpoint it then is."""
+        self.others = others
         self.storage, self.here, self.name = storage, FolderStorage(scratch), checkpoint_name(key)
         self.places = [storage] if storage.uri == self.here.uri else [storage, self.here]
         self.number = 0
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+        if self.others():
+            return
         self.number += 1
         buffer = io.BytesIO()
         buffer.write(self.number.to_bytes(NUMBER_BYTES, "big"))

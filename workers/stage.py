@@ -32,7 +32,7 @@ from aream.errors import (
 )
 from aream.ranks import ALONE, Ranks
 from workers import stages
-from workers.artifacts.leases import Leases
+from workers.artifacts.leases import Lease, Leases
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
@@ -171,12 +171,11 @@ class StageRunner:
             inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
             lease = self.leases.take(stage.key)
             if lease is None:
-                holder = self.leases.holder(stage.key)
-                raise StageHeld(stage.key, holder.owner if holder else "a process that has just ended")
+                raise self._held(stage.key)
             with lease, working_on(stage=stage.key):
                 record = self._stored(stage)  # its holder may have ended between the first look and the lease
                 if record is None:
-                    return self._compute(stage, inputs)
+                    return self._compute(stage, inputs, lease)
         for row in record.history:
             self.report(stage, dict(row))
         return record
@@ -188,11 +187,12 @@ class StageRunner:
             return None
         except ArtifactCorrupt as error:
             log.warning("%s; it is computed again", error)
-            self.store.discard(stage.key)
+            self.store.discard_damaged(stage.key)
             return None
 
-    def _compute(self, stage: Stage, inputs: Mapping[str, Path]) -> ArtifactRecord:
-        checkpoint = CheckpointFile(self.store.storage, stage.key, self.store.scratch)
+    def _compute(self, stage: Stage, inputs: Mapping[str, Path], lease: Lease) -> ArtifactRecord:
+        lost = lease.lost.is_set
+        checkpoint = CheckpointFile(self.store.storage, stage.key, self.store.scratch, others=lost)
         rows: list[Row] = []
 
         def report(row: Row) -> None:
@@ -206,7 +206,7 @@ class StageRunner:
             try:
                 if self.memory is not None:
                     self.memory.forget_peak()
-                with self._context(stage, inputs, checkpoint, report) as context:
+                with self._context(stage, inputs, checkpoint, report, lambda: lost() or self.stop()) as context:
                     metrics = stage.module.run(stage.config, inputs, out, context)
                 if self.memory is not None:
                     metrics[GPU_PEAK] = float(self.memory.peak())
@@ -214,7 +214,11 @@ class StageRunner:
                 record = self.store.put(stage.key, out, self._record(stage, metrics, rows, seconds))
             finally:
                 shutil.rmtree(out, ignore_errors=True)
-        except (Interrupted, StoreUnavailable):
+        except Interrupted:
+            if lost():
+                raise self._held(stage.key) from None
+            raise
+        except StoreUnavailable:
             raise
         except AreamError as error:
             raise StageFailed(f"{stage.key}: {error}") from error
@@ -230,15 +234,20 @@ class StageRunner:
 
     @contextlib.contextmanager
     def _context(
-        self, stage: Stage, inputs: Mapping[str, Path], checkpoint: CheckpointFile, report: Callable[[Row], None]
+        self,
+        stage: Stage,
+        inputs: Mapping[str, Path],
+        checkpoint: CheckpointFile,
+        report: Callable[[Row], None],
+        stop: Callable[[], bool],
     ) -> Iterator[StageContext]:
         """With the other processes of a stage that runs in several."""
         if stage.processes == 1:
-            yield StageContext(self.runtime, checkpoint, report, self.stop)
+            yield StageContext(self.runtime, checkpoint, report, stop)
             return
         with joined(stage.name, stage.config, inputs, self.runtime, stage.processes) as ranks:
             shared = SharedCheckpoint(ranks, checkpoint)
-            yield StageContext(self.runtime, shared, report, lambda: ranks.agree(self.stop()), ranks)
+            yield StageContext(self.runtime, shared, report, lambda: ranks.agree(stop()), ranks)
 
     def _materialise(self, stage: Stage) -> Path:
         """The folder of an input, recomputed if its bytes are not those of its record."""
@@ -247,9 +256,13 @@ class StageRunner:
             return self.store.get(stage.key)
         except (ArtifactCorrupt, ArtifactNotFound) as error:
             log.warning("%s; it is computed again", error)
-            self.store.discard(stage.key)
+            self.store.discard_damaged(stage.key)
             self._needed(stage)
             return self.store.get(stage.key)
+
+    def _held(self, key: str) -> StageHeld:
+        holder = self.leases.holder(key)
+        return StageHeld(key, holder.owner if holder else "a process that has just ended")
 
     def _needed(self, stage: Stage) -> None:
         if not self.store.has(stage.key):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from aream.errors import ArtifactCorrupt
 from workers.artifacts import temporary
-from workers.artifacts.index import FileEntry
+from workers.artifacts.index import FileEntry, parse
 from workers.artifacts.packing import PACK_BYTES, SMALL_BYTES, Pack, file_digest
 from workers.artifacts.storages._protocol import ObjectStorage
 
@@ -23,8 +22,6 @@ READS = 3
 """Wrong bytes may be the way's fault: only what is wrong every time is corrupt."""
 PART_BYTES = 8 << 20
 LONGEST_READ = PACK_BYTES + SMALL_BYTES
-REFRESH_S = 12 * 3600.0
-"""A blob found there and older is made young again, so that nobody collects it before its new record is written."""
 
 
 class Blobs:
@@ -34,14 +31,39 @@ class Blobs:
     def upload(self, pack: Pack) -> None:
         """Store a pack, unless a blob of its name and size is there."""
         name = blob_name(pack.digest)
-        found = self.storage.stat(name)
-        if found is not None and found.size == pack.size:
-            if time.time() - found.modified > REFRESH_S:
-                self.storage.touch(name)
-        elif pack.large is not None:
+        if self._found(name, pack.size):
+            return
+        if pack.large is not None:
             self.storage.upload(name, pack.large)
         else:
             self.storage.write(name, pack.content)
+
+    def _found(self, name: str, size: int) -> bool:
+        """Whether the blob is there; touched, so that nobody collects it before its new record is written."""
+        found = self.storage.stat(name)
+        if found is None or found.size != size:
+            return False
+        try:
+            self.storage.touch(name)
+        except FileNotFoundError:  # it was being collected
+            return False
+        return True
+
+    def listed(self, index: str, key: str) -> set[str]:
+        """Names of the blobs of an artifact, with that of its file list; nothing is changed, whatever is found.
+
+        Raises:
+            ArtifactCorrupt: the list is missing or damaged.
+        """
+        name = blob_name(index)
+        for _ in range(READS):
+            try:
+                content = self.storage.read(name)
+            except FileNotFoundError as error:
+                raise ArtifactCorrupt(f"{key}: its file list {index} is missing in {self.storage.uri}") from error
+            if hashlib.sha256(content).hexdigest() == index:
+                return {name, *(blob_name(entry.blob) for entry in parse(content.splitlines(), key))}
+        raise ArtifactCorrupt(f"{key}: its file list {index} differs from its digest")
 
     def content(self, entries: list[FileEntry], key: str) -> list[bytes]:
         """Files of one blob, in one request.

@@ -1,22 +1,30 @@
-"""Removing what no sweep needs: artifacts that none names, blobs that no artifact has, remains of dead writers."""
+"""Removing what no sweep needs: artifacts that none names, blobs that no artifact has, remains of dead writers.
+
+What is removed was listed first, then found to be needed by nobody, and did not change in between: who begins to rely
+on something old makes it young (``holds.keep_from_collectors``, ``Blobs.upload``). Whatever cannot be listed or read
+ends the collection: absence is never concluded from an error.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound
-from workers.artifacts.blobs import BLOBS, blob_name
-from workers.artifacts.holds import all_holds
-from workers.artifacts.leases import Leases
-from workers.artifacts.record import KEY_PATTERN
-from workers.artifacts.storages._protocol import PROBES, ObjectInfo
-from workers.artifacts.store import ArtifactStore, record_name
+from workers.artifacts.blobs import BLOBS
+from workers.artifacts.holds import COLLECTION, HOLDS, all_holds
+from workers.artifacts.leases import LEASES, Leases
+from workers.artifacts.record import KEY_PATTERN, RECORDS, read_record, record_name, with_ancestors
+from workers.artifacts.storages._protocol import PROBES, ObjectInfo, ObjectStorage
+from workers.artifacts.store import ArtifactStore
 from workers.artifacts.temporary import orphaned
 
 LIVE_GRACE_S = 24 * 3600.0
-"""While a sweep runs, what its writers have not named yet is younger than this."""
+"""While a sweep or a stage runs, what its writers have not named yet is younger than this."""
+CHECKPOINTS = "checkpoints/"
 
 
 @dataclass(frozen=True)
@@ -31,97 +39,151 @@ def collect(
 ) -> Iterator[Garbage]:
     """Remove, or with ``dry_run`` only name, what nobody needs and what is older than ``grace_s``.
 
-    Needed is what a sweep of this store names, all it was computed from, and every blob of these. While any sweep
-    runs, the grace period is at least a day.
+    Needed is what a sweep of this store names, all it was computed from, and every blob of these. While any sweep or
+    stage runs, the grace period is at least a day. A dry run changes nothing.
 
     Raises:
-        ArtifactCorrupt: a sweep's list or the file list of a needed artifact cannot be read: then nothing is removed,
-            for what it needs is not known.
+        ArtifactCorrupt: a sweep's list, or the record or file list of an artifact that stays, cannot be read: then
+            nothing is removed, for what it needs is not known.
+        StoreUnavailable: something cannot be listed.
     """
-    holds = list(all_holds(store.storage))
-    if any(hold.live for hold in holds):
-        grace_s = max(grace_s, LIVE_GRACE_S)
-    oldest = now() - grace_s
-    needed = _with_ancestors(store, {key for hold in holds for key in hold.keys})
-    blobs: set[str] = set()
-    for key in sorted(store.keys()):
-        info = store.storage.stat(record_name(key))
-        if key not in needed and info is not None and info.modified <= oldest:
-            yield from _remove(store, info, "no sweep names it", dry_run)
-            if not dry_run:
-                store.discard(key)
-            continue
-        blobs |= _blobs(store, key)
-    for info in store.storage.list(BLOBS):
-        if info.name not in blobs and info.modified <= oldest:
-            yield from _remove(store, info, "no artifact has it", dry_run)
+    if dry_run:
+        look = _Look(store, grace_s, now)
+        yield from [Garbage(info.name, info.size, why) for info, why in look.garbage()]
+        return
     leases = Leases(store.storage)
-    for prefix, why in (
-        ("checkpoints/", "its stage is done, or no sweep names it"),
-        ("claims/", "its writer died"),
-        (PROBES, "its writer died"),
-    ):
-        for info in store.storage.list(prefix):
-            key = info.name.removeprefix(prefix).removesuffix(".pt")
-            wanted = prefix == "checkpoints/" and key in needed and not store.has(key)
-            if not wanted and info.modified <= oldest:
-                yield from _remove(store, info, why, dry_run)
-    for info in store.storage.list("leases/"):
-        holder = leases.holder(info.name.split("/")[1])
-        if info.modified <= oldest and (holder is None or holder.known_dead()):
-            yield from _remove(store, info, "its holder is dead", dry_run)
-    if not dry_run:
-        store.remove_orphans()
-        store.trim(needed, oldest)
-        store.storage.discard_unfinished(grace_s)
+    with leases.seize(f"{COLLECTION}{uuid.uuid4().hex}"):
+        look = _Look(store, grace_s, now)
+        list(look.garbage())  # what cannot be read is met before anything is removed
+        for info, why in look.garbage():
+            if look.still_unneeded(info) and store.storage.delete_unchanged(info):
+                look.removed(info)
+                yield Garbage(info.name, info.size, why)
+        store.remove_orphans(lambda: _living_processes(leases))
+        store.trim(look.needed, look.oldest)
+        store.storage.discard_unfinished(max(grace_s, LIVE_GRACE_S))
+
+
+class _Look:
+    """What a store holds and who needs what: listed first, so that whoever begins to need something changes it."""
+
+    def __init__(self, store: ArtifactStore, grace_s: float, now: Callable[[], float]) -> None:
+        self.store, self.storage, asked = store, store.storage, now()
+        self.listed = {
+            prefix: list(self.storage.list(prefix))
+            for prefix in (RECORDS, BLOBS, CHECKPOINTS, "claims/", PROBES, LEASES)
+        }
+        self.leases = Leases(self.storage)
+        self.living = {name for name in _lease_names(self.listed[LEASES]) if self.leases.alive(name) is not None}
+        others = any(not name.startswith(COLLECTION) for name in self.living)
+        self.oldest = asked - (max(grace_s, LIVE_GRACE_S) if others else grace_s)
+        self.blobs: dict[ObjectInfo, set[str]] = {}
+        """Record -> names of the blobs of its artifact."""
+        self._read_holds()
+
+    def garbage(self) -> Iterator[tuple[ObjectInfo, str]]:
+        """Artifacts before their blobs, which are looked at when the artifacts are gone."""
+        for info in self.listed[RECORDS]:
+            if self._is_doomed(info):
+                yield info, "no sweep names it"
+        has = self._blobs_that_stay()
+        for info in self.listed[BLOBS]:
+            if info.name not in has and info.modified <= self.oldest:
+                yield info, "no artifact has it"
+        for prefix, why, wanted in (
+            (CHECKPOINTS, "its stage is done, or no sweep names it", self._is_wanted_checkpoint),
+            ("claims/", "its writer died", lambda info: False),
+            (PROBES, "its writer died", lambda info: False),
+            (LEASES, "its holder is dead", lambda info: info.name.split("/")[1] in self.living),
+        ):
+            for info in self.listed[prefix]:
+                if info.modified <= self.oldest and not wanted(info):
+                    yield info, why
+
+    def still_unneeded(self, info: ObjectInfo) -> bool:
+        """Whether no sweep has come to name it since."""
+        if not info.name.startswith((RECORDS, CHECKPOINTS)):
+            return True
+        if sorted(self.storage.list(HOLDS), key=lambda hold: hold.name) != self.holds:
+            self._read_holds()
+        return self._is_doomed(info) if info.name.startswith(RECORDS) else not self._is_wanted_checkpoint(info)
+
+    def removed(self, info: ObjectInfo) -> None:
+        key = _key(info.name)
+        if info.name.startswith(RECORDS) and key is not None:
+            self.store.views.drop(key)
+
+    def _read_holds(self) -> None:
+        self.holds = sorted(self.storage.list(HOLDS), key=lambda hold: hold.name)
+        named = {key for hold in all_holds(self.storage) for key in hold.keys}
+        with _saying_how_to_go_on():
+            self.needed = with_ancestors(self.storage, named, strict=True)
+
+    def _is_doomed(self, info: ObjectInfo) -> bool:
+        key = _key(info.name)
+        return key is not None and key not in self.needed and info.modified <= self.oldest
+
+    def _is_wanted_checkpoint(self, info: ObjectInfo) -> bool:
+        key = _key(info.name)
+        return key is not None and (key in self.living or (key in self.needed and not is_done(self.storage, info)))
+
+    def _blobs_that_stay(self) -> set[str]:
+        """Of all artifacts but the doomed; those already removed are no longer listed."""
+        listed, names = set(self.listed[RECORDS]), set[str]()
+        for info in self.storage.list(RECORDS):
+            key = _key(info.name)
+            if key is None or (info in listed and self._is_doomed(info)):
+                continue
+            if info not in self.blobs:
+                with contextlib.suppress(ArtifactNotFound), _saying_how_to_go_on():  # discarded since
+                    self.blobs[info] = self.store.blobs.listed(read_record(self.storage, key).index, key)
+            names |= self.blobs.get(info, set())
+        return names
 
 
 def tidy(store: ArtifactStore) -> None:
-    """Remove what killed processes of this machine left behind stages that are done by now."""
+    """Remove what killed processes left behind stages that are done by now, and remains of earlier boots."""
     leases = Leases(store.storage)
-    for name in {info.name.split("/")[1] for info in store.storage.list("leases/")}:
+    for name in _lease_names(store.storage.list(LEASES)):
         holder = leases.holder(name)
         if holder is not None and holder.known_dead():
             leases.clear(name)
-    for info in store.storage.list("checkpoints/"):
-        key = info.name.removeprefix("checkpoints/").removesuffix(".pt")
-        if KEY_PATTERN.fullmatch(key) and store.has(key):  # others may write to the storage too
-            store.storage.delete(info.name)
+    for info in store.storage.list(CHECKPOINTS):
+        if _key(info.name) is not None and is_done(store.storage, info):
+            store.storage.delete_unchanged(info)
     for info in store.storage.list(PROBES):
         if orphaned(info.name.removeprefix(PROBES)):
             store.storage.delete(info.name)
-    store.remove_orphans()
+    store.remove_orphans(lambda: _living_processes(leases))
 
 
-def _with_ancestors(store: ArtifactStore, keys: set[str]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(keys)
-    while waiting:
-        key = waiting.pop()
-        if key in found:
-            continue
-        found.add(key)
-        try:
-            waiting += store.record(key).inputs.values()
-        except (ArtifactNotFound, ArtifactCorrupt):  # not computed yet, or to be computed again
-            continue
-    return found
+def is_done(storage: ObjectStorage, checkpoint: ObjectInfo) -> bool:
+    """Whether the artifact was stored since; one that is older is being computed anew."""
+    record = storage.stat(record_name(str(_key(checkpoint.name))))
+    return record is not None and record.modified >= checkpoint.modified
 
 
-def _blobs(store: ArtifactStore, key: str) -> set[str]:
+def _living_processes(leases: Leases) -> set[str]:
+    holders = [leases.alive(name) for name in _lease_names(leases.storage.list(LEASES))]
+    return {holder.process for holder in holders if holder is not None}
+
+
+def _lease_names(infos: Iterable[ObjectInfo]) -> set[str]:
+    return {info.name.split("/")[1] for info in infos}
+
+
+def _key(name: str) -> str | None:
+    """Of a record or a checkpoint; others may write to the storage too."""
+    key = name.partition("/")[2].removesuffix(".json").removesuffix(".pt")
+    return key if KEY_PATTERN.fullmatch(key) else None
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
     try:
-        record = store.record(key)
-    except ArtifactNotFound:
-        return set()
-    except ArtifactCorrupt:  # nobody can read what it lists; it is computed again when it is needed
-        return set()
-    names = {blob_name(record.index)}
-    if store.storage.stat(blob_name(record.index)) is not None:
-        names |= {blob_name(entry.blob) for entry in store.files(record)}
-    return names
-
-
-def _remove(store: ArtifactStore, info: ObjectInfo, why: str, dry_run: bool) -> Iterator[Garbage]:
-    if not dry_run:
-        store.storage.delete(info.name)
-    yield Garbage(info.name, info.size, why)
+        yield
+    except ArtifactCorrupt as error:
+        raise ArtifactCorrupt(
+            f"{error}; nothing more is removed, for what it needs is not known:"
+            " `python -m orchestrator.artifacts verify --discard` forgets what is damaged"
+        ) from error

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
 from aream.errors import AreamError, ArtifactCorrupt
-from workers.artifacts.leases import Leases
+from workers.artifacts.leases import LEASES, Lease, Leases
+from workers.artifacts.record import record_name, with_ancestors
 from workers.artifacts.storages._protocol import ObjectStorage
 
 log = logging.getLogger(__name__)
 
+HOLDS, SUFFIX = "sweeps/", ".json"
 SAVE_S = 5.0
+COLLECTION = "collection-"
+"""Names of the leases that collectors hold while they remove things."""
 
 
 class Hold:
     """One sweep's list of keys; a context while the sweep runs."""
 
-    def __init__(self, storage: ObjectStorage, sweep_id: str, name: str) -> None:
-        self.storage, self.sweep_id, self.name = storage, sweep_id, name
+    def __init__(
+        self, storage: ObjectStorage, sweep_id: str, name: str, keys: Iterable[str] = (), *, fresh: bool = False
+    ) -> None:
+        """``keys`` are named from the start; ``fresh``: those that earlier runs named are no longer."""
+        self.storage, self.sweep_id, self.name, self.fresh = storage, sweep_id, name, fresh
         self.leases = Leases(storage)
-        self.keys: set[str] = set()
-        self.saved_keys, self.saved = 0, 0.0
+        self.lease: Lease | None = None
+        self.keys = set(keys)
+        self.earlier: set[str] = set()
+        """What earlier runs named; kept until this one has named all it needs."""
+        self.written: set[str] | None = None
+        self.saved = 0.0
+        self.one_at_a_time = threading.RLock()
 
     def __enter__(self) -> Hold:
-        known = held_keys(self.storage, self.sweep_id)
-        self.keys |= known
-        self.saved_keys = len(self.keys) if known else -1
+        if not self.fresh:
+            self.earlier = held_keys(self.storage, self.sweep_id)
+        # The sweep's folder has one driver only: who held this before is gone, wherever it ran.
+        self.lease = self.leases.seize(_lease(self.sweep_id), self._save_what_waits)
         self.save()
-        self.lease = self.leases.take(_lease(self.sweep_id))
         return self
 
     def __exit__(
@@ -47,15 +61,51 @@ class Hold:
 
     def add(self, keys: Iterable[str]) -> None:
         """Name more artifacts, before they are relied on; written at most every few seconds."""
-        self.keys |= set(keys)
-        if time.monotonic() - self.saved >= SAVE_S:
+        with self.one_at_a_time:
+            self.keys |= set(keys)
+            if time.monotonic() - self.saved >= SAVE_S:
+                self.save()
+
+    def complete(self) -> None:
+        """All that the sweep needs is named: what only earlier versions of it named may be collected."""
+        with self.one_at_a_time:
+            if self.lease is None or not self.lease.lost.is_set():
+                self.earlier = set()
             self.save()
 
     def save(self) -> None:
-        if len(self.keys) != self.saved_keys:
-            content = {"name": self.name, "keys": sorted(self.keys)}
+        with self.one_at_a_time:
+            if self.lease is not None and self.lease.lost.is_set():  # another driver of the sweep writes here too
+                self.earlier |= held_keys(self.storage, self.sweep_id)
+            named = self.keys | self.earlier
+            if named == self.written:
+                return
+            content = {"name": self.name, "keys": sorted(named)}
             self.storage.write(_object(self.sweep_id), json.dumps(content).encode())
-            self.saved_keys, self.saved = len(self.keys), time.monotonic()
+            new = named - (self.written or set())
+            self.written, self.saved = named, time.monotonic()
+        keep_from_collectors(self.storage, new)
+
+    def _save_what_waits(self) -> None:
+        if self.written is not None:
+            try:
+                self.save()
+            except AreamError as error:  # the lease beats on
+                log.warning("%s", error)
+
+
+def keep_from_collectors(storage: ObjectStorage, keys: Iterable[str]) -> None:
+    """Make what has just been named young, for a collector that read the sweeps' lists before.
+
+    A collector says that it works, then lists, then reads what is named, and removes only what did not change after
+    it was listed. Whoever names something looks afterwards whether a collector works: so one of them sees the other.
+    """
+    if not any(True for _ in storage.list(LEASES + COLLECTION)):
+        return
+    for key in with_ancestors(storage, keys, strict=False):
+        for name in (record_name(key), f"checkpoints/{key}.pt"):
+            with contextlib.suppress(FileNotFoundError):
+                storage.touch(name)
 
 
 @dataclass(frozen=True)
@@ -64,30 +114,32 @@ class HeldKeys:
     name: str
     keys: tuple[str, ...]
     live: bool
-    """Whether its driver may still run: its lease is there, and not seen to be dead from here."""
+    """Whether its driver may still run: its lease beats, or did so lately, and is not seen to be dead from here."""
 
 
 def read_hold(storage: ObjectStorage, sweep_id: str) -> HeldKeys:
-    """Raises ``ArtifactCorrupt`` where the list cannot be read."""
+    """Raises ``ArtifactCorrupt`` where the list cannot be read, ``FileNotFoundError`` where there is none."""
     try:
         content = json.loads(storage.read(_object(sweep_id)))
         name, keys = str(content["name"]), tuple(str(key) for key in content["keys"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ArtifactCorrupt(f"{storage.uri}/{_object(sweep_id)}: is no list of keys: {error}") from error
-    holder = Leases(storage).holder(_lease(sweep_id))
-    return HeldKeys(sweep_id, name, keys, holder is not None and not holder.known_dead())
+    return HeldKeys(sweep_id, name, keys, Leases(storage).alive(_lease(sweep_id)) is not None)
 
 
 def held_keys(storage: ObjectStorage, sweep_id: str) -> set[str]:
     """None where the sweep holds nothing; raises ``ArtifactCorrupt`` where the list cannot be read."""
-    if storage.stat(_object(sweep_id)) is None:
+    try:
+        return set(read_hold(storage, sweep_id).keys)
+    except FileNotFoundError:
         return set()
-    return set(read_hold(storage, sweep_id).keys)
 
 
 def all_holds(storage: ObjectStorage) -> Iterator[HeldKeys]:
-    for info in storage.list("sweeps/"):
-        yield read_hold(storage, info.name.removeprefix("sweeps/").removesuffix(".json"))
+    for info in storage.list(HOLDS):
+        if info.name.endswith(SUFFIX):
+            with contextlib.suppress(FileNotFoundError):  # released since it was listed
+                yield read_hold(storage, info.name.removeprefix(HOLDS).removesuffix(SUFFIX))
 
 
 def release(storage: ObjectStorage, sweep_id: str) -> None:
@@ -96,7 +148,7 @@ def release(storage: ObjectStorage, sweep_id: str) -> None:
 
 
 def _object(sweep_id: str) -> str:
-    return f"sweeps/{sweep_id}.json"
+    return f"{HOLDS}{sweep_id}{SUFFIX}"
 
 
 def _lease(sweep_id: str) -> str:

@@ -3,7 +3,8 @@
 A lease is an object ``leases/NAME/GENERATION`` that its holder rewrites with a higher beat every few seconds. Nobody
 compares clocks: a lease is dead when an observer saw no new beat for ``ttl_s`` of its own monotonic time, or at once
 where its process ran on this machine and is gone. It is taken over by creating the next generation, of which only one
-can succeed. A holder that was frozen and taken over does no harm: equal keys promise equal bytes.
+can succeed. A holder that comes back, frozen or cut off for a while, looks first whether it still is the holder: where
+another is, it has lost the lease and its ``lost`` says so; where nobody is, it takes the lease again.
 
 Others may write there too: a name that is no generation's is passed over, content that is no lease's never beats.
 """
@@ -18,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from aream.errors import AreamError
@@ -27,8 +28,11 @@ from workers.artifacts.storages._protocol import ObjectStorage
 
 log = logging.getLogger(__name__)
 
+LEASES = "leases/"
 TTL_S = 60.0
 BEATS_A_TTL = 6
+SILENT_S = 3600.0
+"""360 missed beats: whoever looks once, and cannot watch, takes the holder for dead."""
 GENERATION = re.compile(r"[0-9]{8}")
 LAST = 10**8 - 1
 MOST_BYTES = 4096
@@ -74,6 +78,18 @@ class Leases:
         if found is not None and found.generation == LAST:  # no name is left for the next one
             self.storage.delete(_object(name, LAST))
             return self.take(name, on_beat)
+        return self._next(name, found, on_beat)
+
+    def seize(self, name: str, on_beat: Callable[[], None] = lambda: None) -> Lease:
+        """The lease, whoever held it so far: for what only one process does anyway, by another rule."""
+        while True:
+            found = self.holder(name)
+            if found is not None and found.generation == LAST:
+                self.storage.delete(_object(name, LAST))
+            elif lease := self._next(name, found, on_beat):
+                return lease
+
+    def _next(self, name: str, found: Holder | None, on_beat: Callable[[], None]) -> Lease | None:
         generation = 0 if found is None else found.generation + 1
         own = Holder(generation, _owner(), Process.this().token(), 0, uuid.uuid4().hex)
         if not self.storage.create(_object(name, generation), _content(own)):
@@ -83,12 +99,15 @@ class Leases:
 
     def holder(self, name: str) -> Holder | None:
         """Who holds a lease, dead or alive."""
-        for generation in reversed(list(_generations(self.storage, name))):
-            try:
-                return _parse(generation, self.storage.read(_object(name, generation), length=MOST_BYTES))
-            except FileNotFoundError:  # released between the two calls
-                continue
-        return None
+        return _holder(self.storage, name)
+
+    def alive(self, name: str) -> Holder | None:
+        """Who holds a lease and may still run, by one look: not seen to be dead from here, and not silent for long."""
+        found = self.holder(name)
+        if found is None or found.known_dead():
+            return None
+        last = self.storage.stat(_object(name, found.generation))
+        return None if last is None or last.modified < time.time() - SILENT_S else found
 
     def living(self, name: str) -> Holder | None:
         """Who holds a lease, as far as this process can tell; to be asked again and again."""
@@ -112,7 +131,7 @@ class Leases:
 
 
 class Lease:
-    """Held until released; a context."""
+    """Held until released, or lost; a context."""
 
     def __init__(
         self, storage: ObjectStorage, name: str, holder: Holder, beat_s: float, on_beat: Callable[[], None]
@@ -120,6 +139,8 @@ class Lease:
         self.storage, self.name, self.holder, self.beat_s, self.on_beat = storage, name, holder, beat_s, on_beat
         self.beat = 0
         self.released = threading.Event()
+        self.lost = threading.Event()
+        """Another process, which took this one for dead, is the holder."""
         self.thread = threading.Thread(target=self._keep, name=f"lease {name}", daemon=True)
         self.thread.start()
 
@@ -135,6 +156,8 @@ class Lease:
         """Older generations first: else one of them would seem to be the holder."""
         self.released.set()
         self.thread.join()
+        if self.lost.is_set():
+            return
         try:
             for generation in _generations(self.storage, self.name):
                 if generation <= self.holder.generation:
@@ -144,29 +167,49 @@ class Lease:
 
     def _keep(self) -> None:
         while not self.released.wait(self.beat_s):
-            self.on_beat()
-            self.beat += 1
-            own = Holder(self.holder.generation, self.holder.owner, self.holder.process, self.beat, self.holder.token)
             try:
-                if self.storage.stat(_object(self.name, self.holder.generation)) is None:
-                    log.warning("the lease of %s was taken over; going on, the result is the same", self.name)
+                self.on_beat()
+                if not self._beat():
+                    self.lost.set()
+                    log.warning("the lease of %s was taken over by another process", self.name)
                     return
-                self.storage.write(_object(self.name, self.holder.generation), _content(own))
-            except AreamError as error:
-                log.warning("no beat for %s: %s", self.name, error)
+            except Exception as error:  # whatever it is: the next beat may come through, and a silent holder is dead
+                log.warning("no beat for %s: %s: %s", self.name, type(error).__name__, error)
+
+    def _beat(self) -> bool:
+        """Whether this process still is the holder, as everybody sees by a new beat."""
+        self.beat += 1
+        found = _holder(self.storage, self.name)
+        if found is None:  # removed by one that took this process for dead
+            own = replace(self.holder, generation=min(self.holder.generation + 1, LAST), beat=self.beat)
+            if not self.storage.create(_object(self.name, own.generation), _content(own)):
+                return False
+            self.holder = own
+            return True
+        if found.token != self.holder.token:
+            return False
+        self.storage.write(_object(self.name, found.generation), _content(replace(self.holder, beat=self.beat)))
+        return True
+
+
+def _holder(storage: ObjectStorage, name: str) -> Holder | None:
+    for generation in reversed(list(_generations(storage, name))):
+        try:
+            return _parse(generation, storage.read(_object(name, generation), length=MOST_BYTES))
+        except FileNotFoundError:  # released between the two calls
+            continue
+    return None
 
 
 def _object(name: str, generation: int) -> str:
-    return f"leases/{name}/{generation:08d}"
+    return f"{LEASES}{name}/{generation:08d}"
 
 
 def _generations(storage: ObjectStorage, name: str) -> Iterator[int]:
     """Ascending."""
-    prefix = f"leases/{name}/"
-    for info in storage.list(prefix):
-        number = info.name.removeprefix(prefix)
-        if GENERATION.fullmatch(number):
-            yield int(number)
+    prefix = f"{LEASES}{name}/"
+    numbers = [info.name.removeprefix(prefix) for info in storage.list(prefix)]
+    yield from sorted(int(number) for number in numbers if GENERATION.fullmatch(number))
 
 
 def _owner() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,17 +13,23 @@ from aream.errors import ConfigError
 from workers.artifacts import storages
 from workers.artifacts.store import ArtifactStore
 
+VIEW_BYTES = "AREAM_VIEW_BYTES"
+MAX_VIEW_BYTES = 100_000_000_000
 
-def open_store(uri: str | None, default: Path, endpoint: str | None = None) -> ArtifactStore:
+
+def open_store(
+    uri: str | None, default: Path, endpoint: str | None = None, after: float | None = None
+) -> ArtifactStore:
     """The store at a folder or URI; None: the folder ``default``.
 
-    A store elsewhere keeps its views in a folder beside ``default``.
+    A store elsewhere keeps its views in a folder beside ``default``, of at most ``AREAM_VIEW_BYTES`` (100 GB).
 
     Args:
         endpoint: of a server that speaks S3; None: boto3's own setting.
+        after: a record not written after this time of the storage's clock does not count.
 
     Raises:
-        ConfigError: a URI that no storage understands.
+        ConfigError: a URI that no storage understands, or an impossible setting of this node.
     """
     text = str(default) if uri is None else uri
     if "\0" in text:
@@ -38,5 +45,15 @@ def open_store(uri: str | None, default: Path, endpoint: str | None = None) -> A
         given = text.partition("://")[0]
         raise ConfigError(f"store.uri: given {given}://...; allowed are a folder, {allowed}")
     storage: Any = discover.load(storages, parts.scheme).open_storage(parts, endpoint)
+    root: Path | None = getattr(storage, "root", None)
+    if root is not None:  # its views are parts of the store, which ``gc`` looks after
+        return ArtifactStore(storage, root, after=after)
     own = hashlib.sha256(storage.uri.encode()).hexdigest()[:16]
-    return ArtifactStore(storage, getattr(storage, "root", default.parent / "cache" / own))
+    return ArtifactStore(storage, default.parent / "cache" / own, _max_view_bytes(), after)
+
+
+def _max_view_bytes() -> int:
+    given = os.environ.get(VIEW_BYTES, "")
+    if given and (not given.isdecimal() or int(given) < 1):
+        raise ConfigError(f"{VIEW_BYTES}: need a number of bytes, got {given!r}")
+    return int(given) if given else MAX_VIEW_BYTES

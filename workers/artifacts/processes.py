@@ -35,12 +35,21 @@ class Process:
 
     def known_dead(self) -> bool:
         """Whether it ran on this machine and is gone; False where that cannot be known from here."""
-        return self.started > 0 and self.machine == machine_id() and _start_tick(self.pid) != self.started
+        if self.started <= 0 or self.machine != machine_id():
+            return False
+        try:
+            return _start_tick(self.pid) != self.started
+        except OSError:  # no more open files, or /proc hides what others run
+            return False
 
 
 @functools.cache
 def _this(pid: int) -> Process:
-    return Process(machine_id(), pid, _start_tick(pid) or 0)
+    try:
+        started = _start_tick(pid) or 0
+    except OSError:
+        started = 0
+    return Process(machine_id(), pid, started)
 
 
 @functools.cache
@@ -55,9 +64,17 @@ def machine_id() -> str:
 
 
 def _start_tick(pid: int) -> int | None:
-    """None where no such process runs (one that is dead but not yet waited for counts as gone)."""
+    """None where no such process runs (one that is dead but not yet waited for counts as gone).
+
+    Raises:
+        OSError: it runs, or may run, and the system does not tell more.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
+    except (FileNotFoundError, ProcessLookupError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        raise
     return None if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from aream.errors import ArtifactCorrupt, ConfigError
+from aream.errors import ArtifactCorrupt, ArtifactNotFound, ConfigError
+from workers.artifacts.storages._protocol import ObjectStorage
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 KINDS: dict[str, tuple[type, ...]] = {
@@ -16,6 +18,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "metrics": (dict,), "history": (list,), "seconds": (float, int), "created": (str,), "code": (str,), "host": (str,),
     "versions": (dict,), "index": (str,), "files": (int,), "size": (int,),
 }  # fmt: skip
+RECORDS = "records/"
 KEY_PATTERN = re.compile(r"[a-z0-9_]{1,64}-[0-9a-f]{12,64}")
 
 
@@ -81,3 +84,45 @@ class ArtifactRecord:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactCorrupt(f"{origin}: not an artifact record: {error}") from error
         return cls(**content)
+
+
+def record_name(key: str) -> str:
+    return f"{RECORDS}{check_key(key)}.json"
+
+
+def read_record(storage: ObjectStorage, key: str) -> ArtifactRecord:
+    """Raises ``ArtifactNotFound``, or ``ArtifactCorrupt`` where the record cannot be read."""
+    name = record_name(key)
+    try:
+        text = storage.read(name).decode()
+    except FileNotFoundError as error:
+        raise ArtifactNotFound(f"no artifact {key} in {storage.uri}") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactCorrupt(f"{storage.uri}/{name}: not an artifact record: {error}") from error
+    record = ArtifactRecord.from_json(text, f"{storage.uri}/{name}")
+    if record.key != key:
+        raise ArtifactCorrupt(f"{storage.uri}/{name}: is the record of {record.key}")
+    return record
+
+
+def with_ancestors(storage: ObjectStorage, keys: Iterable[str], *, strict: bool) -> set[str]:
+    """Keys, and those of all that they were computed from, as far as it is stored.
+
+    Raises:
+        ArtifactCorrupt: with ``strict``, a record cannot be read, so that what it was computed from is not known.
+    """
+    found: set[str] = set()
+    waiting = list(keys)
+    while waiting:
+        key = waiting.pop()
+        if key in found or not KEY_PATTERN.fullmatch(key):
+            continue
+        found.add(key)
+        try:
+            waiting += read_record(storage, key).inputs.values()
+        except ArtifactNotFound:  # not computed yet
+            continue
+        except ArtifactCorrupt:
+            if strict:
+                raise
+    return found

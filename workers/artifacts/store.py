@@ -8,9 +8,11 @@ their own machine.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, StoreUnavailable
@@ -18,36 +20,39 @@ from workers.artifacts import temporary
 from workers.artifacts.blobs import Blobs, by_blob, in_parallel
 from workers.artifacts.index import FileEntry, parse
 from workers.artifacts.packing import SMALL_BYTES, Pack, file_digest, packs
-from workers.artifacts.record import ArtifactRecord, check_key
-from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.record import KEY_PATTERN, RECORDS, ArtifactRecord, read_record, record_name
+from workers.artifacts.storages._protocol import ObjectInfo, ObjectStorage
+from workers.artifacts.views import Views
 
-RECORDS, VIEWS, INDEXES, STAGING = "records/", "views", "indexes", "staging"
+INDEXES, STAGING = "indexes", "staging"
 
 
 class ArtifactStore:
-    def __init__(self, storage: ObjectStorage, scratch: Path) -> None:
-        """``scratch``: a local folder for views and for what is being written."""
-        self.storage, self.scratch = storage, scratch
+    def __init__(
+        self, storage: ObjectStorage, scratch: Path, max_view_bytes: int | None = None, after: float | None = None
+    ) -> None:
+        """An artifact store.
+
+        Args:
+            scratch: a local folder for views and for what is being written.
+            max_view_bytes: what the views there may take; None: no bound.
+            after: a record not written after this time of the storage's clock does not count: its artifact is
+                computed anew, and takes its place.
+        """
+        self.storage, self.scratch, self.after = storage, scratch, after
         self.blobs = Blobs(storage, scratch / STAGING)
-        self.trusted: set[str] = set()
+        self.views = Views(scratch, max_view_bytes)
 
     def has(self, key: str) -> bool:
         """Whether a complete artifact is there."""
-        return self.storage.stat(record_name(key)) is not None
+        info = self.storage.stat(record_name(key))
+        return info is not None and self._counts(info)
 
     def record(self, key: str) -> ArtifactRecord:
         """Raises ``ArtifactNotFound``, or ``ArtifactCorrupt`` where the record cannot be read."""
-        name = record_name(key)
-        try:
-            text = self.storage.read(name).decode()
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"no artifact {key} in {self.storage.uri}") from error
-        except UnicodeDecodeError as error:
-            raise ArtifactCorrupt(f"{self.storage.uri}/{name}: not an artifact record: {error}") from error
-        record = ArtifactRecord.from_json(text, f"{self.storage.uri}/{name}")
-        if record.key != key:
-            raise ArtifactCorrupt(f"{self.storage.uri}/{name}: is the record of {record.key}")
-        return record
+        if self.after is not None and not self.has(key):
+            raise ArtifactNotFound(f"no artifact {key} in {self.storage.uri} that is new")
+        return read_record(self.storage, key)
 
     def files(self, record: ArtifactRecord) -> Iterator[FileEntry]:
         """The artifact's files, as a stream.
@@ -70,15 +75,13 @@ class ArtifactStore:
             ArtifactNotFound: no complete artifact has this key.
             ArtifactCorrupt: a file is missing or differs from the record.
         """
-        record = self.record(key)
-        view = self._view(record)
-        if view.name not in self.trusted:
-            if view.is_dir() and not self._intact(record, view):
-                self._remove(view)
-            if not view.is_dir():
-                self._build(record, view)
-            self.trusted.add(view.name)
-        return view
+        while True:
+            record = self.record(key)
+            try:
+                return self.views.get(record, partial(self.files, record), partial(self._fill, record))
+            except ArtifactCorrupt:
+                if self.record(key) == record:  # else it was computed anew meanwhile, and its old files collected
+                    raise
 
     def read(self, key: str, path: str) -> bytes:
         """One file of an artifact, without the others.
@@ -110,26 +113,39 @@ class ArtifactStore:
             staged = self.staging()
             shutil.copytree(source, staged, dirs_exist_ok=True, symlinks=True)
         try:
-            if not self.has(key):
-                index, files, size = self._publish(staged)
-                record = dataclasses.replace(record, index=index, files=files, size=size)
-                if self.storage.create(record_name(key), record.to_json().encode()):
-                    self._keep_as_view(staged, record)
-            return self.record(key)
+            while True:
+                if not self.has(key):
+                    index, files, size = self._publish(staged)
+                    text = dataclasses.replace(record, index=index, files=files, size=size).to_json()
+                    if self._place_record(key, text.encode()):
+                        written = ArtifactRecord.from_json(text, key)
+                        self.views.keep(staged, written)
+                        return written
+                with contextlib.suppress(ArtifactNotFound):  # discarded since
+                    return read_record(self.storage, key)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
     def keys(self) -> Iterator[str]:
         for info in self.storage.list(RECORDS):
-            if info.name.endswith(".json"):
-                yield info.name.removeprefix(RECORDS).removesuffix(".json")
+            key = info.name.removeprefix(RECORDS).removesuffix(".json")
+            if KEY_PATTERN.fullmatch(key) and info.name == record_name(key):  # others may write to the storage too
+                yield key
 
     def discard(self, key: str) -> None:
         """Forget an artifact; its blobs stay until they are collected. A key that is not there is no error."""
         self.storage.delete(record_name(key))
-        for view in (self.scratch / VIEWS).glob(f"{key}.*"):
-            self.trusted.discard(view.name)
-            self._remove(view)
+        self.views.drop(key)
+
+    def discard_damaged(self, key: str) -> None:
+        """Forget an artifact, unless what is there now is whole: another process may have computed it anew."""
+        info = self.storage.stat(record_name(key))
+        if info is not None:
+            try:
+                self.verify(key)
+            except ArtifactCorrupt:
+                if self.storage.delete_unchanged(info):
+                    self.views.drop(key)
 
     def verify(self, key: str) -> None:
         """Read every byte of an artifact from the storage and check it.
@@ -149,16 +165,15 @@ class ArtifactStore:
 
     def trim(self, needed: Collection[str], oldest: float) -> None:
         """Remove this machine's views of artifacts that nobody needs, and file lists, unused since ``oldest``."""
-        for view in (self.scratch / VIEWS).glob("*"):
-            if view.name.partition(".")[0] not in needed and view.stat().st_mtime <= oldest:
-                self._remove(view)
+        self.views.trim(needed, oldest)
         for cached in (self.scratch / INDEXES).glob("*"):
             if cached.stat().st_mtime <= oldest:
                 cached.unlink(missing_ok=True)
 
-    def remove_orphans(self) -> int:
-        """Remove what writers on this machine left that no longer run."""
-        return temporary.remove_orphans(self.scratch / STAGING)
+    def remove_orphans(self, living: Callable[[], set[str]] | None = None) -> int:
+        """Remove what writers left that no longer run: those of this machine, and with ``living``, which tells the
+        processes known to live, those of other boots and machines too."""
+        return temporary.remove_orphans(self.scratch / STAGING, living)
 
     # Writing
 
@@ -183,46 +198,25 @@ class ArtifactStore:
             index.unlink(missing_ok=True)
         return digest, files, size
 
-    def _keep_as_view(self, staged: Path, record: ArtifactRecord) -> None:
-        """What was just written is at once what readers on this machine want."""
-        view = self._view(record)
-        view.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            staged.rename(view)
-        except OSError:  # there is one already
-            return
-        self.trusted.add(view.name)
+    def _place_record(self, key: str, content: bytes) -> bool:
+        """Whether it is the one that counts."""
+        name = record_name(key)
+        old = self.storage.stat(name)
+        if old is None or self._counts(old):
+            return self.storage.create(name, content)
+        self.storage.write(name, content)  # at no moment is there none
+        return True
+
+    def _counts(self, info: ObjectInfo) -> bool:
+        return self.after is None or info.modified > self.after
 
     # Reading
 
-    def _view(self, record: ArtifactRecord) -> Path:
-        """Named by the content too: an artifact computed anew is another folder."""
-        return self.scratch / VIEWS / f"{record.key}.{record.index[:16]}"
-
-    def _intact(self, record: ArtifactRecord, view: Path) -> bool:
-        count = 0
-        for entry in self.files(record):
-            path = view / entry.path
-            if not path.is_file() or path.stat().st_size != entry.size or file_digest(path) != entry.sha256:
-                return False
-            count += 1
-        return count == record.files
-
-    def _build(self, record: ArtifactRecord, view: Path) -> None:
-        folder = self.staging()
-        try:
-            in_parallel(
-                (lambda entries=entries: self._extract(entries, record.key, folder))  # type: ignore[misc]
-                for entries in by_blob(self.files(record))
-            )
-            view.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.rename(view)
-            except OSError:
-                if not view.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def _fill(self, record: ArtifactRecord, folder: Path) -> None:
+        in_parallel(
+            (lambda entries=entries: self._extract(entries, record.key, folder))  # type: ignore[misc]
+            for entries in by_blob(self.files(record))
+        )
 
     def _extract(self, entries: list[FileEntry], key: str, folder: Path) -> None:
         try:
@@ -238,16 +232,3 @@ class ArtifactStore:
             raise ArtifactCorrupt(f"{key}: its file list holds a path twice: {error.filename}") from error
         except OSError as error:
             raise StoreUnavailable(f"{folder}: {error.strerror}; free some space and run again") from error
-
-    def _remove(self, view: Path) -> None:
-        """At once out of the readers' way."""
-        aside = temporary.new_path(self.scratch / STAGING)
-        try:
-            view.rename(aside)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def record_name(key: str) -> str:
-    return f"{RECORDS}{check_key(key)}.json"

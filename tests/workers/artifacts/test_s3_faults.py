@@ -166,7 +166,7 @@ def test_a_claim_of_a_dead_writer_stands_in_nobodys_way(s3_endpoint, bucket, mon
         proxy.dropped_header = "if-none-match"
         storage = S3Storage(bucket, "p", proxy.url)
         storage.write("claims/x/0", b"")
-        monkeypatch.setattr(s3, "CLAIM_LIFE_S", 1.0)
+        monkeypatch.setattr(_claims, "LIFE_S", 1.0)
         time.sleep(2.5)
         assert storage.create("x", b"mine")
 

@@ -22,7 +22,10 @@ PROBES = "probe/"
 
 
 class ObjectStorage(Protocol):
-    """All calls raise ``StoreUnavailable`` where the storage does not answer, cannot be written or is full."""
+    """All calls raise ``StoreUnavailable`` where the storage does not answer, cannot be written or is full.
+
+    What cannot be looked at is never said to be absent: whoever removes things trusts ``list`` and ``stat``.
+    """
 
     uri: str
     """Without credentials."""
@@ -56,13 +59,16 @@ class ObjectStorage(Protocol):
     def stat(self, name: str) -> ObjectInfo | None: ...
 
     def touch(self, name: str) -> None:
-        """Make an object as young as a new one, for whoever collects old ones."""
+        """Make an object as young as a new one, for whoever collects old ones; raises ``FileNotFoundError``."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects whose name starts with ``prefix``, in the order of their names."""
+        """Objects whose name starts with ``prefix``: all of them, or an error."""
 
     def delete(self, name: str) -> None:
         """An object that is not there is no error."""
 
+    def delete_unchanged(self, info: ObjectInfo) -> bool:
+        """Delete an object that nobody wrote or touched since it was listed; False, where somebody did."""
+
     def discard_unfinished(self, older_than: float) -> int:
-        """Drop uploads that were never completed and are older than so many seconds; returns how many."""
+        """Drop uploads of blobs that were never completed and are older than so many seconds; returns how many."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,8 @@ T = TypeVar("T")
 TEMPORARY = "staging"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says of a disk without space, or of a user who has used up his share."""
+PLACINGS = 100
+"""How often a folder is made again that another process removed because it was empty."""
 
 
 def open_storage(parts: SplitResult, endpoint: str | None) -> FolderStorage:
@@ -41,8 +43,8 @@ class FolderStorage:
     def check(self) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self.create("probe/check", b"")
-            self.delete("probe/check")
+            self._link(self._temporary_with(b""), self._path("probe/check"))
+            self._path("probe/check").unlink(missing_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"store.uri: {self.root} is no folder ({error.strerror})") from error
         except OSError as error:
@@ -54,9 +56,14 @@ class FolderStorage:
         return self
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        with self._path(name).open("rb") as file:
-            file.seek(start)
-            return file.read() if length is None else file.read(length)
+        path = self._path(name)
+
+        def content() -> bytes:
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read() if length is None else file.read(length)
+
+        return self._present(content, path)
 
     def write(self, name: str, content: bytes) -> None:
         path = self._path(name)
@@ -64,7 +71,7 @@ class FolderStorage:
 
     def create(self, name: str, content: bytes) -> bool:
         path = self._path(name)
-        if path.exists():
+        if self.stat(name) is not None:
             return False
         return self._guarded(lambda: self._link(self._temporary_with(content), path), path)
 
@@ -72,7 +79,6 @@ class FolderStorage:
         target = self._path(name)
 
         def place() -> None:
-            target.parent.mkdir(parents=True, exist_ok=True)
             beside = self._temporary()
             try:
                 os.link(path, beside)
@@ -94,43 +100,77 @@ class FolderStorage:
             except OSError:
                 shutil.copyfile(source, path)
 
-        self._guarded(place, path)
+        self._present(place, path)
 
     def stat(self, name: str) -> ObjectInfo | None:
+        path = self._path(name)
         try:
-            found = self._path(name).stat()
+            found = self._present(path.stat, path)
         except FileNotFoundError:
             return None
         return ObjectInfo(name, found.st_size, found.st_mtime)
 
     def touch(self, name: str) -> None:
-        os.utime(self._path(name))
+        path = self._path(name)
+        self._present(lambda: os.utime(path), path)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        folder = self.root / prefix
-        if not folder.is_dir():
-            folder = folder.parent
-        for place, folders, files in os.walk(folder):
-            folders.sort()
-            for file in sorted(files):
-                name = (Path(place) / file).relative_to(self.root).as_posix()
-                if name.startswith(prefix) and (info := self.stat(name)) is not None:
-                    yield info
+        folder = prefix.rpartition("/")[0]
+        yield from self._below(f"{folder}/" if folder else "", prefix)
 
     def delete(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        path = self._path(name)
+        self._guarded(lambda: path.unlink(missing_ok=True), path)
+        self._drop_empty(path.parent)
+
+    def delete_unchanged(self, info: ObjectInfo) -> bool:
+        path = self._path(info.name)
+        if self.stat(info.name) not in (info, None):
+            return False
+        aside = self._temporary()
+
+        def remove() -> bool:
+            try:
+                path.rename(aside)  # what is looked at now cannot be touched before it goes
+            except FileNotFoundError:
+                return True
+            found = aside.stat()
+            unchanged = (found.st_size, found.st_mtime) == (info.size, info.modified)
+            if unchanged:
+                aside.unlink()
+            else:
+                self._link(aside, path)
+            return unchanged
+
+        removed = self._guarded(remove, path)
+        self._drop_empty(path.parent)
+        return removed
 
     def discard_unfinished(self, older_than: float) -> int:
-        """Temporary files of writers that died are removed with the folder they stand in."""
-        oldest, count = time.time() - older_than, 0
-        for path in (self.root / TEMPORARY).glob("*"):
-            if path.is_file() and path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
-                count += 1
-        return count
+        """None: temporary files lie in the store's staging folder, and go with what else dead writers left there."""
+        return 0
 
     def _path(self, name: str) -> Path:
         return self.root / name
+
+    def _below(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+        path = self._path(folder)
+
+        def entries() -> list[os.DirEntry[str]]:
+            with os.scandir(path) as found:
+                return sorted(found, key=lambda entry: entry.name)
+
+        try:
+            found = self._present(entries, path)
+        except FileNotFoundError:  # nothing was written there yet, or it was emptied and removed
+            return
+        for entry in found:
+            name = folder + entry.name
+            if self._guarded(lambda entry=entry: entry.is_dir(follow_symlinks=False), path):  # type: ignore[misc]
+                if f"{name}/".startswith(prefix) or prefix.startswith(f"{name}/"):
+                    yield from self._below(f"{name}/", prefix)
+            elif name.startswith(prefix) and (info := self.stat(name)) is not None:
+                yield info
 
     def _temporary(self) -> Path:
         return temporary.new_path(self.root / TEMPORARY)
@@ -148,24 +188,48 @@ class FolderStorage:
         return beside
 
     def _replace(self, beside: Path, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        self._place(os.replace, beside, path)
 
     def _link(self, beside: Path, path: Path) -> bool:
         """A link is the one call that fails where the name exists, on NFS too."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.link(beside, path)
+            self._place(os.link, beside, path)
         except FileExistsError:
             return False
+        return True
+
+    def _place(self, move: Callable[[Path, Path], None], beside: Path, path: Path) -> None:
+        try:
+            for left in reversed(range(PLACINGS)):
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    move(beside, path)
+                    break
+                except FileNotFoundError:
+                    if left == 0 or not beside.exists():
+                        raise
         finally:
             beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
-        return True
+        with contextlib.suppress(FileNotFoundError):  # deleted again, with its folder
+            sync_folder(path.parent)
+
+    def _drop_empty(self, folder: Path) -> None:
+        """Folders of names such as ``leases/NAME/0`` would pile up for ever; those at the top stay."""
+        while folder.parent != self.root and self.root in folder.parents:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or removed by another
+                return
+            folder = folder.parent
+
+    def _present(self, work: Callable[[], T], path: Path) -> T:
+        """Raises ``FileNotFoundError`` where the system says for certain that nothing is there."""
+        try:
+            return self._guarded(work, path)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise FileNotFoundError(str(path)) from None
+            raise
 
     def _guarded(self, work: Callable[[], T], path: Path) -> T:
         try:
@@ -173,4 +237,4 @@ class FolderStorage:
         except OSError as error:
             if error.errno in FULL:
                 raise StoreUnavailable(f"{path}: {error.strerror}; free some space and run again") from error
-            raise
+            raise StoreUnavailable(f"{path}: the store cannot be used ({error.strerror or error})") from error

@@ -1,7 +1,7 @@
 """Objects in a bucket, through boto3. Credentials come from boto3's own chain alone and are never part of a message.
 
 Not every server that speaks S3 knows a conditional put: some ignore ``If-None-Match``. A probe tells; without it,
-writers of one name put claims beside it, and the earliest claim by the server's clock wins.
+writers of one name put claims beside it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -35,6 +34,7 @@ from botocore.exceptions import (
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from aream.errors import ConfigError, StoreUnavailable
+from workers.artifacts.storages._claims import create_by_claim
 from workers.artifacts.storages._protocol import PROBES, ObjectInfo
 from workers.artifacts.temporary import new_name
 
@@ -49,10 +49,8 @@ CONNECT_S, READ_S = 5, 30
 PART_BYTES = 8 << 20
 THREADS = 4
 TRANSFER = TransferConfig(multipart_threshold=2 * PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=THREADS)
-CLAIM_SETTLE_S = 1.5
-"""Longer than a small put takes: after it every claim made in the same second is listed."""
-CLAIM_LIFE_S = 60.0
-"""A claim that much older than one's own was left by a writer that died."""
+UPLOADED = "blobs/"
+"""Nothing else is large enough to be uploaded in parts."""
 REFUSED = "conditional-put"
 """An empty object that a server with conditional puts refuses to replace."""
 SKEWED = "RequestTimeTooSkewed"
@@ -143,12 +141,14 @@ class S3Storage:
 
     def create(self, name: str, content: bytes) -> bool:
         if not self.conditional():
-            return self._create_by_claim(name, content)
+            return create_by_claim(self, name, content)
         try:
             self._patiently(lambda: self._put_new(name, content), name)
         except FileExistsError:
-            # A retry after a cut connection may meet the object of its own first attempt.
-            return self.read(name) == content
+            try:  # a retry after a cut connection may meet the object of its own first attempt
+                return self.read(name) == content
+            except FileNotFoundError:  # the other writer's, deleted since
+                return False
         return True
 
     def upload(self, name: str, path: Path) -> None:
@@ -197,16 +197,40 @@ class S3Storage:
     def delete(self, name: str) -> None:
         self._patiently(lambda: self.client.delete_object(Bucket=self.bucket, Key=self._key(name)), name)
 
+    def delete_unchanged(self, info: ObjectInfo) -> bool:
+        """A head and a delete: S3 has no single call for it."""
+        found = self.stat(info.name)
+        # A listing tells fractions of a second where a head does not.
+        if found is not None and (found.size, int(found.modified)) != (info.size, int(info.modified)):
+            return False
+        self.delete(info.name)
+        return True
+
     def discard_unfinished(self, older_than: float) -> int:
-        found = self._patiently(
-            lambda: self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self._key("")), "multipart uploads"
-        )
-        count = 0
-        for upload in found.get("Uploads", []):
-            if (datetime.now(UTC) - upload["Initiated"]).total_seconds() >= older_than:
-                self.client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-                count += 1
-        return count
+        """Only below ``blobs/``: a store without a prefix shares its bucket with others."""
+        count, token = 0, dict[str, Any]()
+        while True:
+            page = self._patiently(
+                lambda token=token: self.client.list_multipart_uploads(  # type: ignore[misc]
+                    Bucket=self.bucket, Prefix=self._key(UPLOADED), **token
+                ),
+                "multipart uploads",
+            )
+            for upload in page.get("Uploads", []):
+                if (datetime.now(UTC) - upload["Initiated"]).total_seconds() >= older_than:
+                    count += self._abort(upload["Key"], upload["UploadId"])
+            if not page.get("IsTruncated"):
+                return count
+            token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def _abort(self, key: str, upload: str) -> bool:
+        try:
+            self._patiently(
+                lambda: self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload), key
+            )
+        except FileNotFoundError:  # completed or aborted since
+            return False
+        return True
 
     def conditional(self) -> bool:
         """Whether the server refuses a put with ``If-None-Match: *`` on an object that is there."""
@@ -227,23 +251,6 @@ class S3Storage:
     def _put_new(self, name: str, content: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=content, IfNoneMatch="*")
 
-    def _create_by_claim(self, name: str, content: bytes) -> bool:
-        if self.stat(name) is not None:
-            return False
-        claim = f"claims/{name}/{uuid.uuid4().hex}"
-        self.write(claim, b"")
-        try:
-            time.sleep(CLAIM_SETTLE_S)
-            claims = sorted(self.list(f"claims/{name}/"), key=lambda info: (int(info.modified), info.name))
-            mine = next(info for info in claims if info.name == claim)
-            living = [info for info in claims if mine.modified - info.modified < CLAIM_LIFE_S]
-            if living[0].name != claim or self.stat(name) is not None:
-                return False
-            self.write(name, content)
-            return True
-        finally:
-            self.delete(claim)
-
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
 
@@ -263,7 +270,7 @@ class S3Storage:
     def _explained(self, error: Exception, name: str) -> Exception:
         """Our own words: a server's message may quote an access key."""
         code = _code(error)
-        if code in ("404", "NoSuchKey"):
+        if code in ("404", "NoSuchKey", "NoSuchUpload"):
             return FileNotFoundError(f"{self.uri}/{name}")
         if code in ("412", "PreconditionFailed"):
             return FileExistsError(f"{self.uri}/{name}")
