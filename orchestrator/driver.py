@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aream.errors import AreamError, StoreUnavailable
+from orchestrator import fresh_start
 from orchestrator.auto_gpus import AutoGpus
 from orchestrator.downstream import SegmentationJob, segmentation_jobs
 from orchestrator.forecast import ENDED, expected_tasks
@@ -70,7 +71,7 @@ class Driver:
         reads: Collection[str] = (),
     ) -> None:
         """``reads``: keys of artifacts in the place of data or weights, which nobody may collect meanwhile."""
-        self.planner, self.workplace, self.start_ray, self.reads = planner, workplace, start_ray, reads
+        self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
         self.spec, self.store = planner.spec, workplace.store()
         expected, metric = expected_tasks(self.spec), self.spec.ranked_by.metric
         self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, metric=metric)
@@ -83,14 +84,14 @@ class Driver:
         self.auto = AutoGpus(workplace, self.overseer, self.progress, self._board)
         self.auto.check(self.spec)
         self.webhook = Webhook(self.spec.name, self.spec.notify)
-        self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name)
+        replaces = fresh_start.replaced(workplace)
+        self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name, reads, replaces)
         told = Audience(self.state, self.progress, self.recorder, self.metrics, self.webhook)
         stopped_file = workplace.folder / "stopped.json"
         self.trials = TrialLife(self.spec, self.store, told, self.overseer, self.hold, stopped_file)
 
     def run(self) -> Outcome:
         with self.progress, self.hold:
-            self.hold.add(self.reads)
             self.recorder.open_sweep()
             for remark in remarks(self.spec):
                 self.progress.line(f"note: {remark}")
@@ -118,6 +119,8 @@ class Driver:
             self.overseer.save()
             self._tidy()
             ended = self.overseer.ending
+            if not (ended or self.trials.failures):
+                self._all_is_there()
             self.progress.phase(f"stopped ({ended})" if ended else "finished")
         text = f"ended before its time: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
         self.webhook.tell("stopped" if ended else "done", text, self.state.counts())
@@ -125,6 +128,17 @@ class Driver:
         self.metrics.sample(last=True)
         self.webhook.close()
         return Outcome(ranking, self.trials.failures, left, ended, left_out)
+
+    def _all_is_there(self) -> None:
+        """What only earlier versions of the sweep named is left to whoever collects."""
+        if self.spec.search:
+            from orchestrator.search_record import known_points
+
+            for point in known_points(self.planner, self.workplace.folder):
+                trials = [self.planner.trial(point.values, seed) for seed in self.spec.seeds]
+                self.hold.add(stage.key for trial in trials for stage in trial.stages())
+        self.hold.complete()
+        fresh_start.computed(self.workplace)
 
     def abandon(self, phase: str, status: str) -> None:
         """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""

@@ -24,11 +24,11 @@ from aream.errors import AreamError
 from orchestrator.plan import Planner
 from orchestrator.search_space import Parameters, SearchSpace, identity
 from orchestrator.spec import Values
+from orchestrator.workplace import SEARCH_FILE
 from workers.atomic_write import StateFile, write_bytes
 from workers.masking import masked
 
 CONNECT_S = 10
-RECORD_FILE = "search.log"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SearchRecord:
         spec = planner.spec
         self.space = SearchSpace(spec)
         self.url = spec.search.storage if spec.search else None
-        self.shown = masked(self.url) if self.url else str(folder / RECORD_FILE)
+        self.shown = masked(self.url) if self.url else str(folder / SEARCH_FILE)
         axes = spec.resolved()
         self.sweep = spec.name
         self.context = _digest([{**canonical(spec.base), "seed": None}, dict(planner.fingerprints)])
@@ -189,12 +189,12 @@ def known_points(planner: Planner, folder: Path) -> list[Recorded]:
     url = planner.spec.search.storage if planner.spec.search else None
     copy = InMemoryStorage()
     is_sqlite = url is not None and url.startswith("sqlite:")
-    file = Path(make_url(url).database or "") if url and is_sqlite else folder / RECORD_FILE
+    file = Path(make_url(url).database or "") if url and is_sqlite else folder / SEARCH_FILE
     is_server = url is not None and not is_sqlite
     with tempfile.TemporaryDirectory() as scratch, _storage_errors(masked(url) if url else str(file)):
         if is_server or file.exists():
             if url is None:  # a driver may be writing to it
-                shutil.copyfile(file, Path(scratch) / RECORD_FILE)
+                shutil.copyfile(file, Path(scratch) / SEARCH_FILE)
             source = _open_storage(url, Path(scratch))
             for name in optuna.get_all_study_names(source):
                 if name.startswith(f"{planner.spec.name}-"):
@@ -245,7 +245,7 @@ def _storage_errors(shown: str) -> Iterator[None]:
 
 def _open_storage(url: str | None, folder: Path) -> BaseStorage:
     if url is None:
-        file = folder / RECORD_FILE
+        file = folder / SEARCH_FILE
         folder.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(file)
         return JournalStorage(JournalFileBackend(str(file), lock_obj=_HeldByTheDriver()))

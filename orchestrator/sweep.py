@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,11 +40,13 @@ def main(arguments: Sequence[str]) -> int:
     prepared = prepare(spec)
     if not options.plan:
         return _run(prepared, options)
+    from orchestrator.fresh_start import begun_anew
     from orchestrator.plan_summary import print_plan, summarise
     from orchestrator.search_record import known_points
 
     planner, workplace = prepared.planner, prepared.workplace
     recorded = known_points(planner, workplace.folder) if spec.search and not options.fresh else ()
+    workplace = dataclasses.replace(workplace, after=math.inf) if options.fresh else begun_anew(workplace)
     print_plan(summarise(planner, workplace.store(), recorded), as_json=options.json)
     return DONE
 
@@ -64,23 +67,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", help="an existing Ray cluster; default: a local one, on loopback only")
     parser.add_argument("--fail-fast", action="store_true", help="end the sweep with the first failed trial")
-    parser.add_argument("--fresh", action="store_true", help="ignore what an earlier run of this sweep left")
+    parser.add_argument("--fresh", action="store_true", help="compute everything anew, whatever is stored")
     return parser
 
 
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from aream.errors import StoreUnavailable
     from orchestrator.driver import Driver
+    from orchestrator.fresh_start import begin_anew, go_on
     from orchestrator.locate import remember_store
     from orchestrator.summary import print_results
-    from orchestrator.sweep_folder import forget, held, sweep_id
+    from orchestrator.sweep_folder import held, sweep_id
     from orchestrator.tracking import Tracker
     from workers.masking import masked
 
     spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
     with held(workplace):
-        if options.fresh:
-            forget(planner, workplace)
+        workplace = begin_anew(planner, workplace) if options.fresh else go_on(workplace)
+        prepared = dataclasses.replace(prepared, workplace=workplace)
         if spec.search:
             from orchestrator.search_record import prepare_record  # optuna takes a second to import
 

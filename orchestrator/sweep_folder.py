@@ -1,4 +1,4 @@
-"""The folder of a sweep: its identity, who holds it, forgetting what is in it."""
+"""The folder of a sweep: its identity, and who holds it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from aream.errors import AreamError
-from orchestrator.plan import Planner
 from orchestrator.workplace import Workplace
-from workers.artifacts.holds import held_keys, release
 from workers.atomic_write import StateFile, write_text
-from workers.checkpoint import checkpoint_name
 
-KEPT = ("lock",)
 SWEEP_ID = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -36,7 +31,7 @@ def sweep_id(workplace: Workplace) -> str:
         return content.decode()
 
     file = StateFile(
-        _id_file(workplace),
+        id_file(workplace),
         "the name under which MLflow and the store know this sweep",
         "write into it the tag `aream.sweep` of the sweep's MLflow run, or delete it: runs in MLflow then begin anew,"
         " and results are kept",
@@ -49,30 +44,8 @@ def sweep_id(workplace: Workplace) -> str:
     return found
 
 
-def _id_file(workplace: Workplace) -> Path:
+def id_file(workplace: Workplace) -> Path:
     return workplace.folder / "sweep_id"
-
-
-def forget(planner: Planner, workplace: Workplace) -> None:
-    """Drop what an earlier run of this sweep left: its folder, checkpoints and artifacts.
-
-    Raises:
-        ArtifactCorrupt: the store's list of what the sweep holds cannot be read.
-    """
-    store = workplace.store()
-    trials = planner.corners() if planner.spec.search else planner.grid()
-    keys = {stage.key for trial in trials for stage in trial.stages()}
-    if _id_file(workplace).exists():
-        earlier = sweep_id(workplace)
-        keys |= held_keys(store.storage, earlier)  # also the points that a search proposed
-        release(store.storage, earlier)
-    for key in keys:
-        store.discard(key)
-        store.storage.delete(checkpoint_name(key))
-    with contextlib.suppress(FileNotFoundError):
-        for child in workplace.folder.iterdir():
-            if child.name not in KEPT:
-                shutil.rmtree(child) if child.is_dir() else child.unlink()
 
 
 @contextlib.contextmanager

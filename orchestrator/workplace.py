@@ -21,6 +21,7 @@ from workers.structured_log import JsonLines, working_on
 
 log = logging.getLogger(__name__)
 
+FRESH_FILE, SEARCH_FILE = "fresh.json", "search.log"
 LOG_BYTES = 4 << 20
 """A log that grows beyond this keeps its last part, and the part before that beside it."""
 
@@ -34,6 +35,8 @@ class Workplace:
     """Of the sweep."""
     store_endpoint: str | None = None
     loader_workers: int = 0
+    after: float | None = None
+    """Records of the store that are not younger do not count: the sweep was started with ``--fresh``."""
 
     @property
     def folder(self) -> Path:
@@ -68,7 +71,7 @@ class Workplace:
             raise ConfigError(f"runs: {self.folder} cannot be written ({error.strerror}){advice}") from error
 
     def store(self) -> ArtifactStore:
-        return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint)
+        return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint, self.after)
 
     @property
     def log_folder(self) -> Path:

@@ -16,13 +16,13 @@ from orchestrator.auto_gpus import AutoGpus
 from orchestrator.locate import locate, remember_store
 from orchestrator.overseer import Overseer
 from orchestrator.recording import _remembered
-from orchestrator.search_record import RECORD_FILE, _open_storage
+from orchestrator.search_record import _open_storage
 from orchestrator.settings import Limits
 from orchestrator.spool import Spool, SpoolUnavailable
 from orchestrator.sweep_folder import sweep_id
 from orchestrator.tracking import Tracker
 from orchestrator.trial_life import TrialLife
-from orchestrator.workplace import Workplace
+from orchestrator.workplace import SEARCH_FILE, Workplace
 
 DAMAGES = {
     "empty": b"",
@@ -143,7 +143,7 @@ def test_a_search_whose_record_has_a_hole_gives_no_result_to_another_point(place
     study = storage.create_new_study([StudyDirection.MAXIMIZE], "s")
     for _ in range(3):
         storage.create_new_trial(study)
-    record = place.folder / RECORD_FILE
+    record = place.folder / SEARCH_FILE
     lines = record.read_bytes().splitlines(keepends=True)
     record.write_bytes(b"".join(lines[:2]) + b"\0" * 50 + b"\n" + b"".join(lines[3:]))
     assert "line 3" in refused(record, lambda: _open_storage(None, place.folder))

@@ -8,7 +8,7 @@ import pytest
 from small_trials import DATA, TRIAL, Killed, Work, fingerprint, with_method
 
 from aream.config import Component
-from aream.errors import Interrupted, StageFailed, StageHeld
+from aream.errors import Interrupted, StageFailed, StageHeld, StoreUnavailable
 from aream.methods import mctformer
 from aream.pseudo_labels import LabelsConfig
 from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
@@ -191,7 +191,7 @@ def test_a_store_without_room_publishes_nothing(tmp_path):
     stage = training_stage(TRIAL, fingerprint)
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "staging").write_text("in the way")
-    with pytest.raises(OSError, match="staging"):
+    with pytest.raises(StoreUnavailable, match="staging"):
         work.runner.run(stage)
     (tmp_path / "store" / "staging").unlink()
     shutil.rmtree(tmp_path / "store")

@@ -109,7 +109,7 @@ class _Look:
         return self._is_doomed(info) if info.name.startswith(RECORDS) else not self._is_wanted_checkpoint(info)
 
     def removed(self, info: ObjectInfo) -> None:
-        key = _key(info.name)
+        key = key_of(info.name)
         if info.name.startswith(RECORDS) and key is not None:
             self.store.views.drop(key)
 
@@ -120,18 +120,18 @@ class _Look:
             self.needed = with_ancestors(self.storage, named, strict=True)
 
     def _is_doomed(self, info: ObjectInfo) -> bool:
-        key = _key(info.name)
+        key = key_of(info.name)
         return key is not None and key not in self.needed and info.modified <= self.oldest
 
     def _is_wanted_checkpoint(self, info: ObjectInfo) -> bool:
-        key = _key(info.name)
+        key = key_of(info.name)
         return key is not None and (key in self.living or (key in self.needed and not is_done(self.storage, info)))
 
     def _blobs_that_stay(self) -> set[str]:
         """Of all artifacts but the doomed; those already removed are no longer listed."""
         listed, names = set(self.listed[RECORDS]), set[str]()
         for info in self.storage.list(RECORDS):
-            key = _key(info.name)
+            key = key_of(info.name)
             if key is None or (info in listed and self._is_doomed(info)):
                 continue
             if info not in self.blobs:
@@ -149,7 +149,7 @@ def tidy(store: ArtifactStore) -> None:
         if holder is not None and holder.known_dead():
             leases.clear(name)
     for info in store.storage.list(CHECKPOINTS):
-        if _key(info.name) is not None and is_done(store.storage, info):
+        if key_of(info.name) is not None and is_done(store.storage, info):
             store.storage.delete_unchanged(info)
     for info in store.storage.list(PROBES):
         if orphaned(info.name.removeprefix(PROBES)):
@@ -159,8 +159,14 @@ def tidy(store: ArtifactStore) -> None:
 
 def is_done(storage: ObjectStorage, checkpoint: ObjectInfo) -> bool:
     """Whether the artifact was stored since; one that is older is being computed anew."""
-    record = storage.stat(record_name(str(_key(checkpoint.name))))
+    record = storage.stat(record_name(str(key_of(checkpoint.name))))
     return record is not None and record.modified >= checkpoint.modified
+
+
+def living_leases(storage: ObjectStorage) -> set[str]:
+    """Names of the leases whose holders may still run."""
+    leases = Leases(storage)
+    return {name for name in _lease_names(storage.list(LEASES)) if leases.alive(name) is not None}
 
 
 def _living_processes(leases: Leases) -> set[str]:
@@ -172,8 +178,8 @@ def _lease_names(infos: Iterable[ObjectInfo]) -> set[str]:
     return {info.name.split("/")[1] for info in infos}
 
 
-def _key(name: str) -> str | None:
-    """Of a record or a checkpoint; others may write to the storage too."""
+def key_of(name: str) -> str | None:
+    """The key of a record or a checkpoint; others may write to the storage too."""
     key = name.partition("/")[2].removesuffix(".json").removesuffix(".pt")
     return key if KEY_PATTERN.fullmatch(key) else None
 

@@ -28,10 +28,15 @@ class Hold:
     """One sweep's list of keys; a context while the sweep runs."""
 
     def __init__(
-        self, storage: ObjectStorage, sweep_id: str, name: str, keys: Iterable[str] = (), *, fresh: bool = False
+        self,
+        storage: ObjectStorage,
+        sweep_id: str,
+        name: str,
+        keys: Iterable[str] = (),
+        replaces: Iterable[str] = (),
     ) -> None:
-        """``keys`` are named from the start; ``fresh``: those that earlier runs named are no longer."""
-        self.storage, self.sweep_id, self.name, self.fresh = storage, sweep_id, name, fresh
+        """``keys`` are named from the start; ``replaces``: ids whose holds end once this one is there."""
+        self.storage, self.sweep_id, self.name, self.replaces = storage, sweep_id, name, tuple(replaces)
         self.leases = Leases(storage)
         self.lease: Lease | None = None
         self.keys = set(keys)
@@ -42,11 +47,13 @@ class Hold:
         self.one_at_a_time = threading.RLock()
 
     def __enter__(self) -> Hold:
-        if not self.fresh:
-            self.earlier = held_keys(self.storage, self.sweep_id)
+        self.earlier = held_keys(self.storage, self.sweep_id)
         # The sweep's folder has one driver only: who held this before is gone, wherever it ran.
         self.lease = self.leases.seize(_lease(self.sweep_id), self._save_what_waits)
         self.save()
+        for replaced in self.replaces:
+            if replaced != self.sweep_id:
+                release(self.storage, replaced)
         return self
 
     def __exit__(

@@ -18,7 +18,7 @@ from test_stores import contents, fill, record
 
 from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts import packing
-from workers.artifacts.storages import s3
+from workers.artifacts.storages import _claims, s3
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
 

@@ -237,4 +237,5 @@ class FolderStorage:
         except OSError as error:
             if error.errno in FULL:
                 raise StoreUnavailable(f"{path}: {error.strerror}; free some space and run again") from error
-            raise StoreUnavailable(f"{path}: the store cannot be used ({error.strerror or error})") from error
+            where, why = error.filename or path, error.strerror or error
+            raise StoreUnavailable(f"{where}: the store cannot be used ({why})") from error
