@@ -42,12 +42,18 @@ class TrainConfig:
     augmentation: Component = component("aream.augmentations", Component(name="deit", config=deit.Config()))
     """Random changes of the training images: ``deit`` (MCTformer) or ``scale_and_crop`` (Conformer)."""
     select: Literal["best", "last"] = "best"
-    """Weights kept: those of the epoch with the best val mAP after the warm-up (MCTformer), or the last."""
+    """Weights kept: those of the epoch with the best val mAP after the warm-up (MCTformer), or the last. Deviates: the
+    authors' loop takes an epoch of the warm-up too, whose weights know nothing of the method, and of epochs that tie
+    the first; here it is the one of the better ``val/map``, then the last."""
     select_by: Literal["image", "class"] = "image"
     """The mAP that is best: average precision of an image's classes, averaged over images (``val/map_image``;
-    MCTformer, AReAM), or of a class's images, averaged over classes (``val/map``)."""
+    MCTformer, AReAM), or of a class's images, averaged over classes (``val/map``). Where one of them cannot vary, as
+    that of images with a single scored class, the other is used and the sweep says so. Deviates: the authors score by
+    the class tokens alone, on the middle of an image (its shorter side at 8/7 of ``image_size``, then a crop), and all
+    classes; here by the mean of all heads, on the whole image squeezed into the square, and the scored classes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
+    """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU. Deviates: the authors train and infer in
+    fp32."""
     out_of_memory: OutOfMemoryPolicy = "fail"
     """Where memory does not hold a batch: fail, or accumulate gradients over ever smaller pieces of it. They add up to
     the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""

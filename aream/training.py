@@ -29,6 +29,7 @@ from aream.parameter_groups import parameter_groups
 from aream.randomness import random_state, restore_random_state
 from aream.ranks import ALONE, Ranks
 from aream.schedules import Schedule
+from aream.selection import judge, rank, scored_labels
 from aream.steps import Pieces, apply_gradients, autocast, refuse_loss, refuse_row
 from aream.train_config import TrainConfig
 from aream.validation import validation_scores
@@ -86,6 +87,7 @@ class Training:
             backbone, lr=config.lr, head_lr_scale=config.head_lr_scale, weight_decay=config.weight_decay
         )
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.judged_by = judge(config, scored_labels(dataset))
         self.schedule = Schedule(self.optimizer, config, len(self.batches))
         fp16 = config.precision == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
@@ -144,10 +146,9 @@ class Training:
             self.history.append(row)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
             past_warmup = self.epoch > self.config.warmup
-            judged = row["val/map_image" if self.config.select_by == "image" else "val/map"]
-            if past_warmup and (self.best is None or judged > self.best["judged"]):
+            if past_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
-                self.best = {"judged": judged, "val/map": row["val/map"], "model": weights}
+                self.best = {**row, "model": weights}
             if checkpoints is not None:
                 keep = checkpoints.after_epoch if self.epoch < until else checkpoints.after_last_epoch
                 keep(self.state)
@@ -162,11 +163,12 @@ class Training:
         for batch in itertools.islice(self.batches.epoch(self.epoch), steps):
             self._train_step(batch)
 
-    def selected(self) -> tuple[dict[str, Any], float]:
-        """Weights to keep and their val mAP, by ``config.select``."""
+    def selected(self) -> tuple[dict[str, Any], float, int]:
+        """Weights to keep, their val mAP and their epoch, from 1, by ``config.select``."""
         if self.config.select == "best" and self.best is not None:
-            return self.best["model"], float(self.best["val/map"])
-        return self.backbone.state_dict(), float(self.history[-1]["val/map"])
+            return self.best["model"], float(self.best["val/map"]), int(self.best["epoch"])
+        last = self.history[-1]
+        return self.backbone.state_dict(), float(last["val/map"]), int(last["epoch"])
 
     def _train_epoch(self, checkpoints: Checkpoints | None) -> None:
         self.backbone.train()

@@ -15,7 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from aream.config import canonical, plain
+from aream.data._protocol import Dataset
 from aream.pseudo_labels import RULE_DESCRIPTIONS
+from aream.selection import remark, scored_labels
 from orchestrator.comparison_sections import paper_lines
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
@@ -114,7 +116,7 @@ class Summary:
             "segmentation": jobs,
             "failures": dict(self.failures),
             "unranked": dict(self.unranked),
-            "remarks": remarks(spec),
+            "remarks": [*remarks(spec), *self._epochs_judged_otherwise(dataset)],
             "code": code_revision(),
             "versions": library_versions(),
         }
@@ -129,6 +131,13 @@ class Summary:
     def _trials(self) -> list[TrialConfig]:
         """Of each ranked configuration; one takes a third of a millisecond."""
         return [self.spec.trial(entry.config, self.spec.seeds[0]) for entry in self.ranking]
+
+    def _epochs_judged_otherwise(self, dataset: Dataset) -> list[str]:
+        """What to say of trainings whose kept epoch was not chosen by the metric that was asked for."""
+        trains = {trial.train: None for trial in self._trials}
+        labels = scored_labels(dataset) if trains else None
+        said = [remark(train, labels) for train in trains] if labels is not None else []
+        return list(dict.fromkeys(text for text in said if text is not None))
 
     def _protocol(self) -> dict[str, str]:
         """How the threshold was set, and what counts."""

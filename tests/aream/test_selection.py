@@ -11,6 +11,9 @@ from sklearn.metrics import average_precision_score
 from small_networks import CONFIG, CPU, host
 
 from aream.data import shapes
+from aream.errors import DataError
+from aream.selection import judge, remark, scored_labels
+from aream.train_config import TrainConfig
 from aream.training import Training
 from aream.validation import validation_scores
 
@@ -47,8 +50,8 @@ def test_the_weights_of_the_best_epoch_after_the_warm_up_are_kept(dataset, monke
     monkeypatch.setattr(made, "validate", row)
     weights: list[dict[str, torch.Tensor]] = []
     made.run(4, report=lambda _: weights.append({k: v.clone() for k, v in made.backbone.state_dict().items()}))
-    state, shown = made.selected()
-    assert shown == MAPS[kept][0]
+    state, shown, epoch = made.selected()
+    assert (shown, epoch) == (MAPS[kept][0], kept + 1)
     assert all(torch.equal(state[name], value) for name, value in weights[kept].items())
     assert not all(torch.equal(weights[LAST][name], value) for name, value in weights[BY_IMAGE].items())
 
@@ -64,3 +67,83 @@ def test_the_map_of_images_is_the_mean_over_them_of_sklearns(dataset):
     assert found["val/map_image"] == pytest.approx(np.mean(of_images))
     assert found["val/map"] == pytest.approx(np.mean(of_classes))
     assert found["val/map_image"] != pytest.approx(found["val/map"])
+
+
+EPOCHS = [  # val/map, val/map_image
+    (0.99, 1.0), (0.5, 0.9), (0.8, 0.9), (0.8, 0.9), (0.6, 0.9), (0.7, 0.7)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("maps", "select_by", "kept"),
+    [
+        (EPOCHS, "image", 3),  # ties of the judge: the better val/map, then the later
+        (EPOCHS, "class", 3),
+        ([(1.0, 1.0)] * 4, "image", 3),
+        ([(1.0, 0.5), (0.5, 0.5), (0.5, 0.4)], "image", 1),
+    ],
+)
+def test_ties_go_to_the_better_map_of_classes_then_to_the_later_epoch(dataset, monkeypatch, maps, select_by, kept):
+    made = training(dataset, epochs=len(maps), warmup_epochs=1, select_by=select_by)
+    monkeypatch.setattr(
+        made,
+        "validate",
+        lambda checkpoints=None: dict(zip(("val/map", "val/map_image"), maps[made.epoch], strict=True)),
+    )
+    weights = []
+    made.run(len(maps), report=lambda _: weights.append({k: v.clone() for k, v in made.backbone.state_dict().items()}))
+    state, shown, epoch = made.selected()
+    assert (shown, epoch) == (maps[kept][0], kept + 1)
+    assert all(torch.equal(state[name], value) for name, value in weights[kept].items())
+
+
+MIXED = [[1, 0], [0, 1], [1, 1]]
+ALONE = [[1], [0], [1]]
+TOGETHER = [[1, 1], [0, 0]]
+ALWAYS = [[1, 0], [1, 0]]
+NOTHING_TO_TELL = [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "select_by", "judged_by"),
+    [
+        (MIXED, "image", "val/map_image"),
+        (MIXED, "class", "val/map"),
+        (ALONE, "image", "val/map"),
+        (ALONE, "class", "val/map"),
+        (TOGETHER, "image", "val/map"),
+        (ALWAYS, "class", "val/map_image"),
+        (ALWAYS, "image", "val/map_image"),
+        (NOTHING_TO_TELL, "image", "epoch"),
+        (NOTHING_TO_TELL, "class", "epoch"),
+    ],
+)
+def test_epochs_are_judged_by_what_can_vary(labels, select_by, judged_by):
+    """Against sklearn over many random scores: a judge varies with them, one that was turned down does not."""
+    config, shown = TrainConfig(select_by=select_by), np.array(labels) > 0
+    assert judge(config, shown) == judged_by
+    scores = np.random.default_rng(0).random((50, *shown.shape))
+    found = {
+        name: {
+            float(np.mean([average_precision_score(y, x) for y, x in zip(truth, drawn, strict=True) if y.any()]))
+            for truth, drawn in zip(truths, draws, strict=True)
+        }
+        for name, truths, draws in (
+            ("val/map_image", [shown] * 50, scores),
+            ("val/map", [shown.T] * 50, scores.transpose(0, 2, 1)),
+        )
+    }
+    asked = {"image": "val/map_image", "class": "val/map"}[select_by]
+    assert len(found.get(judged_by, {0, 1})) > 1
+    assert (len(found[asked]) == 1) == (judged_by != asked)
+    said = remark(config, shown)
+    assert (said is None) == (judged_by == asked)
+    assert said is None or said.startswith(f"train.select_by: given {select_by}, but the mAP of ")
+    assert remark(dataclasses.replace(config, select="last"), shown) is None
+
+
+def test_val_images_without_a_scored_class_are_no_evidence(dataset, monkeypatch):
+    assert scored_labels(dataset).shape == (8, 6)
+    monkeypatch.setattr(dataset, "labels", lambda image_id: np.zeros(6, dtype=np.float32))
+    with pytest.raises(DataError, match="val: none of the 8 images shows a scored class"):
+        training(dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,15 +15,22 @@ from torch import Tensor
 from aream import discover, methods
 from aream.config import Component, added, config
 from aream.ranks import ALONE, Ranks
+from aream.selection import remark, scored_labels
 from aream.train_config import TrainConfig
 from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
+from workers.metric import Metric
 from workers.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
 
+log = logging.getLogger(__name__)
+
 VERSION = 3
-METRICS = warmup.METRICS
+METRICS = (
+    *warmup.METRICS,
+    Metric("val/kept_epoch", "the epoch whose weights were kept", ""),
+)
 """The record holds the selected epoch's."""
 WEIGHTS_FILE = "model.safetensors"
 
@@ -43,6 +51,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them."""
     entropies = layer_entropy.read(inputs["entropy"]) if "entropy" in inputs else None
     training = prepared(config, entropies, context.runtime, context.ranks)
+    if context.writes and (said := remark(config.train, scored_labels(training.dataset))) is not None:
+        log.warning(said)
     state = context.checkpoint.load()
     if state is None and "warmup" in inputs:
         # Through the file even where the state is at hand: only so are all forks equal bit for bit.
@@ -56,11 +66,11 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         report=context.report,
         checkpoints=context.checkpoints(),
     )
-    weights, val_map = training.selected()
+    weights, val_map, epoch = training.selected()
     if context.writes:
         save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
         (out / "history.json").write_text(json.dumps(training.history, indent=1))
-    return {"val/map": val_map}
+    return {"val/map": val_map, "val/kept_epoch": float(epoch)}
 
 
 def prepared(config: Config, entropies: Float[Tensor, " l"] | None, runtime: Runtime, ranks: Ranks = ALONE) -> Training:
