@@ -5,11 +5,14 @@ None of them is from the papers, whose thresholds are searched on ground truth o
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+
+from aream.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,12 @@ class SplitCounts:
         """Pixels by how many thresholds their score exceeds."""
         self.steps = np.zeros(thresholds + 1)
         """Sum of the boundary's contrast, as the change from each threshold to the next."""
-        self.has_edges = False
 
     def add(self, levels: UInt8[np.ndarray, "h w"], contrast: Contrast | None) -> None:
         """Count one image; without its contrast there is nothing to say about edges."""
         self.histogram += np.bincount(levels.ravel(), minlength=len(self.histogram))
         if contrast is None:
             return
-        self.has_edges = True
         for first, second, weights in (
             (levels[:, :-1], levels[:, 1:], contrast.right),
             (levels[:-1], levels[1:], contrast.down),
@@ -62,7 +63,11 @@ class SplitCounts:
 
 
 def otsu(counts: SplitCounts) -> int:
-    """The threshold that splits the scores in two with the greatest variance between the parts (Otsu, 1979)."""
+    """The threshold that splits the scores in two with the greatest variance between the parts (Otsu, 1979).
+
+    Raises:
+        DataError: the scores lie all between the same two thresholds, or there are none.
+    """
     histogram = counts.histogram
     levels = np.arange(len(histogram))
     below = np.cumsum(histogram)[:-1].astype(np.float64)
@@ -70,8 +75,12 @@ def otsu(counts: SplitCounts) -> int:
     sums = np.cumsum(histogram * levels)[:-1].astype(np.float64)
     rest = (histogram * levels).sum() - sums
     with np.errstate(invalid="ignore", divide="ignore"):
-        variance = below * above * (sums / below - rest / above) ** 2
-    return int(np.argmax(np.nan_to_num(variance)))
+        variance = np.nan_to_num(below * above * (sums / below - rest / above) ** 2)
+    if not variance.any():
+        raise DataError(
+            f"otsu: no threshold splits the {int(histogram.sum())} scores: all lie between the same two thresholds"
+        )
+    return int(np.argmax(variance))
 
 
 def edges(counts: SplitCounts) -> int:
@@ -79,11 +88,14 @@ def edges(counts: SplitCounts) -> int:
 
     After Kohler (A segmentation system based on thresholding, 1981), who picks the threshold of greatest average
     contrast along the boundary. Deviates: the sum of the contrast in excess of each image's mean, since averages are
-    greatest where next to nothing is left; and the boundary is that of the CAM, the contrast the image's. Otsu's where
-    no image was given.
+    greatest where next to nothing is left; and the boundary is that of the CAM, the contrast the image's.
+
+    Raises:
+        DataError: no boundary at any threshold has a contrast: no image was given, all are constant, or all scores lie
+            between the same two thresholds.
     """
-    if not counts.has_edges:
-        return otsu(counts)
+    if not counts.steps.any():
+        raise DataError("edges: no boundary of a CAM at any threshold lies on a contrast of its image")
     return int(np.argmax(np.cumsum(counts.steps)[:-1]))
 
 
@@ -101,5 +113,9 @@ RULES = {
 
 
 def choices(counts: SplitCounts) -> dict[str, int]:
-    """The index of the threshold that each rule picks."""
-    return {name: rule.choose(counts) for name, rule in RULES.items()}
+    """The index of the threshold that each rule picks; without those that have nothing to choose by."""
+    picked = {}
+    for name, rule in RULES.items():
+        with contextlib.suppress(DataError):
+            picked[name] = rule.choose(counts)
+    return picked

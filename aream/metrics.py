@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
 from aream.data._protocol import IGNORE
+from aream.errors import DataError
 
+LEAST_CLASSES = 2
+"""That a mean IoU is taken over: of one class alone, such as the background, it is no mean and near 1 of itself."""
 AbsentClasses = Literal["skip", "zero"]
 
 
@@ -42,24 +45,46 @@ def mean_iou(
     Args:
         absent: classes without a pixel in the ground truth are left out (``skip``, AFA), or count as their IoU, 0
             (``zero``, MCTformer and AReAM).
+
+    Raises:
+        DataError: fewer than two of the classes have a pixel in the ground truth: nothing to take a mean of.
     """
     chosen = list(range(len(confusion))) if classes is None else list(classes)
-    ious = np.nan_to_num(class_iou(confusion))[chosen]
-    if absent == "skip":
-        ious = ious[confusion.sum(axis=1)[chosen] > 0]
-    return float(ious.mean()) if len(ious) else 0.0
+    ious, there = np.nan_to_num(class_iou(confusion))[chosen], confusion.sum(axis=1)[chosen] > 0
+    if there.sum() < LEAST_CLASSES:
+        found = [chosen[index] for index in np.flatnonzero(there)]
+        raise DataError(
+            f"a mean IoU over the mask ids {chosen[:100]} needs pixels of {LEAST_CLASSES} of them in the ground truth, "
+            f"which has {found or 'none'}"
+        )
+    return float((ious[there] if absent == "skip" else ious).mean())
+
+
+def counted_classes(confusion: Int64[np.ndarray, "k k"], classes: Sequence[int] | None = None) -> int:
+    """How many of the ``classes`` (None: all) have a pixel in the ground truth: what a mean over them rests on."""
+    there = confusion.sum(axis=1) > 0
+    return int((there if classes is None else there[list(classes)]).sum())
 
 
 def pixel_accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
-    """Share of the counted pixels that are right; 0 where none is counted."""
+    """Share of the counted pixels that are right.
+
+    Raises:
+        DataError: no pixel is counted.
+    """
     counted = int(confusion.sum())
-    return float(np.trace(confusion)) / counted if counted else 0.0
+    if not counted:
+        raise DataError("a pixel accuracy needs ground truth: no pixel of any mask is counted")
+    return float(np.trace(confusion)) / counted
 
 
 def mean_average_precision(scores: Float[np.ndarray, "n c"], labels: Float[np.ndarray, "n c"]) -> float:
     """Average precision of each class that has a positive image, averaged over these classes.
 
     Images of equal score enter together, as one step of the precision-recall curve.
+
+    Raises:
+        DataError: no class has a positive image.
     """
     precisions = []
     for score, label in zip(scores.T, labels.T > 0, strict=True):
@@ -71,4 +96,6 @@ def mean_average_precision(scores: Float[np.ndarray, "n c"], labels: Float[np.nd
         precision = hits[last_of_ties] / (last_of_ties + 1)
         recall = hits[last_of_ties] / hits[-1]
         precisions.append(float(np.sum(np.diff(recall, prepend=0.0) * precision)))
-    return float(np.mean(precisions)) if precisions else 0.0
+    if not precisions:
+        raise DataError(f"a mean average precision needs a label: none of {len(labels)} images has any of the classes")
+    return float(np.mean(precisions))

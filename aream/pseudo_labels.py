@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,8 +11,9 @@ from jaxtyping import Float32, Float64, UInt8
 
 from aream import label_free
 from aream.config import Component, component, config
-from aream.errors import ConfigError
-from aream.metrics import class_iou, mean_iou
+from aream.data._evidence import is_held_out
+from aream.errors import ConfigError, DataError
+from aream.metrics import class_iou, counted_classes, mean_iou
 from aream.refiners import none
 from aream.thresholds import BINS, ScoreLevels, ThresholdCounts
 
@@ -25,6 +25,9 @@ RULE_DESCRIPTIONS = {
     **{name: f"label-free ({rule.description})" for name, rule in label_free.RULES.items()},
     "fixed": "label-free (fixed)",
 }
+SEARCHED = ("auto", "held_out")
+"""Rules that need train masks."""
+WITHOUT_MASKS = f"labels.background_threshold {', '.join(label_free.RULES)} or a number needs no masks"
 APART = 2 / BINS
 """Least distance of the thresholds counted."""
 
@@ -92,20 +95,25 @@ class LevelMap:
 class ThresholdChoice:
     index: int
     threshold: float
-    miou: float
-    """Over the dataset's scored classes."""
-    miou_all: float
+    miou: float | None
+    """Over the dataset's scored classes; None where no image has a mask, as for all that is made of masks."""
+    miou_all: float | None
     """Over all classes."""
+    classes: int
+    """Scored classes that have a pixel in the masks."""
     class_iou: list[float | None]
     """Per mask id; None where a class is in neither the ground truth nor the prediction."""
     thresholds: list[float]
     curve: list[float]
-    """mIoU over the scored classes at every threshold, on the images the figure is made from."""
+    """mIoU over the scored classes at every threshold, on the images the figure is made from; empty without masks."""
     label_free: dict[str, int]
-    """Index of the threshold that each rule without ground truth picks, whichever rule is used."""
+    """Index of the threshold that each rule without ground truth picks, whichever rule is used; without those that
+    have nothing to pick by."""
 
     def alternatives(self) -> dict[str, float]:
         """mIoU by rule: ``search`` (the best of the curve) and the label-free ones."""
+        if not self.curve:
+            return {}
         return {"search": max(self.curve)} | {rule: self.curve[index] for rule, index in self.label_free.items()}
 
 
@@ -120,6 +128,8 @@ class ThresholdSearch:
         self.reported = ThresholdCounts(classes, self.thresholds)
         self.levels = ScoreLevels(self.thresholds.astype(np.float32))
         self.split = label_free.SplitCounts(len(self.thresholds))
+        self.masks = 0
+        """Images that have one."""
 
     def add(
         self,
@@ -138,45 +148,47 @@ class ThresholdSearch:
         if len(class_ids) > 0:
             self.split.add(level_map.levels, contrast)
         if mask is not None:
-            held_out = self.config.rule == "held_out" and _held_out(image_id)
+            self.masks += 1
+            held_out = self.config.rule == "held_out" and is_held_out(image_id)
             counts = self.searched if held_out else self.reported
             counts.add_levels(level_map.classes, level_map.levels, mask)
         return level_map
 
     def choose(self) -> ThresholdChoice:
         """The threshold by the configured rule, and the mIoU there on the images that did not set it (``held_out``)
-        or on all that have masks."""
+        or on all that have masks.
+
+        Raises:
+            DataError: the rule has nothing to choose by, or the masks have nothing to take a mean of.
+        """
         confusions = self.reported.confusions()
-        absent = self.config.absent_classes
-        curve = [mean_iou(confusion, self.scored, absent) for confusion in confusions]
         picked = label_free.choices(self.split)
-        index = self._index(curve, picked)
+        curve = self._curve(self.reported) if self.masks or self.config.rule in SEARCHED else []
+        index = self._index(curve)
         ious = class_iou(confusions[index])
         return ThresholdChoice(
             index=index,
             threshold=float(self.thresholds[index]),
-            miou=curve[index],
-            miou_all=mean_iou(confusions[index], None, absent),
+            miou=curve[index] if curve else None,
+            miou_all=mean_iou(confusions[index], None, self.config.absent_classes) if curve else None,
+            classes=counted_classes(confusions[index], self.scored),
             class_iou=[None if np.isnan(value) else float(value) for value in ious],
             thresholds=[float(value) for value in self.thresholds],
             curve=curve,
             label_free=picked,
         )
 
-    def _index(self, curve: list[float], picked: Mapping[str, int]) -> int:
+    def _curve(self, counts: ThresholdCounts) -> list[float]:
+        try:
+            return [mean_iou(one, self.scored, self.config.absent_classes) for one in counts.confusions()]
+        except DataError as error:
+            part = " held-out" if counts is self.searched else ""
+            raise DataError(f"the{part} train masks cannot tell a threshold: {error}; {WITHOUT_MASKS}") from error
+
+    def _index(self, curve: list[float]) -> int:
         rule = self.config.rule
-        if rule == "auto":
-            return int(np.argmax(curve))
-        if rule == "held_out":
-            held_out = [
-                mean_iou(confusion, self.scored, self.config.absent_classes) for confusion in self.searched.confusions()
-            ]
-            return int(np.argmax(held_out))
-        if rule in picked:
-            return picked[rule]
+        if rule in label_free.RULES:
+            return label_free.RULES[rule].choose(self.split)
+        if rule in SEARCHED:
+            return int(np.argmax(curve if rule == "auto" else self._curve(self.searched)))
         return int(np.argmin(np.abs(self.thresholds - float(self.config.background_threshold))))
-
-
-def _held_out(image_id: str) -> bool:
-    """One image in five, the same ones whatever the list's order."""
-    return hashlib.sha256(image_id.encode()).digest()[0] % 5 == 0

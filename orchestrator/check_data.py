@@ -14,7 +14,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     from workers.dataset_check import check_dataset
 
     checked = [
-        (component, check_dataset(component, sample=None if options.deep else options.sample, say=_progress))
-        for component in _datasets(options)
+        (component, check_dataset(component, sample=None if options.deep else options.sample, say=_progress, **use))
+        for component, use in _datasets(options)
     ]
     if options.json:
         print(json.dumps([_plain(component, found) for component, found in checked], indent=1))
@@ -76,22 +76,29 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _datasets(options: argparse.Namespace) -> Iterable[Component]:
-    """Raises ``AreamError`` where there are none of that name or file, or they are configured impossibly."""
+def _datasets(options: argparse.Namespace) -> Iterable[tuple[Component, Mapping[str, Any]]]:
+    """Each with what a sweep makes of it.
+
+    Raises:
+        AreamError: there are none of that name or file, or they are configured impossibly.
+    """
     root = [] if options.root is None else [f"data.root={json.dumps(options.root)}"]
     if options.data.endswith((".yaml", ".yml")):
         return _of_sweep(Path(options.data), [*root, *options.set])
     keys = [given if given.startswith("data.") else f"data.{given}" for given in options.set]
-    return [_named(options.data, [*root, *keys])]
+    return [(_named(options.data, [*root, *keys]), {})]
 
 
-def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[Component]:
+def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[tuple[Component, Mapping[str, Any]]]:
+    from orchestrator.data_use import label_folders, use_of
     from orchestrator.preflight import allow_staging, datasets, trial_configs
     from orchestrator.spec_reader import load_spec
 
     spec = load_spec(path, overrides)
     allow_staging(spec)
-    return datasets(spec, trial_configs(spec))
+    use, folders = use_of(spec), label_folders(spec)
+    every = datasets(spec, trial_configs(spec))
+    return [(one, {"use": use, "label_folders": folders if one == spec.base.data else ()}) for one in every]
 
 
 def _named(name: str, overrides: Sequence[str]) -> Component:

@@ -36,7 +36,7 @@ def render(found: Findings, title: str) -> str:
     return "\n".join(lines)
 
 
-CHECKS = ("root", "lists", "images", "masks", "labels")
+CHECKS = ("root", "lists", "images", "masks", "labels", "label maps")
 
 
 def _row(finding: Finding) -> tuple[str, str]:
@@ -55,7 +55,7 @@ def _words(number: int, finding: Finding) -> list[str]:
     shown = finding.examples[:EXAMPLES]
     more = finding.count - len(shown)
     return [
-        f"[{number}] {warning}{_where(finding.check, finding.split)}: {finding.kind}: {finding.count}",
+        f"[{number}] {warning}{finding.where}: {finding.count}",
         *(f"    {words}" for words in shown),
         *([f"    and {more} more"] if more else []),
     ]

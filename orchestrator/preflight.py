@@ -11,12 +11,14 @@ from aream.config import Component
 from aream.errors import DataError
 from aream.refiners._protocol import network_of
 from orchestrator.check_data import check_command
+from orchestrator.data_use import label_folders, label_points, use_of
 from orchestrator.plan import Planner
 from orchestrator.spec import SweepSpec
 from orchestrator.workplace import Workplace
 from workers import staging
 from workers.components import build_backbone, build_dataset, check_refiner
 from workers.contents import Content
+from workers.dataset_check import refuse_use
 from workers.locations import locations
 from workers.staging import artifact_key
 from workers.trial import TrialConfig
@@ -67,6 +69,9 @@ def prepare(spec: SweepSpec) -> Prepared:
     for refiner in _label_refiners(spec):
         check_refiner(refiner)
     contents = [(content, _identity(content)) for content in _contents(spec, trials)]
+    for dataset in datasets(spec, trials):
+        with _saying_how_to_check(dataset):
+            refuse_use(dataset, use_of(spec))
     planner = Planner(spec, {repr(content.component): found for content, found in contents if content.key == "data"})
     return Prepared(workplace, planner, [(content, found) for content, found in contents if content.locations])
 
@@ -147,15 +152,13 @@ def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Conten
     segmentations = [spec.segmentation_config(point) for point in _segmentation_points(spec)]
     for component in _distinct([segmentation.model for segmentation in segmentations]):
         yield Content("segmentation.model.weights", component)
-    for folder in dict.fromkeys(segmentation.labels for segmentation in segmentations):
-        if folder is not None:
-            yield Content("segmentation.labels", spec.base.data, folder)
+    for folder in label_folders(spec):
+        yield Content("segmentation.labels", spec.base.data, folder)
 
 
 def _label_refiners(spec: SweepSpec) -> list[Component]:
     """Those that have a network and read files: one for each set of files, whatever else varies."""
-    points = spec.points_of([axis.key for axis in spec.axes if axis.key.split(".")[0] == "labels"])
-    refiners = [spec.trial(values, spec.seeds[0]).labels.refiner for values in points]
+    refiners = [trial.labels.refiner for trial in label_points(spec)]
     found = {(refiner.name, *locations(refiner.config)): refiner for refiner in refiners if network_of(refiner)}
     return [refiner for (_, *files), refiner in found.items() if files]
 

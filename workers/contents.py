@@ -18,10 +18,10 @@ from typing import Literal
 
 from aream.config import Component
 from workers.atomic_write import write_json
-from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
+from workers.components import fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
+from workers.dataset_check import data_identity, labels_identity
 from workers.locations import local_path, locations
 from workers.sources import source_digest
-from workers.stages import external_labels
 from workers.staging import staging_folder
 
 log = logging.getLogger(__name__)
@@ -57,9 +57,9 @@ class Content:
             AreamError: it cannot be used.
         """
         if self.labels is not None:
-            return external_labels.fingerprint(local_path(self.labels), build_dataset(self.component))
+            return labels_identity(self.labels, self.component)
         if self.key == "data":
-            return build_dataset(self.component).inspect()
+            return data_identity(self.component)
         fingerprint = {
             "backbone.weights": fingerprint_backbone,
             "segmentation.model.weights": fingerprint_segmenter,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from aream.data._findings import Check, Findings, Looked
-from aream.data._image_files import SPLITS, in_threads
+from aream.data._evidence import NO_SWEEP, Use, check_evidence
+from aream.data._findings import SPLITS, Check, Findings, Looked
 from aream.data._protocol import IGNORE, Dataset
+from aream.data._reading import in_threads
 from aream.errors import DataError
 
 UNSEEN_SHARE = 0.10
@@ -22,6 +25,10 @@ UNLABELLED_SHARE = 0.01
 """Of the images with a mask: up to here, large objects that only the mask has are slips of who drew it."""
 LARGE = 0.05
 """Of an image's pixels: less of an object may be hidden or overlooked, and so be no label."""
+STRANGE_SHARE = 0.5
+"""Of the images with a mask: beyond, masks and labels that have no class in common do not belong together."""
+READER = b"images upright, 2"
+"""Part of a content's identity: what is seen of the same bytes changes with how they are read."""
 SAID_EVERY = 10_000
 
 
@@ -45,6 +52,12 @@ class _Seen:
     """Whether one of them is large."""
     unseen: str = ""
     """Classes of its label that its mask has no pixel of."""
+    strange: str = ""
+    """What label and mask have, where that is no class in common."""
+    image: bytes = b""
+    """Digest of the image as it is stored."""
+    content: bytes = b""
+    """Digests of image and mask."""
 
 
 def examine(
@@ -52,15 +65,22 @@ def examine(
     found: Findings,
     *,
     sample: int | None,
+    use: Use = NO_SWEEP,
     say: Callable[[str], None] = lambda words: None,
-) -> None:
+) -> dict[str, bytes]:
     """Look at all ids and labels, and at the images and masks of a sample.
 
     Args:
         sample: images of each split, evenly spaced; None: all.
+        use: what a sweep wants of the masks.
         say: is told now and then how far it is.
+
+    Returns:
+        Digests of the images looked at and their masks, by id.
     """
     _check_ids(dataset, found)
+    images: dict[str, dict[bytes, str]] = {split: {} for split in SPLITS}
+    digests: dict[str, bytes] = {}
     for split in SPLITS:
         ids = list(dict.fromkeys(dataset.ids(split)))
         labelled = _check_labels(dataset, split, ids, found)
@@ -69,6 +89,8 @@ def examine(
         seen: dict[str, _Seen] = {}
         for image_id, one in zip(chosen, in_threads(look, chosen), strict=True):
             seen[image_id] = one
+            images[split].setdefault(one.image, image_id)
+            digests[image_id] = one.content
             if len(seen) % SAID_EVERY == 0:
                 say(f"{split}: {len(seen)} of {len(chosen)} images decoded")
         for problem in (problem for one in seen.values() for problem in one.problems):
@@ -76,6 +98,34 @@ def examine(
         masks = sum(one.masked for one in seen.values())
         found.looked += [Looked("images", split, len(chosen), len(ids)), Looked("masks", split, masks, len(ids))]
         _compare_all(seen, masks, split, found)
+    for digest in images["train"].keys() & images["val"].keys() - {b""}:
+        first, second = images["train"][digest], images["val"][digest]
+        if first != second:
+            found.add("images", "val images are train images of another name", f"{second} is {first}", hard=False)
+    check_evidence(dataset, found, use)
+    return digests
+
+
+def inspect(dataset: Dataset) -> str:
+    """Everything read once and held against every rule: the content's identity (hex sha256 over ids, labels, images
+    and masks), whatever place it lies in.
+
+    Raises:
+        DataError: what :func:`examine` finds hard, up to 20 problems in words.
+    """
+    return identify(dataset, Findings(strict=True))
+
+
+def identify(dataset: Dataset, found: Findings) -> str:
+    """The same; what is only worth knowing stays ``found``."""
+    digests, every = examine(dataset, found, sample=None), hashlib.sha256(READER)
+    found.settle()
+    for split in SPLITS:
+        ids = dataset.ids(split)
+        every.update(f"{split}\n{chr(10).join(ids)}\n".encode())
+    for image_id, digest in digests.items():
+        every.update(image_id.encode() + dataset.labels(image_id).tobytes() + digest)
+    return every.hexdigest()
 
 
 def _check_ids(dataset: Dataset, found: Findings) -> None:
@@ -113,6 +163,11 @@ def _check_labels(dataset: Dataset, split: str, ids: Sequence[str], found: Findi
         if not labels.any():
             found.add("labels", "images have no class", image_id, split, hard=False)
     found.looked.append(Looked("labels", split, len(ids), len(ids)))
+    scored = [mask_id - 1 for mask_id in dataset.scored_classes if mask_id > 0]
+    if usable and not present[scored].any():
+        names = ", ".join(dataset.class_names[k] for k in scored[:20])
+        words = f"none of {len(usable)} labels holds one of the scored classes {names}"
+        found.add("labels", "no image has a scored class", words, split)
     for name, count in zip(dataset.class_names, present, strict=True):
         if ids and count == 0:
             found.add("labels", "classes are in no image", name, split, hard=False)
@@ -121,19 +176,24 @@ def _check_labels(dataset: Dataset, split: str, ids: Sequence[str], found: Findi
 
 def _look(dataset: Dataset, split: str, image_id: str) -> _Seen:
     try:
-        size = dataset.image(image_id).size
+        size, image = dataset.look_at_image(image_id)
     except DataError as error:
         return _Seen([_Problem("images", "images do not decode", str(error))])
     try:
-        mask = dataset.mask(image_id)
+        looked = dataset.look_at_mask(image_id)
     except DataError as error:
-        return _Seen([_Problem("masks", "masks cannot be used", str(error))])
-    if mask is None:
-        return _Seen([_Problem("masks", "val images have no mask", image_id)] if split == "val" else [])
+        return _Seen([_Problem("masks", "masks cannot be used", str(error))], image=image)
+    if looked is None:
+        missing = [_Problem("masks", "val images have no mask", image_id)] if split == "val" else []
+        return _Seen(missing, image=image, content=image)
+    mask, digest = looked
     if mask.shape != size[::-1]:
         words = f"{image_id}: the mask is {mask.shape[1]} x {mask.shape[0]}, the image {size[0]} x {size[1]}"
-        return _Seen([_Problem("masks", "masks have another size than their image", words)], masked=True)
-    return _compare(dataset, image_id, np.bincount(mask.reshape(-1), minlength=256) / mask.size)
+        if mask.shape == size:
+            words += ", as viewers show it; one of them is turned"
+        return _Seen([_Problem("masks", "masks have another size than their image", words)], masked=True, image=image)
+    seen = _compare(dataset, image_id, np.bincount(mask.reshape(-1), minlength=256) / mask.size)
+    return dataclasses.replace(seen, image=image, content=image + digest)
 
 
 def _compare(dataset: Dataset, image_id: str, shares: Float64[np.ndarray, " values"]) -> _Seen:
@@ -148,20 +208,27 @@ def _compare(dataset: Dataset, image_id: str, shares: Float64[np.ndarray, " valu
         words = f"{image_id}: mask ids {wrong[:8]}; allowed are 0..{len(names)} and {IGNORE}"
         return _Seen([_Problem("masks", "masks have ids out of range", words)], masked=True)
     of_classes = shares[1 : len(names) + 1]
-    in_label = dataset.labels(image_id) > 0
-    unlabelled = np.flatnonzero((of_classes > 0) & ~in_label).tolist()
-    unseen = np.flatnonzero((of_classes == 0) & in_label).tolist()
+    in_label, in_mask = dataset.labels(image_id) > 0, of_classes > 0
+    unlabelled = np.flatnonzero(in_mask & ~in_label).tolist()
+    unseen = np.flatnonzero(~in_mask & in_label).tolist()
+    label, mask = (", ".join(names[int(k)] for k in np.flatnonzero(which)) or "none" for which in (in_label, in_mask))
+    apart = not (in_mask & in_label).any() and (in_mask | in_label).any()
     return _Seen(
         [_Problem("masks", "masks are all ignored", image_id, hard=False)] if shares[IGNORE] == 1 else [],
         masked=True,
         unlabelled=", ".join(names[k] for k in unlabelled),
         large=bool((of_classes[unlabelled] >= LARGE).any()),
         unseen=", ".join(names[k] for k in unseen),
+        strange=f"{label} in the label, {mask} in the mask" if apart else "",
     )
 
 
 def _compare_all(seen: Mapping[str, _Seen], masks: int, split: str, found: Findings) -> None:
     """Masks and labels differ in a few images of every set; in many where they do not belong together."""
+    strange = {image_id: one.strange for image_id, one in seen.items() if one.strange}
+    if len(strange) > STRANGE_SHARE * masks:
+        for image_id, words in strange.items():
+            found.add("labels", "images have no class in both label and mask", f"{image_id}: {words}", split)
     hard = sum(one.large for one in seen.values()) > UNLABELLED_SHARE * masks
     for image_id, one in seen.items():
         if one.unlabelled:

@@ -11,7 +11,8 @@ from aream.errors import DataError
 MOST_PROBLEMS = 20
 """Problems of a kind that are kept in words, and lines of an error; the rest is counted."""
 
-Check = Literal["root", "lists", "images", "masks", "labels"]
+SPLITS = ("train", "val")
+Check = Literal["root", "lists", "images", "masks", "labels", "label maps"]
 
 
 @dataclass
@@ -26,6 +27,11 @@ class Finding:
     count: int = 0
     examples: list[str] = field(default_factory=list)
     """The first few in words, each with its file or id."""
+
+    @property
+    def where(self) -> str:
+        """Such as ``labels, train: images have no class``."""
+        return f"{self.check}, {self.split}: {self.kind}" if self.split else f"{self.check}: {self.kind}"
 
 
 @dataclass
@@ -70,6 +76,7 @@ class Findings:
         if not (self.strict and self.hard):
             return
         hard = [finding for finding in self if finding.hard]
-        lines = [words for finding in hard for words in finding.examples][:MOST_PROBLEMS]
+        each = max(1, MOST_PROBLEMS // len(hard))  # of every kind, before there are many of one
+        lines = [f"{finding.where}: {words}" for finding in hard for words in finding.examples[:each]]
         more = sum(finding.count for finding in hard) - len(lines)
         raise DataError("\n".join([*lines, *([f"and {more} more"] if more else [])]))

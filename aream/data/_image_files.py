@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 from PIL import Image
 
 from aream.data._files import read_bounded, refuse_link_out
-from aream.data._findings import Findings
+from aream.data._findings import Check, Findings
 from aream.data._images import image_size, indices, read_image
 from aream.data._label_files import Labels
 from aream.data._protocol import IGNORE
 from aream.errors import ConfigError, DataError
-
-READERS = 4
-AT_ONCE = 1024
-"""Images handed to the readers at a time: what they found of 120,000 need not wait in memory."""
-SPLITS = ("train", "val")
-Item = TypeVar("Item")
-Read = TypeVar("Read")
+from aream.metrics import LEAST_CLASSES
 
 
 class ImageFiles(ABC):
@@ -69,30 +60,34 @@ class ImageFiles(ABC):
         path = self.mask_path(image_id)
         return self._mask(path, read_bounded(path)) if _present(path) else None
 
-    def inspect(self) -> str:
-        """See :class:`aream.data._protocol.Dataset`; the root's place does not enter the fingerprint."""
-        digest, found = hashlib.sha256(), Findings(strict=True)
-        for split, ids in self.splits.items():
-            digest.update(f"{split}\n{chr(10).join(ids)}\n".encode())
-        every = list(dict.fromkeys(image_id for ids in self.splits.values() for image_id in ids))
-        for identifier, (content, problem) in zip(every, in_threads(self._inspect_one, every), strict=True):
-            if problem is not None:
-                found.add("images", "files cannot be used", problem)
-            digest.update(identifier.encode() + self.labels(identifier).tobytes() + content)
-        found.settle()
-        return digest.hexdigest()
+    def look_at_image(self, image_id: str) -> tuple[tuple[int, int], bytes]:
+        path = self.image_path(image_id)
+        content = read_bounded(path)
+        return image_size(path, content), hashlib.sha256(content).digest()
+
+    def look_at_mask(self, image_id: str) -> tuple[UInt8[np.ndarray, "h w"], bytes] | None:
+        path = self.mask_path(image_id)
+        if not _present(path):
+            return None
+        content = read_bounded(path)
+        return self._mask(path, content), hashlib.sha256(content).digest()
 
     def keep_existing(self, found: Findings) -> set[str]:
-        """Leave out ids without an image, and val ids without a mask. Returns the ids with a mask."""
+        """Leave out ids without an image, val ids without a mask, and those of links that lead out of the root.
+        Returns the ids with a mask."""
         listings: dict[Path, set[str]] = {}
         masked: set[str] = set()
         for split, ids in self.splits.items():
             kept = []
             for image_id in ids:
                 image, mask = self.image_path(image_id), self.mask_path(image_id)
+                if self._leads_out("images", image, found, split):
+                    continue
                 if not _listed(image, listings):
                     words = f"{image}: no such image, though a list names it"
                     found.add("images", "listed images are missing", words, split)
+                    continue
+                if self._leads_out("masks", mask, found, split):
                     continue
                 if _listed(mask, listings):
                     masked.add(image_id)
@@ -104,6 +99,14 @@ class ImageFiles(ABC):
             self.splits[split] = kept
         found.settle()
         return masked
+
+    def _leads_out(self, check: Check, path: Path, found: Findings, split: str) -> bool:
+        try:
+            refuse_link_out(path, (self.root, path.parent))
+        except DataError as error:
+            found.add(check, "files are links that lead out of the root, or nowhere", str(error), split)
+            return True
+        return False
 
     def keep_labelled(self, labels: Mapping[str, Labels], found: Findings, where: Mapping[str, str]) -> None:
         """Take over the labels, and leave out ids without.
@@ -137,26 +140,6 @@ class ImageFiles(ABC):
             )
         return mask.astype(np.uint8)
 
-    def _inspect_one(self, image_id: str) -> tuple[bytes, str | None]:
-        """Digests of the files of an image, or what is wrong with them."""
-        image, mask = self.image_path(image_id), self.mask_path(image_id)
-        try:
-            content = self._content(image)
-            size, digests = image_size(image, content), hashlib.sha256(content).digest()
-            if _present(mask):
-                content = self._content(mask)
-                shape = self._mask(mask, content).shape
-                if shape != (size[1], size[0]):
-                    return b"", f"{mask}: size {shape[::-1]} is not the image's {size}"
-                digests += hashlib.sha256(content).digest()
-        except DataError as error:
-            return b"", str(error)
-        return digests, None
-
-    def _content(self, path: Path) -> bytes:
-        refuse_link_out(path, (self.root, path.parent))
-        return read_bounded(path)
-
 
 def contiguous_ids(classes: int) -> Int16[np.ndarray, " values"]:
     """Mask values that are class ids: the background 0, 1..classes and ``IGNORE``."""
@@ -166,20 +149,14 @@ def contiguous_ids(classes: int) -> Int16[np.ndarray, " values"]:
     return ids
 
 
-def in_threads(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
-    """``read`` of every item, in order."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(READERS) as pool:
-        while some := list(islice(remaining, AT_ONCE)):
-            yield from pool.map(read, some)
-
-
 def check_scored(scored: Sequence[int] | None, classes: int) -> None:
-    """Raises ``ConfigError`` where these are not different mask ids."""
+    """Raises ``ConfigError`` where these are not two or more different mask ids."""
     if scored is not None and (
-        not scored or len(set(scored)) != len(scored) or not all(0 <= c <= classes for c in scored)
+        len(scored) < LEAST_CLASSES or len(set(scored)) != len(scored) or not all(0 <= c <= classes for c in scored)
     ):
-        raise ConfigError(f"scored_classes: need different mask ids in 0..{classes}, got {list(scored)}")
+        raise ConfigError(
+            f"scored_classes: need {LEAST_CLASSES} or more different mask ids in 0..{classes}, got {list(scored)}"
+        )
 
 
 def check_folder(key: str, name: str) -> None:

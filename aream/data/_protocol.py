@@ -23,7 +23,8 @@ class Dataset(Protocol):
     A module may also have ``survey(config, found)``, which goes on where ``build`` raises: it adds to ``found``
     (:class:`aream.data._findings.Findings`) what is wrong with its layout, lists and labels, and returns the dataset
     of what is usable; or raises ``DataError`` where nothing is. What any dataset can be checked for is asked of it
-    then (:mod:`aream.data._examination`); without a ``survey``, of what ``build`` returns.
+    then (:mod:`aream.data._examination`, whose ``inspect`` gives the content its identity); without a ``survey``, of
+    what ``build`` returns.
 
     Splits are ``"train"`` (image labels; what CAMs and pseudo-labels are made for) and ``"val"``.
     Instances are cheap to pickle: they hold ids and paths, or a seed, never pixels on their way to a worker.
@@ -49,10 +50,16 @@ class Dataset(Protocol):
     def mask(self, image_id: str) -> UInt8[np.ndarray, "h w"] | None:
         """Ground-truth ids 0..C and ``IGNORE``, of the image's size; None where the set has no mask for it."""
 
-    def inspect(self) -> str:
-        """Read everything once and return the content's fingerprint (hex sha256 over ids, labels, images, masks).
+    def look_at_image(self, image_id: str) -> tuple[tuple[int, int], bytes]:
+        """Width and height, and the sha256 of the image as it is stored, read and decoded to its last byte.
 
         Raises:
-            DataError: naming the first file that is missing, does not decode, has another size than its image,
-                or carries an id out of range. All problems found (at most 20) are listed in the message.
+            DataError: naming the file that is missing or does not decode.
+        """
+
+    def look_at_mask(self, image_id: str) -> tuple[UInt8[np.ndarray, "h w"], bytes] | None:
+        """What :meth:`mask` gives, and the sha256 of it as it is stored.
+
+        Raises:
+            DataError: naming the file that does not decode, or carries an id out of range.
         """

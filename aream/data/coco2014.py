@@ -18,9 +18,8 @@ from jaxtyping import Float32, Int16
 
 from aream.config import config, location
 from aream.data._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
-from aream.data._findings import Findings
+from aream.data._findings import SPLITS, Findings
 from aream.data._image_files import (
-    SPLITS,
     ImageFiles,
     check_folder,
     check_scored,

@@ -250,9 +250,11 @@ class Shapes:
         split, index = image_id.split("_")
         return _drawn(self.config, split)[1][int(index)]
 
-    def inspect(self) -> str:
-        digest = hashlib.sha256()
-        for split in ("train", "val"):
-            for part in _drawn(self.config, split):
-                digest.update(part.tobytes())
-        return digest.hexdigest()
+    def look_at_image(self, image_id: str) -> tuple[tuple[int, int], bytes]:
+        image = self.image(image_id)
+        return image.size, hashlib.sha256(image.tobytes()).digest()
+
+    def look_at_mask(self, image_id: str) -> tuple[UInt8[np.ndarray, "h w"], bytes] | None:
+        split, index = image_id.split("_")
+        mask = _drawn(self.config, split)[1][int(index)]
+        return mask, hashlib.sha256(mask.tobytes()).digest()

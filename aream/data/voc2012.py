@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aream.config import config, location
-from aream.data._findings import Findings
-from aream.data._image_files import SPLITS, ImageFiles, check_folder, check_scored, contiguous_ids
+from aream.data._findings import SPLITS, Findings
+from aream.data._image_files import ImageFiles, check_folder, check_scored, contiguous_ids
 from aream.data._label_files import Labels, find_labels
 from aream.data._lists import read_split
 from aream.data._voc_labels import CLASS_NAMES, read_annotations, read_label_file

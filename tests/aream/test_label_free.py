@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aream.label_free import RULES, Contrast, SplitCounts, edges, otsu
+from aream.errors import DataError
+from aream.label_free import RULES, Contrast, SplitCounts, choices, edges, otsu
 from aream.pseudo_labels import LabelsConfig, ThresholdSearch
 
 
@@ -47,7 +48,12 @@ def test_edges_against_a_loop_over_thresholds_and_pairs(seed, steps, height, wid
         counts.add(levels, Contrast.of(image))
         expected += [excess(image, levels > index) for index in range(steps)]
     np.testing.assert_allclose(np.cumsum(counts.steps)[:-1], expected, atol=1e-4)
-    assert expected[edges(counts)] == pytest.approx(expected.max(), abs=1e-4)
+    if counts.steps.any():
+        assert expected[edges(counts)] == pytest.approx(expected.max(), abs=1e-4)
+    else:
+        np.testing.assert_allclose(expected, 0, atol=1e-4)
+        with pytest.raises(DataError, match="edges"):
+            edges(counts)
 
 
 def test_a_constant_image_has_no_edges_and_one_pixel_neither():
@@ -59,11 +65,13 @@ def test_a_constant_image_has_no_edges_and_one_pixel_neither():
     assert single.down.shape == (0, 1)
 
 
-def test_without_images_edges_are_otsu():
+def test_without_images_there_are_no_edges_to_choose_by():
     levels = np.random.default_rng(0).integers(0, 9, (5, 5)).astype(np.uint8)
     counts = SplitCounts(8)
     counts.add(levels, None)
-    assert edges(counts) == otsu(counts)
+    with pytest.raises(DataError, match="edges: no boundary"):
+        edges(counts)
+    assert set(choices(counts)) == {"otsu"}
 
 
 def test_edges_find_the_threshold_that_follows_the_object_where_scores_do_not_split():
@@ -84,8 +92,20 @@ def test_otsu_splits_two_peaks():
     assert 14 <= otsu(of_histogram(histogram)) < 60
 
 
-def test_of_nothing_every_rule_picks_the_first_threshold():
-    assert [rule.choose(SplitCounts(9)) for rule in RULES.values()] == [0] * len(RULES)
+@pytest.mark.parametrize("name", list(RULES))
+def test_of_nothing_no_rule_picks_a_threshold(name):
+    with pytest.raises(DataError, match=name):
+        RULES[name].choose(SplitCounts(9))
+    assert choices(SplitCounts(9)) == {}
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_scores_that_are_all_alike_split_nowhere(name):
+    counts = SplitCounts(9)
+    image = np.random.default_rng(0).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    counts.add(np.full((4, 4), 3, dtype=np.uint8), Contrast.of(image))
+    with pytest.raises(DataError, match=name):
+        RULES[name].choose(counts)
 
 
 def searched(rule, seed: int = 0):
@@ -94,7 +114,7 @@ def searched(rule, seed: int = 0):
     config = LabelsConfig(background_threshold=rule)
     search = ThresholdSearch(config, 3, [0, 1, 2])
     y, x = np.mgrid[:20, :20]
-    for number in range(6):
+    for number in range(12):  # of which the last is held out
         disc = np.hypot(y - rng.integers(6, 14), x - rng.integers(6, 14)) < 5
         scores = (0.15 + 0.5 * disc)[None].astype(np.float32)
         mask = np.where(disc, 1 + number % 2, 0).astype(np.uint8)
@@ -124,3 +144,34 @@ def test_a_number_near_a_counted_threshold_takes_its_place():
     assert 0.3 not in grid
     assert len(grid) == len(LabelsConfig().grid())
     assert len(dataclasses.replace(LabelsConfig(), background_threshold=0.305).grid()) == len(grid) + 1
+
+
+def unmasked(rule, masks: int = 0):
+    """Discs that only scores and images show; ``masks`` of them have a mask, all ignored."""
+    search = ThresholdSearch(LabelsConfig(background_threshold=rule), 3, [0, 1, 2])
+    y, x = np.mgrid[:20, :20]
+    disc = np.hypot(y - 9, x - 9) < 5
+    image = (disc[..., None].repeat(3, axis=2) * 80).astype(np.uint8)
+    for number in range(4):
+        mask = np.full((20, 20), 255, dtype=np.uint8) if number < masks else None
+        search.add(f"image{number}", (0.15 + 0.5 * disc)[None].astype(np.float32), [1], mask, Contrast.of(image))
+    return search.choose()
+
+
+@pytest.mark.parametrize("rule", ["otsu", "edges", 0.3])
+def test_rules_without_ground_truth_need_no_masks_and_then_report_no_figure(rule):
+    choice = unmasked(rule)
+    assert 0.15 <= choice.threshold < 0.65
+    assert (choice.miou, choice.miou_all, choice.curve, choice.alternatives()) == (None, None, [], {})
+
+
+@pytest.mark.parametrize("rule", ["auto", "held_out"])
+def test_a_search_without_masks_is_refused_and_says_what_needs_none(rule):
+    with pytest.raises(DataError, match="otsu, edges or a number needs no masks"):
+        unmasked(rule)
+
+
+@pytest.mark.parametrize("rule", ["auto", "held_out", "otsu", 0.3])
+def test_masks_in_which_nothing_counts_make_no_figure(rule):
+    with pytest.raises(DataError, match="which has none"):
+        unmasked(rule, masks=2)

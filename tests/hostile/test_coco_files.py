@@ -14,6 +14,7 @@ from small_coco import CLASSES, TRAIN, VAL, one_hot, write_coco
 
 from aream.config import Component
 from aream.data import coco2014
+from aream.data._examination import inspect
 from aream.errors import ConfigError, DataError
 from workers.dataset_check import check_dataset
 
@@ -30,7 +31,7 @@ def config(root, **changes) -> coco2014.Config:
 def refusal(root, **changes) -> str:
     """What ``build`` and ``inspect`` say; the check that goes on must end too, with something wrong."""
     with pytest.raises(DataError) as caught:
-        coco2014.build(config(root, **changes)).inspect()
+        inspect(coco2014.build(config(root, **changes)))
     assert len(str(caught.value)) < 10_000
     assert check_dataset(Component(name="coco2014", config=config(root, **changes)), sample=None).hard
     return str(caught.value)
@@ -146,7 +147,7 @@ def test_what_is_no_file_of_the_data(root, tmp_path, kind, place):
     else:
         path.symlink_to(outside)
     with pytest.raises(DataError) as caught:
-        coco2014.build(config(root)).inspect()
+        inspect(coco2014.build(config(root)))
     assert str(path) in str(caught.value)
 
 

@@ -14,12 +14,14 @@ import pytest
 from PIL import Image
 
 from aream.data import shapes, voc2012
+from aream.data._examination import inspect
 from aream.data._images import read_image
 from aream.data._voc_labels import read_label_file
 from aream.errors import ConfigError, DataError
 from workers.label_files import read_labels, write_labels
 
 IDS = ("2007_000032", "2007_000039")
+VAL = "2008_000001"
 
 
 def vector(*classes: int) -> np.ndarray:
@@ -33,18 +35,20 @@ def root(tmp_path):
     root = tmp_path / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
-    for identifier in IDS:
+    mask = np.zeros((12, 16), dtype=np.uint8)
+    mask[3:9, 4:12] = 2
+    for identifier in (*IDS, VAL):
         Image.new("RGB", (16, 12), (9, 8, 7)).save(root / f"JPEGImages/{identifier}.jpg")
-        Image.new("L", (16, 12), 3).save(root / f"SegmentationClass/{identifier}.png")
+        Image.fromarray(mask).save(root / f"SegmentationClass/{identifier}.png")
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(IDS))
-    (root / "ImageSets/Segmentation/val.txt").write_text(IDS[0])
-    np.save(root / "cls_labels.npy", {identifier: vector(1) for identifier in IDS})
+    (root / "ImageSets/Segmentation/val.txt").write_text(VAL)
+    np.save(root / "cls_labels.npy", {identifier: vector(1) for identifier in (*IDS, VAL)})
     return root
 
 
 def refusal(root, **changes) -> str:
     with pytest.raises(DataError) as caught:
-        voc2012.build(voc2012.Config(root=str(root), **changes)).inspect()
+        inspect(voc2012.build(voc2012.Config(root=str(root), **changes)))
     assert len(str(caught.value)) < 10_000
     return str(caught.value)
 
@@ -166,7 +170,7 @@ def test_linked_folders_and_links_inside_stay_usable(root, tmp_path):
     first, second = (root / f"SegmentationClass/{identifier}.png" for identifier in IDS)
     first.unlink()
     first.symlink_to(second.name)
-    assert voc2012.build(voc2012.Config(root=str(root))).inspect()
+    assert inspect(voc2012.build(voc2012.Config(root=str(root))))
 
 
 @pytest.mark.parametrize("masks", ["../masks", "/masks", "a/../../b", "", "."])

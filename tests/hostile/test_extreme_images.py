@@ -16,6 +16,7 @@ from aream.augmentations import deit
 from aream.backbones import mctformer_v2
 from aream.config import Component
 from aream.data import voc2012
+from aream.data._examination import inspect
 from aream.data._voc_labels import CLASS_NAMES
 from aream.errors import DivergedError, StageFailed
 from aream.methods import aream
@@ -41,13 +42,15 @@ def data(tmp_path):
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     for index, (name, size) in enumerate(SIZES.items()):
-        Image.new("RGB", size, (index * 60, 90, 200)).save(root / f"JPEGImages/{name}.jpg")
-        Image.new("L", size, index).save(root / f"SegmentationClass/{name}.png")
-    for split in ("train", "val"):
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(SIZES))
+        for split in ("", "val_"):
+            Image.new("RGB", size, (index * 60, 90, 200)).save(root / f"JPEGImages/{split}{name}.jpg")
+            Image.new("L", size, index).save(root / f"SegmentationClass/{split}{name}.png")
+    ids = {"train": list(SIZES), "val": [f"val_{name}" for name in SIZES]}
+    for split in ids:
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(ids[split]))
     labels = np.zeros((len(SIZES), len(CLASS_NAMES)), dtype=np.float32)
     labels[range(1, len(SIZES)), range(len(SIZES) - 1)] = 1
-    np.savez(root / "cls_labels_plain.npz", ids=list(SIZES), labels=labels)
+    np.savez(root / "cls_labels_plain.npz", ids=ids["train"] + ids["val"], labels=np.concatenate([labels, labels]))
     return Component(name="voc2012", config=voc2012.Config(root=str(root)))
 
 
@@ -78,7 +81,7 @@ SEGMENTATION = SegmentationConfig(
 
 
 def fingerprint(component: Component) -> str:
-    return build_dataset(component).inspect()
+    return inspect(build_dataset(component))
 
 
 def runner(folder) -> StageRunner:

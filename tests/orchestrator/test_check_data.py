@@ -147,4 +147,4 @@ def test_the_command_names_the_same_dataset(config):
     component = Component(name=type(config).__module__.rpartition(".")[2], config=config)
     words = shlex.split(check_data.check_command(component))[3:]
     options = check_data._parser().parse_args(words)
-    assert check_data._datasets(options) == [component]
+    assert [found for found, _ in check_data._datasets(options)] == [component]

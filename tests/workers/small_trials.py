@@ -8,6 +8,7 @@ from aream.augmentations import deit
 from aream.backbones import mctformer_v2
 from aream.config import Component
 from aream.data import shapes
+from aream.data._examination import inspect
 from aream.methods import aream
 from aream.training import TrainConfig
 from workers.artifacts.opening import open_store
@@ -33,7 +34,7 @@ TRIAL = TrialConfig(
 
 
 def fingerprint(component: Component) -> str:
-    return build_dataset(component).inspect()
+    return inspect(build_dataset(component))
 
 
 def with_method(trial: TrialConfig, **changes) -> TrialConfig:

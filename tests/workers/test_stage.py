@@ -166,7 +166,7 @@ def test_labels_made_elsewhere_must_fit_their_images(tmp_path):
         write_labels(tmp_path / "labels" / f"{image_id}.png", dataset.mask(image_id) // 2)
     first = tmp_path / "labels" / f"{dataset.ids('train')[0]}.png"
     write_labels(first, dataset.mask(dataset.ids("train")[0])[:-1])
-    with pytest.raises(StageFailed, match=f"{first.name}: size"):
+    with pytest.raises(StageFailed, match=f"{first.stem}: the label is 32 x 31, the image 32 x 32"):
         Work(tmp_path).runner.run(external_labels_stage(str(tmp_path / "labels"), DATA, fingerprint))
 
 

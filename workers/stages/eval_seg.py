@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aream.config import Component, config
-from aream.metrics import class_iou, mean_iou, pixel_accuracy
+from aream.metrics import class_iou, counted_classes, mean_iou, pixel_accuracy
 from aream.overlays import overlay
 from aream.segmentation_config import SegmentationEvaluation
 from aream.segmentation_prediction import evaluate, predict
@@ -20,10 +20,11 @@ from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import OVERLAYS, OVERLAYS_FOLDER
 from workers.stages.train_cam import WEIGHTS_FILE
 
-VERSION = 1
+VERSION = 2
 METRICS = (
     Metric("seg/miou", "mIoU of the segmenter, val masks", better="max", shown="always"),
     Metric("seg/miou_all", "the same over all classes; val masks", better="max", shown="report"),
+    Metric("seg/classes", "scored classes in the val masks, over which seg/miou is taken", unit="classes"),
     Metric("seg/pixel_accuracy", "share of the pixels that the segmenter gets right, val masks", better="max"),
 )
 
@@ -69,5 +70,6 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     return {
         "seg/miou": mean_iou(confusion, dataset.scored_classes),
         "seg/miou_all": mean_iou(confusion, None),
+        "seg/classes": float(counted_classes(confusion, dataset.scored_classes)),
         "seg/pixel_accuracy": pixel_accuracy(confusion),
     }

@@ -10,17 +10,18 @@ import numpy as np
 
 from aream.config import Component, config, location
 from aream.data._files import read_bounded
+from aream.data._findings import Findings
+from aream.data._label_maps import check_label_maps
 from aream.data._protocol import IGNORE, Dataset
-from aream.errors import DataError
-from aream.metrics import confusion_matrix, mean_iou
+from aream.metrics import confusion_matrix, counted_classes, mean_iou
 from workers.components import build_dataset
 from workers.label_files import read_labels, write_labels
 from workers.locations import local_path
 from workers.stage import Row, StageContext
-from workers.stages.pseudo_label import LABELS_FOLDER, MIOU, MIOU_ALL
+from workers.stages.pseudo_label import CLASSES, LABELS_FOLDER, MIOU, MIOU_ALL
 
-VERSION = 1
-METRICS = (MIOU, MIOU_ALL)
+VERSION = 2
+METRICS = (MIOU, MIOU_ALL, CLASSES)
 
 
 @config
@@ -31,20 +32,35 @@ class Config:
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """
+    Raises:
+        DataError: labels that cannot be used.
+    """
     dataset, folder = build_dataset(config.data), Path(local_path(config.folder))
+    found = Findings(strict=True)
+    check(str(folder), dataset, found)
+    found.settle()
     classes = len(dataset.class_names) + 1
     confusion = np.zeros((classes, classes), dtype=np.int64)
     (out / LABELS_FOLDER).mkdir()
     for image_id in context.watched(dataset.ids("train")):
-        labels = _checked(folder / f"{image_id}.png", dataset, image_id, classes)
+        labels = read_labels(folder / f"{image_id}.png")
         mask = dataset.mask(image_id)
         if mask is not None:
             confusion += confusion_matrix(np.where(labels == IGNORE, 0, labels), mask, classes)
         write_labels(out / LABELS_FOLDER / f"{image_id}.png", labels)
+    if not confusion.any():  # no train image has a mask: nothing is known of the labels' quality
+        return {}
     return {
         "pseudo/miou": mean_iou(confusion, dataset.scored_classes),
         "pseudo/miou_all": mean_iou(confusion, None),
+        "pseudo/classes": float(counted_classes(confusion, dataset.scored_classes)),
     }
+
+
+def check(folder: str, dataset: Dataset, found: Findings) -> None:
+    """Add what is wrong with the labels."""
+    check_label_maps(dataset, lambda image_id: read_labels(Path(folder) / f"{image_id}.png"), found)
 
 
 def fingerprint(folder: str, dataset: Dataset) -> str:
@@ -59,14 +75,3 @@ def fingerprint(folder: str, dataset: Dataset) -> str:
         content = read_bounded(path)
         digest.update(image_id.encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()
-
-
-def _checked(path: Path, dataset: Dataset, image_id: str, classes: int) -> np.ndarray:
-    labels = read_labels(path)
-    width, height = dataset.image(image_id).size
-    if labels.shape != (height, width):
-        raise DataError(f"{path}: size {labels.shape[::-1]} is not the image's {(width, height)}")
-    wrong = sorted({int(value) for value in np.unique(labels)} - {*range(classes), IGNORE})
-    if wrong:
-        raise DataError(f"{path}: label ids {wrong} are out of range; allowed are 0..{classes - 1} and {IGNORE}")
-    return labels

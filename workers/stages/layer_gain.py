@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from aream.config import Component, config
+from aream.errors import DataError
 from aream.inference import UNREFINED
 from aream.label_free import Contrast
 from aream.pseudo_labels import LabelsConfig, ThresholdSearch
@@ -21,6 +22,7 @@ from workers.metric import Metric, each_layer
 from workers.stage import Row, Stage, StageContext
 
 VERSION = 1
+NEEDS_TRAIN_MASKS = True
 CAPTION = (
     "mIoU of the CAM refined by one layer's affinity alone, threshold by the sweep's rule, train images with masks; "
     "beside it by no layer, by the mean of all, and by the best one (AReAM Figs. 2 and 10)"
@@ -71,12 +73,14 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
             ids = [c + 1 for c in cams.classes]
             searches[name].add(cams.image_id, cams.combine(layers), ids, mask, contrast)
     choices = {name: search.choose() for name, search in searches.items()}
+    mious = {name: choice.miou for name, choice in choices.items() if choice.miou is not None}
+    if not mious:
+        raise DataError("layer_gain needs masks of train images, and none has one")
     content = {
         name: {"miou": choice.miou, "miou_all": choice.miou_all, "threshold": choice.threshold}
         for name, choice in choices.items()
     }
     (out / "layers.json").write_text(json.dumps(content, indent=1))
-    mious = {name: choice.miou for name, choice in choices.items()}
     mious["best"] = max(mious[name] for name in single)
     marks = {"none": mious["none"], "all layers": mious["all"], "best layer": mious["best"]}
     write_figures(out, [Curve("miou", "mIoU", CAPTION, tuple(mious[name] for name in single), marks)])

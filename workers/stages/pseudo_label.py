@@ -28,7 +28,7 @@ from workers.metric import Metric
 from workers.stage import Row, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
-VERSION = 1
+VERSION = 2
 LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"
 OVERLAYS = 6
@@ -48,12 +48,16 @@ MIOU_ALL = Metric(
     "pseudo/miou_all", f"the same over all classes, not only the dataset's scored ones; {WITH_MASKS}",
     better="max", shown="report",
 )  # fmt: skip
+CLASSES = Metric(
+    "pseudo/classes", f"scored classes in the masks, over which pseudo/miou is taken, {WITH_MASKS}", unit="classes"
+)
 METRICS = (
     Metric("cam/miou", f"mIoU of the CAM before any refinement, {WITH_MASKS}", better="max", shown="always"),
     Metric("cam/miou_all", f"the same over all classes; {WITH_MASKS}", better="max"),
     Metric("cam/threshold", "background threshold of the CAM before any refinement"),
     MIOU,
     MIOU_ALL,
+    CLASSES,
     Metric("pseudo/threshold", "background threshold of the pseudo-labels", shown="report"),
     Metric(by_rule(SEARCH), f"mIoU at the best of all thresholds, {WITH_MASKS}", better="max"),
     *(Metric(by_rule(rule), f"mIoU at the threshold that {rule} picks, {WITH_MASKS}", better="max") for rule in RULES),
@@ -95,15 +99,17 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     _write_overlays(config, dataset, inputs["cams"], out, choice.index, packed)
     summary = {"rule": config.labels.rule, "refined": asdict(choice), "unrefined": asdict(plain)}
     (out / "curve.json").write_text(json.dumps(summary))
-    return {
+    metrics = {
         "pseudo/miou": choice.miou,
         "pseudo/miou_all": choice.miou_all,
+        "pseudo/classes": float(choice.classes) if choice.curve else None,
         "pseudo/threshold": choice.threshold,
         **{by_rule(rule): miou for rule, miou in choice.alternatives().items()},
         "cam/miou": plain.miou,
         "cam/miou_all": plain.miou_all,
         "cam/threshold": plain.threshold,
     }
+    return {name: value for name, value in metrics.items() if value is not None}  # None: made of masks, without any
 
 
 def same_sized(images: Iterable[ImageCams]) -> Iterator[list[ImageCams]]:

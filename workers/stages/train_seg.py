@@ -10,9 +10,8 @@ import numpy as np
 from safetensors.torch import save_file
 
 from aream.config import Component, config
-from aream.data._protocol import IGNORE, Dataset
-from aream.errors import DataError
-from aream.segmentation import ReadLabels, SegmentationRun
+from aream.data._label_maps import refuse_ground_truth
+from aream.segmentation import SegmentationRun
 from aream.segmentation_config import SegmentationTraining
 from aream.training import seed_everything
 from workers.components import build_dataset, build_segmenter
@@ -28,9 +27,6 @@ METRICS = (
     Metric("train/segmentation_loss", "the segmenter's loss, mean over an epoch", "", "min", epochs=True),
     IN_PIECES,
 )
-
-GROUND_TRUTH_AGREEMENT = 0.999
-"""Share of pixels that no pseudo-label reaches: the best published ones agree with the masks on about 95 %."""
 
 
 @config
@@ -71,24 +67,3 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     )
     (out / "history.json").write_text(json.dumps(training.history, indent=1))
     return {"train/segmentation_loss": training.history[-1]["train/segmentation_loss"]}
-
-
-def refuse_ground_truth(dataset: Dataset, labels_of: ReadLabels) -> None:
-    """Pseudo-labels that equal the masks are the masks; a published number was once wrong for that reason.
-
-    Raises:
-        DataError: over all train images with a mask, labels and masks agree on more than 99.9 % of the pixels
-            that the mask does not ignore.
-    """
-    same = total = 0
-    for image_id in dataset.ids("train"):
-        mask = dataset.mask(image_id)
-        if mask is not None:
-            counted = mask != IGNORE
-            same += int((labels_of(image_id) == mask)[counted].sum())
-            total += int(counted.sum())
-    if total and same / total > GROUND_TRUTH_AGREEMENT:
-        raise DataError(
-            f"the pseudo-labels are the ground truth: they agree with the masks on {same / total:.2%} of the pixels; "
-            "a segmenter trained on them is fully supervised. Give labels made from CAMs"
-        )

@@ -10,6 +10,7 @@ from small_coco import CLASSES, SIZE, TRAIN, VAL, mask_of, one_hot, write_coco
 
 from aream.data import coco2014
 from aream.data._coco_classes import CLASS_NAMES, category_ids
+from aream.data._examination import inspect
 from aream.data._findings import Findings
 from aream.data._lists import read_split
 from aream.data._protocol import Dataset
@@ -33,7 +34,7 @@ def build(root, **changes):
 
 def fails(root, *messages, **changes):
     with pytest.raises(DataError) as caught:
-        build(root, **changes).inspect()
+        inspect(build(root, **changes))
     for message in messages:
         assert message in str(caught.value)
 
@@ -61,15 +62,15 @@ def test_reads_images_masks_and_labels(root):
 @pytest.mark.parametrize("mask_name", [lambda name: name, lambda name: name[-12:]], ids=["full", "number"])
 def test_every_layout_is_the_same_dataset(tmp_path, root, base, images, masks, mask_name):
     write_coco(tmp_path / "other" / base, images, masks, mask_name=mask_name)
-    assert build(tmp_path / "other").inspect() == build(root).inspect()
+    assert inspect(build(tmp_path / "other")) == inspect(build(root))
 
 
 def test_the_fingerprint_is_that_of_the_content(root, tmp_path):
-    first = build(root).inspect()
+    first = inspect(build(root))
     shutil.copytree(root, tmp_path / "elsewhere")
-    assert build(tmp_path / "elsewhere").inspect() == first
+    assert inspect(build(tmp_path / "elsewhere")) == first
     Image.new("L", SIZE[::-1]).save(root / f"SegmentationClass/train2014/{TRAIN[0]}.png")
-    assert build(root).inspect() != first
+    assert inspect(build(root)) != first
 
 
 @pytest.mark.parametrize("number", [lambda k: k + 1, official], ids=["contiguous", "coco91"])
@@ -80,7 +81,7 @@ def test_masks_of_both_numberings(tmp_path, number, told):
     dataset = build(root, mask_ids=chosen)
     for name in OBJECTS:
         np.testing.assert_array_equal(dataset.mask(name), mask_of(CLASSES[name]))
-    assert dataset.inspect()
+    assert inspect(dataset)
 
 
 def test_numbers_of_the_annotations():
@@ -172,7 +173,7 @@ def test_images_without_any_object(root):
     kept = build(root, objectless="keep")
     assert [list(kept.ids(split)) for split in ("train", "val")] == [TRAIN, VAL]
     assert kept.labels(TRAIN[2]).sum() == 0
-    assert kept.inspect() != build(root).inspect()
+    assert inspect(kept) != inspect(build(root))
 
 
 def test_labels_that_are_missing(root):
@@ -193,7 +194,7 @@ def test_grey_images_have_three_channels(root):
     assert pixels.shape == (*SIZE, 3)
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 1])
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
-    assert build(root).inspect()
+    assert inspect(build(root))
 
 
 @pytest.mark.parametrize(("name", "count"), [("train", 82081), ("val", 40137)])
@@ -242,7 +243,7 @@ def test_bad_lists(root, text, message):
 
 def test_masks_of_another_size(root):
     Image.new("L", (15, 12)).save(root / f"SegmentationClass/train2014/{TRAIN[0]}.png")
-    fails(root, f"{TRAIN[0]}.png: size (15, 12) is not the image's (16, 12)")
+    fails(root, f"{TRAIN[0]}: the mask is 15 x 12, the image 16 x 12")
 
 
 def test_configuration_is_checked():

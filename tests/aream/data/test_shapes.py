@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from aream.data import shapes
+from aream.data._examination import inspect
 from aream.data._protocol import IGNORE, Dataset
 from aream.errors import ConfigError
 
@@ -40,16 +41,16 @@ def test_scenes_depend_on_seed_and_index_alone(dataset):
     first = dataset.ids("train")[7]
     np.testing.assert_array_equal(np.asarray(dataset.image(first)), np.asarray(longer.image(first)))
     assert np.any(np.asarray(dataset.image(first)) != np.asarray(other.image(first)))
-    assert dataset.inspect() != longer.inspect()
+    assert inspect(dataset) != inspect(longer)
 
 
 def test_another_process_draws_the_same(dataset):
     script = (
-        "from aream.data import shapes; "
-        "print(shapes.build(shapes.Config(image_size=64, train_images=120, val_images=10)).inspect())"
+        "from aream.data import shapes; from aream.data._examination import inspect; "
+        "print(inspect(shapes.build(shapes.Config(image_size=64, train_images=120, val_images=10))))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == dataset.inspect()
+    assert done.stdout.strip() == inspect(dataset)
 
 
 def test_companions_stand_beside_their_class_and_are_background():

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from aream.data import voc2012
+from aream.data._examination import inspect
 from aream.data._findings import Findings
 from aream.data._lists import read_split
 from aream.data._protocol import Dataset
@@ -38,7 +39,8 @@ def root(tmp_path):
     for identifier in (*IDS, *VAL):
         Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).save(root / f"JPEGImages/{identifier}.jpg")
     for identifier in (*IDS[:2], *VAL):  # an augmented list may name images without a mask
-        mask = rng.choice([0, 1, 20, 255], (12, 16)).astype(np.uint8)
+        ids = np.flatnonzero(LABELS[identifier]) + 1
+        mask = rng.choice([0, *ids, 255], (12, 16)).astype(np.uint8)
         image = Image.fromarray(mask)
         if identifier == IDS[0]:
             image.putpalette(rng.integers(0, 255, 768, dtype=np.uint8).tolist())
@@ -59,7 +61,7 @@ def build(root, **changes):
 
 def fails(root, *messages, **changes):
     with pytest.raises(DataError) as caught:
-        build(root, **changes).inspect()
+        inspect(build(root, **changes))
     for message in messages:
         assert message in str(caught.value)
 
@@ -69,18 +71,18 @@ def test_reads_images_masks_and_labels(root):
     assert isinstance(dataset, Dataset)
     assert (list(dataset.ids("train")), list(dataset.ids("val"))) == (list(IDS), list(VAL))
     assert dataset.image(IDS[0]).mode == "RGB"
-    assert set(np.unique(dataset.mask(IDS[0]))) == {0, 1, 20, 255}  # indices, not the palette's colours
+    assert set(np.unique(dataset.mask(IDS[0]))) == {0, 1, 15, 255}  # indices, not the palette's colours
     assert dataset.mask(IDS[2]) is None
     np.testing.assert_array_equal(dataset.labels(IDS[1]), LABELS[IDS[1]])
     assert len(pickle.dumps(dataset)) < 5000
 
 
 def test_the_fingerprint_is_that_of_the_content(root, tmp_path):
-    first = build(root).inspect()
+    first = inspect(build(root))
     shutil.copytree(root, tmp_path / "elsewhere")
-    assert build(tmp_path / "elsewhere").inspect() == first
-    Image.new("L", (16, 12)).save(root / f"SegmentationClass/{IDS[0]}.png")
-    assert build(root).inspect() != first
+    assert inspect(build(tmp_path / "elsewhere")) == first
+    Image.new("L", (16, 12), 1).save(root / f"SegmentationClass/{IDS[0]}.png")
+    assert inspect(build(root)) != first
 
 
 @pytest.mark.parametrize("name", ["train_aug.txt", "train_aug_id.txt", "train_aug(id).txt", "trainaug.txt"])
@@ -239,14 +241,14 @@ def test_images_that_do_not_decode(root, damage, message):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (Image.new("L", (15, 12)), "size (15, 12) is not the image's (16, 12)"),
+        (Image.new("L", (15, 12)), "the mask is 15 x 12, the image 16 x 12"),
         (Image.new("L", (16, 12), 21), "label ids [21] are out of range; allowed are 0..20 and 255"),
         (Image.new("RGB", (16, 12)), "got mode RGB"),
     ],
 )
 def test_bad_masks(root, mask, message):
     mask.save(root / f"SegmentationClass/{IDS[1]}.png")
-    fails(root, f"{IDS[1]}.png", message)
+    fails(root, IDS[1], message)
 
 
 def test_all_problems_are_listed_together(root):
