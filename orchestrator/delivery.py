@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import re
+import shlex
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator.permissions import user_name
 from orchestrator.spool import Event
+from orchestrator.tracking_faults import TrackingRefused
+from orchestrator.tracking_uri import artifact_location, sqlite_file
 from workers.masking import masked
 
 log = logging.getLogger(__name__)
@@ -47,8 +51,11 @@ class UnknownRun(Exception):
 class Delivery:
     """Writes events to MLflow; used by the writer thread alone. Writing an event twice changes nothing."""
 
-    def __init__(self, uri: str, experiment: str, sweep_id: str) -> None:
-        self.uri, self.experiment, self.sweep_id = uri, experiment, sweep_id
+    def __init__(
+        self, uri: str, experiment: str, sweep_id: str, refuse: Callable[[Event, str], None] = lambda event, why: None
+    ) -> None:
+        """``refuse`` keeps an event that MLflow understands and will never take, with what it says."""
+        self.uri, self.experiment, self.sweep_id, self.refuse = uri, experiment, sweep_id, refuse
         self.client: Any = None
         self.experiment_id = ""
         self.runs: dict[str, str] = {}
@@ -56,10 +63,14 @@ class Delivery:
         """Whether ``runs`` holds all that the server has of this sweep: nobody else starts any."""
 
     def write(self, group: list[Event]) -> None:
-        import mlflow
+        """
+        Raises:
+            TrackingRefused: nothing can be written until somebody changes something.
+            Exception: whatever MLflow and what is below it raise; trying again may help.
+        """
         from mlflow.exceptions import MlflowException
 
-        self._connect(mlflow)
+        self._connect()
         event = group[0]
         try:
             if event["kind"] in TOGETHER:
@@ -67,41 +78,81 @@ class Delivery:
             else:
                 getattr(self, f"_{event['kind']}")(event)
         except UnknownRun as error:
-            log.warning("%s of %s is dropped: %s", event["kind"], event["run"], error)
+            self._look_at_experiment()
+            for each in group:
+                self.refuse(each, str(error))
         except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # somebody purged it: what is there is looked up anew
+                self.client, self.runs, self.listed = None, {}, False
+                raise
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
                 raise
+            self._look_at_experiment()
             if len(group) > 1:  # one of them is to blame
                 for each in group:
                     self.write([each])
                 return
             # The server understood and refuses: repeating it would block everything behind it for ever.
-            log.warning("MLflow refuses %s of %s: %s", event["kind"], event["run"], masked(str(error)))
+            self.refuse(event, str(error))
 
-    def _connect(self, mlflow: Any) -> None:
-        if self.client is not None:
-            return
+    def check(self) -> None:
+        """See that the experiment can be used, or made; makes nothing.
+
+        Raises:
+            TrackingRefused: it was deleted, or its name is not allowed.
+            Exception: as of ``write``.
+        """
+        from mlflow.exceptions import MlflowException
+        from mlflow.utils.validation import _validate_experiment_name
+
+        try:
+            _validate_experiment_name(self.experiment)
+        except MlflowException as error:
+            raise TrackingRefused(f"the experiment's name {self.experiment!r} is not allowed: {error}") from error
+        found = self._open().get_experiment_by_name(self.experiment)
+        if found is not None:
+            self._refuse_deleted(found)
+
+    def _open(self) -> Any:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        import mlflow
+        from mlflow.store.db import utils as databases
+
+        databases.MAX_RETRY_COUNT = 1  # it would try for 100 s; what waits between tries is here
         for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         # Its tracebacks, one a try; what is wrong is told in one line of ours.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        client = mlflow.MlflowClient(self.uri)
+        if (file := sqlite_file(self.uri)) is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        return mlflow.MlflowClient(self.uri)
+
+    def _connect(self) -> None:
+        if self.client is not None:
+            return
+        client = self._open()
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
-            location = None
-            if self.uri.startswith("sqlite:///"):
-                # Beside the database, so that both move together.
-                folder = Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
-                location = (folder / self.experiment).as_uri()
+            location = artifact_location(self.uri, self.experiment)
             self.experiment_id = client.create_experiment(self.experiment, artifact_location=location)
         else:
+            self._refuse_deleted(found)
             self.experiment_id = found.experiment_id
         self.client = client
+
+    def _look_at_experiment(self) -> None:
+        self._refuse_deleted(self.client.get_experiment(self.experiment_id))
+
+    def _refuse_deleted(self, experiment: Any) -> None:
+        if experiment.lifecycle_stage != "deleted":
+            return
+        variable = f"MLFLOW_TRACKING_URI={shlex.quote(masked(self.uri))}"
+        raise TrackingRefused(
+            f"the experiment {self.experiment!r} was deleted; restore it with `{variable} mlflow experiments restore"
+            f" --experiment-id {experiment.experiment_id}`, or give another `tracking.experiment`"
+        )
 
     def _id(self, run: str) -> str:
         """MLflow's id of one of our runs.
@@ -143,7 +194,7 @@ class Delivery:
                 "aream.sweep": self.sweep_id,
                 "aream.run": event["run"],
                 "mlflow.runName": event["name"],
-                "mlflow.user": getpass.getuser(),
+                "mlflow.user": user_name(os.geteuid()),
             }
             if event["parent"]:
                 tags["mlflow.parentRunId"] = self._id(event["parent"])

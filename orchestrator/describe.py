@@ -11,14 +11,13 @@ from orchestrator.job import Job
 from orchestrator.lab import Lab
 from orchestrator.spec import SweepSpec
 from orchestrator.spec_reader import load_spec
+from orchestrator.tracking_uri import TRACKING_VARIABLE
 from orchestrator.yaml_source import read_source
 from workers.locations import with_locations
 from workers.masking import masked
 from workers.provenance import code_revision
 from workers.staging import is_uri
 from workers.trial import TrialConfig
-
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 def describe(path: Path, lab: Lab, overrides: Sequence[str] = (), image: str | None = None) -> Job:

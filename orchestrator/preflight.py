@@ -14,6 +14,8 @@ from orchestrator.check_data import check_command
 from orchestrator.data_use import label_folders, label_points, use_of
 from orchestrator.plan import Planner
 from orchestrator.spec import SweepSpec
+from orchestrator.tracking_check import check_tracking
+from orchestrator.tracking_uri import TRACKING_VARIABLE, default_uri, resolved_uri
 from orchestrator.workplace import Workplace
 from workers import staging
 from workers.components import build_backbone, build_dataset, check_refiner
@@ -45,11 +47,22 @@ class Prepared:
 
     @property
     def default_tracking_uri(self) -> str:
-        return f"sqlite:///{self.workplace.runs / 'mlflow.db'}"
+        return default_uri(self.workplace.runs)
 
     @property
     def tracking_uri(self) -> str:
-        return self.spec.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or self.default_tracking_uri
+        return tracking_uri(self.spec, self.default_tracking_uri)
+
+
+def tracking_uri(spec: SweepSpec, default: str) -> str:
+    """Of the sweep file, the environment, or the runs folder; absolute.
+
+    Raises:
+        ConfigError: none that MLflow could write to.
+    """
+    if spec.tracking_uri is None and os.environ.get(TRACKING_VARIABLE):
+        return resolved_uri(os.environ[TRACKING_VARIABLE], spec.folder, TRACKING_VARIABLE)
+    return resolved_uri(spec.tracking_uri or default, spec.folder)
 
 
 def prepare(spec: SweepSpec) -> Prepared:
@@ -63,6 +76,7 @@ def prepare(spec: SweepSpec) -> Prepared:
     )
     workplace.check()
     workplace.store().storage.check()
+    check_tracking(tracking_uri(spec, default_uri(workplace.runs)), spec.experiment or spec.name)
     allow_staging(spec)
     trials = trial_configs(spec)
     _check_weights(trials)

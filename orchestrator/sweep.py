@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cores import usable_cores
-from orchestrator.entry import DONE, INTERRUPTED, NOT_ALL_WELL, command, end_on_signals, run, tracebacks_go_to
+from orchestrator.entry import DONE, INTERRUPTED, NOT_ALL_WELL, REFUSED, command, end_on_signals, run, tracebacks_go_to
 from orchestrator.ray_access import keep_own_ray_private, send_token_to_cluster
+from workers.masking import masked
 
 if TYPE_CHECKING:
     from orchestrator.board import Board
     from orchestrator.preflight import Prepared
+    from orchestrator.tracking import Tracker
 
 
 @command
@@ -79,7 +81,7 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from orchestrator.summary import print_results
     from orchestrator.sweep_folder import held, sweep_id
     from orchestrator.tracking import Tracker
-    from workers.masking import masked
+    from orchestrator.tracking_uri import browse
 
     spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
     with held(workplace):
@@ -109,22 +111,30 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
             session.stop()
     print_results(json.loads(workplace.summary_file.read_text()))
     print(f"report: {workplace.folder / 'report.html'}")
-    if outcome.untracked:
-        print(f"tracking: {outcome.untracked} events wait for {masked(uri)}; run the same command again to send them")
-    print(f"browse: {_ui_command(masked(uri))}")
+    _say_what_is_untracked(tracker, outcome.untracked)
+    print(f"browse: {browse(tracker.uri)}")
     for key, reason in outcome.failures.items():
         print(f"failed: {key}: {reason} (log: {workplace.log_file(key)})", file=sys.stderr)
     if outcome.ended:
         print(f"ended before its time: {outcome.ended}; run the same command again to go on", file=sys.stderr)
         if not outcome.failures:
             return INTERRUPTED
-    return NOT_ALL_WELL if outcome.failures or outcome.unranked else DONE
+    if outcome.failures or outcome.unranked:
+        return NOT_ALL_WELL
+    return REFUSED if outcome.untracked and tracker.permanent else DONE
 
 
-def _ui_command(uri: str) -> str:
-    if uri.startswith(("http://", "https://")):
-        return uri
-    return f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}"
+def _say_what_is_untracked(tracker: Tracker, left: int) -> None:
+    if left and tracker.permanent:
+        print(
+            f"tracking: {left} events wait in {tracker.spool_dir}: {masked(tracker.uri)}: {tracker.permanent};"
+            " then run the same command again to send them",
+            file=sys.stderr,
+        )
+    elif left:
+        print(f"tracking: {left} events wait for {masked(tracker.uri)}; run the same command again to send them")
+    if tracker.refused:
+        print(f"tracking: MLflow refused {tracker.refused} events; they are kept in {tracker.refused_file}")
 
 
 class _RaySession:

@@ -7,6 +7,7 @@ sweep or a replayed spool continues the run it began instead of making another.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import random
@@ -20,8 +21,10 @@ from typing import Any
 
 from orchestrator.delivery import TOGETHER, Delivery, is_event
 from orchestrator.spool import Event, Spool, SpoolUnavailable
+from orchestrator.tracking_faults import permanent_fault
+from orchestrator.tracking_uri import resolved_uri
 from workers.background import begin
-from workers.masking import masked
+from workers.masking import masked, masked_content
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +38,16 @@ class Tracker:
     """Records a sweep's runs; ``close`` before the process ends."""
 
     def __init__(self, uri: str, experiment: str, sweep_id: str, spool_dir: Path, default_uri: str) -> None:
-        self.uri = uri or default_uri
+        self.uri = resolved_uri(uri or default_uri, Path.cwd())
         self.spool_dir = spool_dir
         self.spool = Spool(spool_dir, is_event)
         self.problem: str | None = None
         """Why nothing can be delivered at the moment."""
-        self.delivery = Delivery(self.uri, experiment, sweep_id)
+        self.permanent: str | None = None
+        """Why nothing will be until somebody changes something; what waits stays in the spool."""
+        self.refused = 0
+        """Events that MLflow will never take, kept in ``refused.jsonl`` with what it says."""
+        self.delivery = Delivery(self.uri, experiment, sweep_id, self._keep_refused)
         self.counted = 0
         self.closing = threading.Event()
         self.news = threading.Event()
@@ -110,8 +117,19 @@ class Tracker:
             self.counted = self.spool.left()
         return self.counted
 
+    @property
+    def refused_file(self) -> Path:
+        return self.spool_dir / "refused.jsonl"
+
+    def _keep_refused(self, event: Event, why: str) -> None:
+        reason = masked(why.splitlines()[0] if why else "no reason given")
+        with self.refused_file.open("a") as file:
+            file.write(json.dumps({"event": event, "reason": reason}) + "\n")
+        self.refused += 1
+        log.warning("MLflow refuses %s of %s: %s; kept in %s", event["kind"], event["run"], reason, self.refused_file)
+
     def _append(self, kind: str, run: str, **content: Any) -> None:
-        self.spool.append({"kind": kind, "run": run, "time": int(time.time() * 1000), **content})
+        self.spool.append({"kind": kind, "run": run, "time": int(time.time() * 1000), **masked_content(content)})
         self.news.set()
 
     def _deliver(self) -> None:
@@ -126,17 +144,18 @@ class Tracker:
                 if events:
                     self.spool.done(events[-1][1])
             except Exception as error:  # whatever the server, its database or a disk does must not reach the training
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                self.permanent = None if isinstance(error, SpoolUnavailable) else permanent_fault(error, self.uri)
+                reason = self.permanent or (str(error).splitlines()[0] if str(error) else type(error).__name__)
                 self.problem = masked(reason if isinstance(error, SpoolUnavailable) else f"{self.uri}: {reason}")
                 log.warning("tracking waits: %s", self.problem)
-                if time.monotonic() + wait > self.deadline:
+                if time.monotonic() + wait > self.deadline or (self.permanent and closing):
                     return
                 self.closing.wait(wait * random.uniform(0.5, 1.5))
                 if self.closing.is_set():
                     time.sleep(min(wait, 1.0))
                 wait = min(wait * 2, LONGEST_WAIT_S)
                 continue
-            wait, self.problem = 0.5, None
+            wait, self.problem, self.permanent = 0.5, None, None
             if (closing and not events) or time.monotonic() > self.deadline:
                 return
             if not events:

@@ -28,7 +28,7 @@ _WEBHOOK = re.compile(
 )
 _AWS_KEY_ID = re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{12,}\b")
 _ASSIGNED = re.compile(
-    r"((?:aws_)?(?:secret_access_key|session_token|access_key_id)['\"]?\s*[=:]\s*['\"]?)[^\s'\",}]+"
+    r"((?:aws_)?(?:secret_access_key|session_token|access_key_id)['\"]?\s*[=:]\s*['\"]?)[^\s'\",}]{16,}"
     r"|(\bauthorization['\"]?\s*[=:]\s*['\"]?(?:bearer|basic|token)\s+)[^\s'\",}]+"
     r"|(\bbearer\s+)(?=[^\s'\",}]{8})[^\s'\",}]+",
     re.IGNORECASE,

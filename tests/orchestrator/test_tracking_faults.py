@@ -1,0 +1,241 @@
+"""What MLflow will never take is told before a training; what waits is neither lost nor counted as delivered."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import logging
+import shlex
+import shutil
+import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ports import free_port
+
+from aream.errors import ConfigError
+from orchestrator.preflight import tracking_uri
+from orchestrator.spec_reader import load_spec
+from orchestrator.tracking import Tracker
+from orchestrator.tracking_check import check_tracking
+from orchestrator.tracking_uri import artifact_location, browse, default_uri, resolved_uri, sqlite_file
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning")
+PATIENCE_S = 300
+NASTY = "a b%2F#?c'd"
+
+
+def client(uri: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+
+        return mlflow.MlflowClient(uri)
+
+
+def record(uri: str, spool: Path, experiment: str = "exp", run: str = "sweep") -> Tracker:
+    tracker = Tracker(uri, experiment, "id", spool, uri)
+    tracker.start_run(run, name="n")
+    tracker.log_content(run, "note.txt", b"note", "folder")
+    tracker.end_run(run, "FINISHED")
+    return tracker
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A database with one recorded run, in a folder with every sign that URIs give a meaning."""
+    folder = tmp_path_factory.mktemp("made") / NASTY
+    folder.mkdir()
+    assert record(default_uri(folder), folder / "spool").close(PATIENCE_S) == 0
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def database(made, tmp_path) -> Path:
+    return Path(shutil.copy(made, tmp_path / "mlflow.db"))
+
+
+def test_a_folder_with_any_sign_holds_record_and_files(made):
+    uri = default_uri(made.parent)
+    (run,) = client(uri).search_runs([client(uri).get_experiment_by_name("exp").experiment_id])
+    assert (run.data.tags["aream.run"], run.info.status) == ("sweep", "FINISHED")
+    (note,) = (made.parent / "mlflow-artifacts").rglob("note.txt")
+    assert note.read_bytes() == b"note"
+
+
+@pytest.mark.parametrize("name", [NASTY, "x%41", "50% + more", "é", "a:b@c", "-x"])
+def test_the_line_to_browse_means_the_file_when_a_shell_reads_it(name, tmp_path):
+    runs = tmp_path / name
+    runs.mkdir()
+    said = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {browse(default_uri(runs))}"], capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    assert said[1:3] == ["ui", "--backend-store-uri"]
+    assert sqlite_file(said[3]) == runs / "mlflow.db"
+
+
+def test_relative_and_home_uris_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sqlite_file(resolved_uri("sqlite:///mlflow.db", tmp_path)) == tmp_path / "mlflow.db"
+    assert sqlite_file(resolved_uri("sqlite:///~/a b/mlflow.db", Path("/x"))) == tmp_path / "a b" / "mlflow.db"
+    assert resolved_uri("postgresql://u@h/db", tmp_path) == "postgresql://u@h/db"
+    assert resolved_uri("http://mlflow:5000", tmp_path) == "http://mlflow:5000"
+
+
+@pytest.mark.parametrize("experiment", ["../../out", "/abs", "..", ".", "a/b", "%2e%2e/x", "~x", "", "x" * 300])
+def test_no_experiment_leaves_its_folder(experiment, tmp_path):
+    location = artifact_location(default_uri(tmp_path), experiment)
+    own = location.removeprefix((tmp_path / "mlflow-artifacts").as_uri() + "/")
+    assert own
+    assert not set(own) & set("/%~")
+    assert own.strip(".")
+    assert len(own) < 100
+
+
+@pytest.mark.parametrize(
+    "uri", ["./mlruns", "mlruns", "file:///x/mlruns", "sqlite://", "sqlite:///:memory:", "wrong://"]
+)
+def test_what_cannot_hold_a_record_is_refused(uri, tmp_path):
+    with pytest.raises(ConfigError, match=r"tracking\.uri: .*"):
+        check_tracking(resolved_uri(uri, tmp_path), "exp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_variable_is_checked_like_the_key(tmp_path, monkeypatch):
+    (tmp_path / "s.yaml").write_text("name: s\n")
+    monkeypatch.chdir(tmp_path)
+    spec = load_spec(tmp_path / "s.yaml")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_URI: given '\./mlruns'"):
+        tracking_uri(spec, default_uri(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert sqlite_file(tracking_uri(spec, default_uri(tmp_path / "other"))) == tmp_path / "mlflow.db"
+
+
+def test_a_new_database_is_not_made_by_looking(tmp_path):
+    check_tracking(default_uri(tmp_path / "runs"), "exp")
+    assert not (tmp_path / "runs" / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [("451aebb31d03", "mlflow db upgrade sqlite:///"), ("ffffffffffff", "another version")]
+)
+def test_tables_of_another_version_are_refused(database, version, words):
+    with contextlib.closing(sqlite3.connect(database)) as changed:
+        changed.execute("update alembic_version set version_num = ?", (version,))
+        changed.commit()
+    with pytest.raises(ConfigError, match=words):
+        check_tracking(default_uri(database.parent), "exp")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "mlflow.db").write_text("not a database " * 100)
+    with pytest.raises(ConfigError, match="no database of MLflow's"):
+        check_tracking(default_uri(tmp_path), "exp")
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_tracking(resolved_uri("sqlite:///folder.db", tmp_path), "exp")
+
+
+def test_a_deleted_experiment_is_refused_with_the_way_back(database):
+    uri = default_uri(database.parent)
+    check_tracking(uri, "exp")
+    client(uri).delete_experiment(client(uri).get_experiment_by_name("exp").experiment_id)
+    with pytest.raises(ConfigError, match="was deleted") as caught:
+        check_tracking(uri, "exp")
+    (shown,) = [part for part in str(caught.value).split("`") if "mlflow experiments" in part]
+    assignment, command = shlex.split(shown)[0], shlex.split(shown)[1:]
+    name, _, value = assignment.partition("=")
+    mlflow = [str(Path(sys.executable).with_name("mlflow")), *command[1:]]
+    subprocess.run(mlflow, env={name: value, "PATH": "/usr/bin:/bin", "HOME": "/tmp"}, check=True, capture_output=True)
+    check_tracking(uri, "exp")
+
+
+def test_an_experiment_deleted_meanwhile_loses_nothing(database, tmp_path):
+    uri = default_uri(database.parent)
+    known = client(uri)
+    own = known.get_experiment_by_name("exp").experiment_id
+    known.delete_experiment(own)
+    tracker = record(uri, tmp_path / "spool", run="trial/a")
+    left = tracker.close(60)
+    assert left == 3
+    assert "mlflow experiments restore" in tracker.permanent
+    assert tracker.refused == 0
+    known.restore_experiment(own)
+    assert Tracker(uri, "exp", "id", tmp_path / "spool", uri).close(PATIENCE_S) == 0
+    assert "trial/a" in {run.data.tags["aream.run"] for run in known.search_runs([own])}
+
+
+def test_what_mlflow_refuses_is_kept_and_told(database, tmp_path):
+    uri = default_uri(database.parent)
+    tracker = Tracker(uri, "exp", "id", tmp_path / "spool", uri)
+    tracker.log_metrics("never/started", {"val/map": 1.0}, 1)
+    tracker.start_run("sweep", name="n")
+    tracker.log_metrics("sweep", {"k" * 400: 1.0}, 1)  # longer than a key may be
+    assert tracker.close(PATIENCE_S) == 0
+    assert tracker.refused == 2
+    kept = [json.loads(line) for line in tracker.refused_file.read_text().splitlines()]
+    assert [line["event"]["run"] for line in kept] == ["never/started", "sweep"]
+    assert all(line["reason"] for line in kept)
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    status = 404
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(b"<html>something else</html>")
+
+    def log_message(self, *_):
+        return
+
+
+@contextlib.contextmanager
+def server(status: int, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    served = http.server.HTTPServer(("127.0.0.1", free_port()), type("Own", (Answer,), {"status": status}))
+    if context is not None:
+        served.socket = context.wrap_socket(served.socket, server_side=True)
+    thread = threading.Thread(target=served.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http{'s' if context else ''}://127.0.0.1:{served.server_port}"
+    finally:
+        served.shutdown()
+        served.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "words"), [(404, "no MLflow server"), (401, "USERNAME"), (403, "USERNAME")])
+def test_a_server_that_will_never_take_it_is_refused(status, words):
+    with server(status) as uri, pytest.raises(ConfigError, match=words):
+        check_tracking(uri, "exp")
+
+
+def test_a_certificate_that_is_not_trusted_is_named(tmp_path):
+    made = "req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=127.0.0.1"
+    subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    with server(200, context) as uri, pytest.raises(ConfigError, match="certificate is not trusted"):
+        check_tracking(uri, "exp")
+
+
+def test_a_server_that_is_away_or_busy_is_only_told(caplog):
+    with caplog.at_level(logging.WARNING), server(503) as busy:
+        check_tracking(busy, "exp")
+    check_tracking(f"http://127.0.0.1:{free_port()}", "exp")
+    assert sum("rows wait on disk" in record.message for record in caplog.records) == 2
+
+
+def test_a_user_without_a_name_can_record(monkeypatch):
+    from orchestrator.permissions import user_name
+
+    assert user_name(54321) == "user 54321"
