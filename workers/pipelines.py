@@ -179,6 +179,7 @@ def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int)
         data=trial.data,
         backbone=trial.backbone,
         image_size=trial.train.image_size,
+        entropy_map=method.entropy_map,
         entropy_input=method.entropy_input,
         entropy_prob=method.entropy_prob,
         precision=trial.train.precision,

@@ -54,8 +54,8 @@ class MCTformerConfig:
     class_attention_layers: int | None = None
     """How many of the last layers the class attention is taken from; null: all."""
     class_attention_reduce: Literal["mean", "sum"] = "mean"
-    """Over those layers. A factor of the map: nothing that is normalised at the end depends on it, the entropies of a
-    CAM taken as it comes do."""
+    """Over those layers. A factor of the map: nothing that is normalised at the end depends on it; entropies do, of
+    MCTformer-V1, whose CAM it is, and of a map that is ``localised``."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_path < 1:

@@ -8,8 +8,8 @@ It may hold ``check_host(name, config)``, which raises ConfigError for a backbon
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
 ``losses(config)`` names the terms that the method adds, where there are any: a scheduler may go by them.
 A field ``layer_index`` of ``Config`` says where an inference that names shallow or deep layers splits; without one it
-is the backbone's published split. A method that needs entropies has the fields ``entropy_input`` and ``entropy_prob``
-(see ``aream.py``).
+is the backbone's published split. A method that needs entropies has the fields ``entropy_map``, ``entropy_input`` and
+``entropy_prob`` (see ``aream.py``).
 """
 
 from __future__ import annotations

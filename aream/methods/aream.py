@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream import discover, refiners
-from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
+from aream.affinity import affinity_logits, layer_weights, mean_attention
 from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
 from aream.batches import Batch, check_scales
 from aream.cam import normalise, pick_maps, refine
 from aream.config import Component, component, config
+from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import ConfigError
 from aream.labels import affinity_labels, present_first, reliable_labels
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
@@ -56,9 +57,12 @@ class Config:
     """Layers under the affinity loss. Deviates from Eq. 16 as printed (all), like the authors' code."""
     reduce: Literal["mean", "sum"] = "mean"
     """Over the supervised layers: the authors' code has the mean, Eq. 16 the sum."""
-    entropy_input: Literal["raw", "minmax"] = "raw"
-    """CAM inside Eq. 7: as it comes (authors' code), or normalised (as printed; then nearly constant)."""
-    entropy_prob: Literal["softmax", "sum"] = "softmax"
+    entropy_map: EntropyMap = "cam"
+    """Map inside Eq. 7: the host's CAM (authors' code), or ``localised``, the one that labels are refined from, on
+    MCTformer times the class attention (entropies are then nearly the same in all layers)."""
+    entropy_input: EntropyInput = "raw"
+    """That map as it comes (authors' code), or normalised (as printed; then nearly constant)."""
+    entropy_prob: EntropyProb = "softmax"
     """How the refined map becomes a distribution over positions: softmax (Eq. 7), or divided by its sum."""
     label_mode: Literal["eval", "train", "online"] = "eval"
     """Network that makes the labels: an extra forward in eval mode (default), in train mode (authors' code: drop path
@@ -256,30 +260,13 @@ class AReAM:
     ) -> Float[Tensor, " l"] | None:
         if self.config.weights != "entropy_online":
             return None if self.weights is None else self.weights.to(parts[0].images.device)
-        entropy = (self.config.entropy_input, self.config.entropy_prob)
+        entropy = (self.config.entropy_input, self.config.entropy_prob, self.config.entropy_map)
         view = self._nearest_view()
         means = [layer_entropies(backbone, make_views(part)[0][view], part.labels > 0, *entropy) for part in parts]
         shares = means[0].new_tensor([len(part.ids) for part in parts]) / len(parts[0].all_ids)
         entropies = shares @ torch.stack(means)
         ranks.add([entropies])
         return layer_weights(entropies)
-
-
-@torch.no_grad()
-def layer_entropies(
-    backbone: Backbone,
-    output: BackboneOutput,
-    present: Tensor,
-    entropy_input: Literal["raw", "minmax"],
-    entropy_prob: Literal["softmax", "sum"],
-) -> Float[Tensor, " l"]:
-    """Entropy in bits of the CAM refined by each layer alone, averaged over the images (Eqs. 7-8)."""
-    t, cam = backbone.class_tokens, backbone.localise(output)
-    per_layer = [
-        map_entropy(mean_attention(layer.queries[:, :, t:], layer.keys, t), cam, present, entropy_input, entropy_prob)
-        for layer in output.layers
-    ]
-    return torch.stack(per_layer).mean(dim=1)
 
 
 def _grid(backbone: Backbone, batch: Batch) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from aream.batches import MAX_SIDE, resized, to_tensor
 from aream.cam import normalise, refine
 from aream.config import Component, config
 from aream.data._protocol import BACKGROUND, IGNORE, Dataset
+from aream.entropies import EntropyInput, EntropyMap, EntropyProb, entropy_cam
 from aream.errors import ConfigError, DivergedError
 from aream.overlays import cam_row, matrix_row
 from aream.steps import autocast
@@ -42,7 +42,7 @@ from workers.metric import Metric, each_layer
 from workers.stage import Row, Stage, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
-VERSION = 1
+VERSION = 2
 BATCH = 8
 PICTURED = (0, 4, 8, 11)
 """Layers of the paper's figures, of 12."""
@@ -79,9 +79,10 @@ class Options:
     """Layers pictured, 0-based; null: 0, 4, 8 and 11 of 12 (the paper's), scaled to the depth."""
     examples: int = 3
     """Images pictured: the first ones that show an object."""
-    entropy_input: Literal["raw", "minmax"] = "raw"
-    """CAM inside Eq. 7, and the next its distribution, as in AReAM's own configuration."""
-    entropy_prob: Literal["softmax", "sum"] = "softmax"
+    entropy_map: EntropyMap = "cam"
+    """Map inside Eq. 7, how it enters and its distribution, as in AReAM's own configuration."""
+    entropy_input: EntropyInput = "raw"
+    entropy_prob: EntropyProb = "softmax"
 
     def __post_init__(self) -> None:
         for name, least in {"images": 1, "top": 1, "examples": 0}.items():
@@ -104,8 +105,9 @@ class Config:
     top: int
     layers: tuple[int, ...]
     examples: int
-    entropy_input: Literal["raw", "minmax"]
-    entropy_prob: Literal["softmax", "sum"]
+    entropy_map: EntropyMap
+    entropy_input: EntropyInput
+    entropy_prob: EntropyProb
     precision: str
 
 
@@ -133,6 +135,7 @@ def analysis(subject: Subject, options: Options) -> Stage:
         top=options.top,
         layers=tuple(sorted(layers)),
         examples=options.examples,
+        entropy_map=options.entropy_map,
         entropy_input=options.entropy_input,
         entropy_prob=options.entropy_prob,
         precision=trial.train.precision,
@@ -226,6 +229,7 @@ def _measure(
 ) -> None:
     """All measures of a batch of images."""
     t, cam = backbone.class_tokens, backbone.localise(output)
+    weighed = entropy_cam(backbone, output, config.entropy_map)
     if not torch.isfinite(cam).all():
         raise DivergedError("maps of the host are not finite: its weights have diverged, or the precision is too low")
     present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]).to(cam.device) > 0
@@ -238,7 +242,7 @@ def _measure(
         mass = column_mass(affinity)
         found = top_columns(mass, foreground, labelled, config.top)
         totals.add("hellinger", layer, hellinger_distance(attention))
-        entropy = map_entropy(affinity, cam, present, config.entropy_input, config.entropy_prob)
+        entropy = map_entropy(affinity, weighed, present, config.entropy_input, config.entropy_prob)
         totals.add("entropy", layer, entropy)
         totals.add("effective_rank", layer, effective_rank(affinity))
         totals.add("gini", layer, gini(mass))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,14 +15,14 @@ from torch import Tensor
 
 from aream.batches import resized, to_tensor
 from aream.config import Component, config
+from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import DivergedError
-from aream.methods.aream import layer_entropies
 from aream.steps import autocast
 from workers.components import build_backbone, build_dataset, load_weights
 from workers.metric import Metric, each_layer
 from workers.stage import Row, StageContext
 
-VERSION = 1
+VERSION = 2
 METRICS = (
     Metric(
         "entropy/layer_{}",
@@ -41,8 +40,9 @@ class Config:
     backbone: Component
     image_size: int
     """Side of the square the images are resized to (the authors: the training size, no crop)."""
-    entropy_input: Literal["raw", "minmax"]
-    entropy_prob: Literal["softmax", "sum"]
+    entropy_map: EntropyMap
+    entropy_input: EntropyInput
+    entropy_prob: EntropyProb
     precision: str
 
 
@@ -63,7 +63,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]) > 0
         with torch.no_grad(), autocast(device, config.precision):
             output = backbone(images.to(device))
-        entropies = layer_entropies(backbone, output, present.to(device), config.entropy_input, config.entropy_prob)
+        entropies = layer_entropies(
+            backbone, output, present.to(device), config.entropy_input, config.entropy_prob, config.entropy_map
+        )
         total += entropies.double().cpu() * len(chunk)
     if not torch.isfinite(total).all():
         raise DivergedError(f"entropies of the host's layers are not finite: {total.tolist()}")
