@@ -8,7 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
@@ -30,7 +33,7 @@ class AutoGpus:
         self, workplace: Workplace, overseer: Overseer, progress: Progress, start_ray: Callable[[], object]
     ) -> None:
         self.workplace, self.overseer, self.progress, self.start_ray = workplace, overseer, progress, start_ray
-        self.path = workplace.folder / "gpus.json"
+        self.path = _decisions_file(workplace)
         self.why: dict[str, str] = {}
         """Job -> the reason, where the file leaves it open."""
 
@@ -56,6 +59,18 @@ class AutoGpus:
         from orchestrator import cluster  # needs ray
 
         return whole_gpus(job, resource, cluster.nodes(), grows=cluster.grows(spec))
+
+    def agreeing(self, planner: Planner, job: str) -> Planner:
+        """The planner with the kind of device that the cluster gives to a job, which is part of its stages' keys.
+
+        Raises:
+            ConfigError: more processes than GPUs on any node.
+        """
+        if _resource(planner.spec, job).gpu != "auto" or self.overseer.is_over():
+            return planner
+        if (self.whole(planner.spec, job).gpus > 0) == (job in planner.auto_gpu):
+            return planner
+        return dataclasses.replace(planner, auto_gpu=planner.auto_gpu ^ {job})
 
     def for_trials(self, planner: Planner, trials: Sequence[TrialPlan]) -> SweepSpec:
         """The specification with the GPU share of a trial in it; measures one where GPUs can be shared.
@@ -107,8 +122,28 @@ class AutoGpus:
         return self.remembered(spec, job)
 
     def _read(self) -> dict[str, dict[str, str | float]]:
-        holds = "how many GPUs `gpu: auto` was decided to be"
-        return StateFile(self.path, holds, "delete it; what still has to run decides it anew", _parse).read() or {}
+        return _read(self.path)
+
+
+def expected(workplace: Workplace, spec: SweepSpec) -> frozenset[str]:
+    """Jobs that will get a GPU though their file says ``auto``: as the last run decided, else as this machine has one.
+
+    Raises:
+        DamagedFile: earlier decisions cannot be read.
+    """
+    open_jobs = [job for job in ("trial", "segmentation") if _resource(spec, job).gpu == "auto"]
+    decided = _read(_decisions_file(workplace)) if open_jobs else {}
+    here = bool(open_jobs) and torch.cuda.is_available()
+    return frozenset(job for job in open_jobs if (float(decided[job]["gpu"]) > 0 if job in decided else here))
+
+
+def _decisions_file(workplace: Workplace) -> Path:
+    return workplace.folder / "gpus.json"
+
+
+def _read(path: Path) -> dict[str, dict[str, str | float]]:
+    holds = "how many GPUs `gpu: auto` was decided to be"
+    return StateFile(path, holds, "delete it; what still has to run decides it anew", _parse).read() or {}
 
 
 def _parse(content: bytes) -> dict[str, dict[str, str | float]]:

@@ -31,20 +31,21 @@ def segmentation_jobs(planner: Planner, ranking: Sequence[Ranked]) -> list[Segme
     if spec.segmentation is None:
         return []
     jobs: dict[str, SegmentationJob] = {}
+    hardware = planner.hardware("segmentation")
     for point in spec.segmentation_points():
         config = spec.segmentation_config(point)
         text = ", ".join(f"{key}={show(value)}" for key, value in point.items())
         if config.labels is not None:
             labels = external_labels_stage(config.labels, spec.base.data, planner.fingerprint)
             for seed in spec.seeds:
-                stage = segmentation_stage(config, spec.trial({}, seed), labels, planner.fingerprint)
+                stage = segmentation_stage(config, spec.trial({}, seed), labels, planner.fingerprint, hardware)
                 title = f"labels from {config.labels}, seed={seed}"
                 jobs[stage.key] = SegmentationJob(stage, labels, title, None, seed, None, text)
             continue
         for position, entry in enumerate(ranking[: config.select.top]):
             for seed, variant in entry.variants.items():
                 trial = spec.trial(variant.values, seed)
-                stage = segmentation_stage(config, trial, variant.stages.labels, planner.fingerprint)
+                stage = segmentation_stage(config, trial, variant.stages.labels, planner.fingerprint, hardware)
                 title = f"#{position + 1} {entry.title}, seed={seed}{', ' + text if text else ''}"
                 jobs.setdefault(
                     stage.key,

@@ -26,6 +26,7 @@ from orchestrator.recording import SWEEP, Recorder, trial_run
 from orchestrator.records import RememberedRecords
 from orchestrator.settings import Resource
 from orchestrator.spec import SweepSpec
+from orchestrator.stage_life import StageLife
 from orchestrator.state import SweepState
 from orchestrator.summary import Summary, write_summary
 from orchestrator.sweep_folder import sweep_id
@@ -86,16 +87,18 @@ class Driver:
         self.webhook = Webhook(self.spec.name, self.spec.notify)
         replaces = fresh_start.replaced(workplace)
         self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name, reads, replaces)
-        told = Audience(self.state, self.progress, self.recorder, self.metrics, self.webhook)
+        self.told = Audience(self.state, self.progress, self.recorder, self.metrics, self.webhook)
         stopped_file = workplace.folder / "stopped.json"
-        self.trials = TrialLife(self.spec, self.store, told, self.overseer, self.hold, stopped_file)
+        self.trials = TrialLife(self.spec, self.store, self.told, self.overseer, self.hold, stopped_file)
 
     def run(self) -> Outcome:
         with self.progress, self.hold:
             self.recorder.open_sweep()
             for remark in remarks(self.spec):
                 self.progress.line(f"note: {remark}")
-            listed = [] if self.spec.search else self.planner.grid()
+            listed = self._listed()
+            if self._planned_anew("trial", [stage for trial in listed for stage in trial.stages()]):
+                listed = self._listed()
             for trial in listed:
                 self.trials.add(trial)
             self.hold.save()
@@ -163,6 +166,18 @@ class Driver:
             tidy(self.store)
         except AreamError as error:  # all results are there
             log.warning("what killed processes left stays for the next run: %s", error)
+
+    def _listed(self) -> list[TrialPlan]:
+        """None of a search, whose trials are not known before."""
+        return [] if self.spec.search else self.planner.grid()
+
+    def _planned_anew(self, job: str, stages: Sequence[Stage]) -> bool:
+        """Whether what the cluster gives to a job makes other keys than were planned; unasked where all is stored."""
+        undecided = getattr(self.spec.resources, job).gpu == "auto"
+        if not undecided or (stages and all(self._stored(stage) for stage in stages)):
+            return False
+        before, self.planner = self.planner, self.auto.agreeing(self.planner, job)
+        return self.planner is not before
 
     def _stored(self, stage: Stage) -> bool:
         return self.store.has(stage.key)
@@ -241,6 +256,8 @@ class Driver:
 
     def _segmentation(self, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
         jobs = segmentation_jobs(self.planner, ranking)
+        if jobs and self._planned_anew("segmentation", [job.stage for job in jobs]):
+            jobs = segmentation_jobs(self.planner, ranking)
         pending = [job for job in jobs if not self._stored(job.stage)]
         epochs = {job.stage.key: job.stage.inputs["segmenter"].config.train.known_epochs for job in jobs}
         for job in jobs:
@@ -265,29 +282,11 @@ class Driver:
 
     def _run_stages(self, stages: Sequence[Stage], kind: str, resource: Resource) -> None:
         board = self._board()
-        from orchestrator.stage_tasks import StageTasks, TaskEvent  # needs ray
+        from orchestrator.stage_tasks import StageTasks  # needs ray
 
+        life = StageLife(self.told, self.store, kind, resource)
         for stage in stages:
-            self.state.add(stage.key, stage.key, kind, _epochs(stage))
-
-        def on_event(event: TaskEvent) -> None:
-            key = event.stage.key
-            if event.row is not None:
-                self.state.row(key, event.row)
-            elif self.state.tasks[key].status != event.status:
-                self.state.update(key, status=event.status, error=event.error)
-                if event.status == "done":
-                    records = RememberedRecords(self.store)
-                    for row in records.record(key).history[-1:]:  # it may still be on its way
-                        self.state.row(key, row)
-                    self.metrics.stages(event.stage.ancestry(), records, resource)
-                elif event.status == "waiting":  # its worker was lost
-                    self.metrics.add("retries", kind=kind)
-                elif event.status == "failed":
-                    self.metrics.add("failures", kind=kind)
-                    self.webhook.tell("failed", f"{key} failed: {event.error}", self.state.counts())
-            self.progress.changed(key)
-
+            life.add(stage)
         self.hold.save()
         tasks = StageTasks(
             stages,
@@ -295,7 +294,7 @@ class Driver:
             resource,
             self.spec.limits,
             self.overseer,
-            on_event,
+            life.on_event,
             self.trials.stalled,
             self.trials.short,
             board,
@@ -307,9 +306,3 @@ class Driver:
         best = summary.ranking[0].metrics if summary.ranking else {}
         status = "KILLED" if self.overseer.ending else "FAILED" if self.trials.failures else "FINISHED"
         self.recorder.close_sweep(summary.description(), files, best, status)
-
-
-def _epochs(stage: Stage) -> int:
-    if stage.name == "warmup":
-        return int(stage.config.train.warmup)
-    return int(stage.config.train.epochs) if hasattr(stage.config, "train") else 0

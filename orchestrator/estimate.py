@@ -135,7 +135,13 @@ def _segmentation_work(planner: Planner, trials: Sequence[TrialPlan]) -> list[tu
     variant, points = trials[0].variants[0], spec.segmentation_points()
     trial, times = spec.trial(variant.values, trials[0].seed), expected_tasks(spec)["segmentation"] / len(points)
     tests = [
-        segmentation_stage(spec.segmentation_config(point), trial, variant.stages.labels, planner.fingerprint)
+        segmentation_stage(
+            spec.segmentation_config(point),
+            trial,
+            variant.stages.labels,
+            planner.fingerprint,
+            planner.hardware("segmentation"),
+        )
         for point in points
     ]
     return [(stage, times) for test in tests for stage in (test.inputs["segmenter"], test)]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from aream.config import Component
+from orchestrator.settings import Resource
 from orchestrator.spec import SweepSpec, Values
+from workers.hardware import Hardware
 from workers.pipelines import VariantStages, training_stage, variant_stages
 from workers.stage import Stage
 
@@ -59,9 +61,17 @@ class Planner:
     spec: SweepSpec
     fingerprints: Mapping[str, str]
     """Dataset component (as its canonical text) -> content fingerprint."""
+    auto_gpu: frozenset[str] = frozenset()
+    """Jobs that get a GPU where the sweep file leaves that to the cluster."""
 
     def fingerprint(self, component: Component) -> str:
         return self.fingerprints[repr(component)]
+
+    def hardware(self, job: str) -> Hardware:
+        """What the stages of a ``trial`` or a ``segmentation`` job are computed on."""
+        resource: Resource = getattr(self.spec.resources, job)
+        on_gpu = job in self.auto_gpu if resource.gpu == "auto" else resource.gpus > 0
+        return Hardware("cuda" if on_gpu else "cpu", resource.threads)
 
     def trial(self, values: Mapping[str, Any], seed: int) -> TrialPlan:
         """The trial at one point of the training axes.
@@ -70,7 +80,8 @@ class Planner:
             ConfigError: parts of the configuration do not fit each other.
         """
         processes = self.spec.resources.trial.process_count
-        train = training_stage(self.spec.trial(values, seed), self.fingerprint, processes)
+        hardware = self.hardware("trial")
+        train = training_stage(self.spec.trial(values, seed), self.fingerprint, processes, hardware)
         variants: dict[str, Variant] = {}
         for point in self.spec.variant_points(values):
             stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses, train)

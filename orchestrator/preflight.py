@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aream.config import Component
 from aream.errors import DataError
 from aream.refiners._protocol import network_of
+from orchestrator.auto_gpus import expected
 from orchestrator.check_data import check_command
 from orchestrator.data_use import label_folders, label_points, use_of
 from orchestrator.plan import Planner
@@ -86,7 +87,8 @@ def prepare(spec: SweepSpec) -> Prepared:
     for dataset in datasets(spec, trials):
         with _saying_how_to_check(dataset):
             refuse_use(dataset, use_of(spec))
-    planner = Planner(spec, {repr(content.component): found for content, found in contents if content.key == "data"})
+    prints = {repr(content.component): found for content, found in contents if content.key == "data"}
+    planner = Planner(spec, prints, expected(workplace, spec))
     return Prepared(workplace, planner, [(content, found) for content, found in contents if content.locations])
 
 

@@ -114,6 +114,11 @@ class Resource:
         return 0.0 if self.gpu == "auto" else self.gpu
 
     @property
+    def threads(self) -> int:
+        """Of torch on the CPU."""
+        return max(1, int(self.cpu))
+
+    @property
     def process_count(self) -> int:
         return self.processes or max(1, int(self.gpus))
 

@@ -6,6 +6,7 @@ It shows figures by writing them as data (``workers/figure_files.py``); nothing 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -54,7 +55,7 @@ def analysis_stage(component: Component, subject: Subject) -> Stage:
         ConfigError: its options do not fit the trial.
     """
     stage: Stage = _module(component.name).analysis(subject, component.config)
-    return stage
+    return dataclasses.replace(stage, hardware=subject.host.hardware)
 
 
 def _module(name: str) -> ModuleType:

@@ -17,6 +17,7 @@ from aream.refiners._protocol import network_of
 from workers import stages as stage_modules
 from workers.analysis import Subject, analysis_stage
 from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
+from workers.hardware import CPU, Hardware
 from workers.locations import local_path
 from workers.stage import Stage
 from workers.stages import (
@@ -50,15 +51,17 @@ class VariantStages:
         return (self.cams, self.labels, *self.analyses)
 
 
-def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int = 1) -> Stage:
+def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int = 1, hardware: Hardware = CPU) -> Stage:
     """The ``train_cam`` stage of a trial, with its warm-up and, where the method asks, the entropies before it.
 
     Args:
         processes: that share every batch of a training. A part of identities where it is more than one.
+        hardware: that all stages of the trial compute on.
 
     Raises:
         ConfigError: parts of the trial do not fit each other.
     """
+    trial = dataclasses.replace(trial, train=hardware.of(trial.train))
     depth, _ = _check_fit(trial)
     if trial.train.batch_size < processes:
         raise ConfigError(
@@ -68,9 +71,9 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     resolved = module.resolve(_with_split(trial, depth), depth)
     inputs = {}
     if trial.train.warmup:
-        inputs["warmup"] = _warmup_stage(trial, fingerprint, processes)
+        inputs["warmup"] = _warmup_stage(trial, fingerprint, processes, hardware)
     if module.needs_entropy(resolved):
-        inputs["entropy"] = _entropy_stage(trial, fingerprint, processes)
+        inputs["entropy"] = _entropy_stage(trial, fingerprint, processes, hardware)
     train = trial.train.resolved()
     if train.select == "last":  # then no epoch is the best by anything
         train = dataclasses.replace(train, select_by="image")
@@ -82,7 +85,7 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
         seed=trial.seed,
         processes=processes,
     )
-    return Stage("train_cam", config, inputs, _fingerprints(trial, fingerprint))
+    return Stage("train_cam", config, inputs, _fingerprints(trial, fingerprint), hardware)
 
 
 def variant_stages(
@@ -99,6 +102,8 @@ def variant_stages(
     """
     depth, patch_size = _check_fit(trial)
     host = host or training_stage(trial, fingerprint)
+    hardware = host.hardware
+    trial = dataclasses.replace(trial, train=hardware.of(trial.train))
     prints = _fingerprints(trial, fingerprint)
     data = {"data": prints["data"]}
     cams = Stage(
@@ -112,6 +117,7 @@ def variant_stages(
         ),
         {"host": host},
         prints,
+        hardware,
     )
     split = _split(trial, depth)
     chosen = trial.inference.layers
@@ -122,15 +128,21 @@ def variant_stages(
         pseudo_label.Config(data=trial.data, layers=layers, labels=trial.labels),
         {**networks, "cams": cams},  # a plan shows a stage under its first input
         data | weights,
+        hardware,
     )
     subject = Subject(trial, depth, patch_size, host, cams, prints)
     return VariantStages(cams, labels, tuple(analysis_stage(chosen, subject) for chosen in analyses))
 
 
 def segmentation_stage(
-    segmentation: SegmentationConfig, trial: TrialConfig, labels: Stage, fingerprint: Fingerprint
+    segmentation: SegmentationConfig,
+    trial: TrialConfig,
+    labels: Stage,
+    fingerprint: Fingerprint,
+    hardware: Hardware = CPU,
 ) -> Stage:
     """The ``eval_seg`` stage of a segmenter trained on ``labels``, at the trial's seed."""
+    segmentation = dataclasses.replace(segmentation, train=hardware.of(segmentation.train))
     model = segmentation.model
     prints = {
         "data": fingerprint(trial.data),
@@ -141,6 +153,7 @@ def segmentation_stage(
         train_seg.Config(data=trial.data, model=model, train=segmentation.train, seed=trial.seed),
         {"labels": labels},
         prints,
+        hardware,
     )
     return Stage(
         "eval_seg",
@@ -153,6 +166,7 @@ def segmentation_stage(
         ),
         {"segmenter": train},
         {"data": prints["data"]},
+        hardware,
     )
 
 
@@ -166,14 +180,14 @@ def external_labels_stage(folder: str, data: Component, fingerprint: Fingerprint
     return Stage("external_labels", external_labels.Config(data=data, folder=folder), {}, prints)
 
 
-def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int) -> Stage:
+def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int, hardware: Hardware) -> Stage:
     # Which epoch's weights are kept at the end does not change the warm-up.
     train = dataclasses.replace(trial.train.resolved(), select="best", select_by="image")
     config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed, processes=processes)
-    return Stage("warmup", config, {}, _fingerprints(trial, fingerprint))
+    return Stage("warmup", config, {}, _fingerprints(trial, fingerprint), hardware)
 
 
-def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int) -> Stage:
+def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int, hardware: Hardware) -> Stage:
     method = trial.method.config
     config = layer_entropy.Config(
         data=trial.data,
@@ -184,8 +198,8 @@ def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int)
         entropy_prob=method.entropy_prob,
         precision=trial.train.precision,
     )
-    host = training_stage(dataclasses.replace(trial, method=BASELINE), fingerprint, processes)
-    return Stage("layer_entropy", config, {"host": host}, _fingerprints(trial, fingerprint))
+    host = training_stage(dataclasses.replace(trial, method=BASELINE), fingerprint, processes, hardware)
+    return Stage("layer_entropy", config, {"host": host}, _fingerprints(trial, fingerprint), hardware)
 
 
 def _refiner_network(
@@ -201,7 +215,8 @@ def _refiner_network(
     if not discover.load(refiners, refiner.name).needs_network(refiner.config):
         return {}, weights
     module = discover.load(stage_modules, f"train_{name}")
-    return {name: module.stage(refiner.config, trial.data, layers, trial.seed, cams, {**data, **weights})}, {}
+    config = dataclasses.replace(refiner.config, train=cams.hardware.of(refiner.config.train))
+    return {name: module.stage(config, trial.data, layers, trial.seed, cams, {**data, **weights})}, {}
 
 
 def trains_as(method: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -13,7 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from aream.errors import (
     AreamError,
     ArtifactCorrupt,
     ArtifactNotFound,
+    ConfigError,
     Interrupted,
     StageFailed,
     StageHeld,
@@ -39,9 +40,10 @@ from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile
 from workers.failures import may_pass
 from workers.gpu_memory import GpuMemory
-from workers.provenance import code_revision, library_versions
+from workers.hardware import CPU, Hardware, threads
 from workers.rank_processes import joined
 from workers.ranks import Checkpoint, SharedCheckpoint
+from workers.record_of import record_of
 from workers.runtime import Runtime
 from workers.structured_log import working_on
 
@@ -63,6 +65,7 @@ class Stage:
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Identity of what the config only points at: the dataset, weight files."""
+    hardware: Hardware = CPU
 
     @property
     def module(self) -> ModuleType:
@@ -77,9 +80,19 @@ class Stage:
             "config": canonical(self.config),
             "fingerprints": dict(self.fingerprints),
             "inputs": {name: stage.key for name, stage in self.inputs.items()},
+            "hardware": self.hardware.identity(self.module.COMPUTES_ON),
         }
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.hardware.device == "cuda" and "device" in self.module.COMPUTES_ON
+
+    @property
+    def threads(self) -> int:
+        """Of torch on the CPU, while it runs."""
+        return self.hardware.threads if self.hardware.counts_threads(self.module.COMPUTES_ON) else 1
 
     @property
     def processes(self) -> int:
@@ -206,12 +219,15 @@ class StageRunner:
             try:
                 if self.memory is not None:
                     self.memory.forget_peak()
-                with self._context(stage, inputs, checkpoint, report, lambda: lost() or self.stop()) as context:
+                with (
+                    threads(stage.threads),
+                    self._context(stage, inputs, checkpoint, report, lambda: lost() or self.stop()) as context,
+                ):
                     metrics = stage.module.run(stage.config, inputs, out, context)
                 if self.memory is not None:
                     metrics[GPU_PEAK] = float(self.memory.peak())
                 seconds = time.monotonic() - started
-                record = self.store.put(stage.key, out, self._record(stage, metrics, rows, seconds))
+                record = self.store.put(stage.key, out, record_of(stage, metrics, rows, seconds))
             finally:
                 shutil.rmtree(out, ignore_errors=True)
         except Interrupted:
@@ -242,12 +258,24 @@ class StageRunner:
         stop: Callable[[], bool],
     ) -> Iterator[StageContext]:
         """With the other processes of a stage that runs in several."""
+        runtime = self._runtime(stage)
         if stage.processes == 1:
-            yield StageContext(self.runtime, checkpoint, report, stop)
+            yield StageContext(runtime, checkpoint, report, stop)
             return
-        with joined(stage.name, stage.config, inputs, self.runtime, stage.processes) as ranks:
+        with joined(stage.name, stage.config, inputs, runtime, stage.processes) as ranks:
             shared = SharedCheckpoint(ranks, checkpoint)
-            yield StageContext(self.runtime, shared, report, lambda: ranks.agree(stop()), ranks)
+            yield StageContext(runtime, shared, report, lambda: ranks.agree(stop()), ranks)
+
+    def _runtime(self, stage: Stage) -> Runtime:
+        """On what the stage's key says, which another job's worker may lack: it asks for the stages that it needs too.
+
+        Raises:
+            ConfigError: the key is of a GPU, and this worker has none.
+        """
+        on_gpu = stage.on_gpu
+        if on_gpu and not self.runtime.gpu:
+            raise ConfigError("it is computed on a GPU, and this worker has none: resources must give it one")
+        return dataclasses.replace(self.runtime, gpu=on_gpu, threads=stage.threads)
 
     def _materialise(self, stage: Stage) -> Path:
         """The folder of an input, recomputed if its bytes are not those of its record."""
@@ -267,22 +295,3 @@ class StageRunner:
     def _needed(self, stage: Stage) -> None:
         if not self.store.has(stage.key):
             self.run(stage)
-
-    def _record(self, stage: Stage, metrics: Row, rows: list[Row], seconds: float) -> ArtifactRecord:
-        config = canonical(stage.config)
-        assert isinstance(config, dict)  # a stage's Config is a dataclass
-        return ArtifactRecord(
-            key=stage.key,
-            stage=stage.name,
-            version=stage.module.VERSION,
-            config=config,
-            fingerprints=dict(stage.fingerprints),
-            inputs={name: parent.key for name, parent in stage.inputs.items()},
-            metrics={name: float(value) for name, value in metrics.items()},
-            history=rows,
-            seconds=round(seconds, 3),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            code=code_revision(),
-            host=socket.gethostname(),
-            versions=library_versions(),
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.auto_gpus import NOTHING_RAN, AutoGpus
+from orchestrator.auto_gpus import NOTHING_RAN, AutoGpus, expected
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner
 from orchestrator.progress import Progress
@@ -59,8 +59,13 @@ def test_a_decision_outlives_the_run_that_made_it(made, capsys):
     assert later.why == {"trial": "three fit"}
 
 
-def test_a_decision_is_no_part_of_an_identity(made):
+def test_how_many_share_a_gpu_is_no_part_of_an_identity_and_whether_there_is_one_is(made):
     spec, auto = made("data: {name: shapes, image_size: 32, train_images: 4, val_images: 2}\n" + AUTO)
     decided = auto._settle(spec, "trial", 0.5, "two fit")
     prints = {repr(spec.base.data): "content"}
-    assert Planner(spec, prints).grid()[0].key == Planner(decided, prints).grid()[0].key
+    planned = Planner(spec, prints, frozenset({"trial"})).grid()[0].key
+    assert planned == Planner(decided, prints).grid()[0].key
+    assert planned != Planner(spec, prints).grid()[0].key
+    assert expected(auto.workplace, spec) == {"trial"}
+    none = auto._settle(spec, "trial", 0.0, "no GPU")
+    assert Planner(none, prints).grid()[0].key == Planner(spec, prints, expected(auto.workplace, spec)).grid()[0].key

@@ -82,7 +82,9 @@ def test_where_the_key_changes_and_where_not(grid):
     assert key("method.refiner.iterations=3") != base
     assert key("data.train_images=5") != base
     assert key("inference.flip=false") == base
-    assert key("resources.trial.cpu=2") == base
+    assert key("resources.trial.cpu=2") != base  # torch adds up over two threads
+    assert key("resources.trial.cpu=1.5") == base
+    assert key("resources={trial: {custom: {a100: 1}}, segmentation: {cpu: 4}}") == base
     assert key("name=other") == base
 
 

@@ -11,6 +11,7 @@ from small_trials import TRIAL, Work, fingerprint
 
 from workers import rehearsal
 from workers.gpu_memory import CONTEXT_BYTES, PATIENCE_S, SETTLED_S, CudaMemory, claim, smallest, tensor_share
+from workers.hardware import Hardware
 from workers.pipelines import training_stage, variant_stages
 from workers.runtime import Runtime
 from workers.stage import GPU_PEAK, StageRunner
@@ -132,7 +133,8 @@ def test_a_share_of_a_real_gpu_is_a_limit():
 @pytest.mark.gpu
 def test_a_rehearsal_measures_at_least_what_the_warmup_needs(tmp_path):
     work = Work(tmp_path)
-    stage, stages = training_stage(TRIAL, fingerprint), variant_stages(TRIAL, fingerprint)
+    stage = training_stage(TRIAL, fingerprint, hardware=Hardware("cuda"))
+    stages = variant_stages(TRIAL, fingerprint, host=stage)
     record = StageRunner(work.store, Runtime(gpu=True)).run(stage)
     warmup = work.store.record(stage.inputs["warmup"].key).metrics[GPU_PEAK]
     rehearsed = rehearsal.peak_bytes(stage.config, stages.cams.config, Runtime(gpu=True), CudaMemory())

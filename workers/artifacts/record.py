@@ -16,7 +16,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 KINDS: dict[str, tuple[type, ...]] = {
     "key": (str,), "stage": (str,), "version": (int,), "config": (dict,), "fingerprints": (dict,), "inputs": (dict,),
     "metrics": (dict,), "history": (list,), "seconds": (float, int), "created": (str,), "code": (str,), "host": (str,),
-    "versions": (dict,), "index": (str,), "files": (int,), "size": (int,),
+    "versions": (dict,), "device": (str,), "source": (str,), "index": (str,), "files": (int,), "size": (int,),
 }  # fmt: skip
 RECORDS = "records/"
 KEY_PATTERN = re.compile(r"[a-z0-9_]{1,64}-[0-9a-f]{12,64}")
@@ -52,6 +52,10 @@ class ArtifactRecord:
     code: str
     host: str
     versions: dict[str, str]
+    device: str = ""
+    """What it was computed on: kind, threads where they count, and model."""
+    source: str = ""
+    """Digest of the code that the stage runs (``workers/source.py``)."""
     index: str = ""
     """Digest of the blob that lists the files; filled in by the store."""
     files: int = 0

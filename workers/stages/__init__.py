@@ -1,4 +1,5 @@
-"""One file a stage: ``VERSION``, ``METRICS``, ``Config`` and ``run(config, inputs, out, context) -> metrics``.
+"""One file a stage: ``VERSION``, ``COMPUTES_ON`` (``workers/hardware.py``), ``METRICS``, ``Config`` and
+``run(config, inputs, out, context) -> metrics``.
 
 ``run`` reads its Config and the folders of its inputs, writes under ``out`` only, and returns scalars. Raise
 ``VERSION`` whenever the same Config would give other bytes.

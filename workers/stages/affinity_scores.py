@@ -12,11 +12,13 @@ from aream.affinity_targets import AffinityScores, class_scores
 from aream.config import Component, config
 from workers.cam_files import read_cams
 from workers.components import build_dataset
+from workers.hardware import Part
 from workers.score_files import write_scores
 from workers.stage import Row, StageContext
 from workers.stages.infer_cam import IMAGES
 
 VERSION = 1
+COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 METRICS = (IMAGES,)
 SCORES_FOLDER = "scores"
 

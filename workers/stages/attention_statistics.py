@@ -38,11 +38,13 @@ from aream.steps import autocast
 from workers.analysis import Subject
 from workers.components import build_backbone, build_dataset, load_weights
 from workers.figure_files import Curve, Picture, write_figures
+from workers.hardware import Part
 from workers.metric import Metric, each_layer
 from workers.stage import Row, Stage, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
 VERSION = 2
+COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 BATCH = 8
 PICTURED = (0, 4, 8, 11)
 """Layers of the paper's figures, of 12."""

@@ -14,6 +14,7 @@ from aream.overlays import overlay
 from aream.segmentation_config import SegmentationEvaluation
 from aream.segmentation_prediction import evaluate, predict
 from workers.components import build_dataset, build_segmenter, load_weights
+from workers.hardware import Part
 from workers.label_files import PALETTE
 from workers.metric import Metric
 from workers.stage import Row, StageContext
@@ -21,6 +22,7 @@ from workers.stages.pseudo_label import OVERLAYS, OVERLAYS_FOLDER
 from workers.stages.train_cam import WEIGHTS_FILE
 
 VERSION = 2
+COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 METRICS = (
     Metric("seg/miou", "mIoU of the segmenter, val masks", better="max", shown="always"),
     Metric("seg/miou_all", "the same over all classes; val masks", better="max", shown="report"),

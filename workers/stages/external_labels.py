@@ -15,12 +15,14 @@ from aream.data._label_maps import check_label_maps
 from aream.data._protocol import IGNORE, Dataset
 from aream.metrics import confusion_matrix, counted_classes, mean_iou
 from workers.components import build_dataset
+from workers.hardware import Part
 from workers.label_files import read_labels, write_labels
 from workers.locations import local_path
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import CLASSES, LABELS_FOLDER, MIOU, MIOU_ALL
 
 VERSION = 2
+COMPUTES_ON: tuple[Part, ...] = ()
 METRICS = (MIOU, MIOU_ALL, CLASSES)
 
 

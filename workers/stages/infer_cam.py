@@ -9,11 +9,13 @@ from aream.config import Component, config
 from aream.inference import CamInference, infer_cams
 from workers.cam_files import write_cams
 from workers.components import build_backbone, build_dataset, load_weights
+from workers.hardware import Part
 from workers.metric import Metric
 from workers.stage import Row, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
 VERSION = 1
+COMPUTES_ON: tuple[Part, ...] = ("device",)
 IMAGES = Metric("images", "train images that went through", "images")
 METRICS = (IMAGES,)
 

@@ -19,10 +19,12 @@ from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropi
 from aream.errors import DivergedError
 from aream.steps import autocast
 from workers.components import build_backbone, build_dataset, load_weights
+from workers.hardware import Part
 from workers.metric import Metric, each_layer
 from workers.stage import Row, StageContext
 
 VERSION = 2
+COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     Metric(
         "entropy/layer_{}",

@@ -18,10 +18,12 @@ from workers.analysis import Subject
 from workers.cam_files import read_cams
 from workers.components import build_dataset
 from workers.figure_files import Curve, write_figures
+from workers.hardware import Part
 from workers.metric import Metric, each_layer
 from workers.stage import Row, Stage, StageContext
 
 VERSION = 1
+COMPUTES_ON: tuple[Part, ...] = ("threads",)
 NEEDS_TRAIN_MASKS = True
 CAPTION = (
     "mIoU of the CAM refined by one layer's affinity alone, threshold by the sweep's rule, train images with masks; "

@@ -23,12 +23,14 @@ from aream.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
 from aream.refiners._protocol import Refiner, network_of
 from workers.cam_files import read_cams
 from workers.components import build_dataset, build_refiner
+from workers.hardware import Part
 from workers.label_files import PALETTE, write_labels
 from workers.metric import Metric
 from workers.stage import Row, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
 VERSION = 2
+COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"
 OVERLAYS = 6

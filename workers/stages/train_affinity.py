@@ -17,6 +17,7 @@ from aream.data._protocol import Dataset
 from aream.refiners import psa
 from aream.training import seed_everything
 from workers.components import build_dataset
+from workers.hardware import Part
 from workers.locations import localised
 from workers.metric import Metric
 from workers.runtime import Runtime
@@ -27,6 +28,7 @@ from workers.stages.train_cam import WEIGHTS_FILE
 from workers.stages.warmup import IN_PIECES
 
 VERSION = 1
+COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     Metric("train/affinity_loss", "the AffinityNet's loss, mean over an epoch", "", "min", epochs=True),
     *(Metric(f"train/{term}_loss", f"its {term} pairs", "", "min", result=False, epochs=True) for term in TERMS),
@@ -57,9 +59,10 @@ def stage(
         affinity_scores.Config(data=data, layers=layers, targets=refiner.targets),
         {"cams": cams},
         {"data": prints["data"]},
+        cams.hardware,
     )
     trained = Config(data=data, network=refiner.network, train=refiner.train, seed=seed)
-    return Stage("train_affinity", trained, {"scores": scores}, prints)
+    return Stage("train_affinity", trained, {"scores": scores}, prints, cams.hardware)
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:

@@ -19,6 +19,7 @@ from aream.selection import remark, scored_labels
 from aream.train_config import TrainConfig
 from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
+from workers.hardware import Part
 from workers.metric import Metric
 from workers.runtime import Runtime
 from workers.stage import Row, StageContext
@@ -27,6 +28,7 @@ from workers.stages import layer_entropy, warmup
 log = logging.getLogger(__name__)
 
 VERSION = 3
+COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     *warmup.METRICS,
     Metric("val/kept_epoch", "the epoch whose weights were kept", ""),

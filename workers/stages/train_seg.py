@@ -15,6 +15,7 @@ from aream.segmentation import SegmentationRun
 from aream.segmentation_config import SegmentationTraining
 from aream.training import seed_everything
 from workers.components import build_dataset, build_segmenter
+from workers.hardware import Part
 from workers.label_files import read_labels
 from workers.metric import Metric
 from workers.stage import Row, StageContext
@@ -23,6 +24,7 @@ from workers.stages.train_cam import WEIGHTS_FILE
 from workers.stages.warmup import IN_PIECES
 
 VERSION = 1
+COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     Metric("train/segmentation_loss", "the segmenter's loss, mean over an epoch", "", "min", epochs=True),
     IN_PIECES,

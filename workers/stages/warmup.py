@@ -11,10 +11,12 @@ from aream.config import Component, added, config
 from aream.train_config import TrainConfig
 from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
+from workers.hardware import Part
 from workers.metric import Metric, each_loss
 from workers.stage import Row, StageContext
 
 VERSION = 3
+COMPUTES_ON: tuple[Part, ...] = ("device",)
 STATE_FILE = "state.pt"
 MAP = Metric(
     "val/map", "mean average precision over classes, image labels of the val split", better="max", epochs=True,
