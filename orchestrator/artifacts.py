@@ -69,8 +69,8 @@ def _open(options: argparse.Namespace) -> ArtifactStore:
     from workers.artifacts.opening import open_store
 
     if options.sweep:
-        return locate(options.sweep, Path(options.runs)).store()
-    return open_store(options.store, Path(options.runs).absolute() / "artifacts", options.endpoint)
+        return locate(options.sweep, Path(options.runs).expanduser()).store()
+    return open_store(options.store, Path(options.runs).expanduser().absolute() / "artifacts", options.endpoint)
 
 
 def _full_key(store: ArtifactStore, beginning: str) -> str:

@@ -176,10 +176,15 @@ def strict(make: Callable[[Report], T]) -> T:
 
 def located(value: Any, folder: Path) -> Any:
     """A copy of built configuration whose relative locations start from ``folder``; URIs stay as they are."""
-    return with_locations(value, lambda key, item: item if is_uri(item) else str(folder / _home(item, key)))
+    return with_locations(value, lambda key, item: item if is_uri(item) else str(folder / home(item, key)))
 
 
-def _home(path: str, key: str) -> Path:
+def home(path: str, key: str) -> Path:
+    """A path with ``~`` and ``~USER`` replaced.
+
+    Raises:
+        ConfigError: nobody knows that home.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -16,6 +16,8 @@ from workers.metric import Better
 from workers.staging import MAX_BYTES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
+"""What lies beside the folders of sweeps; so do files whose name begins with mlflow.db."""
 
 
 RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
@@ -258,6 +260,14 @@ class Settings:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ConfigError(f"name: need letters, digits, . _ - (at most 64, no leading sign), got {self.name!r}")
+        lower = self.name.lower()  # some file systems know no capitals
+        if lower in RESERVED or lower.startswith("mlflow.db") or lower.endswith((".yaml", ".yml")):
+            raise ConfigError(
+                f"name: {self.name!r} is taken by what lies beside the folders of sweeps, or means a sweep file: need"
+                f" another than {', '.join(RESERVED)}, mlflow.db and *.yaml"
+            )
+        if not self.runs.strip() or not self.runs.isprintable():
+            raise ConfigError(f"runs: need a folder, without control characters, got {self.runs!r}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds: need one or more different numbers >= 0, got {list(self.seeds)}")
         chosen = [analysis.name for analysis in self.analyses]

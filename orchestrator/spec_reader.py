@@ -19,9 +19,10 @@ from orchestrator.axes import (
     ConditionError,
     parse_axis,
 )
-from orchestrator.build import Invalid, build, join
-from orchestrator.settings import Settings
+from orchestrator.build import Invalid, build, home, join
+from orchestrator.settings import Search, Settings
 from orchestrator.spec import MAX_POINTS, SweepSpec
+from orchestrator.tracking_uri import resolved_uri
 from orchestrator.where import Where
 from orchestrator.yaml_source import DOTTED_SECTIONS, Problem, Source, SpecError, read_source
 from workers.trial import SegmentationConfig, TrialConfig
@@ -39,6 +40,12 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
         SpecError: listing all problems with file, line, key, what was given and what is allowed.
     """
     return _Reader(read_source(path, overrides)).read()
+
+
+def _absolute_storage(search: Search | None) -> Search | None:
+    if search is None or search.storage is None or not search.storage.startswith("sqlite"):
+        return search
+    return dataclasses.replace(search, storage=resolved_uri(search.storage, Path.cwd(), "search.storage"))
 
 
 class _Reader:
@@ -65,11 +72,17 @@ class _Reader:
             self._check_search(settings, axes)
         if self.problems or settings is None:
             raise SpecError(self.problems)
+        try:
+            runs = Path.cwd() / home(settings.runs, "runs")
+            search = _absolute_storage(settings.search)
+        except ConfigError as error:
+            self.report(*str(error).split(": ", 1))
+            raise SpecError(self.problems) from error
         spec = SweepSpec(
             name=settings.name,
             description=self.source.header,
             seeds=settings.seeds,
-            search=settings.search,
+            search=search,
             scheduler=settings.scheduler,
             rank=settings.rank,
             analyses=settings.analyses,
@@ -84,7 +97,7 @@ class _Reader:
             store_endpoint=settings.store.endpoint,
             nodes=settings.nodes,
             staging=settings.staging,
-            runs_dir=Path.cwd() / settings.runs,
+            runs_dir=runs,
             path=self.source.path,
             folder=Path.cwd(),
             axes=axes,

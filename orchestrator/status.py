@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     from orchestrator.locate import locate
 
-    workplace = locate(options.sweep, Path(options.runs))
+    workplace = locate(options.sweep, Path(options.runs).expanduser())
     if options.log is not None:
         from orchestrator.log_text import log_text
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,8 @@ def _follow(target: Target, job_id: str, options: argparse.Namespace) -> int:
 def _say_how_to_go_on(job_id: str, options: argparse.Namespace, stream: TextIO) -> None:
     for wish in ("status", "follow", "stop"):
         print(
-            f"{wish}: python -m orchestrator.submit --{wish} {job_id} --to {options.to} --lab {options.lab}",
+            f"{wish}: python -m orchestrator.submit --{wish} {shlex.quote(job_id)} --to {options.to}"
+            f" --lab {shlex.quote(options.lab)}",
             file=stream,
         )
 

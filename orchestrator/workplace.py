@@ -55,11 +55,12 @@ class Workplace:
         return self.folder / "state.json"
 
     def check(self) -> None:
-        """See that the sweep's folder can be written.
+        """See that the sweep's folder can be written, and is not the store's.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: it cannot, or is.
         """
+        self._refuse_store_within()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -69,6 +70,15 @@ class Workplace:
                 raise
             advice = f"; {permission_advice(self.folder)}" if error.errno in DENIED else ""
             raise ConfigError(f"runs: {self.folder} cannot be written ({error.strerror}){advice}") from error
+
+    def _refuse_store_within(self) -> None:
+        """``--fresh`` empties the sweep's folder."""
+        root = getattr(self.store().storage, "root", None)
+        if root is None:
+            return
+        own, store = self.folder.resolve(), Path(root).resolve()
+        if own == store or own in store.parents or store in own.parents:
+            raise ConfigError(f"store.uri: {store} and the sweep's folder {own} lie in each other: need two folders")
 
     def store(self) -> ArtifactStore:
         return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint, self.after)

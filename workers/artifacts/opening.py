@@ -38,7 +38,7 @@ def open_store(
         parts = urlsplit(text)
     except ValueError as error:
         raise ConfigError(f"store.uri: not a URI: {error}") from error
-    if not parts.scheme and "://" not in text:
+    if "://" not in text and not text.startswith("file:"):  # a folder's name may have a colon too
         parts = urlsplit(Path(text).expanduser().absolute().as_uri())
     if parts.scheme not in discover.names(storages):
         allowed = ", ".join(f"{name}://" for name in discover.names(storages))
