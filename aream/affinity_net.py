@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._checkpoint import fit_state_dict, weights_fingerprint
-from aream.config import config, location
+from aream.config import added, config, location
 from aream.errors import ConfigError
 from aream.near_pairs import partners_of, sources_of
 from aream.resnet38 import MEAN, STD, ResNet38
@@ -36,6 +36,9 @@ class AffinityNetConfig:
     weights: str | None = location(None)
     """File of the trunk's initial weights: a classifier's (``res38_cls.pth``), ImageNet's (MXNet ``.params``), or an
     AffinityNet's (``resnet38_aff.pth``); null for random ones."""
+    weights_key: str | None = added(None)
+    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
+    or ``state_dict``."""
     frozen: bool | None = None
     """Whether the first blocks and all batch norms stay as they are, as in PSA; null: where there are weights. Random
     weights need batch norms that learn."""
@@ -61,7 +64,9 @@ def build(config: AffinityNetConfig) -> AffinityNet:
     network = AffinityNet(config)
     if config.weights is not None:
         new = [*NEW, *counters(network)]
-        fit_state_dict(network, read_resnet38(config.weights), config.weights, new=new, drop=_unwanted)
+        fit_state_dict(
+            network, read_resnet38(config.weights, config.weights_key), config.weights, new=new, drop=_unwanted
+        )
     return network
 
 
@@ -72,7 +77,7 @@ def trained(config: AffinityNetConfig, path: str) -> AffinityNet:
         DataError: a weight file that cannot be read, or does not hold all of the network.
     """
     network = AffinityNet(config)
-    fit_state_dict(network, read_resnet38(path), path, new=counters(network), drop=_unwanted)
+    fit_state_dict(network, read_resnet38(path, config.weights_key), path, new=counters(network), drop=_unwanted)
     return network
 
 

@@ -23,7 +23,7 @@ _HEADS = ("fc8", "f8_3", "f8_4", "f8_5", "f9")
 """Of the classifier, the segmenter and AffinityNet, beside the trunk in their files."""
 
 
-def load_resnet38(trunk: ResNet38, path: str | Path) -> None:
+def load_resnet38(trunk: ResNet38, path: str | Path, key: str | None = None) -> None:
     """Fill the trunk from ``*.params`` (``ilsvrc-cls_rna-a1_cls1000_ep-0001``) or a PyTorch file with PSA's names
     (``res38_cls.pth``, ``resnet38_aff.pth``); what such a file holds of heads is left out.
 
@@ -32,20 +32,23 @@ def load_resnet38(trunk: ResNet38, path: str | Path) -> None:
     """
     fit_state_dict(
         trunk,
-        read_resnet38(path),
+        read_resnet38(path, key),
         str(path),
         new=counters(trunk),
         drop=lambda name, value: name.split(".")[0].startswith(_HEADS),
     )
 
 
-def read_resnet38(path: str | Path) -> dict[str, Tensor]:
+def read_resnet38(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
     """What such a file holds, by PSA's names.
+
+    Args:
+        key: of the state dict in a PyTorch file that holds several.
 
     Raises:
         DataError: the file cannot be read.
     """
-    return from_mxnet(read_params(path), str(path)) if Path(path).suffix == ".params" else read_state_dict(path)
+    return from_mxnet(read_params(path), str(path)) if Path(path).suffix == ".params" else read_state_dict(path, key)
 
 
 def counters(trunk: ResNet38) -> list[str]:

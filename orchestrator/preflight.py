@@ -19,11 +19,12 @@ from orchestrator.tracking_check import check_tracking
 from orchestrator.tracking_uri import TRACKING_VARIABLE, default_uri, resolved_uri
 from orchestrator.workplace import Workplace
 from workers import staging
-from workers.components import build_backbone, build_dataset, check_refiner
+from workers.components import build_dataset, check_refiner
 from workers.contents import Content
 from workers.dataset_check import refuse_use
 from workers.locations import locations
 from workers.staging import artifact_key
+from workers.step_check import check_affinity_net, check_host, check_segmenter
 from workers.trial import TrialConfig
 
 
@@ -80,7 +81,7 @@ def prepare(spec: SweepSpec) -> Prepared:
     check_tracking(tracking_uri(spec, default_uri(workplace.runs)), spec.experiment or spec.name)
     allow_staging(spec)
     trials = trial_configs(spec)
-    _check_weights(trials)
+    _check_networks(spec, trials)
     for refiner in _label_refiners(spec):
         check_refiner(refiner)
     contents = [(content, _identity(content)) for content in _contents(spec, trials)]
@@ -111,7 +112,10 @@ def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
     if spec.search is None:
         return [spec.trial(values, spec.seeds[0]) for values in spec.training_points()]
     varied = [axis.key for axis in spec.training_axes() if axis.key.split(".")[0] in ("data", "backbone")]
-    return [spec.trial(values, spec.seeds[0]) for values in spec.points_of([*varied, "train.image_size"])]
+    return [
+        spec.trial(values, spec.seeds[0])
+        for values in spec.points_of([*varied, "train.image_size", "train.batch_size"])
+    ]
 
 
 def fingerprints(spec: SweepSpec) -> dict[str, str]:
@@ -124,19 +128,27 @@ def fingerprints(spec: SweepSpec) -> dict[str, str]:
     return {repr(content.component): content.identity() for content in contents if content.key == "data"}
 
 
-def _check_weights(trials: Sequence[TrialConfig]) -> None:
-    """Build every distinct backbone once.
+def _check_networks(spec: SweepSpec, trials: Sequence[TrialConfig]) -> None:
+    """Build every distinct network once with its weights, and try a step of its training.
 
     Raises:
-        AreamError: a weight file that is missing or does not fit.
+        AreamError: a weight file that is missing or does not fit, or a step that cannot be taken.
     """
-    seen: set[str] = set()
+    processes, seen = spec.resources.trial.process_count, set()
     for trial in trials:
-        if _key(trial.backbone) not in seen:
-            seen.add(_key(trial.backbone))
+        train = trial.train
+        what = (_key(trial.data), _key(trial.backbone), train.image_size, train.batch_size, train.out_of_memory)
+        if what not in seen:
+            seen.add(what)
             with _saying_how_to_check(trial.data):
-                classes = len(build_dataset(trial.data).class_names)
-            build_backbone(trial.backbone, classes, trial.train.image_size)
+                dataset = build_dataset(trial.data)
+            check_host(trial.backbone, len(dataset.class_names), train, len(dataset.ids("train")), processes)
+    with _saying_how_to_check(spec.base.data):
+        dataset = build_dataset(spec.base.data)
+    for refiner in _distinct([trial.labels.refiner for trial in label_points(spec)]):
+        check_affinity_net(refiner, len(dataset.ids("train")))
+    for point in _segmentation_points(spec):
+        check_segmenter(spec.segmentation_config(point), len(dataset.class_names) + 1, len(dataset.ids("train")))
 
 
 def _identity(content: Content) -> str:

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import pickle
 import struct
 import types
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aream.errors import DataError
+from aream.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
+
+USUAL = ("model", "model.state_dict", "state_dict", "state_dict.model")
+"""Where the weights lie that a training file is about, the first that there is."""
 PRETRAINED = "pretrained"
 """Value of ``weights`` that asks timm for the published weights of the named model."""
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read ``{"model": state}``, ``{"state_dict": state}`` or a plain state dict; strips ``module.``.
+def check_weights_key(weights: str | None, key: str | None) -> None:
+    """Raises ``ConfigError`` where there is a key and no file to look it up in."""
+    if key is not None and weights in (None, PRETRAINED):
+        raise ConfigError(f"weights_key: {key!r} is looked up in a file of weights, and weights is {weights or 'null'}")
+
+
+def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
+    """Read a state dict, or the one of a file that holds it beside other things; strips ``module.``.
+
+    Args:
+        key: of the state dict in a file that holds several, such as ``model_ema`` or ``teacher``, with dots between
+            where it lies deeper; None: the only one, else ``model`` or ``state_dict``, which is then said.
 
     Raises:
-        DataError: no such file, not a checkpoint, or one that would run code when read.
+        DataError: no such file, not a checkpoint, one that would run code when read, no state dict of that key, or
+            several without either of the usual names.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,17 +65,42 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"{path}: cannot be read as weights ({type(error).__name__}); "
             "need a safetensors file, or a state dict as torch.save writes it without other objects"
         ) from error
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise DataError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    content = _chosen(path, _state_dicts(content), key)
     for name, value in content.items():
         # A file of a few bytes can hold a tensor that is a view without end of one number.
         held = value.layout == torch.strided and value.device.type == "cpu"
         if not held or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise DataError(f"{path}: {str(name)[:80]!r} is not a tensor whose numbers the file holds")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _state_dicts(content: object, place: str = "", deep: int = 2) -> dict[str, dict[Any, Tensor]]:
+    """Every mapping of names to tensors, by the keys that lead to it; empty text: the whole file."""
+    if not isinstance(content, dict) or not content:
+        return {}
+    if all(isinstance(value, Tensor) for value in content.values()):
+        return {place: content}
+    found = {}
+    for key, value in content.items() if deep else ():
+        found.update(_state_dicts(value, f"{place}.{key}" if place else str(key), deep - 1))
+    return found
+
+
+def _chosen(path: Path, found: dict[str, dict[Any, Tensor]], key: str | None) -> dict[Any, Tensor]:
+    if not found:
+        raise DataError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    names = ", ".join(name or "the file as a whole" for name in found)
+    if key is not None:
+        if key not in found:
+            raise DataError(f"{path}: holds no state dict {key!r} (weights_key); it holds {names}")
+        return found[key]
+    usual = [name for name in USUAL if name in found]
+    if len(found) > 1 and not usual:
+        raise DataError(f"{path}: holds several state dicts, {names}; say which in weights_key")
+    taken = usual[0] if usual else next(iter(found))
+    if len(found) > 1:
+        log.warning("%s: of the state dicts %s, %s is taken; weights_key takes another", path, names, taken)
+    return found[taken]
 
 
 def fit_state_dict(

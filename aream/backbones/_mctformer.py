@@ -18,11 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.affinity import mean_attention
-from aream.backbones._checkpoint import PRETRAINED, fit_state_dict, read_state_dict, weights_fingerprint
+from aream.backbones._checkpoint import (
+    PRETRAINED,
+    check_weights_key,
+    fit_state_dict,
+    read_state_dict,
+    weights_fingerprint,
+)
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._protocol import LayerQK
 from aream.backbones._timm_vit import create_vit, run_block
-from aream.config import config, location
+from aream.config import added, config, location
 from aream.errors import ConfigError
 
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -37,6 +43,9 @@ class MCTformerConfig:
     weights: str | None = location(None)
     """Weight file (.pth or .safetensors; DeiT, timm or this host's own layout), ``pretrained`` for timm's hub, or
     null."""
+    weights_key: str | None = added(None)
+    """Which state dict of a weight file that holds several, such as ``model_ema`` or ``teacher``; null: the only one,
+    else ``model`` or ``state_dict``."""
     drop_path: float = 0.1
     """Stochastic depth rate of the last block, in [0, 1)."""
     normalisation: str | None = None
@@ -58,6 +67,7 @@ class MCTformerConfig:
     MCTformer-V1, whose CAM it is, and of a map that is ``localised``."""
 
     def __post_init__(self) -> None:
+        check_weights_key(self.weights, self.weights_key)
         if not 0 <= self.drop_path < 1:
             raise ConfigError(f"drop_path: need 0 <= drop_path < 1, got {self.drop_path}")
         if self.normalisation not in (None, "imagenet", "half"):
@@ -258,7 +268,7 @@ def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_si
     if config.weights is None and config.initialisation == "mimetic":
         built.initialise_mimetic()
     if config.weights and not pretrained:
-        state = read_state_dict(config.weights)
+        state = read_state_dict(config.weights, config.weights_key)
         token = state.get("cls_token")
         # Only a ViT, known by its one class token, may leave the head to be learnt: a host's own file is whole.
         new = ("head.weight", "head.bias") if token is not None and token.ndim == 3 and token.shape[1] == 1 else ()

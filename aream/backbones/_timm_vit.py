@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream.backbones._protocol import LayerQK
+from aream.backbones._timm_names import architecture, check_tag
 from aream.errors import ConfigError, DataError
 
 
@@ -30,11 +31,12 @@ def create_vit(name: str, *, pretrained: bool = False, **changes: Any) -> Vision
         ConfigError: timm has no such ViT, or it is not a plain one.
         DataError: pretrained weights were asked for and timm's hub cannot be reached.
     """
-    if name not in plain_vit_names():
+    if architecture(name) not in plain_vit_names():
         raise ConfigError(
             f"timm has no plain ViT {name!r}; try vit_tiny_patch16_224, deit_tiny_patch16_224, "
             "deit_small_patch16_224 or deit_base_patch16_224"
         )
+    check_tag("vit", name)
     try:
         vit = timm.create_model(name, pretrained=pretrained, num_classes=0, **changes)
     except (OSError, RuntimeError) as error:

@@ -19,12 +19,18 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import PRETRAINED, fit_state_dict, read_state_dict, weights_fingerprint
+from aream.backbones._checkpoint import (
+    PRETRAINED,
+    check_weights_key,
+    fit_state_dict,
+    read_state_dict,
+    weights_fingerprint,
+)
 from aream.backbones._conformer_blocks import ConvBlock, CoupledBlock, transformer_block
 from aream.backbones._conformer_layouts import HEADS, adapt
 from aream.backbones._protocol import BackboneOutput
 from aream.backbones._timm_vit import run_block
-from aream.config import config, location
+from aream.config import added, config, location
 from aream.errors import ConfigError
 
 PUBLISHED_SPLIT = (9, 12)
@@ -38,6 +44,9 @@ LARGEST = {"dim": 8192, "depth": 255, "heads": 256, "base_channels": 1024, "chan
 class Config:
     weights: str | None = location(None)
     """Weight file (.pth or .safetensors) in the layout of the ImageNet model, of TransCAM or of AReAM; null: random."""
+    weights_key: str | None = added(None)
+    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
+    or ``state_dict``."""
     head: Literal["aream", "transcam"] = "aream"
     """``aream``: a 1x1 convolution makes the CAM, its average and the class token are two classifiers with a loss each;
     ``transcam``: a 3x3 convolution, and one loss on the sum of both logits."""
@@ -62,6 +71,7 @@ class Config:
     4 is S, 6 with ``dim: 576, heads: 9`` is B."""
 
     def __post_init__(self) -> None:
+        check_weights_key(self.weights, self.weights_key)
         if self.weights == PRETRAINED:
             raise ConfigError("weights: timm has no Conformer to fetch; need a weight file or null, got 'pretrained'")
         if not 0 <= self.drop_path < 1:
@@ -100,7 +110,7 @@ def build(config: Config, classes: int, image_size: int) -> Conformer:
     host = Conformer(config, classes)
     if config.weights:
         state = adapt(
-            read_state_dict(config.weights),
+            read_state_dict(config.weights, config.weights_key),
             classes=classes,
             head=config.head,
             cls_double=config.cls_double,

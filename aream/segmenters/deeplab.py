@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import PRETRAINED, read_state_dict, weights_fingerprint
-from aream.config import config, location
+from aream.backbones._checkpoint import PRETRAINED, check_weights_key, read_state_dict, weights_fingerprint
+from aream.backbones._timm_names import architecture, check_tag
+from aream.config import added, config, location
 from aream.errors import ConfigError, DataError
 
 
@@ -24,6 +25,9 @@ class Config:
     """timm name of a model that gives features (a convolutional one, or a plain ViT)."""
     weights: str | None = location(None)
     """Weight file of the encoder, ``pretrained`` for timm's hub, or null for random weights."""
+    weights_key: str | None = added(None)
+    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
+    or ``state_dict``."""
     output_stride: int | None = 8
     """Pixels a feature of the last level; null where the encoder's stride is fixed (a ViT)."""
     level: int = -1
@@ -36,6 +40,7 @@ class Config:
     """Before the classifier."""
 
     def __post_init__(self) -> None:
+        check_weights_key(self.weights, self.weights_key)
         if self.output_stride not in (None, 8, 16, 32):
             raise ConfigError(f"output_stride: allowed are 8, 16, 32 and null, got {self.output_stride}")
         if not 1 <= len(self.rates) <= 16 or not 1 <= min(self.rates) <= max(self.rates) <= 512:
@@ -44,10 +49,11 @@ class Config:
             raise ConfigError(f"channels: need a number in 1..4096, got {self.channels}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout: need 0 <= dropout < 1, got {self.dropout}")
-        if self.encoder not in timm.list_models():
+        if architecture(self.encoder) not in timm.list_models():
             raise ConfigError(
                 f"encoder: timm has no model {self.encoder!r}; try resnet18, resnet50 or vit_tiny_patch16_224"
             )
+        check_tag("encoder", self.encoder)
 
 
 def fingerprint(config: Config) -> str:
@@ -96,7 +102,7 @@ class DeepLab(nn.Module):
 
 def _encoder(config: Config, image_size: int) -> Any:
     changes: dict[str, object] = {} if config.output_stride is None else {"output_stride": config.output_stride}
-    vit = config.encoder in timm.list_models(module="vision_transformer")
+    vit = architecture(config.encoder) in timm.list_models(module="vision_transformer")
     if vit:
         changes = {"img_size": image_size, "dynamic_img_size": True, "dynamic_img_pad": True}
     try:
@@ -120,13 +126,13 @@ def _encoder(config: Config, image_size: int) -> Any:
             f"{config.output_stride}: {error}"
         ) from error
     if config.weights and config.weights != PRETRAINED:
-        _load(encoder, config.weights)
+        _load(encoder, config.weights, config.weights_key)
     return encoder
 
 
-def _load(encoder: nn.Module, path: str) -> None:
+def _load(encoder: nn.Module, path: str, key: str | None) -> None:
     """Encoder weights by their timm names; classifier entries of the file are left over, nothing may be missing."""
-    state = read_state_dict(path)
+    state = read_state_dict(path, key)
     own = encoder.state_dict()
     prefix = "model." if all(name.startswith("model.") for name in own) else ""
     state = {prefix + name: value for name, value in state.items()}

@@ -34,8 +34,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import PRETRAINED, weights_fingerprint
-from aream.config import config, location
+from aream.backbones._checkpoint import PRETRAINED, check_weights_key, weights_fingerprint
+from aream.config import added, config, location
 from aream.errors import ConfigError
 from aream.resnet38 import DEPTHS, MEAN, STD, WIDTH, ResNet38
 from aream.resnet38_weights import load_resnet38
@@ -47,6 +47,9 @@ Head = Literal["mctformer", "transcam"]
 class Config:
     weights: str | None = location(None)
     """File of the trunk's weights: MXNet's ``.params``, or PyTorch's with PSA's names; null for random ones."""
+    weights_key: str | None = added(None)
+    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
+    or ``state_dict``."""
     head: Head = "mctformer"
     """mctformer: a dilated 3x3 convolution to ``channels``, ReLU, a dilated 3x3 convolution to the classes (MCTformer,
     AReAM). transcam: the first with batch norm, then a 1x1 convolution to ``channels`` with batch norm and ReLU,
@@ -72,6 +75,7 @@ class Config:
     """Blocks of the trunk's stages 2 to 5; published weights: 3, 3, 6, 3."""
 
     def __post_init__(self) -> None:
+        check_weights_key(self.weights, self.weights_key)
         if self.weights == PRETRAINED:
             raise ConfigError("weights: timm has none of ResNet-38; need a file, or null")
         if not 1 <= self.rate <= 512:
@@ -118,7 +122,7 @@ class LargeFOV(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = config.batch_norm_momentum
         if config.weights is not None:
-            load_resnet38(self.trunk, config.weights)
+            load_resnet38(self.trunk, config.weights, config.weights_key)
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b k height width"]:
         logits = self.head(self.trunk(images).conv6)

@@ -12,8 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import segmentation
 
-from aream.backbones._checkpoint import PRETRAINED, fit_state_dict, read_state_dict, weights_fingerprint
-from aream.config import config, location
+from aream.backbones._checkpoint import (
+    PRETRAINED,
+    check_weights_key,
+    fit_state_dict,
+    read_state_dict,
+    weights_fingerprint,
+)
+from aream.config import added, config, location
 from aream.errors import ConfigError
 
 Encoder = Literal["resnet50", "resnet101", "mobilenet_v3_large"]
@@ -34,8 +40,12 @@ class Config:
     """Weight file of the encoder, with torchvision's names; null for random ones. An ImageNet classifier
     (``resnet50-0676ba61.pth``), or a whole segmenter (``deeplabv3_resnet50_coco-cd0a2569.pth``), of which the encoder
     is taken: that one has seen masks of COCO, so that the result is not weakly supervised any more."""
+    weights_key: str | None = added(None)
+    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
+    or ``state_dict``."""
 
     def __post_init__(self) -> None:
+        check_weights_key(self.weights, self.weights_key)
         if self.weights == PRETRAINED:
             raise ConfigError("weights: need a file with torchvision's names, or null")
 
@@ -64,7 +74,7 @@ class DeepLabV3(nn.Module):
         self.backbone: nn.Module = built.backbone
         self.classifier: nn.Module = built.classifier
         if config.weights is not None:
-            _load(self.backbone, config.weights)
+            _load(self.backbone, config.weights, config.weights_key)
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b k height width"]:
         """
@@ -83,12 +93,12 @@ class DeepLabV3(nn.Module):
         return list(self.classifier.parameters())
 
 
-def _load(encoder: nn.Module, path: str) -> None:
+def _load(encoder: nn.Module, path: str, key: str | None) -> None:
     """
     Raises:
         DataError: not a weight file, or not one of this encoder.
     """
-    state = read_state_dict(path)
+    state = read_state_dict(path, key)
     if any(name.startswith("backbone.") for name in state):
         state = {name.removeprefix("backbone."): value for name, value in state.items()}
     elif any(name.startswith("features.") for name in state):  # MobileNet, whose layers the encoder has by number

@@ -130,3 +130,36 @@ def test_weights_of_a_refiner_in_any_variant_are_looked_at(sweep, tmp_path):
     wrong = refiners % (network, tmp_path, "other.pth")
     with pytest.raises(DataError, match=r"other.pth: does not fit AffinityNet: missing: "):
         prepare(sweep(f"{tmp_path}/VOC2012", axes % (network, wrong)))
+
+
+DEEPLAB_V3 = "segmentation.model={{name: deeplab_v3, encoder: mobilenet_v3_large}}"
+SMALL_CROP = "segmentation.train={{crop: 8, batch_size: 1}}"
+LARGE_FOV = (
+    "segmentation.model={{name: deeplab_largefov, head: transcam, width: 2, depths: [1, 1, 1, 1], channels: 8{}}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ([DEEPLAB_V3, "segmentation.train.batch_size=1"], "deeplab_v3 learns from two images at a time"),
+        ([DEEPLAB_V3, "segmentation.train.out_of_memory=accumulate"], "whose pieces may be single images"),
+        ([LARGE_FOV, SMALL_CROP], "a single number a channel in a step of 1 image of 8 pixels"),
+        (["resources.trial.processes=2", "train.batch_size=1"], "need an image for each of the 2 processes"),
+        (["resources.trial.processes=2", "backbone={{name: conformer, depth: 3}}"], "conformer has batch norm"),
+    ],
+)
+def test_steps_that_cannot_be_taken_are_refused_before_anything_runs(sweep, tmp_path, settings, error):
+    with pytest.raises(AreamError, match=error):
+        prepare(sweep(f"{tmp_path}/VOC2012", *(setting.format("") for setting in settings)))
+
+
+@pytest.mark.parametrize("settings", [[DEEPLAB_V3, "segmentation.train.batch_size=2"], [SMALL_CROP]])
+def test_steps_that_can_be_taken_are_not(sweep, tmp_path, settings):
+    prepare(sweep(f"{tmp_path}/VOC2012", *(setting.format("") for setting in settings)))
+
+
+def test_a_segmenters_weights_are_read_before_anything_runs(sweep, tmp_path):
+    torch.save({"conv1a.weight": torch.zeros(2, 3, 3, 3)}, tmp_path / "trunk.pth")
+    with pytest.raises(DataError, match=r"trunk\.pth: does not fit ResNet38: missing: "):
+        prepare(sweep(f"{tmp_path}/VOC2012", LARGE_FOV.format(f", weights: {tmp_path}/trunk.pth")))

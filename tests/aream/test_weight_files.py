@@ -1,0 +1,135 @@
+"""Weight files that hold several state dicts, and names of models that carry the tag of their weights."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from aream.affinity_net import AffinityNetConfig
+from aream.affinity_net import build as build_affinity_net
+from aream.backbones import conformer, mctformer_v2
+from aream.backbones._checkpoint import read_state_dict
+from aream.errors import ConfigError, DataError
+from aream.segmenters import deeplab, deeplab_largefov, deeplab_v3
+
+SMALL = {"vit": "vit_tiny_patch16_224", "patch_size": 16, "dim": 12, "depth": 2, "heads": 2}
+
+
+def weights(value: float) -> dict[str, torch.Tensor]:
+    return {"module.layer.weight": torch.full((2, 2), value)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(content: object) -> str:
+        torch.save(content, tmp_path / "weights.pth")
+        return str(tmp_path / "weights.pth")
+
+    return save
+
+
+def value(state: dict[str, torch.Tensor]) -> float:
+    return float(state["layer.weight"][0, 0])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        weights(1),
+        {"model": weights(1), "epoch": 3},
+        {"state_dict": weights(1), "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": []}},
+        {"model": {"state_dict": weights(1)}},
+        {"net": weights(1), "args": {"lr": 0.1}},
+    ],
+)
+def test_the_only_state_dict_is_taken_whatever_it_is_called(saved, content, caplog):
+    assert value(read_state_dict(saved(content))) == 1
+    assert not caplog.records
+
+
+def test_of_several_the_usual_one_is_taken_and_said_and_any_other_by_its_key(saved, caplog):
+    path = saved({"model_ema": weights(2), "model": weights(1), "epoch": 3})
+    with caplog.at_level(logging.WARNING):
+        assert value(read_state_dict(path)) == 1
+    assert "of the state dicts model_ema, model, model is taken" in caplog.text
+    caplog.clear()
+    assert value(read_state_dict(path, "model_ema")) == 2
+    assert not caplog.records
+
+
+def test_of_several_without_a_usual_name_one_must_be_named(saved):
+    path = saved({"student": weights(1), "teacher": weights(2), "epoch": 3})
+    with pytest.raises(DataError, match=r"weights\.pth: holds several state dicts, student, teacher; say which in"):
+        read_state_dict(path)
+    assert value(read_state_dict(path, "teacher")) == 2
+    with pytest.raises(DataError, match=r"no state dict 'ema' \(weights_key\); it holds student, teacher"):
+        read_state_dict(path, "ema")
+
+
+def test_a_key_that_lies_deeper(saved):
+    path = saved({"ema": {"state_dict": weights(3)}, "model": weights(1)})
+    assert value(read_state_dict(path, "ema.state_dict")) == 3
+
+
+BUILDS = {
+    "mctformer": (
+        lambda **given: mctformer_v2.Config(**SMALL, **given),
+        lambda config: mctformer_v2.build(config, 3, 224),
+    ),
+    "conformer": (
+        lambda **given: conformer.Config(depth=3, dim=12, heads=2, base_channels=4, channel_ratio=1, **given),
+        lambda config: conformer.build(config, 3, 32),
+    ),
+    "deeplab_largefov": (
+        lambda **given: deeplab_largefov.Config(width=1, depths=(1, 1, 1, 1), channels=4, **given),
+        lambda config: deeplab_largefov.build(config, 3, 32).trunk,
+    ),
+    "affinity_net": (
+        lambda **given: AffinityNetConfig(width=1, depths=(1, 1, 1, 1), **given),
+        build_affinity_net,
+    ),
+    "deeplab": (
+        lambda **given: deeplab.Config(encoder="resnet10t", level=1, output_stride=None, **given),
+        lambda config: deeplab.build(config, 3, 32).encoder,
+    ),
+    "deeplab_v3": (
+        lambda **given: deeplab_v3.Config(encoder="mobilenet_v3_large", **given),
+        lambda config: deeplab_v3.build(config, 3, 32).backbone,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_every_network_takes_the_key(saved, name):
+    configured, build = BUILDS[name]
+    state = build(configured()).state_dict()
+    other = {key: torch.full_like(tensor, 0.25) for key, tensor in state.items()}
+    path = saved({"student": state, "teacher": other})
+    with pytest.raises(DataError, match="say which in weights_key"):
+        build(configured(weights=path))
+    found = build(configured(weights=path, weights_key="teacher")).state_dict()
+    assert all(torch.equal(found[key], tensor) for key, tensor in other.items())
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILDS) - {"affinity_net"}))
+def test_a_key_without_a_file_is_refused(name):
+    with pytest.raises(ConfigError, match="weights_key: 'teacher' is looked up in a file"):
+        BUILDS[name][0](weights_key="teacher")
+
+
+def test_timms_tags():
+    """The tag decides about the statistics of the input, too: AugReg's are 0.5, DeiT's those of ImageNet."""
+    host = mctformer_v2.build(mctformer_v2.Config(**{**SMALL, "vit": "vit_tiny_patch16_224.augreg_in21k"}), 3, 32)
+    assert host.mean == (0.5, 0.5, 0.5)
+    host = mctformer_v2.build(mctformer_v2.Config(**{**SMALL, "vit": "deit_tiny_patch16_224.fb_in1k"}), 3, 32)
+    assert host.mean == (0.485, 0.456, 0.406)
+    with pytest.raises(ConfigError, match=r"no weights 'nope' of vit_tiny_patch16_224; its tags are augreg_in21k, "):
+        mctformer_v2.build(mctformer_v2.Config(**{**SMALL, "vit": "vit_tiny_patch16_224.nope"}), 3, 32)
+
+
+def test_timms_tags_of_encoders():
+    assert deeplab.build(deeplab.Config(encoder="resnet18.a1_in1k"), 3, 32)
+    with pytest.raises(ConfigError, match=r"encoder: timm has no weights 'nope' of resnet18; its tags are a1_in1k"):
+        deeplab.Config(encoder="resnet18.nope")
