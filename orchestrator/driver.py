@@ -28,6 +28,7 @@ from orchestrator.settings import Resource
 from orchestrator.spec import SweepSpec
 from orchestrator.stage_life import StageLife
 from orchestrator.state import SweepState
+from orchestrator.stopped_trials import BY_HAND, BY_SCHEDULER, Seen, stopped_sentence, stopped_tasks
 from orchestrator.summary import Summary, write_summary
 from orchestrator.sweep_folder import sweep_id
 from orchestrator.tracking import Tracker
@@ -126,6 +127,8 @@ class Driver:
                 self._all_is_there()
             self.progress.phase(f"stopped ({ended})" if ended else "finished")
         text = f"ended before its time: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
+        if stopped := stopped_sentence(stopped_tasks(self.state)):
+            text += f", {stopped}"
         self.webhook.tell("stopped" if ended else "done", text, self.state.counts())
         left = self.tracker.close(TRACKING_CLOSE_S)
         self.metrics.sample(last=True)
@@ -213,17 +216,23 @@ class Driver:
             self.recorder.resolved(spec)
 
     def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
-        stopped = self.trials.stopped() | {key for key, wish in self.overseer.orders.trials.items() if wish == "stop"}
-        pending = []
+        early = self.trials.stopped().by(self.spec.scheduler)
+        by_hand = {key for key, wish in self.overseer.orders.trials.items() if wish == "stop"}
+        pending, seen = [], []
         for trial in listed:
             if all(self._stored(stage) for stage in trial.stages()):
                 self.state.update(trial.key, cached=True)
                 self.trials.started(trial)
-                for row in self.store.record(trial.key).history:
+                rows = self.store.record(trial.key).history
+                for row in rows:
                     self.recorder.trial_row(trial, row)
                 self.trials.finished(trial)
-            elif trial.key in stopped:
-                self.state.update(trial.key, status="stopped")
+                seen.append(Seen(trial.values, trial.seed, rows))
+            elif trial.key in by_hand:
+                self.state.update(trial.key, status="stopped", error=BY_HAND)
+            elif trial.key in early and not self._stored(trial.train):
+                self.state.update(trial.key, status="stopped", error=BY_SCHEDULER)
+                seen.append(Seen(trial.values, trial.seed, early[trial.key]))
             else:
                 pending.append(trial)
         if pending or self.spec.search:
@@ -236,7 +245,9 @@ class Driver:
             run_trials,  # ray.tune takes seconds to import; a finished sweep needs none
         )
 
-        run_trials(self.planner, self.workplace, self.trials, self.overseer, board, listed=pending, stopped=stopped)
+        out = frozenset(by_hand if listed else by_hand | early.keys())
+        life, overseer = self.trials, self.overseer
+        run_trials(self.planner, self.workplace, life, overseer, board, listed=pending, stopped=out, seen=seen)
         for trial in pending:
             if self.state.tasks[trial.key].status not in ENDED:
                 if self.overseer.is_over():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -12,6 +14,7 @@ from aream.train_config import TrainConfig
 from orchestrator.search import REPLAYED
 from orchestrator.settings import Scheduler, goal
 from orchestrator.spec import SweepSpec
+from orchestrator.stopped_trials import Seen
 
 OWN_EPOCHS = "own_epochs"
 
@@ -60,13 +63,30 @@ class _AfterWarmupASHA(_AfterWarmup, ASHAScheduler): ...
 class _AfterWarmupMedian(_AfterWarmup, MedianStoppingRule): ...
 
 
-def scheduler(spec: SweepSpec) -> TrialScheduler:
-    """The sweep's scheduler; without one every trial runs to its end."""
+@dataclass(frozen=True, eq=False)
+class _Earlier:
+    """Stands for one of Tune's trials."""
+
+    trial_id: str
+    config: dict[str, Any]
+
+
+def scheduler(spec: SweepSpec, seen: Iterable[Seen] = ()) -> TrialScheduler:
+    """The sweep's scheduler; without one every trial runs to its end.
+
+    Args:
+        seen: trials of earlier runs, which others are compared with.
+    """
     if spec.scheduler is None:
         return FIFOScheduler()
     asha = spec.scheduler.name == "asha"
     chosen = _asha(spec.scheduler, spec.own_epochs()) if asha else _median(spec.scheduler)
     chosen.read_epochs(spec)
+    for number, trial in enumerate(seen):
+        stored: Any = _Earlier(f"earlier-{number}", {"values": trial.values, "seed": trial.seed, REPLAYED: True})
+        chosen.on_trial_add(None, stored)
+        for row in trial.rows:
+            chosen.on_trial_result(None, stored, dict(row))
     return chosen
 
 

@@ -16,6 +16,7 @@ from orchestrator.lost_workers import why_trial
 from orchestrator.overseer import TICK_S, Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.shortage import Shortage
+from orchestrator.stopped_trials import BY_HAND, BY_SCHEDULER
 from orchestrator.waiting import Held
 from workers.stage import Row
 
@@ -162,11 +163,11 @@ class Listening(tune.Callback):
             self.listener.waits(plan, "held", last["away"])
         elif last.get("paused"):
             if self.overseer.wish(plan.key) == "stop":
-                self.listener.stopped_early(plan, "stopped from another terminal")
+                self.listener.stopped_early(plan, BY_HAND)
             else:
                 self.listener.waits(plan, "paused", None)
         else:
-            self.listener.stopped_early(plan, "stopped early by the scheduler")
+            self.listener.stopped_early(plan, BY_HAND if self.overseer.wish(plan.key) == "stop" else BY_SCHEDULER)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         tries, allowed = trial.run_metadata.num_failures + 1, trial.max_failures + 1

@@ -11,6 +11,7 @@ from orchestrator.metric_list import columns as listed_columns
 from orchestrator.metric_list import known, number, of_segmentation
 from orchestrator.plan import show
 from orchestrator.progress import duration
+from orchestrator.stopped_trials import stopped_sentence
 
 FRONT = "●"
 OVER_ALL = "_all"
@@ -40,7 +41,7 @@ class Section:
 def sections(content: Mapping[str, Any]) -> list[Section]:
     """Everything a report says in words and numbers, of a summary's content; the ranking first."""
     made = [_ranking(content), _pairs(content), _front(content), _importance(content), _cost(content)]
-    made += [_segmentation(content), _failures(content)]
+    made += [_segmentation(content), _stopped(content), _failures(content)]
     return [section for section in made if section is not None]
 
 
@@ -234,6 +235,12 @@ def segmenter_result(job: Mapping[str, Any]) -> str:
     """Empty where it has none."""
     metrics = job["metrics"]
     return ", ".join(f"{name} {number(name, metrics[name])}" for name in of_segmentation() if name in metrics)
+
+
+def _stopped(content: Mapping[str, Any]) -> Section | None:
+    stopped = content.get("stopped", {})
+    points = [f"{title}: {reason}" for title, reason in stopped.items()]
+    return Section("Stopped early", (stopped_sentence(stopped),), points=points) if stopped else None
 
 
 def _failures(content: Mapping[str, Any]) -> Section | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,22 @@ from orchestrator.search_study import Point, SearchStudy
 from orchestrator.spec import Values
 
 REPLAYED = "replayed"
-"""In the configuration of a trial that an earlier run finished: it is there to be ranked, not to be stopped early."""
+"""In the configuration of a trial whose training is finished: it is there to be ranked, not to be stopped early."""
 
 
 class ListedPoints(Searcher):
     """A fixed list of (values, seed), for the grid."""
 
-    def __init__(self, points: Sequence[tuple[Values, int]]) -> None:
+    def __init__(self, points: Sequence[tuple[Values, int]], trained: Collection[int] = ()) -> None:
+        """``trained``: positions of points whose training is stored already, so that only the rest is to be made."""
         super().__init__()
-        self.points = deque(points)
+        self.points = deque((values, seed, index in trained) for index, (values, seed) in enumerate(points))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         if not self.points:
             return Searcher.FINISHED
-        values, seed = self.points.popleft()
-        return {"values": values, "seed": seed}
+        values, seed, trained = self.points.popleft()
+        return {"values": values, "seed": seed, REPLAYED: trained}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A list learns nothing from results."""
@@ -82,7 +83,7 @@ class SearchedPoints(Searcher):
             self.queue.extend((point, seed) for seed in self.seeds)
         point, seed = self.queue.popleft()
         self.running[trial_id] = point
-        return {"values": dict(point.values), "seed": seed, REPLAYED: point.outcome is not None}
+        return {"values": dict(point.values), "seed": seed, REPLAYED: bool(point.outcome and point.outcome.values)}
 
     def _next(self) -> Point | None:
         if self.again:

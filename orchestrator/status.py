@@ -165,6 +165,7 @@ def _view(content: Mapping[str, Any]) -> Group:
 
     from orchestrator.progress import task_table
     from orchestrator.state import restored
+    from orchestrator.stopped_trials import stopped_sentence, stopped_tasks
 
     now = content["saved"] + content["last_change_s"]
     # Of a driver that stopped, the forecast is the one it had.
@@ -172,6 +173,8 @@ def _view(content: Mapping[str, Any]) -> Group:
     lines = [_life(content)]
     if content["problem"]:
         lines.append(f"tracking: {content['problem']}")
+    if stopped := stopped_sentence(stopped_tasks(state)):
+        lines.append(stopped)
     for task in content["tasks"]:
         if task["status"] == "failed":
             log = f"; log: {task['log']}" if task["log"] else "; it wrote no log"

@@ -35,6 +35,7 @@ from orchestrator.report_sections import FRONT, front_caption, segmenter_result
 from orchestrator.savings import stored_before, sweep_cost
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
+from orchestrator.stopped_trials import stopped_sentence, stopped_tasks
 from orchestrator.workplace import Workplace
 from workers.artifacts.store import ArtifactStore
 from workers.atomic_write import write_json
@@ -117,6 +118,7 @@ class Summary:
             "failures": dict(self.failures),
             "unranked": dict(self.unranked),
             "remarks": [*remarks(spec), *self._epochs_judged_otherwise(dataset)],
+            "stopped": {} if self.run is None else stopped_tasks(self.run),
             "code": code_revision(),
             "versions": library_versions(),
         }
@@ -176,6 +178,8 @@ class Summary:
             content.append("")
             content.append(f"[segmentation: {job.title}]({{{{run:segmentation/{job.stage.key}}}}})")
         content += ["", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None)]
+        if self.run is not None and (sentence := stopped_sentence(stopped_tasks(self.run))):
+            content += ["", f"{sentence}."]
         content += ["", f"Background threshold: {self._protocol()['threshold']}."]
         return "\n".join(content)
 
@@ -219,6 +223,8 @@ def print_results(content: Mapping[str, Any]) -> None:
             console.print(f"segmenter on labels {job['title']}: {segmenter_result(job)}", markup=False)
     for line in content["remarks"]:
         console.print(f"note: {line}", markup=False)
+    if content["stopped"]:
+        console.print(stopped_sentence(content["stopped"]), markup=False)
     for title, why in content["unranked"].items():
         console.print(f"not ranked: {title}: {why}", markup=False)
     console.print(f"background threshold: {content['protocol']['threshold']}")

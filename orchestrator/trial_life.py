@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from orchestrator.recording import Recorder
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
+from orchestrator.stopped_trials import BY_SCHEDULER, Stopped, add_stopped, read_stopped
 from workers.artifacts.holds import Hold
 from workers.artifacts.store import ArtifactStore
-from workers.atomic_write import StateFile, write_json
 from workers.stage import Row
 
 
@@ -46,6 +45,8 @@ class TrialLife:
         self.stopped_file = stopped_file
         self.plans: dict[str, TrialPlan] = {}
         self.failures: dict[str, str] = {}
+        self.rows: dict[str, dict[float, Row]] = {}
+        """Epochs of the trials that a scheduler may stop."""
         self.interrupted_phase = ""
 
     def started(self, trial: TrialPlan) -> None:
@@ -59,10 +60,13 @@ class TrialLife:
     def row(self, trial: TrialPlan, row: Row) -> None:
         self.state.row(trial.key, row)
         self.recorder.trial_row(trial, row)
+        if self.spec.scheduler is not None and "epoch" in row:
+            self.rows.setdefault(trial.key, {})[row["epoch"]] = row
         if row.get("epoch", 0) >= trial.train.config.train.warmup:  # earlier rows are the shared warm-up's
             self.progress.changed(trial.key)
 
     def finished(self, trial: TrialPlan) -> None:
+        self.rows.pop(trial.key, None)
         records = RememberedRecords(self.store)
         self._note_best(trial, records)
         self.state.update(trial.key, status="done")
@@ -74,9 +78,10 @@ class TrialLife:
         if all(self.store.has(stage.key) for stage in trial.stages()):  # finished in an earlier run, and told so again
             self.finished(trial)
             return
-        self.state.update(trial.key, status="stopped")
-        if self.overseer.wish(trial.key) == "run":
-            write_json(self.stopped_file, sorted({*self.stopped(), trial.key}))
+        self.state.update(trial.key, status="stopped", error=reason)
+        rows = self.rows.pop(trial.key, {})
+        if reason == BY_SCHEDULER and self.spec.scheduler is not None:
+            add_stopped(self.stopped_file, self.spec.scheduler, trial.key, [rows[epoch] for epoch in sorted(rows)])
         self.recorder.trial_ended(trial, "KILLED", reason)
         self.progress.changed(trial.key)
 
@@ -118,10 +123,9 @@ class TrialLife:
             self.hold.add(stage.key for stage in trial.stages())
         self.state.add(trial.key, trial.title, "trial", self.spec.base.train.epochs)
 
-    def stopped(self) -> frozenset[str]:
-        """Keys of the trials that were stopped early, in this run or an earlier one."""
-        file = StateFile(self.stopped_file, "which trials the scheduler stopped early", "they run on", _keys)
-        return file.read_or_begin_anew() or frozenset()
+    def stopped(self) -> Stopped:
+        """The trials that a scheduler stopped early, in this run or an earlier one."""
+        return read_stopped(self.stopped_file)
 
     def _note_best(self, trial: TrialPlan, records: Records) -> None:
         metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
@@ -131,10 +135,3 @@ class TrialLife:
         trained = records.record(trial.key).metrics
         shown = {name: trained[name] for name in of_training() if name in trained}
         self.state.tasks[trial.key].metrics |= shown | ({metric: pick(found)} if found else {})
-
-
-def _keys(content: bytes) -> frozenset[str]:
-    keys = json.loads(content)
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise ValueError("need a list of keys")
-    return frozenset(keys)

@@ -35,6 +35,7 @@ from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
 from orchestrator.resources import requested
 from orchestrator.search import ListedPoints, SearchedPoints
+from orchestrator.stopped_trials import Seen
 from orchestrator.waiting import Held
 from orchestrator.workplace import Workplace
 from workers.failures import may_pass, told
@@ -119,19 +120,24 @@ def run_trials(
     *,
     listed: Sequence[TrialPlan] = (),
     stopped: frozenset[str] = frozenset(),
+    seen: Sequence[Seen] = (),
 ) -> None:
     """Run ``listed`` trials, or those a search proposes; returns when all ended, or ``overseer`` ended the sweep.
 
     Args:
         stopped: trials that an earlier run stopped early; they are not taken up again.
+        seen: what the scheduler knows from earlier runs.
     """
     for _ in range(TRIES_AFTER_STALLS):
         try:
-            _fit(planner, workplace, listener, overseer, board, listed=listed, stopped=stopped)
+            _fit(planner, workplace, listener, overseer, board, listed=listed, stopped=stopped, seen=seen)
         except Unreachable as error:
             log.warning("%s is on a node that does not answer; the trials that are left start anew", error)
             store = workplace.store()
-            listed = [trial for trial in listed if not all(store.has(stage.key) for stage in trial.stages())]
+            done = {trial.key for trial in listed if all(store.has(stage.key) for stage in trial.stages())}
+            judged = [trial for trial in listed if trial.key in done]
+            seen = [*seen, *(Seen(trial.values, trial.seed, store.record(trial.key).history) for trial in judged)]
+            listed = [trial for trial in listed if trial.key not in done]
         else:
             return
     overseer.end(f"nodes fell silent {TRIES_AFTER_STALLS} times")
@@ -146,6 +152,7 @@ def _fit(
     *,
     listed: Sequence[TrialPlan],
     stopped: frozenset[str],
+    seen: Sequence[Seen],
 ) -> None:
     spec = planner.spec
     points, count = _points(planner, workplace, listed)
@@ -175,7 +182,7 @@ def _fit(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=gate,
-            scheduler=scheduler(spec),
+            scheduler=scheduler(spec, seen),
             num_samples=-1,
             max_concurrent_trials=spec.concurrency,
             reuse_actors=True,
@@ -224,6 +231,8 @@ def _points(planner: Planner, workplace: Workplace, listed: Sequence[TrialPlan])
     """The source of points and how many it gives."""
     spec = planner.spec
     if spec.search is None:
-        return ListedPoints([(trial.values, trial.seed) for trial in listed]), len(listed)
+        store = workplace.store()
+        trained = {index for index, trial in enumerate(listed) if spec.scheduler and store.has(trial.key)}
+        return ListedPoints([(trial.values, trial.seed) for trial in listed], trained), len(listed)
     searched = SearchedPoints(planner, workplace.folder)
     return searched, spec.search.trials * len(spec.seeds)

@@ -19,6 +19,7 @@ from orchestrator.recording import _remembered
 from orchestrator.search_record import _open_storage
 from orchestrator.settings import Limits
 from orchestrator.spool import Spool, SpoolUnavailable
+from orchestrator.stopped_trials import Stopped
 from orchestrator.sweep_folder import sweep_id
 from orchestrator.tracking import Tracker
 from orchestrator.trial_life import TrialLife
@@ -95,7 +96,7 @@ def test_trials_that_were_stopped_early_run_on(place, damage, caplog):
         stopped_file = place.folder / "stopped.json"
 
     Life.stopped_file.write_bytes(damage)
-    assert TrialLife.stopped(Life) == frozenset()
+    assert TrialLife.stopped(Life) == Stopped()
     assert "stopped.json: is damaged" in caplog.text
     assert "they run on" in caplog.text
     assert (place.folder / "stopped.json.damaged").read_bytes() == damage

@@ -6,7 +6,9 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from orchestrator.early_stopping import scheduler
+from orchestrator.search import ListedPoints
 from orchestrator.spec_reader import load_spec
+from orchestrator.stopped_trials import Seen
 from orchestrator.yaml_source import SpecError
 
 WARMUP, EPOCHS = 3, 12
@@ -116,3 +118,27 @@ def test_what_an_earlier_run_finished_is_compared_with_but_not_stopped(spec, set
 def test_a_grace_longer_than_the_training_is_refused(spec):
     with pytest.raises(SpecError, match="need fewer than the 9 epochs after the warm-up"):
         spec("scheduler: {grace_epochs: 9}\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "earlier"),
+    [("scheduler: {grace_epochs: 2}\n", 1), ("scheduler: {name: median, grace_epochs: 2, min_trials: 2}\n", 2)],
+)
+def test_a_resumed_grid_compares_with_what_earlier_runs_know(spec, settings, earlier):
+    """Whole trainings from the store, and the epochs of one that was stopped."""
+    rows = [{"epoch": float(epoch), "val/map": 0.9, "lr": 0.1} for epoch in range(1, EPOCHS + 1)]
+    seen = [Seen({}, number, rows) for number in range(earlier)]
+    alone, resumed = scheduler(spec(settings)), scheduler(spec(settings), seen)
+    assert train(alone, "bad", 0.1) == EPOCHS
+    assert train(resumed, "bad", 0.1) == WARMUP + 2
+    assert train(resumed, "good", 0.95) == EPOCHS
+    of_stopped = [{"epoch": float(epoch), "val/map": 0.2} for epoch in range(WARMUP + 1, WARMUP + 3)]
+    again = scheduler(spec("scheduler: {grace_epochs: 2, reduction_factor: 2}\n"), [Seen({}, 7, of_stopped)])
+    assert train(again, "worse than what was stopped", 0.1) == WARMUP + 2
+
+
+def test_a_grid_says_which_trainings_are_finished():
+    """Only what follows them is missing: a new labelling, say. They are not stopped for it."""
+    points = ListedPoints([({"a": 1}, 0), ({"a": 2}, 0)], trained={1})
+    assert [points.suggest(name)["replayed"] for name in "ab"] == [False, True]
+    assert points.suggest("c") == ListedPoints.FINISHED
