@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from orchestrator.forecast import ENDED, expected_tasks
 from orchestrator.metric_checks import remarks
 from orchestrator.metrics import Metrics
 from orchestrator.notify import Webhook
+from orchestrator.outcome import Outcome
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan, shared_stages
 from orchestrator.progress import Progress
@@ -44,21 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRACKING_CLOSE_S = 30.0
-
-
-@dataclass
-class Outcome:
-    """How a run ended."""
-
-    ranking: list[Ranked]
-    failures: dict[str, str] = field(default_factory=dict)
-    """Key -> reason."""
-    untracked: int = 0
-    """Tracking events kept for the next run because the server is away."""
-    ended: str | None = None
-    """Why the sweep ended before its work was done."""
-    unranked: dict[str, str] = field(default_factory=dict)
-    """Title of a configuration without the metric that is ranked by -> why."""
 
 
 class Driver:

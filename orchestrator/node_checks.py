@@ -42,8 +42,6 @@ def check_nodes(prepared: Prepared, purpose: str, say: Callable[[str], None] = p
 
     storage = prepared.workplace.store().storage
     probe = f"probe/{purpose}-{hashlib.sha256(str(prepared.workplace.folder).encode()).hexdigest()[:16]}"
-    for content, identity in prepared.contents:
-        content.remember(identity)  # a node on this machine need not read it again
     storage.write(probe, b"of the driver")
     try:
         rows = look_at_nodes(prepared, probe, say)

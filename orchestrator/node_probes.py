@@ -111,7 +111,7 @@ class _Visit:
         for column in ("data", "weights"):
             expected = [(content, identity) for content, identity in self.prepared.contents if content.column == column]
             if expected:
-                self._ask(column, self.actor.contents.remote(expected))
+                self._ask(column, self.actor.contents.remote(expected, self.prepared.reread))
 
     def collect(self, answer_s: float) -> None:
         """Take what has come; give up a node that says nothing at all."""

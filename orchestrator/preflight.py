@@ -36,6 +36,8 @@ class Prepared:
     planner: Planner
     contents: Sequence[tuple[Content, str]]
     """What it reads from outside of its store, with what this machine found it to be."""
+    reread: bool = False
+    """Whether nodes too read it though nothing about its files changed."""
 
     @property
     def spec(self) -> SweepSpec:
@@ -67,8 +69,8 @@ def tracking_uri(spec: SweepSpec, default: str) -> str:
     return resolved_uri(spec.tracking_uri or default, spec.folder)
 
 
-def prepare(spec: SweepSpec) -> Prepared:
-    """Read everything once, and check what can be checked from here.
+def prepare(spec: SweepSpec, *, reread: bool = False) -> Prepared:
+    """Read what changed since this machine last read it, or everything again, and check what can be checked from here.
 
     Raises:
         AreamError: data, weights, a store or a configuration that cannot be used.
@@ -84,13 +86,14 @@ def prepare(spec: SweepSpec) -> Prepared:
     _check_networks(spec, trials)
     for refiner in _label_refiners(spec):
         check_refiner(refiner)
-    contents = [(content, _identity(content)) for content in _contents(spec, trials)]
+    contents = [(content, _identity(content, reread)) for content in _contents(spec, trials)]
     for dataset in datasets(spec, trials):
         with _saying_how_to_check(dataset):
             refuse_use(dataset, use_of(spec))
     prints = {repr(content.component): found for content, found in contents if content.key == "data"}
     planner = Planner(spec, prints, expected(workplace, spec))
-    return Prepared(workplace, planner, [(content, found) for content, found in contents if content.locations])
+    outside = [(content, found) for content, found in contents if content.locations]
+    return Prepared(workplace, planner, outside, reread)
 
 
 def allow_staging(spec: SweepSpec) -> None:
@@ -151,11 +154,11 @@ def _check_networks(spec: SweepSpec, trials: Sequence[TrialConfig]) -> None:
         check_segmenter(spec.segmentation_config(point), len(dataset.class_names) + 1, len(dataset.ids("train")))
 
 
-def _identity(content: Content) -> str:
+def _identity(content: Content, reread: bool) -> str:
     if content.key != "data":
-        return content.identity()
+        return content.remembered_identity(reread=reread)
     with _saying_how_to_check(content.component):
-        return content.identity()
+        return content.remembered_identity(reread=reread)
 
 
 @contextlib.contextmanager

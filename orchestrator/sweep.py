@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.fail_fast:
         spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
     tracebacks_go_to(spec.runs_dir / spec.name / "logs")
-    prepared = prepare(spec)
+    prepared = prepare(spec, reread=options.reread)
     if not options.plan:
         return _run(prepared, options)
     from orchestrator.fresh_start import begun_anew
@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", help="an existing Ray cluster; default: a local one, on loopback only")
     parser.add_argument("--fail-fast", action="store_true", help="end the sweep with the first failed trial")
+    parser.add_argument(
+        "--reread", action="store_true", help="read data and weights again, though sizes and times are as they were"
+    )
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, whatever is stored")
     return parser
 

@@ -2,7 +2,8 @@
 
 A node that has read some content keeps what it found in a file, so that the next sweep there need not read gigabytes
 again. That trusts the node's own cache folder, and that a file holds what it held where its path, its size and its
-times of modification and of change (which no program sets back) are as they were. The driver trusts nothing and reads.
+times of modification and of change (which few file systems let a program set back) are as they were. The driver does so
+too; ``--reread`` trusts nothing and reads.
 """
 
 from __future__ import annotations
@@ -67,20 +68,27 @@ class Content:
         }[self.key]
         return fingerprint(self.component)
 
-    def remembered_identity(self) -> str:
-        """The same, read only where something changed since this machine last read it."""
-        try:
-            known = json.loads(self._file().read_text())
-        except (OSError, ValueError):
-            known = {}
-        if isinstance(known, dict) and known.get("listing") == self._listing():
-            return str(known.get("identity"))
+    def remembered_identity(self, *, reread: bool = False) -> str:
+        """The same, read only where something changed since this machine last read it, or where ``reread`` asks so."""
+        if not self.locations:
+            return self.identity()
+        known = {} if reread else self._known()
+        if "identity" in known and known.get("listing") == self._listing():
+            return str(known["identity"])
         identity = self.identity()
         try:
             self.remember(identity)
         except OSError as error:
             log.warning("what %s is will be read again next time: %s", self.key, error)
         return identity
+
+    def _known(self) -> dict[str, str]:
+        """Empty where nothing is remembered, or the file is damaged: then it is read again."""
+        try:
+            known = json.loads(self._file().read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return known if isinstance(known, dict) else {}
 
     def remember(self, identity: str) -> None:
         write_json(self._file(), {"listing": self._listing(), "identity": identity})

@@ -111,12 +111,16 @@ class NodeProbe:
     def disk(self, places: Sequence[Path]) -> list[Finding]:
         return list(disk_findings(places))
 
-    def contents(self, expected: Sequence[tuple[Content, str]]) -> list[Finding]:
-        """Args: expected: what the sweep reads, with what the driver found it to be."""
+    def contents(self, expected: Sequence[tuple[Content, str]], reread: bool = False) -> list[Finding]:
+        """
+        Args:
+            expected: what the sweep reads, with what the driver found it to be.
+            reread: whether to read it though nothing about its files changed.
+        """
         findings = []
         for content, identity in expected:
             try:
-                found = content.remembered_identity()
+                found = content.remembered_identity(reread=reread)
             except (AreamError, OSError) as error:
                 findings.append(Finding(content.column, f"{content.key}: {_one_line(error)}"))
                 continue

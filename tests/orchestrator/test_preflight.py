@@ -163,3 +163,33 @@ def test_a_segmenters_weights_are_read_before_anything_runs(sweep, tmp_path):
     torch.save({"conv1a.weight": torch.zeros(2, 3, 3, 3)}, tmp_path / "trunk.pth")
     with pytest.raises(DataError, match=r"trunk\.pth: does not fit ResNet38: missing: "):
         prepare(sweep(f"{tmp_path}/VOC2012", LARGE_FOV.format(f", weights: {tmp_path}/trunk.pth")))
+
+
+def test_data_is_read_again_where_its_files_changed_or_when_asked(sweep, tmp_path):
+    """A second command trusts sizes and times; ``--reread`` trusts nothing."""
+
+    def identity(**options):
+        (found,) = prepare(sweep(), **options).planner.fingerprints.values()
+        return found
+
+    image = tmp_path / "VOC2012" / "JPEGImages" / "2007_000003.jpg"
+    first = identity()
+    (content,) = [content for content, _ in prepare(sweep()).contents if content.key == "data"]
+    content.remember("as it was remembered")
+    assert identity() == "as it was remembered"  # nothing changed, so nothing is read
+    assert identity(reread=True) == first
+    assert identity() == first
+    os.utime(image, ns=(0, image.stat().st_mtime_ns + 1))
+    content_before = image.read_bytes()
+    assert identity() == first  # read again: the content is what it was
+    before, other = image.stat(), bytearray(content_before)
+    other[-20] ^= 1
+    image.write_bytes(other)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    content.remember(first)  # as on a file system whose time of change can be set back too
+    assert identity() == first
+    changed = identity(reread=True)
+    assert changed != first
+    assert identity() == changed
+    image.write_bytes(content_before)
+    assert identity() == first
