@@ -60,12 +60,12 @@ def readable(store: ArtifactStore, key: str) -> Path | None:
 
 def _threshold_curves(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> Path | None:
     found = [(entry, readable(store, entry["label_artifact"])) for entry in content["ranking"][:CURVES]]
-    entries = [(entry, labels) for entry, labels in found if labels is not None]
+    read = [(entry, json.loads((labels / "curve.json").read_text())) for entry, labels in found if labels is not None]
+    entries = [(entry, curves) for entry, curves in read if curves["refined"]["curve"]]  # else without train masks
     if not entries:
         return None
     figure, axes = new_figure(7, 4)
-    for index, (entry, labels) in enumerate(entries):
-        curves = json.loads((labels / "curve.json").read_text())
+    for index, (entry, curves) in enumerate(entries):
         for name, style in (("refined", "-"), ("unrefined", "--")):
             curve = curves[name]
             label = config_title(entry["config"]) if name == "refined" else None

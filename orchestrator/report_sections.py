@@ -101,11 +101,29 @@ def _ranking(content: Mapping[str, Any]) -> Section:
     return Section("Ranking", (), table, _facts(content, compared))
 
 
+def counted(content: Mapping[str, Any]) -> str:
+    """Over how many classes the means are really taken: those of the scored ones that the masks show."""
+    data = content["data"]
+    shown = []
+    for name in ("pseudo", "seg"):
+        numbers = sorted(
+            {
+                int(entry["metrics"][key])
+                for entry in content["ranking"]
+                if (key := f"{name}/classes") in entry["metrics"]
+            }
+        )
+        if numbers:
+            shown.append(f"{name}/miou {' to '.join(str(end) for end in dict.fromkeys((numbers[0], numbers[-1])))}")
+    scored = f"{len(data['scored_classes'])} of {len(data['classes']) + 1} classes, background included, are scored"
+    return f"{scored}; masks show of these: {', '.join(shown)}" if shown else f"{scored}; no mask shows any"
+
+
 def _facts(content: Mapping[str, Any], compared: bool) -> list[str]:
-    protocol, data, scored = content["protocol"], content["data"], content["data"]["scored_classes"]
+    protocol, data = content["protocol"], content["data"]
     facts = [
-        f"Data: {data['name']}, {data['train_images']} train and {data['val_images']} val images; mIoU over "
-        f"{len(scored)} of {len(data['classes']) + 1} classes, background included.",
+        f"Data: {data['name']}, {data['train_images']} train and {data['val_images']} val images.",
+        f"{counted(content)}.",
         f"Background threshold: {protocol['threshold']}.",
         *(f"{name}: {metric.caption}." for name in columns(content) if (metric := known(name)) is not None),
         "Classes without a pixel in the ground truth "

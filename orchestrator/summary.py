@@ -31,7 +31,7 @@ from orchestrator.ranking import Ranked, mean_and_spread
 from orchestrator.recording import trial_run
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.report import write_report
-from orchestrator.report_sections import FRONT, front_caption, segmenter_result
+from orchestrator.report_sections import FRONT, counted, front_caption, segmenter_result
 from orchestrator.savings import stored_before, sweep_cost
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
@@ -228,6 +228,7 @@ def print_results(content: Mapping[str, Any]) -> None:
     for title, why in content["unranked"].items():
         console.print(f"not ranked: {title}: {why}", markup=False)
     console.print(f"background threshold: {content['protocol']['threshold']}")
+    console.print(f"classes: {counted(content)}", markup=False)
     for line in paper_lines(content):
         console.print(line, markup=False)
 

@@ -117,9 +117,11 @@ class ImageFiles(ABC):
         """
         for split, ids in self.splits.items():
             kept = [image_id for image_id in ids if image_id in labels[split]]
+            known = f"; it names {next(iter(labels[split]), 'no image')}, say"
             for image_id in ids if len(kept) < len(ids) else ():
                 if image_id not in labels[split]:
-                    found.add("labels", "images have no labels", f"{where[split]}: no labels for {image_id}", split)
+                    words = f"{where[split]}: no labels for {image_id}{known}"
+                    found.add("labels", "images have no labels", words, split)
             self.splits[split] = kept
             found.notes.append(("labels", split, f"from {where[split]}"))
         found.settle()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from aream.data._files import MAX_BYTES, read_bounded
+from aream.data._files import MAX_BYTES, read_bounded, reason
 from aream.errors import DataError
 
 Labels = dict[str, Float32[np.ndarray, " c"]]
@@ -74,11 +74,13 @@ def read_label_table(path: Path, classes: int, image_id: Callable[[str | int], s
         *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, OverflowError, MemoryError),
         *(NotImplementedError, RecursionError, SyntaxError, tokenize.TokenError, struct.error, zlib.error),
     ) as error:  # what numpy, pickle and zipfile raise at damaged files
-        raise DataError(f"{path}: not a label file: {str(error)[:300]}") from error
+        raise DataError(f"{path}: not a label file: {reason(error)}") from error
     except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: refused as a label file: {str(error)[:300]}") from error
+        raise DataError(f"{path}: refused as a label file: {reason(error)}") from error
     if not labels:
         raise DataError(f"{path}: holds no labels")
+    if not any(vector.any() for vector in labels.values()):
+        raise DataError(f"{path}: none of its {len(labels)} images has a class")
     return labels
 
 
@@ -105,6 +107,9 @@ def _arrays(content: bytes) -> Mapping[Any, Any]:
     if size > MAX_BYTES:
         raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are allowed")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        missing = [name for name in ("ids", "labels") if name not in arrays]
+        if missing:
+            raise ValueError(f"it has no array {' and no array '.join(missing)}; it has {', '.join(arrays) or 'none'}")
         return dict(zip(arrays["ids"].tolist(), arrays["labels"], strict=True))
 
 
@@ -121,8 +126,11 @@ def _key(key: object) -> str | int:
 def _vector(key: object, value: object, classes: int) -> Float32[np.ndarray, " c"]:
     # Looked at before it is converted: nested lists that share their parts unfold without end.
     flat = isinstance(value, list | tuple) and all(isinstance(item, int | float | np.number) for item in value)
+    found = f"it has a {type(value).__name__}"
     if flat or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf"):
         vector = np.asarray(value).reshape(-1)
-        if len(vector) == classes and ((vector == 0) | (vector == 1)).all():
+        wrong = vector[(vector != 0) & (vector != 1)]
+        if len(vector) == classes and not len(wrong):
             return vector.astype(np.float32)
-    raise ValueError(f"the labels of {str(key)[:80]!r} are not {classes} zeros and ones")
+        found = f"it has {len(vector)} numbers" + (f", {wrong[0]:g} among them" if len(wrong) else "")
+    raise ValueError(f"the labels of {str(key)[:80]!r} are not {classes} zeros and ones: {found}")

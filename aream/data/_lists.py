@@ -58,7 +58,8 @@ def read_split(
         name, *rest = line.split()
         identifier = rename(_stem(name))
         if identifier is None or not SAFE_ID.fullmatch(identifier) or ".." in identifier:
-            found.add("lists", BAD_LINES, f"{path}:{number}: {line[:80]!r} is not an image id", split)
+            words = f"{path}:{number}: {line[:80]!r} is not an image id: letters, digits, . _ - (at most 128)"
+            found.add("lists", BAD_LINES, words, split)
         elif identifier in ids:
             words = f"{path}:{number}: {identifier} stands on line {ids[identifier]} already"
             found.add("lists", "ids are listed again", words, split)

@@ -36,7 +36,8 @@ def image_id(key: str | int) -> str:
 def read_annotations(folder: Path, ids: Sequence[str], found: Findings, split: str) -> Labels:
     """Labels from ``Annotations/ID.xml``: the names of the objects, "difficult" ones too.
 
-    An image whose file is missing, is no annotation or names an unknown class is ``found`` and left out.
+    An image whose file is missing, is no annotation, has no object or names an unknown class is ``found`` and left
+    out: what is not found in a file is not known to be absent from the image.
     """
     labels = {}
     for identifier in ids:
@@ -54,9 +55,17 @@ def _annotation(path: Path) -> Float32[np.ndarray, " c"]:
         text = read_bounded(path, MAX_ANNOTATION_BYTES).decode("utf-8")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise DataError(f"{path}: an annotation declares no document type or entities")
-        names = [element.text or "" for element in ElementTree.fromstring(text).findall("object/name")]
+        objects = ElementTree.fromstring(text).findall("object")
+        names = [(found.findtext("name") or "").strip() for found in objects]
     except (ValueError, ElementTree.ParseError) as error:
         raise DataError(f"{path}: cannot be read as an annotation ({error})") from error
+    if not names:
+        raise DataError(
+            f"{path}: no object in it; need <object><name>CLASS</name></object> under the root, without a namespace. "
+            "An image without any class has zeros in a label file"
+        )
+    if "" in names:
+        raise DataError(f"{path}: object {names.index('') + 1} has no name")
     unknown = sorted(set(names) - set(CLASS_NAMES))
     if unknown:
         raise DataError(f"{path}: unknown classes {', '.join(unknown)}; allowed are {', '.join(CLASS_NAMES)}")

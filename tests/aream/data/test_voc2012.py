@@ -284,3 +284,49 @@ def test_images_without_labels(root):
 def test_scored_classes_are_checked():
     with pytest.raises(ConfigError, match="scored_classes"):
         voc2012.Config(root="x", scored_classes=(21,))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<annotation/>", "no object in it"),
+        ('<annotation xmlns="urn:x"><object><name>cat</name></object></annotation>', "without a namespace"),
+        ("<annotation><Object><Name>cat</Name></Object></annotation>", "no object in it"),
+        ("<annotation><object><name>cat</name></object><object/></annotation>", "object 2 has no name"),
+        ("<annotation><object><name> </name></object></annotation>", "object 1 has no name"),
+        ("<annotation><object><name>Cat</name></object></annotation>", "unknown classes Cat"),
+    ],
+)
+def test_an_annotation_in_which_no_object_is_found_does_not_say_that_there_is_none(root, text, words):
+    (root / "cls_labels.npy").unlink()
+    for identifier in (*IDS, *VAL):
+        xml(root, identifier, "cat")
+    (root / f"Annotations/{IDS[0]}.xml").write_text(text)
+    fails(root, f"{IDS[0]}.xml: ", words)
+
+
+def test_names_with_blanks_around_them_are_names(root):
+    (root / "cls_labels.npy").unlink()
+    for identifier in (*IDS, *VAL):
+        xml(root, identifier, "\n  cat ")
+    assert build(root).labels(IDS[0]).tolist() == [float(name == "cat") for name in CLASS_NAMES]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({name: np.zeros(20) for name in LABELS}, "none of its 4 images has a class"),
+        ({name: np.ones(3) for name in LABELS}, "are not 20 zeros and ones: it has 3 numbers"),
+        ({name: np.full(20, 0.5) for name in LABELS}, "it has 20 numbers, 0.5 among them"),
+        ({f"{name}.jpeg": LABELS[name] for name in LABELS}, f"no labels for {IDS[0]}; it names {IDS[0]}.jpeg, say"),
+    ],
+)
+def test_label_files_say_what_was_found(root, labels, words):
+    np.save(root / "cls_labels.npy", labels)
+    fails(root, "cls_labels.npy: ", words)
+
+
+def test_an_archive_without_its_arrays_says_what_it_has(root):
+    (root / "cls_labels.npy").unlink()
+    np.savez(root / "cls_labels.npz", names=np.array(list(LABELS)), labels=np.array(list(LABELS.values())))
+    fails(root, "cls_labels.npz: not a label file: it has no array ids; it has names, labels")
