@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from aream.batches import MAX_SCALE
 from aream.data._files import read_bounded
 from aream.data._images import MAX_PIXELS
 from aream.data._lists import SAFE_ID
@@ -29,6 +30,8 @@ SHARD = re.compile(r"cams-[0-9]{5,}\.safetensors")
 LEAST_COVERED = 1 / 1024
 """Share of the grid that an image covers at least: one pixel of the largest patch."""
 T = TypeVar("T")
+View = tuple[tuple[float, float], tuple[int, int] | None, bool]
+"""What :class:`ScaleMaps` says of its maps."""
 
 
 def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
@@ -51,7 +54,9 @@ def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
                 "shard": name,
                 "size": image.size,
                 "classes": image.classes,
-                "covered": [scale.covered for scale in image.scales],
+                "views": [
+                    {"covered": scale.covered, "size": scale.size, "mirrored": scale.mirrored} for scale in image.scales
+                ],
             }
             for image in shard
         ]
@@ -71,7 +76,7 @@ def read_cams(folder: Path) -> Iterator[ImageCams]:
             if entry.shard != shard:
                 shard = entry.shard
                 opened = safe_open(folder / shard, framework="pt")
-            maps = [opened.get_tensor(f"{entry.id}/{position}") for position in range(len(entry.covered))]
+            maps = [opened.get_tensor(f"{entry.id}/{position}") for position in range(len(entry.views))]
         except (OSError, SafetensorError) as error:
             raise DataError(f"{folder / entry.shard}: holds no CAMs of {entry.id} ({error})") from error
         for tensor in maps:
@@ -81,7 +86,12 @@ def read_cams(folder: Path) -> Iterator[ImageCams]:
                     f"{folder / entry.shard}: the maps of {entry.id} are {tensor.dtype} of shape {shape}; "
                     f"need float32 of shape (maps, {len(entry.classes)}, height, width)"
                 )
-        yield ImageCams(entry.id, entry.size, entry.classes, tuple(map(ScaleMaps, maps, entry.covered)))
+        yield ImageCams(
+            entry.id,
+            entry.size,
+            entry.classes,
+            tuple(ScaleMaps(tensor, *view) for tensor, view in zip(maps, entry.views, strict=True)),
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class _Entry:
     shard: str
     size: tuple[int, int]
     classes: tuple[int, ...]
-    covered: tuple[tuple[float, float], ...]
+    views: tuple[View, ...]
 
     def __post_init__(self) -> None:
         """Ids and shards become paths, sizes become arrays: none may be another than this module writes."""
@@ -104,10 +114,17 @@ class _Entry:
             raise ValueError(f"{self.id}: need a height and width of at most {MAX_PIXELS} pixels, got {self.size}")
         if list(self.classes) != sorted({c for c in self.classes if 0 <= c < IGNORE - 1}):
             raise ValueError(f"{self.id}: need ascending classes in 0..{IGNORE - 2}, got {self.classes[:20]}")
-        if not self.covered or not all(
-            len(shares) == 2 and all(LEAST_COVERED <= share <= 1 for share in shares) for shares in self.covered
+        covered, sizes, _ = zip(*self.views, strict=True) if self.views else ((), (), ())
+        if not covered or not all(
+            len(shares) == 2 and all(LEAST_COVERED <= share <= 1 for share in shares) for shares in covered
         ):
-            raise ValueError(f"{self.id}: need shares in [{LEAST_COVERED}, 1] of each scale, got {self.covered[:20]}")
+            raise ValueError(f"{self.id}: need shares in [{LEAST_COVERED}, 1] of each scale, got {covered[:20]}")
+        most = [math.ceil(MAX_SCALE * side) for side in self.size]
+        if not all(
+            size is None or (len(size) == 2 and all(1 <= side <= top for side, top in zip(size, most, strict=True)))
+            for size in sizes
+        ):
+            raise ValueError(f"{self.id}: need sizes of at most {MAX_SCALE:g} times the image's, got {sizes[:20]}")
 
 
 def _read_index(path: Path) -> list[_Entry]:
@@ -118,12 +135,21 @@ def _read_index(path: Path) -> list[_Entry]:
                 shard=_typed(entry["shard"], str),
                 size=_typed(tuple(_typed(side, int) for side in entry["size"]), tuple),
                 classes=tuple(_typed(c, int) for c in entry["classes"]),
-                covered=_typed(tuple(tuple(_typed(s, float) for s in shares) for shares in entry["covered"]), tuple),
+                views=tuple(_view(view) for view in entry["views"]),
             )
             for entry in json.loads(read_bounded(path))
         ]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{path}: is no CAM index ({type(error).__name__}: {error})") from error
+
+
+def _view(entry: Mapping[str, Any]) -> View:
+    size = entry["size"]
+    return (
+        _typed(tuple(_typed(share, float) for share in entry["covered"]), tuple),
+        None if size is None else _typed(tuple(_typed(side, int) for side in size), tuple),
+        _typed(entry["mirrored"], bool),
+    )
 
 
 def _typed(value: object, kind: type[T]) -> T:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aream import backbones, discover, methods, refiners
+from aream.backbones._protocol import DEFAULT_PADDING, Padding
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.inference import UNREFINED
@@ -112,7 +113,7 @@ def variant_stages(
             data=trial.data,
             backbone=trial.backbone,
             train_image_size=trial.train.image_size,
-            cams=trial.inference.cams(),
+            cams=trial.inference.cams().resolved(_padding(trial)),
             precision=trial.train.precision,
         ),
         {"host": host},
@@ -228,6 +229,12 @@ def _split(trial: TrialConfig, depth: int) -> int:
     """The first deep layer: the method's own, or the one published for the backbone."""
     published = getattr(discover.load(backbones, trial.backbone.name), "PUBLISHED_SPLIT", DEFAULT_SPLIT)
     return first_deep_layer(depth, getattr(trial.method.config, "layer_index", None), published)
+
+
+def _padding(trial: TrialConfig) -> Padding:
+    """The order of padding and mirroring that was published for the backbone."""
+    padding: Padding = getattr(discover.load(backbones, trial.backbone.name), "PUBLISHED_PADDING", DEFAULT_PADDING)
+    return padding
 
 
 def _with_split(trial: TrialConfig, depth: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from aream.backbones import mctformer_v2
+from aream.backbones._protocol import Padding
 from aream.config import Component, component, config, location
 from aream.data import shapes
 from aream.errors import ConfigError
@@ -27,13 +28,16 @@ class InferenceSection:
     """Scales summed into the CAM."""
     flip: bool = True
     """Whether the mirrored image is summed too."""
+    padding: Padding | None = None
+    """Whether images at native size are padded ``before_flip`` (AReAM on Conformer) or ``after_flip`` (on MCTformer);
+    null: as published for the backbone."""
 
     def __post_init__(self) -> None:
         self.cams()
 
     def cams(self) -> CamInference:
         """The part that asks for its own forward passes; layer subsets are all read from one."""
-        return CamInference(image_size=self.image_size, scales=self.scales, flip=self.flip)
+        return CamInference(image_size=self.image_size, scales=self.scales, flip=self.flip, padding=self.padding)
 
 
 @config

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,11 @@ class LayerQK:
     queries: Float[Tensor, "b heads tokens d"]
     keys: Float[Tensor, "b heads tokens d"]
 
+
+Padding = Literal["before_flip", "after_flip"]
+DEFAULT_PADDING: Padding = "after_flip"
+"""AReAM's authors on MCTformer: an image is mirrored, then padded to whole patches. A backbone that was published with
+another order says so (``PUBLISHED_PADDING`` of its module, ``published_padding`` of what it builds)."""
 
 HostLosses = Callable[[Float[Tensor, "b c"]], Mapping[str, Float[Tensor, ""]]]
 """Weighted scalar terms by name, from the image labels (0 or 1); each a mean over the images."""

@@ -28,13 +28,15 @@ from aream.backbones._checkpoint import (
 )
 from aream.backbones._conformer_blocks import ConvBlock, CoupledBlock, transformer_block
 from aream.backbones._conformer_layouts import HEADS, adapt
-from aream.backbones._protocol import BackboneOutput
+from aream.backbones._protocol import BackboneOutput, Padding
 from aream.backbones._timm_vit import run_block
 from aream.config import added, config, location
 from aream.errors import ConfigError
 
 PUBLISHED_SPLIT = (9, 12)
 """AReAM on this host: the first deep layer is 9 of 12 (the authors' Conformer script)."""
+PUBLISHED_PADDING: Padding = "before_flip"
+"""AReAM on this host: an image is padded to whole patches, then mirrored (``infer_conformer.py``)."""
 STAGES = 3
 STEM_STRIDE = 4
 LARGEST = {"dim": 8192, "depth": 255, "heads": 256, "base_channels": 1024, "channel_ratio": 64}
@@ -125,6 +127,7 @@ class Conformer(nn.Module):
     """Parameter names are those of the published ImageNet checkpoint."""
 
     class_tokens = 1
+    published_padding = PUBLISHED_PADDING
 
     def __init__(self, config: Config, classes: int) -> None:
         super().__init__()

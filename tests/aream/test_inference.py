@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import oracles
 import pytest
 import torch
+from PIL import Image
 from timm.layers.attention import Attention
 from torch.nn import functional as F
 
@@ -13,6 +15,7 @@ from aream.backbones import conformer, mctformer_v2
 from aream.batches import to_tensor
 from aream.data import shapes
 from aream.inference import UNREFINED, CamInference, infer_cams
+from workers.cam_files import read_cams, write_cams
 
 CPU = torch.device("cpu")
 
@@ -39,44 +42,116 @@ def host(request):
     return host
 
 
-def expected(host, dataset, image_id, layers, scales):
-    """One pass a scale, flip and layer subset, the affinity of the whole subset averaged before it refines."""
+def refined(host, pixels, layers):
+    """One pass; the affinity of the whole subset is averaged before it refines."""
+    with torch.no_grad():
+        output = host(pixels)
+    cam = host.localise(output)
+    if not layers:
+        return cam
+    t = host.class_tokens
+    maps = [oracles.mean_softmax(output.layers[i].queries, output.layers[i].keys, t)[:, t:] for i in layers]
+    return torch.einsum("bnm,bcm->bcn", torch.stack(maps).mean(0), cam.flatten(2)).reshape(cam.shape)
+
+
+def enlarged(maps, size):
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def as_on_mctformer(host, pixels, padding, layers, size):
+    """The order of AReAM's script: mirror, pad; enlarge, cut, mirror back, to the image."""
+    h, w = pixels.shape[2:]
+    views = []
+    for mirrored in (False, True):
+        padded = F.pad(pixels.flip(-1) if mirrored else pixels, padding)
+        full = enlarged(refined(host, padded, layers), padded.shape[2:])[:, :, :h, :w]
+        views.append(enlarged(full.flip(-1) if mirrored else full, size))
+    return sum(views)
+
+
+def as_on_conformer(host, pixels, padding, layers, size):
+    """The order of AReAM's script: pad, mirror; enlarge, mirror back, cut, to the image."""
+    h, w = pixels.shape[2:]
+    padded = F.pad(pixels, padding)
+    plain, mirrored = (refined(host, view, layers) for view in (padded, padded.flip(-1)))
+    first = enlarged(plain, padded.shape[2:])[:, :, :h, :w]
+    second = enlarged(mirrored, padded.shape[2:]).flip(-1)[:, :, :h, :w]
+    return enlarged(first, size) + enlarged(second, size)
+
+
+def expected(host, dataset, image_id, layers, scales, order):
     image = dataset.image(image_id)
     present = [int(c) for c in np.flatnonzero(dataset.labels(image_id))]
     total = torch.zeros(len(present), image.height, image.width)
     for scale in scales:
-        width, height = round(image.width * scale), round(image.height * scale)
-        pixels = to_tensor(image.resize((width, height), 3) if scale != 1 else image, host.mean, host.std)
-        padded = F.pad(pixels, (0, -width % 8, 0, -height % 8))[None]
-        merged = 0
-        for view, back in ((padded, False), (padded.flip(-1), True)):
-            with torch.no_grad():
-                output = host(view)
-            cam = host.localise(output)
-            if layers:
-                t = host.class_tokens
-                maps = [oracles.mean_softmax(output.layers[i].queries, output.layers[i].keys, t)[:, t:] for i in layers]
-                affinity = torch.stack(maps).mean(0)
-                h, w = cam.shape[2:]
-                cam = torch.einsum("bnm,bcm->bcn", affinity, cam.flatten(2)).reshape(1, -1, h, w)
-            merged = merged + (cam.flip(-1) if back else cam)
-        full = F.interpolate(
-            merged, size=(padded.shape[2] * image.height // height, padded.shape[3] * image.width // width),
-            mode="bilinear", align_corners=False,
-        )  # fmt: skip
-        total += full[0, present, : image.height, : image.width]
+        width, height = int(image.width * scale), int(image.height * scale)
+        pixels = to_tensor(image.resize((width, height), Image.Resampling.BICUBIC), host.mean, host.std)[None]
+        padding = (0, math.ceil(width / 8) * 8 - width, 0, math.ceil(height / 8) * 8 - height)
+        total += order(host, pixels, padding, layers, (image.height, image.width))[0, present]
     total = total.clamp(min=0)
     total -= total.amin(dim=(1, 2), keepdim=True)
     return (total / (total.amax(dim=(1, 2), keepdim=True) + 1e-6)).numpy()
 
 
-@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5)])
-def test_every_layer_subset_from_one_pass_at_native_size(host, dataset, scales):
-    for cams in infer_cams(host, dataset, "train", CamInference(scales=scales), device=CPU):
-        for layers in (UNREFINED, (0,), (0, 2), (0, 1, 2)):
+ORDERS = {"after_flip": as_on_mctformer, "before_flip": as_on_conformer}
+
+
+class Cut:
+    """A dataset whose images lack some columns and rows: none of them, a part of a patch, all but one."""
+
+    def __init__(self, dataset, right: int, bottom: int):
+        self.dataset, self.right, self.bottom = dataset, right, bottom
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def image(self, image_id):
+        image = self.dataset.image(image_id)
+        return image.crop((0, 0, image.width - self.right, image.height - self.bottom))
+
+
+@pytest.mark.parametrize("cut", [(0, 0), (4, 4), (5, 3), (0, 2)], ids=str)
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.5)], ids=str)
+@pytest.mark.parametrize("padding", [None, "after_flip", "before_flip"])
+def test_every_layer_subset_from_one_pass_at_native_size(host, dataset, scales, cut, padding):
+    data = Cut(dataset, *cut)
+    published = "before_flip" if isinstance(host, conformer.Conformer) else "after_flip"
+    order = ORDERS[padding or published]
+    for cams in infer_cams(host, data, "val", CamInference(scales=scales, padding=padding), device=CPU):
+        for layers in (UNREFINED, (0,), (0, 1, 2)):
             found = cams.combine(layers)
-            assert found.shape == (len(cams.classes), 36, 36)
-            np.testing.assert_allclose(found, expected(host, dataset, cams.image_id, layers, scales), rtol=0, atol=2e-5)
+            assert found.shape == (len(cams.classes), 36 - cut[1], 36 - cut[0])
+            wanted = expected(host, data, cams.image_id, layers, scales, order)
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5)
+
+
+def test_the_order_of_padding_and_mirroring_tells_where_columns_are_padded_only(host, dataset):
+    def both(cut):
+        data = Cut(dataset, *cut)
+        return [
+            next(infer_cams(host, data, "val", CamInference(padding=padding), device=CPU)).combine(range(3))
+            for padding in ORDERS
+        ]
+
+    np.testing.assert_array_equal(*both((4, 1)))
+    first, second = both((0, 1))
+    assert np.abs(first - second).max() > 0.01
+
+
+def test_an_order_without_effect_is_no_other_inference():
+    for published in ORDERS:
+        for changes in ({"image_size": 32}, {"flip": False}):
+            assert len({CamInference(padding=p, **changes).resolved(published) for p in (None, *ORDERS)}) == 1
+        assert CamInference().resolved(published) == CamInference(padding=published).resolved("after_flip")
+
+
+@pytest.mark.parametrize("padding", ORDERS)
+def test_maps_on_disk_are_those_in_memory(host, dataset, tmp_path, padding):
+    config = CamInference(scales=(0.5, 1.0), padding=padding)
+    made = list(infer_cams(host, dataset, "train", config, device=CPU))
+    write_cams(tmp_path, made)
+    for first, second in zip(made, read_cams(tmp_path), strict=True):
+        np.testing.assert_array_equal(first.combine((0, 2)), second.combine((0, 2)))
 
 
 def test_each_image_is_seen_once_a_scale_and_flip(host, dataset, monkeypatch):

@@ -164,7 +164,13 @@ def test_damaged_weights_are_read_or_refused(tmp_path_factory, name, changes, cu
 
 def image(identifier: str) -> ImageCams:
     maps = torch.rand(3, 2, 4, 5)
-    return ImageCams(identifier, (30, 40), (1, 4), (ScaleMaps(maps, (1.0, 1.0)), ScaleMaps(maps + 1, (0.5, 0.75))))
+    return ImageCams(
+        identifier, (30, 40), (1, 4), (ScaleMaps(maps, (1.0, 1.0)), ScaleMaps(maps + 1, (0.5, 0.75), (15, 30), True))
+    )
+
+
+def view(**changes):
+    return {"covered": [1.0, 1.0], "size": None, "mirrored": False} | changes
 
 
 @pytest.fixture
@@ -203,10 +209,15 @@ def test_what_is_written_is_read(cams):
         ({"classes": [-1, 1]}, "need ascending classes"),
         ({"classes": [1, 2, 3]}, "need float32 of shape"),
         ({"classes": [True, 2]}, "need a int"),
-        ({"covered": [[1e-300, 1.0], [1.0, 1.0]]}, "need shares"),
-        ({"covered": [[float("nan"), 1.0]]}, "need shares"),
-        ({"covered": []}, "need shares"),
-        ({"covered": [[1.0, 1.0]] * 3}, "holds no CAMs"),
+        ({"views": [view(covered=[1e-300, 1.0]), view()]}, "need shares"),
+        ({"views": [view(covered=[float("nan"), 1.0])]}, "need shares"),
+        ({"views": []}, "need shares"),
+        ({"views": [view()] * 3}, "holds no CAMs"),
+        ({"views": [view(size=[0, 10]), view()]}, "need sizes"),
+        ({"views": [view(size=[10**9, 10]), view()]}, "need sizes"),
+        ({"views": [view(size=[10]), view()]}, "need sizes"),
+        ({"views": [view(size=[10.5, 10]), view()]}, "no CAM index"),
+        ({"views": [view(mirrored=1), view()]}, "no CAM index"),
     ],
     ids=lambda value: None,
 )

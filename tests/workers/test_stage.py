@@ -7,6 +7,7 @@ import shutil
 import pytest
 from small_trials import DATA, TRIAL, Killed, Work, fingerprint, with_method
 
+from aream.backbones import conformer
 from aream.config import Component
 from aream.errors import Interrupted, StageFailed, StageHeld, StoreUnavailable
 from aream.methods import mctformer
@@ -230,3 +231,17 @@ def test_lengths_that_are_left_to_the_epochs_are_those_that_are_named():
     assert stage.key == training_stage(named, fingerprint).key
     assert stage.inputs["warmup"].key == training_stage(named, fingerprint).inputs["warmup"].key
     assert stage.config.train.warmup_epochs == 2
+
+
+def test_the_order_of_padding_is_the_backbones_own_unless_named():
+    def key(backbone, **changes):
+        trial = dataclasses.replace(TRIAL, backbone=backbone, inference=InferenceSection(**changes))
+        return variant_stages(trial, fingerprint).cams.key
+
+    conformer_host = Component(name="conformer", config=conformer.Config(patch_size=8, dim=12, depth=3, heads=2))
+    for backbone, own, other in (
+        (TRIAL.backbone, "after_flip", "before_flip"),
+        (conformer_host, "before_flip", "after_flip"),
+    ):
+        assert key(backbone) == key(backbone, padding=own) != key(backbone, padding=other)
+        assert key(backbone, image_size=32) == key(backbone, image_size=32, padding=other)

@@ -14,7 +14,7 @@ from workers.metric import Metric
 from workers.stage import Row, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 
-VERSION = 1
+VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 IMAGES = Metric("images", "train images that went through", "images")
 METRICS = (IMAGES,)
