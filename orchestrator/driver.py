@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -301,4 +302,5 @@ class Driver:
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:
         best = summary.ranking[0].metrics if summary.ranking else {}
         status = "KILLED" if self.overseer.ending else "FAILED" if self.trials.failures else "FINISHED"
-        self.recorder.close_sweep(summary.description(), files, best, status)
+        notes = json.loads(self.workplace.summary_file.read_text())["remarks"]
+        self.recorder.close_sweep(summary.description(notes), files, best, status)

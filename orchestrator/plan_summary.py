@@ -16,8 +16,10 @@ from rich.tree import Tree
 from orchestrator.estimate import estimate
 from orchestrator.forecast import expected_tasks
 from orchestrator.metric_checks import remarks
+from orchestrator.origins import by_other_code, other_code_sentence
 from orchestrator.plan import Planner, show
 from orchestrator.progress import duration
+from orchestrator.records import RememberedRecords
 from orchestrator.search_record import STOPPED, Recorded
 from workers.artifacts.store import ArtifactStore
 
@@ -45,6 +47,8 @@ class PlanSummary:
     trials: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """What is allowed in the sweep file and yet seldom meant."""
+    other_code: dict[str, int] = field(default_factory=dict)
+    """Stage name -> how many are stored that other code computed."""
     segmentation_jobs: int = 0
     """At most: as many as are selected, at every seed and point of the segmentation axes."""
 
@@ -90,6 +94,7 @@ def summarise(planner: Planner, store: ArtifactStore, recorded: Sequence[Recorde
             for trial in trials
         ],
         remarks=remarks(spec),
+        other_code=by_other_code((ordered | begun).values(), RememberedRecords(store)),
         segmentation_jobs=expected_tasks(spec).get("segmentation", 0),
     )
 
@@ -120,7 +125,7 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     stored = sum(row.stored for row in plan.stages)
     if plan.stages:
         console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
-    for remark in plan.remarks:
+    for remark in [*plan.remarks, *filter(None, [other_code_sentence(plan.other_code)])]:
         console.print(f"note: {remark}", markup=False)
     for line in _cost(plan):
         console.print(line)

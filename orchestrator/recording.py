@@ -9,10 +9,12 @@ from pathlib import Path
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
 from orchestrator.metric_list import selected
+from orchestrator.origins import origin_of
 from orchestrator.plan import TrialPlan, Variant, show
 from orchestrator.records import Records
 from orchestrator.spec import SweepSpec
 from orchestrator.tracking import Tracker
+from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.atomic_write import write_json, write_text
 from workers.figure_files import FIGURES_FILE, parse_figures
@@ -119,6 +121,7 @@ class Recorder:
             self._pictures(trial_run(trial.key), variant.stages.labels.key)
             for analysis in variant.stages.analyses:
                 self._analysis(trial_run(trial.key), analysis)
+        self.tracker.set_tags(trial_run(trial.key), _origin_tags(records.record(trial.key)))
         self.tracker.end_run(trial_run(trial.key), "FINISHED")
         self._finish(trial.key)
 
@@ -143,8 +146,8 @@ class Recorder:
                 "aream.kind": "segmentation",
                 "aream.stages": " ".join(stage.key for stage in job.ancestry()),
                 "aream.labels": labels.key,
-                "aream.code": code_revision(),
                 "aream.data": self.data_digest,
+                **_origin_tags(self.store.record(job.key)),
             },
             params={"label_artifact": labels.key},
         )
@@ -178,8 +181,8 @@ class Recorder:
                 "aream.trial_key": trial.key,
                 "aream.labels": variant.stages.labels.key,
                 "aream.stages": " ".join(stage.key for stage in variant.stages.all()),
-                "aream.code": code_revision(),
                 "aream.data": self.data_digest,
+                **_origin_tags(records.record(variant.stages.labels.key)),
             },
             params={key: show(value) for key, value in variant.values.items()},
         )
@@ -229,6 +232,11 @@ class Recorder:
         self.steps[key] = step
         with self.memory.open("a") as file:
             file.write(f"\n{json.dumps([key, step, self.tracker.spool.size])}")
+
+
+def _origin_tags(record: ArtifactRecord) -> dict[str, str]:
+    """What made a result, which an earlier run of other code may have stored."""
+    return {f"aream.{name}": value for name, value in origin_of(record).items()}
 
 
 def _remembered(memory: Path, spooled: int) -> dict[str, int]:

@@ -41,7 +41,7 @@ class Section:
 def sections(content: Mapping[str, Any]) -> list[Section]:
     """Everything a report says in words and numbers, of a summary's content; the ranking first."""
     made = [_ranking(content), _pairs(content), _front(content), _importance(content), _cost(content)]
-    made += [_segmentation(content), _stopped(content), _failures(content)]
+    made += [_segmentation(content), _origins(content), _stopped(content), _failures(content)]
     return [section for section in made if section is not None]
 
 
@@ -247,6 +247,16 @@ def _segmentation(content: Mapping[str, Any]) -> Section | None:
     ]
     header = ["trained on the labels of", "result", "labels"]
     return Section("Segmentation", (), Table(header, rows, text=frozenset({0, 2})))
+
+
+def _origins(content: Mapping[str, Any]) -> Section | None:
+    rows = content.get("origins")
+    if not rows:
+        return None
+    names = ("stage", "count", "version", "source", "code", "torch", "device")
+    cells = [[str(row[name])[:19] if name == "code" else str(row[name]) for name in names] for row in rows]
+    sentence = "What computed the stages behind the results; source: a digest of the code that a stage runs."
+    return Section("Made by", [sentence], Table(names, cells, text=frozenset({0, 3, 4, 5, 6})))
 
 
 def segmenter_result(job: Mapping[str, Any]) -> str:

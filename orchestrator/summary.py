@@ -23,6 +23,7 @@ from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
 from orchestrator.metric_checks import remarks
 from orchestrator.metric_list import columns, known, number
+from orchestrator.origins import by_other_code, mixed, origins, other_code_sentence
 from orchestrator.pairing import paired_differences, without_loss
 from orchestrator.paper import compared
 from orchestrator.pareto import front, objectives
@@ -117,11 +118,21 @@ class Summary:
             "segmentation": jobs,
             "failures": dict(self.failures),
             "unranked": dict(self.unranked),
-            "remarks": [*remarks(spec), *self._epochs_judged_otherwise(dataset)],
+            "remarks": [*remarks(spec), *self._epochs_judged_otherwise(dataset), *self._mixtures(records)],
+            "origins": self._origins(records),
             "stopped": {} if self.run is None else stopped_tasks(self.run),
             "code": code_revision(),
             "versions": library_versions(),
         }
+
+    def _origins(self, records: Records) -> list[dict[str, Any]]:
+        return origins(self._stages(), records)
+
+    def _mixtures(self, records: Records) -> list[str]:
+        """What is not one among the results."""
+        behind = {ancestor.key: ancestor for stage in self._stages() for ancestor in stage.ancestry()}
+        other = other_code_sentence(by_other_code(behind.values(), records))
+        return [*mixed(self._origins(records)), *([other] if other else [])]
 
     def _stages(self) -> Iterator[Stage]:
         for entry in self.ranking:
@@ -162,7 +173,7 @@ class Summary:
             "metrics": records.record(job.stage.key).metrics if stored else {},
         }
 
-    def description(self) -> str:
+    def description(self, notes: Sequence[str] = ()) -> str:
         """Markdown for the tracker's parent run, with links to its children (``{{run:...}}`` is filled in there)."""
         content = [self.spec.description, ""] if self.spec.description else []
         keys = [axis.key for axis in self.spec.axes]
@@ -180,6 +191,7 @@ class Summary:
         content += ["", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None)]
         if self.run is not None and (sentence := stopped_sentence(stopped_tasks(self.run))):
             content += ["", f"{sentence}."]
+        content += [f"\nNote: {sentence}." for sentence in notes]
         content += ["", f"Background threshold: {self._protocol()['threshold']}."]
         return "\n".join(content)
 

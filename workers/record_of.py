@@ -12,6 +12,7 @@ from aream.config import canonical
 from workers.artifacts.record import ArtifactRecord
 from workers.hardware import described
 from workers.provenance import code_revision, library_versions
+from workers.source import source_digest
 
 if TYPE_CHECKING:
     from workers.stage import Row, Stage
@@ -41,4 +42,5 @@ def record_of(stage: Stage, metrics: Row, rows: list[Row], seconds: float) -> Ar
         host=socket.gethostname(),
         versions=library_versions(),
         device=described(stage.hardware, stage.module.COMPUTES_ON),
+        source=source_digest(stage),
     )

@@ -96,7 +96,7 @@ def breaking(kind, folder) -> str:
     return f"{{name: breaks, kind: {kind}, folder: {folder}}}"
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_each_error_is_named_and_tried_again_only_where_that_may_help(run, tmp_path):
     kinds = ", ".join(breaking(kind, tmp_path) for kind in ("code", "disk", "killed"))
     status, said, marks = run(f"{{train.augmentation: {{grid: [{kinds}]}}}}", warmup=0, epochs=1)
@@ -118,7 +118,7 @@ def test_each_error_is_named_and_tried_again_only_where_that_may_help(run, tmp_p
         assert "Traceback" in Path(log).read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_an_error_in_a_stage_that_trials_share_is_named_too(run, tmp_path):
     augmentation = breaking("code", tmp_path)
     axes = f"{{train.augmentation: [{augmentation}], method.alpha_low: [0.2, 0.3]}}"

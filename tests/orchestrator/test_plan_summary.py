@@ -42,7 +42,8 @@ def put(store: ArtifactStore, stages: Iterable[Stage], *, times: float = 1.0, te
         record = ArtifactRecord(
             key=stage.key, stage=stage.name, version=1, config=config,
             fingerprints=dict(stage.fingerprints) if tells else {},
-            inputs={name: parent.key for name, parent in stage.inputs.items()}, metrics={}, history=[],
+            inputs={name: parent.key for name, parent in stage.inputs.items()},
+            metrics={"pseudo/miou": 0.5}, history=[],
             seconds=times * SECONDS[stage.name], created="2026-01-01T00:00:00+00:00", code="", host="", versions={},
         )  # fmt: skip
         store.put(stage.key, folder, record)
