@@ -97,6 +97,8 @@ def examine(
             found.add(problem.check, problem.kind, problem.words, split, hard=problem.hard)
         masks = sum(one.masked for one in seen.values())
         found.looked += [Looked("images", split, len(chosen), len(ids)), Looked("masks", split, masks, len(ids))]
+        if len(chosen) < len(labelled):
+            found.notes.append(("images", split, "a sample is decoded; a sweep looks at all, as --deep does"))
         _compare_all(seen, masks, split, found)
     for digest in images["train"].keys() & images["val"].keys() - {b""}:
         first, second = images["train"][digest], images["val"][digest]
