@@ -5,6 +5,7 @@ For folders of one machine: over a network file system a lock may mean less than
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -14,9 +15,13 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from aream.errors import ConfigError
+
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+"""What file systems say that keep no locks."""
 
 
 class FileLock:
@@ -72,4 +77,11 @@ class FileLock:
             fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                raise ConfigError(
+                    f"{self.path}: its file system keeps no locks ({error.strerror}); mount it with them (Lustre:"
+                    " -o flock, NFS: with lockd), or name a folder on another one"
+                ) from error
+            raise
         return True
