@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator.description import fitted
 from orchestrator.permissions import user_name
 from orchestrator.spool import Event
 from orchestrator.tracking_faults import TrackingRefused
@@ -269,7 +270,7 @@ class Delivery:
             except UnknownRun:
                 return "#"
 
-        self.client.set_tag(self._id(event["run"]), "mlflow.note.content", LINK.sub(link, event["text"]))
+        self.client.set_tag(self._id(event["run"]), "mlflow.note.content", fitted(LINK.sub(link, event["text"])))
 
     def _dataset(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

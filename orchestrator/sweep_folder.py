@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import re
-import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 from aream.errors import AreamError
 from orchestrator.workplace import Workplace
 from workers.atomic_write import StateFile, write_text
+from workers.file_lock import FileLock
 
 SWEEP_ID = re.compile(rb"[0-9a-f]{32}")
 
@@ -54,17 +52,11 @@ def held(workplace: Workplace) -> Iterator[None]:
 
     Raises:
         AreamError: another process holds it; the message names it.
+        ConfigError: its file system keeps no locks.
     """
-    workplace.folder.mkdir(parents=True, exist_ok=True)
-    with (workplace.folder / "lock").open("a+", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
+    with FileLock(workplace.folder / "lock") as lock:
+        if not lock.try_exclusive():
             raise AreamError(
-                f"{workplace.folder}: another process runs this sweep ({file.read().strip()}); wait for it, or stop it"
-            ) from error
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+                f"{workplace.folder}: another process runs this sweep ({lock.holder()}); wait for it, or stop it"
+            )
         yield

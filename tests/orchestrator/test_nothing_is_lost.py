@@ -187,7 +187,9 @@ class Store(RuleBasedStateMachine):
 
     # Their order, and what comes between
 
-    def run(self, sweep: Sweep | None, work: Callable[[], None], moment: int, what: str, key: str, content: str) -> None:
+    def run(
+        self, sweep: Sweep | None, work: Callable[[], None], moment: int, what: str, key: str, content: str
+    ) -> None:
         """Do something, and before its system call of that number something else."""
         others = [other for other in self.sweeps if other is not sweep]
 

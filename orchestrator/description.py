@@ -1,0 +1,33 @@
+"""The text that MLflow shows on a run's page, which it cuts where it finds it too long."""
+
+from __future__ import annotations
+
+LONGEST = 8000
+"""Characters of a tag in MLflow."""
+LEFT_OUT = "... and {count} more lines: report.html and report.md among this run's artifacts have everything."
+
+
+def fitted(text: str, longest: int = LONGEST) -> str:
+    """The text without as many of its lines as it is too long, and a line that says so: the last rows of its table
+    first, then the last of its links, then of its other lines. What stays is whole, so its links work."""
+    lines = text.split("\n")
+    kept = [True] * len(lines)
+    rows = [place for place, line in enumerate(lines) if line.startswith("|")][2:]
+    links = [place for place in range(1, len(lines)) if lines[place].startswith("[")]
+    others = [place for place in range(1, len(lines)) if place not in (*rows, *links)]
+    size = len(text)
+    for place in [*reversed(rows), *reversed(links), *reversed(others)]:
+        if size <= longest:
+            break
+        kept[place] = False
+        size = len(_joined(lines, kept))
+    return text if all(kept) and size <= longest else _joined(lines, kept)[:longest]
+
+
+def _joined(lines: list[str], kept: list[bool]) -> str:
+    first = next((place for place, stays in enumerate(kept) if not stays), len(lines))
+    found = [line for line, stays in zip(lines[:first], kept, strict=False) if stays]
+    if first < len(lines):
+        in_table = lines[first].startswith("|")
+        found += [*([""] if in_table else []), LEFT_OUT.format(count=kept.count(False)), *([""] if in_table else [])]
+    return "\n".join([*found, *(line for line, stays in zip(lines[first:], kept[first:], strict=True) if stays)])

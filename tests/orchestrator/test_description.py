@@ -1,0 +1,50 @@
+"""MLflow cuts what it finds too long: the text that it gets fits, and each line of it is whole."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from orchestrator.delivery import Delivery
+from orchestrator.description import LONGEST, fitted
+
+HEAD, TAIL = ["a question", "", "| | alpha | trials |", "|---|---|---|"], ["", "Background threshold: searched."]
+
+
+def table(rows: int, seeds: int) -> list[str]:
+    links = " ".join(f"[seed {seed}](#/experiments/1/runs/{'a' * 32})" for seed in range(seeds))
+    return [f"| {row} | 0.25 | {links} |" for row in range(rows)]
+
+
+@pytest.mark.parametrize("jobs", [0, 200])
+@pytest.mark.parametrize(("rows", "seeds"), [(2, 1), (20, 5), (20, 50), (1, 500)])
+def test_what_is_too_long_loses_whole_rows_and_says_so(rows, seeds, jobs):
+    job_lines = [f"[segmentation: {job}](#/experiments/1/runs/{'b' * 32})" for job in range(jobs)]
+    lines = [*HEAD, *table(rows, seeds), *job_lines, *TAIL]
+    text = fitted("\n".join(lines))
+    assert len(text) <= LONGEST
+    left_out = re.findall(r"and (\d+) more lines: report.html", text)
+    kept = [line for line in text.split("\n") if line in lines and line]
+    assert kept == [line for line in lines if line in kept]
+    assert kept[-1] == TAIL[-1]
+    assert [int(count) for count in left_out] == ([] if text == "\n".join(lines) else [len(lines) - len(kept) - 2])
+    assert bool(left_out) == (len("\n".join(lines)) > LONGEST)
+
+
+def test_a_question_of_any_length_fits():
+    assert len(fitted("x" * 20_000)) == LONGEST
+    assert fitted("x" * LONGEST) == "x" * LONGEST
+
+
+def test_mlflow_keeps_all_of_it(tmp_path):
+    delivery = Delivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
+    start = {"kind": "start", "run": "sweep", "name": "n", "parent": None, "tags": {}, "params": {}, "time": 1}
+    links = " ".join(f"[seed {seed}]({{{{run:sweep}}}})" for seed in range(5))
+    text = "\n".join([*HEAD, *(f"| {row} | 0.25 | {links} |" for row in range(20)), *TAIL])
+    delivery.write([start])
+    delivery.write([{"kind": "describe", "run": "sweep", "text": text, "time": 1}])
+    kept = delivery.client.get_run(delivery.runs["sweep"]).data.tags["mlflow.note.content"]
+    assert kept.endswith(TAIL[-1])
+    assert "more lines: report.html" in kept
+    assert len(re.findall(r"\(#/experiments/\d+/runs/[0-9a-f]{32}\)", kept)) % 5 == 0
