@@ -41,7 +41,7 @@ def test_mlflow_keeps_all_of_it(tmp_path):
     delivery = Delivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
     start = {"kind": "start", "run": "sweep", "name": "n", "parent": None, "tags": {}, "params": {}, "time": 1}
     links = " ".join(f"[seed {seed}]({{{{run:sweep}}}})" for seed in range(5))
-    text = "\n".join([*HEAD, *(f"| {row} | 0.25 | {links} |" for row in range(20)), *TAIL])
+    text = "\n".join([*HEAD, *(f"| {row} | 0.25 | {links} |" for row in range(40)), *TAIL])
     delivery.write([start])
     delivery.write([{"kind": "describe", "run": "sweep", "text": text, "time": 1}])
     kept = delivery.client.get_run(delivery.runs["sweep"]).data.tags["mlflow.note.content"]
