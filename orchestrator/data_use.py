@@ -22,7 +22,7 @@ def use_of(spec: SweepSpec) -> Use:
     searched = [f"labels.background_threshold: {rule}" for rule in rules if rule in SEARCHED]
     advice = [WITHOUT_MASKS] if searched else []
     searched += [f"analyses: {one.name}" for one in spec.analyses if _needs_masks(one)]
-    compared = [f"rank.metric: {spec.rank.metric}"] if spec.axes else []
+    compared = [f"rank.metric: {spec.rank.metric}"]
     compared += [f"search.objectives: {one.metric}" for one in (spec.search.objectives if spec.search else ())]
     scored = [key for key in dict.fromkeys(compared) if key.partition(": ")[2].startswith(OF_TRAIN_MASKS)]
     advice += ["rank.metric: val/map needs none either"] if scored else []

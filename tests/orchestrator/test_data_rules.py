@@ -108,11 +108,13 @@ DATA = {
     "labels of another class": (labelled(all=EYE[7]), False),
     "colour masks": (lambda root: Image.new("RGB", SIZE[::-1]).save(mask_path(root, TRAIN[3])), False),
 }
+BY_LABELS = "rank: {metric: val/map}"
 SWEEPS = {
     "a search without train masks": (without_masks, "", False),
     "a held-out search without train masks": (without_masks, "labels: {background_threshold: held_out}", False),
-    "otsu without train masks": (without_masks, "labels: {background_threshold: otsu}", True),
-    "a number without train masks": (without_masks, "labels: {background_threshold: 0.4}", True),
+    "otsu without train masks": (without_masks, f"labels: {{background_threshold: otsu}}\n{BY_LABELS}", True),
+    "a number without train masks": (without_masks, f"labels: {{background_threshold: 0.4}}\n{BY_LABELS}", True),
+    "otsu ranked by what needs masks": (without_masks, "labels: {background_threshold: otsu}", False),
     "edges compared by what needs masks": (
         without_masks,
         "labels: {background_threshold: edges}\naxes: {method.alpha_low: {grid: [0.2, 0.3]}}",
@@ -130,7 +132,7 @@ SWEEPS = {
     ),
     "an analysis that needs train masks": (
         without_masks,
-        "labels: {background_threshold: otsu}\nanalyses: [layer_gain]",
+        f"labels: {{background_threshold: otsu}}\nanalyses: [layer_gain]\n{BY_LABELS}",
         False,
     ),
     "held out": (lambda root: None, "labels: {background_threshold: held_out}", True),
@@ -192,8 +194,10 @@ def test_what_a_sweep_wants_of_its_masks(judge, name):
     damage, more, good = SWEEPS[name]
     alone, with_sweep, planned, said = judge(damage, more)
     assert (alone, with_sweep, planned) == (True, good, good)
-    if not good and "layer_gain" not in more and "alpha_low" not in more:
+    if not good and ("auto" in more or "held_out" in more or not more):
         assert "otsu, edges or a number needs no masks" in said
+    if not good and "pseudo/miou" in said:
+        assert "rank.metric: val/map needs none either" in said
 
 
 def write_labels(folder: Path, root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
