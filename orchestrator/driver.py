@@ -24,7 +24,7 @@ from orchestrator.plan import Planner, TrialPlan, shared_stages
 from orchestrator.progress import Progress
 from orchestrator.ranking import Ranked, best_first, measured, unranked
 from orchestrator.recording import SWEEP, Recorder, trial_run
-from orchestrator.records import RememberedRecords
+from orchestrator.records import RunRecords
 from orchestrator.settings import Resource
 from orchestrator.spec import SweepSpec
 from orchestrator.stage_life import StageLife
@@ -61,6 +61,7 @@ class Driver:
         """``reads``: keys of artifacts in the place of data or weights, which nobody may collect meanwhile."""
         self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
         self.spec, self.store = planner.spec, workplace.store()
+        self.records = RunRecords(self.store)
         expected, metric = expected_tasks(self.spec), self.spec.ranked_by.metric
         self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, metric=metric)
         self.progress = Progress(self.state, metric, workplace.log_file)
@@ -76,7 +77,7 @@ class Driver:
         self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name, reads, replaces)
         self.told = Audience(self.state, self.progress, self.recorder, self.metrics, self.webhook)
         stopped_file = workplace.folder / "stopped.json"
-        self.trials = TrialLife(self.spec, self.store, self.told, self.overseer, self.hold, stopped_file)
+        self.trials = TrialLife(self.spec, self.records, self.told, self.overseer, self.hold, stopped_file)
 
     def run(self) -> Outcome:
         with self.progress, self.hold:
@@ -94,7 +95,7 @@ class Driver:
             self._adopt(self.auto.remembered(self.spec, "trial"))
             self.progress.phase("ranking")
             trials, wanted = list(self.trials.plans.values()), self.spec.ranked_by
-            found = measured(trials, self.store, self.spec.resources.trial)
+            found = measured(trials, self.records, self.spec.resources.trial)
             ranking, left_out = best_first(found, wanted.metric, wanted.mode), unranked(found, wanted.metric)
             for title, why in left_out.items():
                 self.progress.line(f"not ranked: {title}: {why}")
@@ -104,7 +105,7 @@ class Driver:
             summary = Summary(
                 self.spec, ranking, jobs, self.trials.failures, fingerprints, self.state, self.auto.why, left_out
             )
-            files = write_summary(summary, self.workplace, self.store)
+            files = write_summary(summary, self.workplace, self.store, self.records)
             self._close(summary, files)
             self.overseer.save()
             self._tidy()
@@ -135,6 +136,7 @@ class Driver:
     def abandon(self, phase: str, status: str) -> None:
         """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""
         self.state.phase = phase
+        self.recorder.drop()
         for task in self.state.tasks.values():
             if task.status == "running":
                 task.status = "waiting"
@@ -169,7 +171,11 @@ class Driver:
         return self.planner is not before
 
     def _stored(self, stage: Stage) -> bool:
-        return self.store.has(stage.key)
+        return self.records.has(stage.key)
+
+    def _present(self, trials: Sequence[TrialPlan]) -> set[str]:
+        """Keys of their stages that are stored."""
+        return self.records.present([stage.key for trial in trials for stage in trial.stages()])
 
     def _tick(self) -> None:
         if self.state.problem != self.tracker.problem:
@@ -187,8 +193,9 @@ class Driver:
 
     def _prelude(self, trials: Sequence[TrialPlan]) -> None:
         """Stages that several trials need, once; those only needed to reach stages already stored are left out."""
-        open_trials = [trial for trial in trials if not all(self._stored(stage) for stage in trial.stages())]
-        shared = [stage for stage in shared_stages(open_trials) if not self._stored(stage)]
+        present = self._present(trials)
+        open_trials = [trial for trial in trials if any(stage.key not in present for stage in trial.stages())]
+        shared = [stage for stage in shared_stages(open_trials) if stage.key not in present]
         if open_trials and (spent := self.overseer.budget_spent()):  # before Ray is started for nothing
             self.overseer.end(spent)
         if shared and not self.overseer.is_over():
@@ -204,19 +211,19 @@ class Driver:
     def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
         early = self.trials.stopped().by(self.spec.scheduler)
         by_hand = {key for key, wish in self.overseer.orders.trials.items() if wish == "stop"}
-        pending, seen = [], []
+        pending, seen, present = [], [], self._present(listed)
         for trial in listed:
-            if all(self._stored(stage) for stage in trial.stages()):
+            if all(stage.key in present for stage in trial.stages()):
                 self.state.update(trial.key, cached=True)
                 self.trials.started(trial)
-                rows = self.store.record(trial.key).history
+                rows = self.records.record(trial.key).history
                 for row in rows:
                     self.recorder.trial_row(trial, row)
                 self.trials.finished(trial)
                 seen.append(Seen(trial.values, trial.seed, rows))
             elif trial.key in by_hand:
                 self.state.update(trial.key, status="stopped", error=BY_HAND)
-            elif trial.key in early and not self._stored(trial.train):
+            elif trial.key in early and trial.key not in present:
                 self.state.update(trial.key, status="stopped", error=BY_SCHEDULER)
                 seen.append(Seen(trial.values, trial.seed, early[trial.key]))
             else:
@@ -261,8 +268,7 @@ class Driver:
             self.state.add(job.stage.key, job.title, "segmentation", epochs[job.stage.key])
             if job not in pending:
                 self.state.update(job.stage.key, status="done", cached=True)
-                records = RememberedRecords(self.store)
-                self.metrics.stages(job.stage.ancestry(), records, self.spec.resources.segmentation)
+                self.metrics.stages(job.stage.ancestry(), self.records, self.spec.resources.segmentation)
         self.hold.add(stage.key for job in jobs for stage in job.stage.ancestry())
         self._adopt(self.auto.for_segmentation(self.spec, pending))
         if pending and not self.overseer.is_over():
@@ -270,8 +276,8 @@ class Driver:
             self._run_stages([job.stage for job in pending], "segmentation", self.spec.resources.segmentation)
         for job in jobs:
             if self._stored(job.stage):
-                record = self.store.record(job.stage.key)
-                train = self.store.record(record.inputs["segmenter"])
+                record = self.records.record(job.stage.key)
+                train = self.records.record(record.inputs["segmenter"])
                 parent = trial_run(job.trial_key) if job.trial_key else SWEEP
                 self.state.row(job.stage.key, dict(record.metrics))
                 self.recorder.segmentation(job.stage, job.title, job.labels, parent, record.metrics, train.history)
@@ -281,7 +287,7 @@ class Driver:
         board = self._board()
         from orchestrator.stage_tasks import StageTasks  # needs ray
 
-        life = StageLife(self.told, self.store, kind, resource)
+        life = StageLife(self.told, self.records, kind, resource)
         for stage in stages:
             life.add(stage)
         self.hold.save()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ray import tune
@@ -18,10 +20,13 @@ from orchestrator.plan import Planner, TrialPlan
 from orchestrator.shortage import Shortage
 from orchestrator.stopped_trials import BY_HAND, BY_SCHEDULER
 from orchestrator.waiting import Held
+from workers.artifacts.record import ArtifactRecord
 from workers.stage import Row
 
 log = logging.getLogger(__name__)
 
+RECORDS = "records"
+"""In the last result of a trial: records of its stages, as JSON; Tune takes plain values apart."""
 KILL_S = 120.0
 """A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
 
@@ -31,7 +36,7 @@ class TrialListener(Protocol):
 
     def started(self, trial: TrialPlan) -> None: ...
     def row(self, trial: TrialPlan, row: Row) -> None: ...
-    def finished(self, trial: TrialPlan) -> None: ...
+    def finished(self, trial: TrialPlan, handed: Sequence[ArtifactRecord]) -> None: ...
     def stopped_early(self, trial: TrialPlan, reason: str) -> None: ...
     def failed(self, trial: TrialPlan, error: str) -> None: ...
     def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None: ...
@@ -154,7 +159,8 @@ class Listening(tune.Callback):
             self.overseer.count_failure()
             self.listener.failed(plan, last["failure"])
         elif last.get("complete"):
-            self.listener.finished(plan)
+            handed = json.loads(last.pop(RECORDS, "[]"))  # no longer kept by Tune
+            self.listener.finished(plan, [ArtifactRecord(**record) for record in handed])
         elif last.get("held"):
             reason = f"{last['held']} is being computed by {self.watch.holder(last['held'])}"
             self.listener.waits(plan, "held", reason)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
+from orchestrator.later import Later
 from orchestrator.metric_list import selected
 from orchestrator.origins import origin_of
 from orchestrator.plan import TrialPlan, Variant, show
 from orchestrator.records import Records
 from orchestrator.spec import SweepSpec
 from orchestrator.tracking import Tracker
+from workers.artifacts.blobs import by_blob
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.atomic_write import write_json, write_text
@@ -40,6 +43,9 @@ class Recorder:
         folder: Path,
     ) -> None:
         self.tracker, self.spec, self.store = tracker, spec, store
+        self.later, self.one_at_a_time = Later("recording"), threading.Lock()
+        self.ending: set[str] = set()
+        """Trials whose results wait to be recorded."""
         self.memory = folder / "recorded.jsonl"
         self.steps = _remembered(self.memory, tracker.spool.size)
         """Run -> last step logged; -1 once it is finished."""
@@ -76,7 +82,7 @@ class Recorder:
         self.tracker.log_file(SWEEP, config)
 
     def trial(self, trial: TrialPlan) -> None:
-        if self._finished(trial.key):
+        if self._finished(trial.key) or trial.key in self.ending:
             return
         self.tracker.start_run(
             trial_run(trial.key),
@@ -106,11 +112,23 @@ class Recorder:
         self.row(trial.key, row, trial_run(trial.key))
 
     def trial_done(self, trial: TrialPlan, records: Records) -> None:
-        """Variants as runs of their own; the trial carries the best of them."""
-        if self._finished(trial.key):
-            return
+        """Variants as runs of their own; the trial carries the best of them.
+
+        It takes dozens of reads of the store, for pictures, so another thread does it.
+        """
+        if not self._finished(trial.key) and trial.key not in self.ending:
+            self.ending.add(trial.key)
+            self.later.do(lambda: self._trial_done(trial, records))
+
+    def drop(self) -> None:
+        """Leave what waits to the next run."""
+        self.later.drop()
+
+    def _trial_done(self, trial: TrialPlan, records: Records) -> None:
         metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
-        results = [(variant, self._variant(trial, variant, records)) for variant in trial.variants]
+        labels = [variant.stages.labels.key for variant in trial.variants]
+        pictures = {key: self._pictures(key, records, "curve.json") for key in labels}
+        results = [(variant, self._variant(trial, variant, records, pictures)) for variant in trial.variants]
         scored = [(metrics[metric], index) for index, (_, metrics) in enumerate(results) if metric in metrics]
         epochs = len(records.record(trial.key).history)
         if scored:
@@ -118,9 +136,9 @@ class Recorder:
             # Its curves end at the last epoch; what the labels were made with is that of the selected one.
             shown = {selected(name): value for name, value in metrics.items()}
             self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
-            self._pictures(trial_run(trial.key), variant.stages.labels.key)
+            self._log_files(trial_run(trial.key), pictures[variant.stages.labels.key], OVERLAYS_FOLDER)
             for analysis in variant.stages.analyses:
-                self._analysis(trial_run(trial.key), analysis)
+                self._analysis(trial_run(trial.key), analysis, records)
         self.tracker.set_tags(trial_run(trial.key), _origin_tags(records.record(trial.key)))
         self.tracker.end_run(trial_run(trial.key), "FINISHED")
         self._finish(trial.key)
@@ -154,18 +172,21 @@ class Recorder:
         for row in history:
             self.tracker.log_metrics(run, {k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
         self.tracker.log_metrics(run, metrics, len(history))
-        self._pictures(run, job.key)
+        self._log_files(run, self._pictures(job.key, self.store))
         self.tracker.end_run(run, "FINISHED")
         self._finish(job.key)
 
     def close_sweep(self, description: str, files: Sequence[Path], best: Mapping[str, float], status: str) -> None:
+        self.later.finish()
         self.tracker.describe(SWEEP, description)
         for path in files:
             self.tracker.log_file(SWEEP, path, "figures" if path.suffix == ".png" else "")
         self.tracker.log_metrics(SWEEP, {f"best/{name}": value for name, value in best.items()}, 0)
         self.tracker.end_run(SWEEP, status)
 
-    def _variant(self, trial: TrialPlan, variant: Variant, records: Records) -> dict[str, float]:
+    def _variant(
+        self, trial: TrialPlan, variant: Variant, records: Records, pictures: Mapping[str, Mapping[str, bytes]]
+    ) -> dict[str, float]:
         metrics: dict[str, float] = dict(records.record(trial.key).metrics)
         for stage in variant.stages.all():
             metrics |= records.record(stage.key).metrics
@@ -187,39 +208,51 @@ class Recorder:
             params={key: show(value) for key, value in variant.values.items()},
         )
         self.tracker.log_metrics(run, metrics, 0)
-        self._pictures(run, variant.stages.labels.key, "curve.json")
+        self._log_files(run, pictures[variant.stages.labels.key])
         self.tracker.end_run(run, "FINISHED")
         return metrics
 
-    def _pictures(self, run: str, key: str, *others: str) -> None:
-        """Overlays and ``others`` of an artifact, read one by one: its thousands of labels stay where they are."""
+    def _pictures(self, key: str, records: Records, *others: str) -> dict[str, bytes]:
+        """Overlays and ``others`` of an artifact by path: its thousands of labels stay where they are."""
+        return self._contents(key, records, lambda path: path.startswith(f"{OVERLAYS_FOLDER}/") or path in others)
+
+    def _contents(self, key: str, records: Records, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """Files of an artifact by path, one read for those that lie beside each other."""
         try:
-            for entry in self.store.files(self.store.record(key)):
-                folder, _, name = entry.path.rpartition("/")
-                if folder == OVERLAYS_FOLDER or entry.path in others:
-                    self.tracker.log_content(run, name, self.store.blobs.content([entry], key)[0], folder)
+            entries = [entry for entry in self.store.files(records.record(key)) if wanted(entry.path)]
+            read = [(group, self.store.blobs.content(group, key)) for group in by_blob(entries)]
         except (ArtifactCorrupt, ArtifactNotFound) as error:  # whoever needs it computes it again; a record does not
             log.warning("not recorded: %s", error)
+            return {}
+        return {entry.path: content for group, contents in read for entry, content in zip(group, contents, strict=True)}
 
-    def _analysis(self, run: str, stage: Stage) -> None:
+    def _log_files(self, run: str, files: Mapping[str, bytes], only: str = "") -> None:
+        for path, content in files.items():
+            folder, _, name = path.rpartition("/")
+            if folder.startswith(only):
+                self.tracker.log_content(run, name, content, folder)
+
+    def _analysis(self, run: str, stage: Stage, records: Records) -> None:
         """What an analysis shows: its curves with the layer as step, and its pictures as files."""
+        content = self._contents(stage.key, records, lambda path: path == FIGURES_FILE).get(FIGURES_FILE)
+        if content is None:
+            return
         try:
-            content = self.store.read(stage.key, FIGURES_FILE)
             figures = parse_figures(content)
-            for layer in range(max((len(curve.values) for curve in figures.curves), default=0)):
-                values = {
-                    f"{stage.name}/{curve.name}": curve.values[layer]
-                    for curve in figures.curves
-                    if layer < len(curve.values)
-                }
-                self.tracker.log_metrics(run, values, layer)
-            self.tracker.log_content(run, FIGURES_FILE, content, stage.name)
-            for picture in figures.pictures:
-                self.tracker.log_content(
-                    run, f"{picture.name}.png", self.store.read(stage.key, picture.path), stage.name
-                )
-        except (ArtifactCorrupt, ArtifactNotFound, DataError) as error:
+        except DataError as error:
             log.warning("not recorded: %s", error)
+            return
+        for layer in range(max((len(curve.values) for curve in figures.curves), default=0)):
+            values = {
+                f"{stage.name}/{curve.name}": curve.values[layer]
+                for curve in figures.curves
+                if layer < len(curve.values)
+            }
+            self.tracker.log_metrics(run, values, layer)
+        self.tracker.log_content(run, FIGURES_FILE, content, stage.name)
+        shown = {picture.path: picture.name for picture in figures.pictures}
+        for path, picture in self._contents(stage.key, records, lambda path: path in shown).items():
+            self.tracker.log_content(run, f"{shown[path]}.png", picture, stage.name)
 
     def _finished(self, key: str) -> bool:
         return self.steps.get(key) == -1
@@ -230,7 +263,7 @@ class Recorder:
     def _remember(self, key: str, step: int) -> None:
         """Appended, not written anew: a sweep of thousands of trials remembers tens of thousands of rows."""
         self.steps[key] = step
-        with self.memory.open("a") as file:
+        with self.one_at_a_time, self.memory.open("a") as file:
             file.write(f"\n{json.dumps([key, step, self.tracker.spool.size])}")
 
 

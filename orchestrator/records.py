@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from workers.artifacts.record import ArtifactRecord
+
+READERS = 8
+"""Records that are fetched at a time."""
 
 
 class Records(Protocol):
@@ -19,20 +25,52 @@ class Records(Protocol):
         ...
 
 
-class RememberedRecords:
-    """Records as they were when first asked for: for one look at results, not for watching a store."""
+class RunRecords:
+    """Records as they were when first read; what is absent is asked for again, since it may be on its way."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self._known: dict[str, ArtifactRecord] = {}
-        self._absent: set[str] = set()
+        self.known: dict[str, ArtifactRecord] = {}
 
     def has(self, key: str) -> bool:
-        if key not in self._known and key not in self._absent and not self.records.has(key):
-            self._absent.add(key)
-        return key not in self._absent
+        if key in self.known:
+            return True
+        try:
+            self.known[key] = self.records.record(key)
+        except ArtifactNotFound:
+            return False
+        except ArtifactCorrupt:  # told to whoever wants to know more
+            return True
+        return True
 
     def record(self, key: str) -> ArtifactRecord:
-        if key not in self._known:
-            self._known[key] = self.records.record(key)
-        return self._known[key]
+        if key not in self.known:
+            self.known[key] = self.records.record(key)
+        return self.known[key]
+
+    def take(self, records: Iterable[ArtifactRecord]) -> None:
+        """Records that somebody else has read."""
+        self.known.update((record.key, record) for record in records)
+
+    def present(self, keys: Collection[str]) -> set[str]:
+        """Those of the keys that are there, asked for some at a time."""
+        distinct = list(dict.fromkeys(keys))
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(self.has, distinct))
+        return {key for key, there in zip(distinct, found, strict=True) if there}
+
+
+class RememberedRecords(RunRecords):
+    """Also what is absent stays so: for one look at results, not for watching a store."""
+
+    def __init__(self, records: Records) -> None:
+        super().__init__(records)
+        self.absent: set[str] = set()
+
+    def has(self, key: str) -> bool:
+        if key in self.absent:
+            return False
+        if not super().has(key):
+            self.absent.add(key)
+            return False
+        return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.records import Records, RememberedRecords
+from orchestrator.records import Records
 from orchestrator.settings import Resource
 from orchestrator.trial_life import Audience
 from workers.stage import Stage
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class StageLife:
     """The listener of shared stages or of segmentation jobs."""
 
-    def __init__(self, told: Audience, store: Records, kind: str, resource: Resource) -> None:
-        self.told, self.store, self.kind, self.resource = told, store, kind, resource
+    def __init__(self, told: Audience, records: Records, kind: str, resource: Resource) -> None:
+        self.told, self.records, self.kind, self.resource = told, records, kind, resource
 
     def add(self, stage: Stage) -> None:
         self.told.state.add(stage.key, stage.key, self.kind, _epochs(stage))
@@ -29,10 +29,9 @@ class StageLife:
         elif told.state.tasks[key].status != event.status:
             told.state.update(key, status=event.status, error=event.error)
             if event.status == "done":
-                records = RememberedRecords(self.store)
-                for row in records.record(key).history[-1:]:  # it may still be on its way
+                for row in self.records.record(key).history[-1:]:  # it may still be on its way
                     told.state.row(key, row)
-                told.metrics.stages(event.stage.ancestry(), records, self.resource)
+                told.metrics.stages(event.stage.ancestry(), self.records, self.resource)
             elif event.status == "waiting":  # its worker was lost
                 told.metrics.add("retries", kind=self.kind)
             elif event.status == "failed":

@@ -60,7 +60,7 @@ class Summary:
     unranked: Mapping[str, str] = field(default_factory=dict)
     """Title of a configuration without the metric that is ranked by -> why."""
 
-    def to_json(self, store: ArtifactStore) -> dict[str, Any]:
+    def to_json(self, store: Records) -> dict[str, Any]:
         spec, records = self.spec, RememberedRecords(store)
         dataset = build_dataset(spec.base.data)
         entries = [entry.to_json(spec.ranked_by.metric, spec.ranked_by.mode) for entry in self.ranking]
@@ -196,9 +196,15 @@ class Summary:
         return "\n".join(content)
 
 
-def write_summary(summary: Summary, workplace: Workplace, store: ArtifactStore) -> list[Path]:
-    """Write summary.json, report.html, report.md and figures; returns what a tracker should keep."""
-    content = summary.to_json(store)
+def write_summary(
+    summary: Summary, workplace: Workplace, store: ArtifactStore, records: Records | None = None
+) -> list[Path]:
+    """Write summary.json, report.html, report.md and figures; returns what a tracker should keep.
+
+    Args:
+        records: what is known of the artifacts already; None: the store tells.
+    """
+    content = summary.to_json(records or store)
     canonical(content)  # refuses NaN and anything that is not plain data before it is written
     write_json(workplace.summary_file, content, indent=1)
     return [workplace.summary_file, *write_report(content, store, workplace.folder)]

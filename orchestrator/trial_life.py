@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from orchestrator.overseer import Overseer
 from orchestrator.plan import TrialPlan
 from orchestrator.progress import Progress
 from orchestrator.recording import Recorder
-from orchestrator.records import Records, RememberedRecords
+from orchestrator.records import Records, RunRecords
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
 from orchestrator.stopped_trials import BY_SCHEDULER, Stopped, add_stopped, read_stopped
 from workers.artifacts.holds import Hold
-from workers.artifacts.store import ArtifactStore
+from workers.artifacts.record import ArtifactRecord
 from workers.stage import Row
 
 
@@ -36,10 +37,10 @@ class TrialLife:
     """The listener of all trials of one run."""
 
     def __init__(
-        self, spec: SweepSpec, store: ArtifactStore, told: Audience, overseer: Overseer, hold: Hold, stopped_file: Path
+        self, spec: SweepSpec, records: RunRecords, told: Audience, overseer: Overseer, hold: Hold, stopped_file: Path
     ) -> None:
         """``stopped_file`` keeps the trials that the scheduler stopped early."""
-        self.spec, self.store, self.overseer, self.hold = spec, store, overseer, hold
+        self.spec, self.records, self.overseer, self.hold = spec, records, overseer, hold
         self.state, self.progress, self.recorder = told.state, told.progress, told.recorder
         self.metrics, self.webhook = told.metrics, told.webhook
         self.stopped_file = stopped_file
@@ -65,9 +66,11 @@ class TrialLife:
         if row.get("epoch", 0) >= trial.train.config.train.warmup:  # earlier rows are the shared warm-up's
             self.progress.changed(trial.key)
 
-    def finished(self, trial: TrialPlan) -> None:
+    def finished(self, trial: TrialPlan, handed: Sequence[ArtifactRecord] = ()) -> None:
+        """``handed``: records of its stages that the worker has read, and the driver need not read again."""
         self.rows.pop(trial.key, None)
-        records = RememberedRecords(self.store)
+        self.records.take(handed)
+        records = self.records
         self._note_best(trial, records)
         self.state.update(trial.key, status="done")
         self.recorder.trial_done(trial, records)
@@ -75,7 +78,7 @@ class TrialLife:
         self.progress.changed(trial.key)
 
     def stopped_early(self, trial: TrialPlan, reason: str) -> None:
-        if all(self.store.has(stage.key) for stage in trial.stages()):  # finished in an earlier run, and told so again
+        if all(self.records.has(stage.key) for stage in trial.stages()):  # finished earlier, and told so again
             self.finished(trial)
             return
         self.state.update(trial.key, status="stopped", error=reason)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +32,10 @@ from orchestrator.cost import lineage_cost
 from orchestrator.early_stopping import scheduler
 from orchestrator.first_problem import FirstProblem
 from orchestrator.gate import Gate
-from orchestrator.listening import Listening, TrialListener, Unreachable
+from orchestrator.listening import RECORDS, Listening, TrialListener, Unreachable
 from orchestrator.overseer import Overseer
 from orchestrator.plan import Planner, TrialPlan
+from orchestrator.records import RememberedRecords
 from orchestrator.resources import requested
 from orchestrator.search import ListedPoints, SearchedPoints
 from orchestrator.stopped_trials import Seen
@@ -95,20 +98,21 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
 
     with workplace.logged(trial.key, trial=trial.key):
         runner = workplace.runner(cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
-        runner.run(trial.train)
+        records = RememberedRecords(runner.store)
+        records.take([runner.run(trial.train)])
         results = []
         for variant in trial.variants:
             metrics: Row = {}
             for stage in variant.stages.all():
-                metrics |= runner.run(stage).metrics
+                records.take([runner.run(stage)])
+                metrics |= records.record(stage.key).metrics
             results.append(metrics)
-        cost = lineage_cost(
-            [stage for variant in trial.variants for stage in variant.stages.all()], runner.store, resource
-        )
+        cost = lineage_cost([stage for variant in trial.variants for stage in variant.stages.all()], records, resource)
     pick = max if planner.spec.ranked_by.mode == "max" else min
     scored = [metrics for metrics in results if metric in metrics]
     best = pick(scored, key=lambda metrics: metrics[metric]) if scored else {}
-    tune.report({**last, **best, **cost, "complete": 1.0})
+    read = json.dumps([dataclasses.asdict(record) for record in records.known.values()])
+    tune.report({**last, **best, **cost, "complete": 1.0, RECORDS: read})
 
 
 def run_trials(

@@ -26,7 +26,7 @@ class Listener:
     def started(self, trial) -> None:
         self.begun.append(trial.key)
 
-    def finished(self, trial) -> None:
+    def finished(self, trial, handed) -> None:
         if len(self.ended) == self.allowed:
             raise StoreUnavailable("s3://bucket/records: 503 after 5 tries")
         self.ended.append(trial.key)

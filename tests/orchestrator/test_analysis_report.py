@@ -151,6 +151,7 @@ def test_the_tracker_gets_curves_over_layers_and_pictures(analysed, tmp_path):
     trial = next(trial for trial in analysed.plan.grid() if trial.values["method"]["name"] == "aream")
     recorder.trial(trial)
     recorder.trial_done(trial, analysed.store)
+    recorder.later.finish()
     assert tracker.close(60) == 0
     import mlflow
 

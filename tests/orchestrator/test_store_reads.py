@@ -1,0 +1,142 @@
+"""What the driver asks a store for when a trial ends: nothing that its loop would wait for, and nothing twice."""
+
+from __future__ import annotations
+
+import collections
+import json
+import threading
+
+import pytest
+import sweep_results
+
+from aream.errors import StoreUnavailable
+from orchestrator.later import Later
+from orchestrator.metrics import Metrics
+from orchestrator.notify import Webhook
+from orchestrator.overseer import Overseer
+from orchestrator.progress import Progress
+from orchestrator.recording import Recorder
+from orchestrator.records import RunRecords
+from orchestrator.settings import Limits, Notify
+from orchestrator.state import SweepState
+from orchestrator.tracking import Tracker
+from orchestrator.trial_life import Audience, TrialLife
+from workers.artifacts.holds import Hold
+from workers.artifacts.store import ArtifactStore
+
+READS = ("read", "stat", "list", "download")
+
+
+class Counting:
+    """A storage that counts what each thread asks it for."""
+
+    def __init__(self, storage) -> None:
+        self.storage, self.counts = storage, collections.Counter()
+
+    def __getattr__(self, name):
+        found = getattr(self.storage, name)
+        if name not in READS:
+            return found
+
+        def counted(*arguments, **named):
+            self.counts["loop" if threading.current_thread() is threading.main_thread() else "beside"] += 1
+            return found(*arguments, **named)
+
+        return counted
+
+
+class Desk:
+    """A driver's listener of trials, over a store that counts."""
+
+    def __init__(self, folder) -> None:
+        self.plan = sweep_results.planner(folder)
+        place = sweep_results.workplace(self.plan)
+        written = place.store()
+        self.trials = self.plan.grid()
+        sweep_results.compute(written, self.trials, sweep_results.alpha_score)
+        self.storage = Counting(written.storage)
+        self.store = ArtifactStore(self.storage, folder / "scratch")
+        self.written, self.records = written, RunRecords(self.store)
+        spec = self.plan.spec
+        state = SweepState(place.state_file, spec.name)
+        uri = f"sqlite:///{folder}/mlflow.db"
+        self.tracker = Tracker(uri, "experiment", "sweep-1", folder / "tracking", uri)
+        self.tracker.delivery.write = lambda group: None
+        place.folder.mkdir(parents=True, exist_ok=True)
+        self.recorder = Recorder(self.tracker, spec, self.plan.fingerprints, self.store, place.folder)
+        progress = Progress(state, "pseudo/miou", place.log_file)
+        told = Audience(state, progress, self.recorder, Metrics(state, lambda: 0), Webhook("s", Notify()))
+        overseer = Overseer(place.orders_file, place.folder / "spent.json", Limits())
+        hold = Hold(written.storage, "5eed" * 8, "s")
+        self.life = TrialLife(spec, self.records, told, overseer, hold, place.folder / "stopped.json")
+
+    def handed(self, trial):
+        """What the worker of a trial has read."""
+        stages = [trial.train, *(stage for variant in trial.variants for stage in variant.stages.all())]
+        return [self.written.record(stage.key) for stage in stages]
+
+
+@pytest.fixture
+def desk(tmp_path):
+    made = Desk(tmp_path)
+    yield made
+    made.tracker.close(10)
+
+
+def test_the_end_of_a_trial_is_waited_for_by_nobody(desk):
+    first, *others = desk.trials
+    desk.life.started(first)
+    desk.life.finished(first, desk.handed(first))
+    assert desk.storage.counts["loop"] <= 2  # the warm-up, which all trials of a seed share
+    desk.storage.counts.clear()
+    for trial in others:
+        desk.life.started(trial)
+        desk.life.finished(trial, desk.handed(trial))
+    assert desk.storage.counts["loop"] <= 2  # of the other seed
+    desk.recorder.later.finish()
+    variants = sum(len(trial.variants) for trial in desk.trials)
+    assert desk.storage.counts["beside"] <= 6 * variants  # the list of files and its pictures, of each variant
+    steps = [json.loads(line)[:2] for line in desk.recorder.memory.read_text().split("\n") if line]
+    assert [trial.key for trial in desk.trials] == [key for key, step in steps if step == -1]
+
+
+def test_a_resumed_sweep_asks_once_and_many_at_a_time(desk):
+    keys = [stage.key for trial in desk.trials for stage in trial.stages()]
+    assert desk.records.present([*keys, "train_cam-0123456789abcdef"]) == set(keys)
+    assert desk.storage.counts["beside"] <= len(set(keys)) + 1
+    assert desk.storage.counts["loop"] == 0
+    assert all(desk.records.has(key) and desk.records.record(key).key == key for key in keys)
+    assert desk.storage.counts["loop"] == 0
+    assert not desk.records.has("train_cam-0123456789abcdef")  # asked again: it may be on its way
+    assert desk.storage.counts["loop"] == 1
+
+
+def test_what_is_not_recorded_by_the_end_is_left_to_the_next_run(desk):
+    begun, go_on = threading.Event(), threading.Event()
+    desk.recorder.later.do(lambda: (begun.set(), go_on.wait(60)))
+    begun.wait(60)
+    for trial in desk.trials[:2]:
+        desk.life.started(trial)
+        desk.life.finished(trial, desk.handed(trial))
+        desk.life.started(trial)  # told again by a retry
+        desk.life.finished(trial, desk.handed(trial))
+    desk.recorder.drop()
+    go_on.set()
+    desk.recorder.later.finish()
+    assert not desk.recorder.memory.exists()
+
+
+def test_a_store_that_is_away_is_told_once_and_waited_for_once(caplog):
+    later, done = Later("recording"), []
+
+    def away() -> None:
+        done.append(1)
+        raise StoreUnavailable("s3://bucket: no answer for 300 s (503)")
+
+    later.do(lambda: 1 / 0)
+    for _ in range(3):
+        later.do(away)
+    later.finish()
+    assert done == [1]
+    assert caplog.text.count("no answer for 300 s") == 1
+    assert "ZeroDivisionError" in caplog.text
