@@ -17,6 +17,7 @@ from aream.segmentation_config import SegmentationTraining
 from aream.segmenters import deeplab
 from aream.training import Training
 from workers.artifacts.leases import Leases
+from workers.artifacts.storages.file import FolderStorage
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
 from workers.pipelines import segmentation_stage, training_stage, variant_stages
@@ -154,3 +155,32 @@ def test_a_store_that_is_away_before_a_stage_begins_is_told_so(proxy, bucket, tm
     with pytest.raises(StoreUnavailable, match="no answer"):
         work.run(stages.labels)
     assert trained == []
+
+
+@pytest.mark.parametrize("instead", [None, "a file"])
+def test_a_folder_that_is_gone_holds_nothing_absent_and_is_not_begun_anew(tmp_path, instead):
+    """A network file system that was unmounted, a disk that was pulled out."""
+    storage = FolderStorage(tmp_path / "store")
+    with pytest.raises(FileNotFoundError):
+        storage.read("records/a")  # a store that nothing was written to yet
+    storage.write("records/a", b"content")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    if instead:
+        (tmp_path / "store").write_text("")
+    (tmp_path / "file").write_text("")
+    for call in (
+        lambda: storage.read("records/a"),
+        lambda: storage.stat("records/a"),
+        lambda: list(storage.list("records/")),
+        lambda: storage.write("records/b", b""),
+        lambda: storage.create("records/b", b""),
+        lambda: storage.upload("blobs/b", tmp_path / "file"),
+        lambda: storage.download("records/a", tmp_path / "copy"),
+    ):
+        with pytest.raises(StoreUnavailable, match="the folder of the store is gone"):
+            call()
+    assert (tmp_path / "store").exists() is (instead is not None)
+    if instead:
+        (tmp_path / "store").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+    assert storage.read("records/a") == b"content"

@@ -39,6 +39,8 @@ class FolderStorage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.uri = root.as_uri()
+        self.seen = root.is_dir()
+        """Whether the folder was there: one that is gone was moved or unmounted, and is not begun anew."""
 
     def check(self) -> None:
         try:
@@ -173,6 +175,7 @@ class FolderStorage:
                 yield info
 
     def _temporary(self) -> Path:
+        self._refuse_gone()
         return temporary.new_path(self.root / TEMPORARY)
 
     def _temporary_with(self, content: bytes) -> Path:
@@ -212,6 +215,7 @@ class FolderStorage:
             beside.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):  # deleted again, with its folder
             sync_folder(path.parent)
+        self.seen = True
 
     def _drop_empty(self, folder: Path) -> None:
         """Folders of names such as ``leases/NAME/0`` would pile up for ever; those at the top stay."""
@@ -228,8 +232,14 @@ class FolderStorage:
             return self._guarded(work, path)
         except StoreUnavailable as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                self._refuse_gone()
                 raise FileNotFoundError(str(path)) from None
             raise
+
+    def _refuse_gone(self) -> None:
+        """Raises ``StoreUnavailable`` where the whole store is away: what it holds is not absent."""
+        if self.seen and not self.root.is_dir():
+            raise StoreUnavailable(f"{self.root}: the folder of the store is gone")
 
     def _guarded(self, work: Callable[[], T], path: Path) -> T:
         try:
