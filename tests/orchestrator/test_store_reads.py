@@ -140,3 +140,27 @@ def test_a_store_that_is_away_is_told_once_and_waited_for_once(caplog):
     assert done == [1]
     assert caplog.text.count("no answer for 300 s") == 1
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_worker_hands_on_what_it_has_read_and_tune_keeps_none_of_it(tmp_path, monkeypatch):
+    """The worker's own function, with a list in the place of Ray Tune."""
+    from orchestrator import tuning
+    from orchestrator.listening import RECORDS, Listening
+
+    plan = sweep_results.planner(tmp_path, "axes.inference.layers=[all, shallow]", "seeds=[0]")
+    place = sweep_results.workplace(plan)
+    trial, reports = plan.grid()[0], []
+    monkeypatch.setattr(tuning.tune, "report", reports.append)
+    tuning._run_trial(trial, plan, place, type("Line", (), {"stop": staticmethod(lambda: False)}))
+    assert [row["epoch"] for row in reports if "epoch" in row][:4] == [1, 2, 3, 4]
+    assert all(RECORDS not in row for row in reports[:-1])
+    told = []
+    listener = type("Listener", (), {"finished": staticmethod(lambda plan, handed: told.append((plan, handed)))})
+    Listening._ended(type("Listening", (), {"listener": listener}), trial, reports[-1])
+    ((ended, handed),) = told
+    assert ended is trial
+    store = place.store()
+    assert {record.key for record in handed} >= {stage.key for stage in trial.stages()}
+    assert all(record == store.record(record.key) for record in handed)
+    assert RECORDS not in reports[-1]
+    assert reports[-1]["pseudo/miou"] >= 0
