@@ -37,6 +37,7 @@ from orchestrator.trial_life import Audience, TrialLife
 from orchestrator.workplace import Workplace
 from workers.artifacts.collection import tidy
 from workers.artifacts.holds import Hold
+from workers.masking import masked
 from workers.stage import Stage
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ class Driver:
             self.trials.short,
             board,
         )
-        self.trials.failures |= tasks.run()
+        self.trials.failures |= {key: masked(why) for key, why in tasks.run().items()}
         self._leave_if_store_is_away()
 
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:

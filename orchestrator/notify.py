@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from aream.errors import ConfigError
 from orchestrator.settings import Notify
 from workers.background import begin
+from workers.masking import hide, masked
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +27,14 @@ class Webhook:
         self.url = os.environ.get(settings.webhook_env, "")
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ConfigError(f"{settings.webhook_env}: need a URL that begins with http:// or https://")
+        hide(self.url)
         self.threads: list[threading.Thread] = []
 
     def tell(self, event: str, text: str, counts: Mapping[str, int]) -> None:
         """Send one event, in a thread of its own."""
         if not self.url or event not in self.events:
             return
-        content = {"text": f"{self.sweep}: {text}", "event": event, "sweep": self.sweep, "counts": dict(counts)}
+        content = {"text": masked(f"{self.sweep}: {text}"), "event": event, "sweep": self.sweep, "counts": dict(counts)}
         body = json.dumps(content).encode()
         thread = begin("webhook", lambda: self._send(body))
         self.threads = [known for known in self.threads if known.is_alive()] + [thread]

@@ -17,6 +17,7 @@ from rich.table import Table
 from orchestrator.forecast import Forecast, task_seconds, typical_seconds
 from orchestrator.metric_list import of_segmentation, of_training
 from orchestrator.state import SweepState, TaskState, is_over
+from workers.masking import masked
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """One plain line; on a terminal it goes above the table."""
+        text = masked(text)
         log.info("%s", text)
         self._show(text)
 

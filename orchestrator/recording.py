@@ -21,7 +21,7 @@ from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.atomic_write import write_json, write_text
 from workers.figure_files import FIGURES_FILE, parse_figures
-from workers.masking import masked
+from workers.masking import masked, masked_content
 from workers.provenance import code_revision
 from workers.stage import Row, Stage
 from workers.stages.pseudo_label import OVERLAYS_FOLDER
@@ -78,7 +78,7 @@ class Recorder:
     def resolved(self, spec: SweepSpec) -> None:
         """The whole configuration; again once what it left open is decided."""
         config = self.memory.parent / "config.json"
-        write_json(config, spec.resolved(), indent=1)
+        write_json(config, masked_content(spec.resolved()), indent=1)
         self.tracker.log_file(SWEEP, config)
 
     def trial(self, trial: TrialPlan) -> None:

@@ -10,6 +10,8 @@ from orchestrator.settings import Resource
 
 PATIENCE_S = 60.0
 """Starting a worker may take half of it on a busy machine."""
+STARTING_S = 5 * PATIENCE_S
+"""Longest that a worker's own start may take: until then a place that was free is taken to be the sweep's own."""
 
 Free = Callable[[], Mapping[str, tuple[float, float]]]
 """What is free of each resource of the cluster, and what there is."""
@@ -28,6 +30,7 @@ class Shortage:
         """``tell`` takes what is missing, once, and None when it has come."""
         self.asked, self.free, self.tell, self.clock = requested(resource), free, tell, clock
         self.since: float | None = None
+        self.patience = PATIENCE_S
         self.told = False
 
     def look(self, *, wanted: bool, running: bool) -> None:
@@ -43,10 +46,17 @@ class Shortage:
                 self.tell(None)
             return
         now = self.clock()
-        self.since = now if self.since is None else self.since
-        if not self.told and now - self.since >= PATIENCE_S:
+        if self.since is None:
+            # What there was for it when it was asked for it has been given: its own worker takes the time.
+            self.since, self.patience = now, STARTING_S if self._enough() else PATIENCE_S
+        if not self.told and now - self.since >= self.patience:
             self.told = True
             self.tell(self._missing())
+
+    def _enough(self) -> bool:
+        """Whether what is asked for lies free in the cluster."""
+        free = self.free()
+        return all(free.get(name, (0.0, 0.0))[0] >= amount for name, amount in self.asked.items())
 
     def _missing(self) -> str:
         cluster = self.free()

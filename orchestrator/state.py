@@ -15,6 +15,7 @@ from aream.errors import AreamError
 from orchestrator.forecast import ENDED, Forecast, forecast
 from workers.artifacts.processes import Process
 from workers.atomic_write import StateFile, write_json
+from workers.masking import masked
 
 OVER = ("finished", "interrupted", "failed", "stopped")
 """What a phase starts with when no driver runs any more; a reason may follow."""
@@ -93,7 +94,7 @@ class SweepState:
         elif status is not None and status != "running":  # what it waits is no time it works
             task.started, task.row_at, task.live_epochs, task.live_seconds = None, None, 0, 0.0
         for name, value in changes.items():
-            setattr(task, name, value)
+            setattr(task, name, masked(value) if name == "error" and value else value)
         if status == "done":
             task.epoch = task.epochs
         self.save(soon=status is None or len(self.tasks) > MANY_TASKS)

@@ -19,6 +19,7 @@ from orchestrator.state import SweepState
 from orchestrator.stopped_trials import BY_SCHEDULER, Stopped, add_stopped, read_stopped
 from workers.artifacts.holds import Hold
 from workers.artifacts.record import ArtifactRecord
+from workers.masking import masked
 from workers.stage import Row
 
 
@@ -90,6 +91,7 @@ class TrialLife:
 
     def failed(self, trial: TrialPlan, error: str) -> None:
         self.add(trial)
+        error = masked(error)
         self.failures[trial.key] = error
         self.metrics.add("failures", kind="trial")
         self.state.update(trial.key, status="failed", error=error)

@@ -48,3 +48,15 @@ def test_a_turn_in_between_starts_the_time_anew(waiting, between):
     assert waiting.told == []
     waiting.look(1)
     assert len(waiting.told) == 1
+
+
+def test_a_worker_that_only_starts_is_no_shortage():
+    waiting = Waiting()
+    waiting.free = {"CPU": (8.0, 8.0), "GPU": (2.0, 2.0), "a100": (1.0, 1.0)}
+    waiting.look(0)
+    waiting.free = {"CPU": (0.0, 8.0), "GPU": (0.0, 2.0), "a100": (0.0, 1.0)}  # it was given
+    for _ in range(4):
+        waiting.look(PATIENCE_S)
+    assert waiting.told == []
+    waiting.look(PATIENCE_S)  # nothing starts for so long: others were quicker
+    assert len(waiting.told) == 1

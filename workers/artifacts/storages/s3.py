@@ -23,10 +23,13 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     ResponseStreamingError,
+    SSLError,
+    SSOError,
 )  # fmt: skip
 from botocore.exceptions import (
     ConnectionError as Unreachable,
@@ -57,6 +60,8 @@ SKEWED = "RequestTimeTooSkewed"
 SKEW_S = 15 * 60.0
 """How far the time of a signature may be from the server's."""
 BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict", SKEWED)
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "RequestExpiredException")
+EXPIRED_ERRORS = (SSOError, CredentialRetrievalError)
 BAD_ENDPOINT = "store.endpoint: need http://HOST[:PORT] or https://HOST[:PORT], without user or password"
 
 
@@ -279,6 +284,12 @@ class S3Storage:
                 f"{self.uri}: the clock of {socket.gethostname()} is more than {SKEW_S / 60:g} min off the server's,"
                 f" which refused all requests for {self.patience_s:g} s ({code}); set the clock and run again"
             )
+        if _untrusted(error):
+            return ConfigError(
+                f"{self.uri}: the server's certificate is not trusted: name the file of the lab's in AWS_CA_BUNDLE"
+            )
+        if code in EXPIRED or isinstance(error, EXPIRED_ERRORS) or (code in ("400", "403") and self._expired()):
+            return StoreUnavailable(f"{self.uri}: the credentials have expired: renew the token, and run again")
         if _in_transit(error):
             return StoreUnavailable(f"{self.uri}: no answer for {self.patience_s:g} s ({code or type(error).__name__})")
         if isinstance(error, NoCredentialsError):
@@ -286,6 +297,20 @@ class S3Storage:
         if isinstance(error, OSError):
             return StoreUnavailable(f"{name}: {error.strerror or error}")
         return ConfigError(f"{self.uri}: the server refuses {name}: {code or type(error).__name__}")
+
+    def _expired(self) -> bool:
+        """Asked where a HEAD was refused: its answer has no body that says why."""
+        try:
+            self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+        except ClientError as error:
+            return _code(error) in EXPIRED
+        except (BotoCoreError, OSError):
+            return False
+        return False
+
+
+def _untrusted(error: BaseException) -> bool:
+    return isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 def _code(error: BaseException) -> str:
@@ -313,4 +338,6 @@ def _in_transit(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return (status >= 500 and status != 501) or status in (408, 429) or _code(error) in BUSY
+    if _untrusted(error):
+        return False
     return isinstance(error, Unreachable | HTTPClientError | IncompleteReadError | ResponseStreamingError)
