@@ -11,34 +11,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult
 
 import boto3
-from boto3.exceptions import Boto3Error, S3UploadFailedError
+from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    CredentialRetrievalError,
-    HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
-    ResponseStreamingError,
-    SSLError,
-    SSOError,
 )  # fmt: skip
-from botocore.exceptions import (
-    ConnectionError as Unreachable,
-)
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts.storages._claims import create_by_claim
 from workers.artifacts.storages._protocol import PROBES, ObjectInfo
+from workers.artifacts.storages._s3_errors import (
+    EXPIRED,
+    EXPIRED_ERRORS,
+    SKEW_S,
+    SKEWED,
+    code_of,
+    in_transit,
+    untrusted,
+)
 from workers.artifacts.temporary import new_name
 
 if TYPE_CHECKING:
@@ -56,12 +56,6 @@ UPLOADED = "blobs/"
 """Nothing else is large enough to be uploaded in parts."""
 REFUSED = "conditional-put"
 """An empty object that a server with conditional puts refuses to replace."""
-SKEWED = "RequestTimeTooSkewed"
-SKEW_S = 15 * 60.0
-"""How far the time of a signature may be from the server's."""
-BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict", SKEWED)
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "RequestExpiredException")
-EXPIRED_ERRORS = (SSOError, CredentialRetrievalError)
 BAD_ENDPOINT = "store.endpoint: need http://HOST[:PORT] or https://HOST[:PORT], without user or password"
 
 
@@ -131,7 +125,7 @@ class S3Storage:
             try:
                 answer = self.client.get_object(Bucket=self.bucket, Key=self._key(name), **extra)
             except ClientError as error:
-                if _code(error) == "InvalidRange":  # behind the end, where a file gives nothing either
+                if code_of(error) == "InvalidRange":  # behind the end, where a file gives nothing either
                     return b""
                 raise
             content = answer["Body"].read()
@@ -262,7 +256,7 @@ class S3Storage:
     def _patiently(self, call: Callable[[], T], name: str) -> T:
         """Repeat what failed on the way, not what the server refused."""
         retrying = Retrying(
-            retry=retry_if_exception(_in_transit),
+            retry=retry_if_exception(in_transit),
             wait=wait_random_exponential(multiplier=0.2, max=10.0),
             stop=stop_after_delay(self.patience_s),
             reraise=True,
@@ -274,7 +268,7 @@ class S3Storage:
 
     def _explained(self, error: Exception, name: str) -> Exception:
         """Our own words: a server's message may quote an access key."""
-        code = _code(error)
+        code = code_of(error)
         if code in ("404", "NoSuchKey", "NoSuchUpload"):
             return FileNotFoundError(f"{self.uri}/{name}")
         if code in ("412", "PreconditionFailed"):
@@ -284,13 +278,13 @@ class S3Storage:
                 f"{self.uri}: the clock of {socket.gethostname()} is more than {SKEW_S / 60:g} min off the server's,"
                 f" which refused all requests for {self.patience_s:g} s ({code}); set the clock and run again"
             )
-        if _untrusted(error):
+        if untrusted(error):
             return ConfigError(
                 f"{self.uri}: the server's certificate is not trusted: name the file of the lab's in AWS_CA_BUNDLE"
             )
         if code in EXPIRED or isinstance(error, EXPIRED_ERRORS) or (code in ("400", "403") and self._expired()):
             return StoreUnavailable(f"{self.uri}: the credentials have expired: renew the token, and run again")
-        if _in_transit(error):
+        if in_transit(error):
             return StoreUnavailable(f"{self.uri}: no answer for {self.patience_s:g} s ({code or type(error).__name__})")
         if isinstance(error, NoCredentialsError):
             return ConfigError(f"{self.uri}: boto3 finds no credentials (environment, ~/.aws, instance profile)")
@@ -303,41 +297,7 @@ class S3Storage:
         try:
             self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
         except ClientError as error:
-            return _code(error) in EXPIRED
+            return code_of(error) in EXPIRED
         except (BotoCoreError, OSError):
             return False
         return False
-
-
-def _untrusted(error: BaseException) -> bool:
-    return isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
-
-
-def _code(error: BaseException) -> str:
-    if isinstance(error, ClientError):
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        return SKEWED if code == "403" and _skewed(error) else code
-    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, ClientError):
-        return _code(error.__context__)
-    return ""
-
-
-def _skewed(error: ClientError) -> bool:
-    """Of an answer to HEAD, which has no body and so no code: its date tells."""
-    try:
-        told = parsedate_to_datetime(error.response["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return abs((datetime.now(UTC) - told).total_seconds()) > SKEW_S
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def _in_transit(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
-    if isinstance(error, S3UploadFailedError):
-        return error.__context__ is None or _in_transit(error.__context__)
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return (status >= 500 and status != 501) or status in (408, 429) or _code(error) in BUSY
-    if _untrusted(error):
-        return False
-    return isinstance(error, Unreachable | HTTPClientError | IncompleteReadError | ResponseStreamingError)
