@@ -244,8 +244,17 @@ class Store(RuleBasedStateMachine):
     def is_killed(self, sweep):
         self.kill(self.sweeps[sweep])
 
-    @rule(hours=st.sampled_from([0, 24]), moment=MOMENTS, what=WHATS, key=SOME_KEYS, content=CONTENTS)
-    def is_collected(self, hours, moment, what, key, content):
+    @rule(
+        hours=st.sampled_from([0, 24]),
+        later=st.booleans(),
+        moment=MOMENTS,
+        what=WHATS,
+        key=SOME_KEYS,
+        content=CONTENTS,
+    )
+    def is_collected(self, hours, later, moment, what, key, content):
+        if later:
+            self.days_pass()
         self.run(None, lambda: self.gc(hours * 3600.0), moment, what, key, content)
 
     @rule(moment=MOMENTS, what=st.sampled_from(["ESTALE", "EIO", "kill"]))
