@@ -23,7 +23,7 @@ shared: true
 overrides: {{tracking.uri: "http://mlflow:5000"}}
 worker: {{cpus: 2, memory_gib: 4}}
 ray: {{address: "http://127.0.0.1:1"}}
-kuberay: {{image: "registry.lab/aream:1", secret: aream}}
+kuberay: {{image: "registry.lab/aream:1", secret: aream, runs_claim: runs}}
 slurm: {{partition: work, venv: /opt/venv}}
 """
 
