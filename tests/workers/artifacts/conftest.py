@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from staging_places import Place
 
 from workers import staging
+from workers.artifacts import processes
 from workers.artifacts.store import ArtifactStore
 
 KINDS = ("file", "s3")
@@ -61,6 +62,19 @@ def store_uri(request, tmp_path) -> tuple[str, str | None]:
 @pytest.fixture
 def store(store_uri, tmp_path) -> ArtifactStore:
     return reopened(store_uri, tmp_path)
+
+
+@pytest.fixture
+def machine() -> Iterator[Callable[[str], None]]:
+    """Makes this process one of a machine with another name, or of another boot, for whoever asks where it runs."""
+    with pytest.MonkeyPatch.context() as patched:
+
+        def become(name: str) -> None:
+            patched.setattr(processes, "machine_id", lambda: name)
+            processes._this.cache_clear()
+
+        yield become
+    processes._this.cache_clear()
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""The views of a store elsewhere are a cache of bounded size on a node."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from artifact_stores import reopened
+from elsewhere import begun
+from test_stores import record
+
+from aream.errors import ConfigError
+from workers.artifacts.opening import VIEW_BYTES
+from workers.artifacts.processes import machine_id
+
+KEYS = [f"infer_cam-{number:016x}" for number in range(6)]
+SIZE, ROOM_FOR = 200_000, 3
+READER = """
+for key in sys.argv[1:]:
+    print(store.get(key), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def cached(bucket, s3_endpoint, tmp_path, monkeypatch):
+    """Six artifacts on a server, and a node with room for three."""
+    uri = (f"s3://{bucket}/some", s3_endpoint)
+    elsewhere = reopened(uri, tmp_path, "there")
+    for number, key in enumerate(KEYS):
+        source = elsewhere.staging()
+        (source / "cams").write_bytes(random.Random(number).randbytes(SIZE))
+        elsewhere.put(key, source, record(key))
+    monkeypatch.setenv(VIEW_BYTES, str(ROOM_FOR * (SIZE + 10_000)))
+    return uri
+
+
+def views(store) -> set[str]:
+    return {path.name.partition(".")[0] for path in (store.scratch / "views").glob("*")}
+
+
+def read_in_turn(uri, tmp_path, keys) -> None:
+    """Each by a process of its own, which ends."""
+    for key in keys:
+        with begun(machine_id(), uri, tmp_path / "here" / "artifacts", READER, key) as reader:
+            assert reader.stdout.readline()
+            reader.communicate()
+
+
+def test_what_was_used_least_lately_goes_first(cached, tmp_path):
+    read_in_turn(cached, tmp_path, [KEYS[0], KEYS[1], KEYS[2], KEYS[0], KEYS[3]])
+    store = reopened(cached, tmp_path)
+    assert views(store) == {KEYS[0], KEYS[2], KEYS[3]}
+    held = sum(path.stat().st_size for path in (store.scratch / "views").rglob("*") if path.is_file())
+    assert held <= ROOM_FOR * (SIZE + 10_000)
+    assert (store.get(KEYS[1]) / "cams").read_bytes() == random.Random(1).randbytes(SIZE)
+
+
+def test_what_a_process_uses_stays(cached, tmp_path):
+    with begun(machine_id(), cached, tmp_path / "here" / "artifacts", READER, KEYS[0]) as reader:
+        path = reader.stdout.readline().strip()
+        read_in_turn(cached, tmp_path, KEYS[1:])
+        store = reopened(cached, tmp_path)
+        assert views(store) >= {KEYS[0], KEYS[5]}
+        assert len(views(store)) == ROOM_FOR
+        with open(f"{path}/cams", "rb") as file:
+            assert file.read() == random.Random(0).randbytes(SIZE)
+        reader.communicate()
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1e9", "much"])
+def test_an_impossible_bound(tmp_path, monkeypatch, given):
+    monkeypatch.setenv(VIEW_BYTES, given)
+    with pytest.raises(ConfigError, match=VIEW_BYTES):
+        reopened(("s3://bucket/some", None), tmp_path)
