@@ -45,6 +45,22 @@ def is_event(event: Event) -> bool:
     return all(isinstance(event.get(name, ...), kind) for name, kind in content.items())
 
 
+def _grouped(events: list[Event]) -> list[list[Event]]:
+    """Consecutive metrics of one run together, so its consecutive files for one folder, the rest alone; order kept."""
+    groups: list[list[Event]] = []
+    for event in events:
+        last = groups[-1][-1] if groups else None
+        if last and event["kind"] in TOGETHER and _place(last) == _place(event):
+            groups[-1].append(event)
+        else:
+            groups.append([event])
+    return groups
+
+
+def _place(event: Event) -> tuple[str, str, str]:
+    return event["kind"], event["run"], event.get("folder", "")
+
+
 class UnknownRun(Exception):
     """An event of a run that was never started: waiting would block everything behind it for ever."""
 
@@ -63,12 +79,18 @@ class Delivery:
         self.listed = False
         """Whether ``runs`` holds all that the server has of this sweep: nobody else starts any."""
 
-    def write(self, group: list[Event]) -> None:
-        """
+    def write(self, events: list[Event]) -> None:
+        """In their order.
+
         Raises:
             TrackingRefused: nothing can be written until somebody changes something.
             Exception: whatever MLflow and what is below it raise; trying again may help.
         """
+        for group in _grouped(events):
+            self._write(group)
+
+    def _write(self, group: list[Event]) -> None:
+        """Events of one kind; more than one only of those that the server takes together."""
         from mlflow.exceptions import MlflowException
 
         self._connect()
@@ -91,7 +113,7 @@ class Delivery:
             self._look_at_experiment()
             if len(group) > 1:  # one of them is to blame
                 for each in group:
-                    self.write([each])
+                    self._write([each])
                 return
             # The server understood and refuses: repeating it would block everything behind it for ever.
             self.refuse(event, str(error))

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.delivery import TOGETHER, Delivery, is_event
+from orchestrator.delivery import Delivery, is_event
 from orchestrator.spool import Event, Spool, SpoolUnavailable
 from orchestrator.tracking_faults import permanent_fault
 from orchestrator.tracking_uri import resolved_uri
@@ -139,8 +139,7 @@ class Tracker:
             closing = self.closing.is_set()  # before reading: what is appended last comes before the closing
             try:
                 events = self.spool.pending(BATCH)
-                for group in _grouped([event for event, _ in events]):
-                    self.delivery.write(group)
+                self.delivery.write([event for event, _ in events])
                 if events:
                     self.spool.done(events[-1][1])
             except Exception as error:  # whatever the server, its database or a disk does must not reach the training
@@ -161,19 +160,3 @@ class Tracker:
             if not events:
                 self.news.wait(1.0)
                 self.news.clear()
-
-
-def _grouped(events: list[Event]) -> list[list[Event]]:
-    """Consecutive metrics of one run together, so its consecutive files for one folder, the rest alone; order kept."""
-    groups: list[list[Event]] = []
-    for event in events:
-        last = groups[-1][-1] if groups else None
-        if last and event["kind"] in TOGETHER and _place(last) == _place(event):
-            groups[-1].append(event)
-        else:
-            groups.append([event])
-    return groups
-
-
-def _place(event: Event) -> tuple[str, str, str]:
-    return event["kind"], event["run"], event.get("folder", "")

@@ -48,3 +48,29 @@ def test_mlflow_keeps_all_of_it(tmp_path):
     assert kept.endswith(TAIL[-1])
     assert "more lines: report.html" in kept
     assert len(re.findall(r"\(#/experiments/\d+/runs/[0-9a-f]{32}\)", kept)) % 5 == 0
+
+
+def test_what_is_written_together_is_all_written(tmp_path):
+    """Events of one run in one call, of kinds that the server takes one by one and of kinds that it takes together."""
+    delivery = Delivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
+    delivery.write(
+        [
+            {"kind": kind, "run": "sweep", "time": 1, **content}
+            for kind, content in (
+                ("start", {"name": "n", "parent": None, "tags": {}, "params": {"alpha": "0.25"}}),
+                ("describe", {"text": "a question"}),
+                ("metrics", {"metrics": {"loss": 2.0}, "step": 1}),
+                ("metrics", {"metrics": {"loss": 1.0}, "step": 2}),
+                ("tags", {"tags": {"best": "yes"}}),
+                ("dataset", {"name": "voc", "digest": "ab", "source": "here", "context": "training"}),
+                ("end", {"status": "FINISHED"}),
+            )
+        ]
+    )
+    run = delivery.client.get_run(delivery.runs["sweep"])
+    assert run.data.tags["mlflow.note.content"] == "a question"
+    assert run.data.tags["best"] == "yes"
+    assert run.data.params == {"alpha": "0.25"}
+    assert [point.value for point in delivery.client.get_metric_history(run.info.run_id, "loss")] == [2.0, 1.0]
+    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["voc"]
+    assert run.info.status == "FINISHED"
