@@ -95,13 +95,15 @@ class Scene:
             self._object(class_index)
 
     def mask(self) -> UInt8[np.ndarray, "h w"]:
-        return np.where(self.border, np.uint8(IGNORE), self.ids)
+        """Class numbers from 1, background 0; ignored are outlines, and classes of which only a sliver is seen."""
+        mask = np.where(self.border, np.uint8(IGNORE), self.ids)
+        seen = np.bincount(mask.ravel(), minlength=IGNORE + 1)
+        slivers = [mask_id for mask_id in range(1, len(CLASSES) + 1) if seen[mask_id] < self.side]
+        return np.where(np.isin(mask, slivers), np.uint8(IGNORE), mask)
 
     def labels(self) -> Float32[np.ndarray, " c"]:
-        """Present means seen: a class whose object lies hidden has no label."""
-        mask = self.mask()
-        seen = [(mask == index + 1).sum() >= self.side for index in range(len(CLASSES))]
-        return np.array(seen, dtype=np.float32)
+        """1 for each class of the mask: one whose object lies hidden has no label."""
+        return np.isin(np.arange(1, len(CLASSES) + 1), self.mask()).astype(np.float32)
 
     def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
         noisy = self.canvas + self.rng.normal(0, 6, self.canvas.shape)

@@ -26,7 +26,7 @@ def test_is_a_dataset_whose_labels_are_seen_in_its_masks(dataset):
         assert image.mode == "RGB"
         assert mask.shape == (image.height, image.width)
         seen = set(np.unique(mask).tolist()) - {0, IGNORE}
-        assert {int(c) + 1 for c in labels.nonzero()[0]} <= seen
+        assert {int(c) + 1 for c in labels.nonzero()[0]} == seen
         assert labels.any()
 
 
