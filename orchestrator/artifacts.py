@@ -65,12 +65,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open(options: argparse.Namespace) -> ArtifactStore:
-    from orchestrator.locate import locate
+    from orchestrator.locate import locate, runs_folder
     from workers.artifacts.opening import open_store
 
     if options.sweep:
-        return locate(options.sweep, Path(options.runs).expanduser()).store()
-    return open_store(options.store, Path(options.runs).expanduser().absolute() / "artifacts", options.endpoint)
+        return locate(options.sweep, options.runs).store()
+    return open_store(options.store, runs_folder(options.runs) / "artifacts", options.endpoint)
 
 
 def _full_key(store: ArtifactStore, beginning: str) -> str:

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     from orchestrator.locate import locate
     from orchestrator.orders import Orders
 
-    workplace = locate(options.sweep, Path(options.runs).expanduser())
+    workplace = locate(options.sweep, options.runs)
     orders = Orders.read(workplace.orders_file)
     if options.trial is None:
         orders.sweep = WISH[options.wish]

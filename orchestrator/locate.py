@@ -6,14 +6,25 @@ import json
 from pathlib import Path
 
 from aream.errors import AreamError
+from orchestrator.build import home
+from orchestrator.settings import is_sweep_name
 from orchestrator.workplace import Workplace
 from workers.atomic_write import StateFile, write_json
 
 STORE_FILE = "store.json"
 
 
-def locate(sweep: str, runs: Path) -> Workplace:
-    """The workplace of a sweep named by its YAML file or by its name under ``runs``.
+def runs_folder(given: str) -> Path:
+    """What ``--runs`` names.
+
+    Raises:
+        ConfigError: somebody's home that nobody knows.
+    """
+    return home(given, "--runs").absolute()
+
+
+def locate(sweep: str, runs: str) -> Workplace:
+    """The workplace of a sweep named by its YAML file or by its name under the folder ``runs``.
 
     Raises:
         AreamError: neither exists, the YAML is invalid, or the folder's note of its store is damaged.
@@ -25,12 +36,12 @@ def locate(sweep: str, runs: Path) -> Workplace:
         return Workplace(
             store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
         )
-    runs = runs.absolute()
-    if "/" in sweep or not (runs / sweep).is_dir():
-        known = sorted(path.parent.name for path in runs.glob("*/state.json"))
-        raise AreamError(f"no sweep {sweep!r} in {runs}; there are: {', '.join(known) or 'none'}")
-    uri, endpoint = _store_file(runs / sweep).read() or (None, None)
-    return Workplace(store_uri=uri, runs=runs, name=sweep, store_endpoint=endpoint)
+    folder = runs_folder(runs)
+    if not is_sweep_name(sweep) or not (folder / sweep).is_dir():
+        known = sorted(path.parent.name for path in folder.glob("*/state.json"))
+        raise AreamError(f"no sweep {sweep[:80]!r} in {folder}; there are: {', '.join(known) or 'none'}")
+    uri, endpoint = _store_file(folder / sweep).read() or (None, None)
+    return Workplace(store_uri=uri, runs=folder, name=sweep, store_endpoint=endpoint)
 
 
 def _store_file(folder: Path) -> StateFile[tuple[str | None, str | None]]:

@@ -157,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     from orchestrator.locate import locate
 
-    workplace = locate(options.sweep, Path(options.runs).expanduser())
+    workplace = locate(options.sweep, options.runs)
     content = _summary(workplace.summary_file)
     if options.csv is not None:
         _write_csv(content, options.csv or str(workplace.folder / "ranking.csv"))

@@ -12,12 +12,18 @@ from aream.errors import ConfigError
 from orchestrator.metric_list import better
 from orchestrator.paper import Paper
 from workers.analysis import options_class
+from workers.masking import masked
 from workers.metric import Better
 from workers.staging import MAX_BYTES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
 """What lies beside the folders of sweeps; so do files whose name begins with mlflow.db."""
+
+
+def is_sweep_name(text: str) -> bool:
+    """Whether a sweep may have it, as far as its signs go."""
+    return NAME.fullmatch(text) is not None
 
 
 RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
@@ -258,7 +264,7 @@ class Settings:
     """Folder of results, checkpoints and the default store, relative to where the command runs."""
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not is_sweep_name(self.name):
             raise ConfigError(f"name: need letters, digits, . _ - (at most 64, no leading sign), got {self.name!r}")
         lower = self.name.lower()  # some file systems know no capitals
         if lower in RESERVED or lower.startswith("mlflow.db") or lower.endswith((".yaml", ".yml")):
@@ -268,6 +274,8 @@ class Settings:
             )
         if not self.runs.strip() or not self.runs.isprintable():
             raise ConfigError(f"runs: need a folder, without control characters, got {self.runs!r}")
+        if "://" in self.runs:
+            raise ConfigError(f"runs: need a folder of this machine, got {masked(self.runs)!r}; a store has store.uri")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds: need one or more different numbers >= 0, got {list(self.seeds)}")
         chosen = [analysis.name for analysis in self.analyses]

@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.entry import command, run
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     from orchestrator.locate import locate
 
-    workplace = locate(options.sweep, Path(options.runs).expanduser())
+    workplace = locate(options.sweep, options.runs)
     if options.log is not None:
         from orchestrator.log_text import log_text
 

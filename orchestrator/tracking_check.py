@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from aream.errors import ConfigError
 from orchestrator.delivery import Delivery
 from orchestrator.permissions import permission_advice
 from orchestrator.tracking_faults import permanent_fault
 from orchestrator.tracking_uri import sqlite_file
+from workers.artifacts.storages.file import FULL
 from workers.masking import masked
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ def check_tracking(uri: str, experiment: str) -> None:
                 raise ConfigError(f"tracking.uri: {file} cannot be written; {permission_advice(place)}")
         if file.is_dir():
             raise ConfigError(f"tracking.uri: {file} is a folder: need the file of a database")
+        _try_to_write(file.parent)
         if not made or not file.stat().st_size:
             return
     try:
@@ -51,6 +55,16 @@ def check_tracking(uri: str, experiment: str) -> None:
             raise ConfigError(f"tracking.uri: {masked(uri)}: {why}") from error
         said = masked(str(error).splitlines()[0] if str(error) else type(error).__name__)
         log.warning("tracking: %s does not answer now; rows wait on disk until it does (%s)", masked(uri), said[:300])
+
+
+def _try_to_write(folder: Path) -> None:
+    """SQLite makes files beside its own; what the rights do not say (``/proc``, a file system that is read-only)."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno not in FULL:
+            raise ConfigError(f"tracking.uri: in {folder} nothing can be written ({error.strerror})") from error
 
 
 @contextlib.contextmanager

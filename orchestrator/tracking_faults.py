@@ -30,6 +30,8 @@ WORDS = (
     (r"Invalid url|InvalidUrlException|unsupported URI|Failed to parse|Could not parse|Can't load plugin"
      r"|No host supplied|InvalidSchema|No connection adapters",
      "not a URI that MLflow knows"),
+    (r"Unity Catalog tracking URI|Unity Catalog backend",
+     "MLflow keeps no runs in Unity Catalog: need sqlite:///FILE, another database, http(s)://HOST or databricks"),
     (r"Databricks credential configuration failed", "Databricks' credentials are not configured"),
     (r"Invalid experiment name", "the name of the experiment is not allowed"),
 )  # fmt: skip

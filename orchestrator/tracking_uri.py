@@ -7,13 +7,15 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import sqlalchemy.exc
 from sqlalchemy.engine import URL, make_url
 
 from aream.errors import ConfigError
+from workers.masking import masked
 
-SERVERS = ("http://", "https://", "databricks", "uc:")
+SERVERS = ("http://", "https://", "databricks")
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
@@ -34,6 +36,7 @@ def resolved_uri(uri: str, folder: Path, key: str = "tracking.uri") -> str:
         ConfigError: not a URI that MLflow knows, or a database in memory.
     """
     if uri.startswith(SERVERS):
+        _check_server(uri, key)
         return uri
     if "://" not in uri or uri.startswith("file:"):
         raise ConfigError(
@@ -61,6 +64,22 @@ def resolved_uri(uri: str, folder: Path, key: str = "tracking.uri") -> str:
     return _rendered(url.set(database=str(file)))
 
 
+def _check_server(uri: str, key: str) -> None:
+    """Raises ``ConfigError`` where no request could be made of it: MLflow puts its paths behind the URI as it is."""
+    if not uri.startswith("http"):
+        return
+    try:
+        parts = urlsplit(uri)
+        usable = parts.hostname and parts.port != 0 and not (parts.query or parts.fragment or uri.endswith(("?", "#")))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(
+            f"{key}: given {masked(uri)!r}; need http(s)://HOST[:PORT][/PATH] without parameters: a token goes into"
+            " MLFLOW_TRACKING_TOKEN"
+        )
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The file of a database of SQLite's; None: the URI means something else."""
     if not uri.startswith("sqlite"):
@@ -84,8 +103,6 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 
 def browse(uri: str) -> str:
     """What a person opens, or pastes into a shell."""
-    from workers.masking import masked
-
     if uri.startswith(SERVERS):
         return masked(uri)
     words = [str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", masked(uri)]

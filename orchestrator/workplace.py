@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import logging.handlers
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Workplace:
         root = getattr(self.store().storage, "root", None)
         if root is None:
             return
-        own, store = self.folder.resolve(), Path(root).resolve()
+        own, store = Path(os.path.realpath(self.folder)), Path(os.path.realpath(root))  # bears links in a circle
         if own == store or own in store.parents or store in own.parents:
             raise ConfigError(f"store.uri: {store} and the sweep's folder {own} lie in each other: need two folders")
 

@@ -46,8 +46,7 @@ def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tenso
             several without either of the usual names.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such weight file")
+    refuse_no_file(path)
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
@@ -68,10 +67,20 @@ def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tenso
     content = _chosen(path, _state_dicts(content), key)
     for name, value in content.items():
         # A file of a few bytes can hold a tensor that is a view without end of one number.
-        held = value.layout == torch.strided and value.device.type == "cpu"
+        held = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
         if not held or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise DataError(f"{path}: {str(name)[:80]!r} is not a tensor whose numbers the file holds")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+    state = {str(name).removeprefix("module."): value for name, value in content.items()}
+    if len(state) < len(content):
+        raise DataError(f"{path}: holds parameters twice, with and without module. before their names")
+    return state
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raises ``DataError`` where there is nothing, or something else than a file, which may never end."""
+    if not path.is_file():
+        there = path.exists() or path.is_symlink()
+        raise DataError(f"{path}: {'is not a regular file, or a link to none' if there else 'no such weight file'}")
 
 
 def _state_dicts(content: object, place: str = "", deep: int = 2) -> dict[str, dict[Any, Tensor]]:
@@ -118,7 +127,7 @@ def fit_state_dict(
         drop: entries of the file that are not wanted (its ImageNet head).
 
     Raises:
-        DataError: listing names missing, left over, or of another shape.
+        DataError: listing names missing, left over, of another shape, or with values that are no weights.
     """
     kept = {name: value for name, value in state.items() if not drop(name, value)}
     own = module.state_dict()
@@ -129,14 +138,27 @@ def fit_state_dict(
         for name in sorted(set(own) & set(kept))
         if own[name].shape != kept[name].shape
     ]
+    strange = sorted(name for name in set(own) & set(kept) if not _are_weights(kept[name], own[name]))
     problems = [
         f"{title}: {', '.join(found[:6])}{' ...' if len(found) > 6 else ''} ({len(found)})"
-        for title, found in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
+        for title, found in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("other shape", shapes),
+            ("nan, infinite or of another kind of number", strange),
+        )
         if found
     ]
     if problems:
         raise DataError(f"{origin}: does not fit {type(module).__name__}: {'; '.join(problems)}")
     module.load_state_dict(kept, strict=False)
+
+
+def _are_weights(value: Tensor, own: Tensor) -> bool:
+    """Numbers that copying keeps, all of them finite: nothing can be trained from others."""
+    if not own.is_floating_point():
+        return not (value.is_floating_point() or value.is_complex())
+    return value.is_floating_point() and bool(value.float().isfinite().all())
 
 
 def weights_fingerprint(weights: str | None, model: str) -> str:
@@ -149,8 +171,7 @@ def weights_fingerprint(weights: str | None, model: str) -> str:
         return "random"
     if weights == PRETRAINED:
         return f"timm:{model}"
-    if not Path(weights).is_file():
-        raise DataError(f"{weights}: no such weight file")
+    refuse_no_file(Path(weights))
     try:
         found = Path(weights).stat()
         return _digest(weights, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

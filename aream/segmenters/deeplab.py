@@ -13,7 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import PRETRAINED, check_weights_key, read_state_dict, weights_fingerprint
+from aream.backbones._checkpoint import (
+    PRETRAINED,
+    check_weights_key,
+    fit_state_dict,
+    read_state_dict,
+    weights_fingerprint,
+)
 from aream.backbones._timm_names import architecture, check_tag
 from aream.config import added, config, location
 from aream.errors import ConfigError, DataError
@@ -136,11 +142,4 @@ def _load(encoder: nn.Module, path: str, key: str | None) -> None:
     own = encoder.state_dict()
     prefix = "model." if all(name.startswith("model.") for name in own) else ""
     state = {prefix + name: value for name, value in state.items()}
-    missing = [name for name in own if name not in state]
-    other = [name for name in own if name in state and state[name].shape != own[name].shape]
-    if missing or other:
-        raise DataError(
-            f"{path}: does not fit the encoder; missing ({len(missing)}): {', '.join(missing[:5])}; "
-            f"other shape ({len(other)}): {', '.join(other[:5])}"
-        )
-    encoder.load_state_dict({name: state[name] for name in own})
+    fit_state_dict(encoder, state, path, drop=lambda name, value: name not in own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from aream.backbones import mctformer_v2
 from aream.backbones._checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
 from aream.errors import DataError
 from aream.inference import ImageCams, ScaleMaps
+from aream.segmenters import deeplab
 from workers.artifacts.storages.file import FolderStorage
 from workers.cam_files import read_cams, write_cams
 from workers.checkpoint import NUMBER_BYTES, CheckpointFile
@@ -103,8 +105,50 @@ def test_weights_that_are_no_file(tmp_path, kind):
     elif kind == "folder":
         path.mkdir()
     refused(path)
-    with pytest.raises(DataError, match="no such weight file"):
+    words = "no such weight file" if kind == "nowhere" else "is not a regular file"
+    assert words in refused(path)
+    with pytest.raises(DataError, match=words):
         weights_fingerprint(str(path), "x")
+
+
+def test_links_in_a_circle_are_no_weights(tmp_path):
+    (tmp_path / "weights.pth").symlink_to("weights.pth")
+    assert "is not a regular file" in refused(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value * float("nan"),
+        lambda value: value / 0,
+        lambda value: value.to(torch.complex64),
+        lambda value: value.to(torch.int8),
+        lambda value: value.bool(),
+    ],
+    ids=["nan", "infinite", "complex", "integers", "truths"],
+)
+def test_numbers_that_are_no_weights_are_refused(tmp_path, change):
+    host = nn.Linear(2, 2)
+    with pytest.raises(DataError, match=r"weight.pth.*another kind of number: weight \(1\)"):
+        fit_state_dict(host, host.state_dict() | {"weight": change(torch.ones(2, 2))}, "weight.pth")
+    encoder = deeplab.Config(encoder="resnet10t", output_stride=None, level=2, rates=(1,), channels=4)
+    state = deeplab.build(encoder, 3, 32).encoder.state_dict()
+    torch.save(state | {"conv1.0.weight": change(state["conv1.0.weight"])}, tmp_path / "weights.pth")
+    with pytest.raises(DataError, match=r"another kind of number: conv1\.0\.weight \(1\)"):
+        deeplab.build(dataclasses.replace(encoder, weights=str(tmp_path / "weights.pth")), 3, 32)
+
+
+def test_halves_are_weights():
+    host = nn.Linear(2, 2)
+    fit_state_dict(host, {name: value.half() for name, value in host.state_dict().items()}, "weight.pth")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_quantised_and_doubled_parameters_are_refused(tmp_path):
+    torch.save({"a": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}, tmp_path / "weights.pth")
+    assert "not a tensor whose numbers" in refused(tmp_path / "weights.pth")
+    torch.save({"a": torch.ones(3), "module.a": torch.zeros(3)}, tmp_path / "weights.pth")
+    assert "parameters twice" in refused(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("kind", ["pickle", "saved", "legacy", "junk", "empty", "endless"])

@@ -115,9 +115,9 @@ def test_a_sweeps_name_in_mlflow_is_not_made_up_anew(place, damage):
 def test_where_the_store_is_can_be_told_by_the_yaml(place, damage):
     path = place.folder / "store.json"
     path.write_bytes(damage)
-    assert "YAML" in refused(path, lambda: locate("s", place.runs))
+    assert "YAML" in refused(path, lambda: locate("s", str(place.runs)))
     remember_store(place)
-    assert locate("s", place.runs).store_uri is None
+    assert locate("s", str(place.runs)).store_uri is None
 
 
 def test_what_auto_was_decided_to_be_is_decided_anew_when_asked(place, damage):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aream.errors import ConfigError
+from aream.errors import AreamError, ConfigError
+from orchestrator.locate import locate
 from orchestrator.preflight import prepare
 from orchestrator.spec_reader import load_spec
 from orchestrator.tracking_uri import sqlite_file
@@ -54,10 +55,36 @@ def test_runs_may_lie_at_home(spec, tmp_path):
     assert sqlite_file(prepared.tracking_uri) == tmp_path / "home" / "aream runs" / "mlflow.db"
 
 
-@pytest.mark.parametrize(("key", "value"), [("runs", "~nobody-of-this-name/x"), ("runs", '"a\\0b"'), ("runs", "''")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("runs", "~nobody-of-this-name/x"), ("runs", '"a\\0b"'), ("runs", "''"), ("runs", "s3://bucket/x")],
+)
 def test_a_folder_that_cannot_be_is_refused_by_its_key(spec, key, value):
     with pytest.raises(ConfigError, match=f"{key}: "):
         spec(f"{key}: {value}\n")
+
+
+def test_links_in_a_circle_are_no_folder(spec, tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ConfigError, match=r"runs: .*circle/tiny cannot be written \(Too many levels"):
+        prepare(spec("runs: circle\n"))
+    with pytest.raises(ConfigError, match=r"store\.uri: .*circle"):
+        prepare(spec("store: {uri: circle/store}\n"))
+
+
+def test_a_store_at_the_home_of_nobody_is_refused(spec):
+    with pytest.raises(ConfigError, match=r"store\.uri: given '~nobody-of-this-name/x'; there is no such user"):
+        prepare(spec("store: {uri: ~nobody-of-this-name/x}\n"))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "artifacts/..", "x" * 300, "a\0b", "-x", ""])
+def test_a_command_on_a_sweep_looks_into_no_other_folder(name, tmp_path):
+    (tmp_path / "runs" / "s").mkdir(parents=True)
+    (tmp_path / "runs" / "s" / "state.json").write_text("{}")
+    with pytest.raises(AreamError, match=r"no sweep .* there are: s"):
+        locate(name, str(tmp_path / "runs"))
+    with pytest.raises(ConfigError, match="--runs: given '~nobody"):
+        locate("s", "~nobody-of-this-name/x")
 
 
 @pytest.mark.parametrize("uri", ["runs/tiny", "runs", "runs/tiny/inside", "~/../runs/tiny"])

@@ -100,12 +100,23 @@ def test_no_experiment_leaves_its_folder(experiment, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "uri", ["./mlruns", "mlruns", "file:///x/mlruns", "sqlite://", "sqlite:///:memory:", "wrong://"]
-)
+    "uri",
+    [
+        "./mlruns", "mlruns", "file:///x/mlruns", "sqlite://", "sqlite:///:memory:", "wrong://", "uc:x",
+        "databricks-uc", "http://", "https:///path", "http://[::1", "http://host:0", "http://host:99999", "http://host/?a=b",
+        "http://host/#x", "sqlite:////proc/mlflow.db",
+    ],
+)  # fmt: skip
 def test_what_cannot_hold_a_record_is_refused(uri, tmp_path):
     with pytest.raises(ConfigError, match=r"tracking\.uri: .*"):
         check_tracking(resolved_uri(uri, tmp_path), "exp")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_among_the_parameters_of_a_server_is_refused_and_not_shown(tmp_path):
+    with pytest.raises(ConfigError, match="without parameters") as caught:
+        resolved_uri("http://host/?token=my-own-token", tmp_path)
+    assert "my-own-token" not in str(caught.value)
 
 
 def test_the_variable_is_checked_like_the_key(tmp_path, monkeypatch):

@@ -39,7 +39,11 @@ def open_store(
     except ValueError as error:
         raise ConfigError(f"store.uri: not a URI: {error}") from error
     if "://" not in text and not text.startswith("file:"):  # a folder's name may have a colon too
-        parts = urlsplit(Path(text).expanduser().absolute().as_uri())
+        try:
+            folder = Path(text).expanduser().absolute()
+        except RuntimeError as error:
+            raise ConfigError(f"store.uri: given {text!r}; there is no such user's home folder") from error
+        parts = urlsplit(folder.as_uri())
     if parts.scheme not in discover.names(storages):
         allowed = ", ".join(f"{name}://" for name in discover.names(storages))
         given = text.partition("://")[0]

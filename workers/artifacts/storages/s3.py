@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -67,9 +67,18 @@ def open_storage(parts: SplitResult, endpoint: str | None) -> S3Storage:
     """
     if not parts.hostname or parts.netloc != parts.hostname or parts.query or parts.fragment:
         raise ConfigError("store.uri: need s3://bucket/prefix; credentials come from the environment or ~/.aws only")
-    if endpoint is not None and (not endpoint.startswith(("http://", "https://")) or "@" in endpoint):
+    if endpoint is not None and not _is_server(endpoint):
         raise ConfigError(BAD_ENDPOINT)
     return S3Storage(parts.netloc, parts.path.strip("/"), endpoint)
+
+
+def _is_server(endpoint: str) -> bool:
+    try:
+        found = urlsplit(endpoint)
+        known = found.scheme in ("http", "https") and found.hostname and found.port != 0
+    except ValueError:
+        return False
+    return bool(known) and "@" not in endpoint and not (found.query or found.fragment)
 
 
 class S3Storage:
