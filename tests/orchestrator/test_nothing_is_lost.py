@@ -24,7 +24,7 @@ from orchestrator.fresh_start import begin_anew, computed, go_on, replaced
 from orchestrator.sweep_folder import sweep_id
 from orchestrator.workplace import Workplace
 from workers.artifacts.collection import collect, tidy
-from workers.artifacts.holds import Hold
+from workers.artifacts.holds import Hold, release
 from workers.artifacts.leases import Leases
 from workers.artifacts.opening import open_store
 
@@ -33,6 +33,8 @@ KEYS = [f"{stage}-{'0' * 15}{number}" for number in range(2) for stage in ("warm
 PARENT = {key: KEYS[place - 1] for place, key in enumerate(KEYS) if not key.startswith("warmup")}
 CALLS = ("scandir", "listdir", "stat", "replace", "rename", "link", "unlink", "utime", "mkdir", "rmdir", "open")
 DAYS_S = 2 * 86400
+OWN = "its own"
+"""Content that no other artifact has; others share their blobs."""
 
 
 class Killed(BaseException):
@@ -43,9 +45,17 @@ def ancestry(key: str) -> list[str]:
     return [*ancestry(PARENT[key]), key] if key in PARENT else [key]
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Before the system call of that number among those of these names; 0: never."""
+
+    number: int
+    of: tuple[str, ...] = CALLS
+
+
 @contextlib.contextmanager
-def interrupted_at(number: int, what: Callable[[], None]) -> Iterator[None]:
-    """Before the system call of that number ``what`` happens; after a kill no further call does anything."""
+def interrupted_at(moment: Moment, what: Callable[[], None]) -> Iterator[None]:
+    """At a moment ``what`` happens; after a kill no further call does anything."""
     real, count, inside, dead = {name: getattr(os, name) for name in CALLS}, 0, False, False
 
     def replaced_by(name: str) -> Callable:
@@ -53,9 +63,9 @@ def interrupted_at(number: int, what: Callable[[], None]) -> Iterator[None]:
             nonlocal count, inside, dead
             if dead:
                 raise Killed
-            if not inside:
+            if not inside and name in moment.of:
                 count += 1
-                if count == number:
+                if count == moment.number:
                     inside = True
                     try:
                         what()
@@ -91,9 +101,13 @@ class Sweep:
         return SimpleNamespace(spec=SimpleNamespace(search=None), grid=lambda: [SimpleNamespace(stages=lambda: stages)])
 
 
-MOMENTS = st.one_of(st.just(0), st.integers(1, 150))
+MOMENTS = st.one_of(st.just(Moment(0)), st.integers(1, 150).map(Moment))
+LISTING, DELETING = ("scandir",), ("rename",)
+LISTINGS = st.integers(1, 40).map(lambda number: Moment(number, LISTING))
+DELETIONS = st.integers(1, 12).map(lambda number: Moment(number, DELETING))
 WHATS = st.sampled_from(["ESTALE", "EIO", "EACCES", "kill", "publish", "name", "gc", "finish", "start"])
-SWEEPS, SOME_KEYS, CONTENTS = st.sampled_from([0, 1]), st.sampled_from(KEYS), st.sampled_from(["x", "y"])
+IN_COLLECTIONS = st.sampled_from(["publish", "name", "ESTALE"])
+SWEEPS, SOME_KEYS, CONTENTS = st.sampled_from([0, 1]), st.sampled_from(KEYS), st.sampled_from(["x", "y", OWN])
 
 
 class Store(RuleBasedStateMachine):
@@ -149,8 +163,7 @@ class Store(RuleBasedStateMachine):
                 if not store.has(stage):
                     store.storage.write(f"checkpoints/{stage}.pt", b"state")
                     out = store.staging()
-                    (out / "weights").write_text(content)
-                    (out / "own").write_text(stage)
+                    (out / "weights").write_text(stage if content == OWN else content)
                     inputs = {"input": PARENT[stage]} if stage in PARENT else {}
                     store.put(stage, out, record(stage, inputs=inputs))
                     store.storage.delete(f"checkpoints/{stage}.pt")
@@ -167,6 +180,7 @@ class Store(RuleBasedStateMachine):
         if sweep.hold is None:
             return
         hold, sweep.hold = sweep.hold, None
+        hold.lease.released.set()  # its thread ends, also where this is interrupted
         tidy(sweep.place.store())
         hold.complete()
         sweep.relies &= sweep.named
@@ -176,8 +190,8 @@ class Store(RuleBasedStateMachine):
         hold.__exit__(None, None, None)
 
     def kill(self, sweep: Sweep) -> None:
-        if sweep.hold is not None and sweep.hold.lease is not None:
-            sweep.hold.lease.released.set()  # its thread ends, what it wrote stays
+        if sweep.hold is not None:
+            sweep.hold.lease.released.set()  # what it wrote stays
         sweep.hold = None
 
     def gc(self, grace_s: float, dry_run: bool = False) -> None:
@@ -187,10 +201,8 @@ class Store(RuleBasedStateMachine):
 
     # Their order, and what comes between
 
-    def run(
-        self, sweep: Sweep | None, work: Callable[[], None], moment: int, what: str, key: str, content: str
-    ) -> None:
-        """Do something, and before its system call of that number something else."""
+    def run(self, sweep: Sweep | None, work: Callable, moment: Moment, what: str, key: str, content: str) -> None:
+        """Do something, and at a moment of it something else."""
         others = [other for other in self.sweeps if other is not sweep]
 
         def happens() -> None:
@@ -244,18 +256,32 @@ class Store(RuleBasedStateMachine):
     def is_killed(self, sweep):
         self.kill(self.sweeps[sweep])
 
-    @rule(
-        hours=st.sampled_from([0, 24]),
-        later=st.booleans(),
-        moment=MOMENTS,
-        what=WHATS,
-        key=SOME_KEYS,
-        content=CONTENTS,
-    )
-    def is_collected(self, hours, later, moment, what, key, content):
-        if later:
+    @rule(sweep=SWEEPS, fresh=st.booleans(), key=SOME_KEYS, content=CONTENTS)
+    def runs_to_its_end(self, sweep, fresh, key, content):
+        sweep = self.sweeps[sweep]
+        self.start(sweep, fresh)
+        self.publish(sweep, key, content)
+        self.finish(sweep)
+
+    @rule(sweep=SWEEPS)
+    def is_forgotten(self, sweep):
+        sweep = self.sweeps[sweep]
+        if sweep.hold is None:
+            sweep.relies = set()
+            release(sweep.place.store().storage, sweep_id(sweep.place))
+
+    @rule(hours=st.sampled_from([0, 24]), moment=MOMENTS | LISTINGS, what=WHATS, key=SOME_KEYS, content=CONTENTS)
+    def is_collected(self, hours, moment, what, key, content):
+        if hours:
             self.days_pass()
         self.run(None, lambda: self.gc(hours * 3600.0), moment, what, key, content)
+
+    @rule(sweep=SWEEPS, key=SOME_KEYS, moment=DELETIONS | LISTINGS, what=IN_COLLECTIONS, content=CONTENTS)
+    def is_forgotten_and_collected(self, sweep, key, moment, what, content):
+        self.runs_to_its_end(sweep, False, key, content)
+        self.is_forgotten(sweep)
+        self.days_pass()
+        self.run(None, lambda: self.gc(0.0), moment, what, key, content)
 
     @rule(moment=MOMENTS, what=st.sampled_from(["ESTALE", "EIO", "kill"]))
     def is_looked_at(self, moment, what):
@@ -287,6 +313,6 @@ class Store(RuleBasedStateMachine):
 
 
 Store.TestCase.settings = settings(
-    max_examples=1000, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=1000, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestStore = Store.TestCase
