@@ -172,7 +172,10 @@ def _summary(path: Path) -> dict[str, Any]:
     from workers.atomic_write import StateFile
 
     def parse(text: bytes) -> dict[str, Any]:
-        return dict(json.loads(text))
+        found = json.loads(text)
+        if not isinstance(found, dict) or not isinstance(found.get("ranking"), list):
+            raise ValueError("need a ranking")
+        return found
 
     content = StateFile(path, "the sweep's results", "run the sweep again to write it anew", parse).read()
     if content is None:

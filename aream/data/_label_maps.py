@@ -19,6 +19,9 @@ ReadLabels = Callable[[str], UInt8[np.ndarray, "h w"]]
 GROUND_TRUTH_IOU = 0.98
 """Intersection over union of all objects in labels and masks that no pseudo-label reaches: the best published ones are
 at 0.8 or so. Pixels of the background say nothing: where objects are small, all labels have most of them right."""
+DECIDED_SHARE = 0.5
+"""Of the masks' object pixels, that labels give a class or background, and no 255: few sure pixels may all be right,
+while ground truth often comes with 255 along its outlines only."""
 CHECK: Check = "label maps"
 
 
@@ -33,6 +36,8 @@ class _Seen:
     """Pixels of an object that label and mask agree on."""
     either: int = 0
     """Pixels of an object in one of them."""
+    undecided: int = 0
+    """Pixels of an object in the mask that the label ignores."""
 
 
 def check_label_maps(dataset: Dataset, read: ReadLabels, found: Findings) -> None:
@@ -53,7 +58,7 @@ def check_label_maps(dataset: Dataset, read: ReadLabels, found: Findings) -> Non
     if len(strange) > STRANGE_SHARE * len(usable):
         for words in strange:
             found.add(CHECK, "labels have no class of their image", words, "train")
-    share = _overlap(sum(one.both for one in usable), sum(one.either for one in usable))
+    share = _overlap(*(sum(each) for each in zip(*((o.both, o.either, o.undecided) for o in usable), strict=True)))
     if share is not None and share > GROUND_TRUTH_IOU:
         found.add(CHECK, "labels are the ground truth", _too_good(share), "train")
 
@@ -65,13 +70,13 @@ def refuse_ground_truth(dataset: Dataset, read: ReadLabels) -> None:
         DataError: over all train images with a mask, the objects of labels and masks have an intersection over union
             of more than 0.98.
     """
-    both = either = 0
+    total = (0, 0, 0)
     for image_id in dataset.ids("train"):
         mask = dataset.mask(image_id)
         if mask is not None:
-            shared = _shared(read(image_id), mask)
-            both, either = both + shared[0], either + shared[1]
-    share = _overlap(both, either)
+            both, either, undecided = _shared(read(image_id), mask)
+            total = (total[0] + both, total[1] + either, total[2] + undecided)
+    share = _overlap(*total)
     if share is not None and share > GROUND_TRUTH_IOU:
         raise DataError(_too_good(share))
 
@@ -95,21 +100,24 @@ def _look(dataset: Dataset, read: ReadLabels, image_id: str) -> _Seen:
     shown = values - {BACKGROUND, IGNORE}
     present = {int(k) + 1 for k in np.flatnonzero(dataset.labels(image_id))}
     strange = f"{image_id}: the label shows the ids {sorted(shown)}, the image has {sorted(present)}"
-    both, either = (0, 0) if mask is None or mask.shape != label.shape else _shared(label, mask)
-    return _Seen(("", ""), bool(shown), strange if shown and not shown & present else "", both, either)
+    overlap = (0, 0, 0) if mask is None or mask.shape != label.shape else _shared(label, mask)
+    return _Seen(("", ""), bool(shown), strange if shown and not shown & present else "", *overlap)
 
 
-def _shared(label: UInt8[np.ndarray, "h w"], mask: UInt8[np.ndarray, "h w"]) -> tuple[int, int]:
-    """Pixels with the same class in both, and with a class in one of them; none that the mask ignores."""
-    counted = mask != IGNORE
-    in_mask = counted & (mask != BACKGROUND)
-    in_label = counted & (label != BACKGROUND) & (label != IGNORE)
-    return int((in_mask & (label == mask)).sum()), int((in_mask | in_label).sum())
+def _shared(label: UInt8[np.ndarray, "h w"], mask: UInt8[np.ndarray, "h w"]) -> tuple[int, int, int]:
+    """Pixels with the same class in both, with a class in one of them, where neither ignores them; and those of
+    objects in the mask that the label ignores."""
+    counted = (mask != IGNORE) & (label != IGNORE)
+    object_here = (mask != IGNORE) & (mask != BACKGROUND)
+    in_mask = counted & object_here
+    either = in_mask | (counted & (label != BACKGROUND))
+    return int((in_mask & (label == mask)).sum()), int(either.sum()), int((object_here & (label == IGNORE)).sum())
 
 
-def _overlap(both: int, either: int) -> float | None:
-    """None where there is no object to tell by."""
-    return both / either if either else None
+def _overlap(both: int = 0, either: int = 0, undecided: int = 0) -> float | None:
+    """None where there is no object to tell by, or where the labels leave most of the objects open."""
+    decided = either >= DECIDED_SHARE * (either + undecided)
+    return both / either if either and decided else None
 
 
 def _too_good(share: float) -> str:

@@ -295,3 +295,10 @@ def test_the_files_of_an_unreadable_folder_are_named(place):
     place.state_file.mkdir()
     with pytest.raises(AreamError, match=r"state\.json: cannot be read"):
         status.observed(place)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"ranking": {}}'])
+def test_a_file_of_results_without_any_is_named_by_the_report(place, content, capsys):
+    place.summary_file.write_text(content)
+    assert report.main(["s", "--runs", str(place.runs)]) == 2
+    assert "summary.json: is damaged" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from small_voc import SIZE, write_voc
 
+from aream.data._label_maps import _overlap, _shared
 from orchestrator import check_data, sweep
 from workers import staging
 
@@ -256,3 +257,12 @@ def test_a_sample_says_that_it_is_one(judge, tmp_path, capsys):
     check_data.main(["voc2012", "--root", str(tmp_path / "VOC2012"), "--sample", "2", "--json"])
     (checked,) = json.loads(capsys.readouterr().out)
     assert any("a sweep looks at all" in note["words"] for note in checked["notes"])
+
+
+def test_ground_truth_without_its_outlines_is_ground_truth_and_few_sure_pixels_are_not():
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[10:50, 10:50] = 3
+    outline = (np.roll(mask, 1, 0) != mask) | (np.roll(mask, 1, 1) != mask)
+    sure = np.cumsum(mask == 3).reshape(mask.shape) <= 500
+    assert _overlap(*_shared(np.where(outline, 255, mask), mask)) == 1
+    assert _overlap(*_shared(np.where((mask == 3) & ~sure, 255, mask), mask)) is None
