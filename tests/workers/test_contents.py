@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_voc import write_image, write_voc
 
 from aream.backbones import mctformer_v2
@@ -95,13 +96,15 @@ def test_weights_by_their_bytes(root, tmp_path):
 
 
 def test_labels_made_elsewhere(root, tmp_path):
-    shutil.copytree(root / "SegmentationClass", tmp_path / "labels")
+    (tmp_path / "labels").mkdir()
+    for path in (root / "SegmentationClass").glob("2007_*.png"):  # no ground truth: upside down
+        Image.fromarray(np.flipud(np.asarray(Image.open(path)))).save(tmp_path / "labels" / path.name)
     component = data(root).component
     content = Content("segmentation.labels", component, str(tmp_path / "labels"))
     assert content.column == "data"
     assert content.locations == [str(tmp_path / "labels")]
     first = content.remembered_identity()
-    shutil.copy(tmp_path / "labels" / "2007_000001.png", tmp_path / "labels" / "2007_000000.png")
+    shutil.copy(tmp_path / "labels" / "2007_000002.png", tmp_path / "labels" / "2007_000000.png")
     assert content.remembered_identity() == content.identity() != first
 
 
