@@ -59,7 +59,7 @@ def plain_labels(host, batch, config, weights):
         with torch.no_grad():
             output = host(batch.images.flip(-1) if mirrored else batch.images)
         maps = [oracles.mean_softmax(layer.queries.double(), layer.keys.double(), t) for layer in output.layers]
-        cam = output.cam.double()
+        cam = output.cam.double() * torch.stack([layer[:, :t] for layer in maps]).mean(0).reshape(output.cam.shape)
         affinity = torch.stack([maps[i][:, t:] * (1 if weights is None else weights[i]) for i in config.fusion_layers])
         cam = torch.einsum("bmn,bcn->bcm", affinity.mean(0), cam.flatten(2)).reshape(cam.shape)
         full = F.interpolate(cam, size=size, mode="bilinear", align_corners=False)

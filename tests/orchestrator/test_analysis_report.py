@@ -124,7 +124,7 @@ def test_damaged_analyses_cost_their_line_and_not_the_report(tmp_path):
             made.store.discard(key)
     assert analysis_results(made.content, made.store) == []
     write_report(made.content, made.store, tmp_path / "report")
-    assert "layer_gain" not in (tmp_path / "report" / "report.md").read_text()
+    assert "layer_gain: mIoU" not in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_a_summary_without_analyses_has_none(analysed):

@@ -58,20 +58,27 @@ def test_a_folder_that_cannot_be_written_is_named_by_its_key(run, tmp_path, caps
 @pytest.mark.parametrize("silent", [1, tuning.TRIES_AFTER_STALLS])
 def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, monkeypatch, silent):
     overseer = Overseer(tmp_path / "orders.json", tmp_path / "spent.json", Limits())
-    tries = []
+    tries, seen = [], []
 
     def fit(*args, **kwargs):
         tries.append(kwargs["listed"])
+        seen.append([one.rows for one in kwargs["seen"]])
         if len(tries) <= silent:
             raise Unreachable("train_cam-0123456789abcdef")
 
     monkeypatch.setattr(tuning, "_fit", fit)
-    stored = SimpleNamespace(has=lambda key: key == "done")
-    trials = [SimpleNamespace(stages=lambda key=key: [SimpleNamespace(key=key)]) for key in ("done", "left")]
+    stored = SimpleNamespace(
+        has=lambda key: key == "done", record=lambda key: SimpleNamespace(history=[{"epoch": 1.0}])
+    )
+    trials = [
+        SimpleNamespace(key=key, values={}, seed=0, stages=lambda key=key: [SimpleNamespace(key=key)])
+        for key in ("done", "left")
+    ]
     workplace = SimpleNamespace(store=lambda: stored)
     tuning.run_trials(None, workplace, None, overseer, None, listed=trials)
     assert tries[0] == trials
     assert all(again == trials[1:] for again in tries[1:])
+    assert all(known == [[{"epoch": 1.0}]] for known in seen[1:])  # a scheduler judges by what has ended
     assert overseer.is_over() is (silent == tuning.TRIES_AFTER_STALLS)
 
 
