@@ -237,8 +237,10 @@ class StageRunner:
         except StoreUnavailable:
             raise
         except AreamError as error:
+            self._refuse_away(stage)
             raise StageFailed(f"{stage.key}: {error}") from error
         except OSError as error:
+            self._refuse_away(stage)
             if error.errno in FULL:
                 raise StoreUnavailable(f"{stage.key}: {error.filename or 'disk'}: {error.strerror}") from error
             if may_pass(error):
@@ -287,6 +289,11 @@ class StageRunner:
             self.store.discard_damaged(stage.key)
             self._needed(stage)
             return self.store.get(stage.key)
+
+    def _refuse_away(self, stage: Stage) -> None:
+        """Raise ``StoreUnavailable`` where the store is away: inputs may lie in its folder, and nothing is wrong with the
+        stage then."""
+        self.store.has(stage.key)
 
     def _held(self, key: str) -> StageHeld:
         holder = self.leases.holder(key)

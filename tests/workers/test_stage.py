@@ -199,6 +199,21 @@ def test_a_store_without_room_publishes_nothing(tmp_path):
     assert work.digests(stage)
 
 
+def test_inputs_that_went_away_with_their_store_are_no_fault_of_the_stage(tmp_path):
+    """Labels are read from the store's own folder in every epoch."""
+    labels = variant_stages(TRIAL, fingerprint).labels
+    stage = segmentation_stage(segmentation(), TRIAL, labels, fingerprint).inputs["segmenter"]
+    work = Work(tmp_path)
+    work.runner.run(labels)
+
+    def unmount(stage, row):
+        (tmp_path / "store").rename(tmp_path / "elsewhere")
+
+    work.runner.report = unmount
+    with pytest.raises(StoreUnavailable, match="the folder of the store is gone"):
+        work.runner.run(stage)
+
+
 def test_a_stage_that_another_process_computes_is_not_begun(tmp_path):
     work, stage = Work(tmp_path), training_stage(TRIAL, fingerprint)
     warmup = stage.inputs["warmup"]
