@@ -291,8 +291,7 @@ class StageRunner:
             return self.store.get(stage.key)
 
     def _refuse_away(self, stage: Stage) -> None:
-        """Raise ``StoreUnavailable`` where the store is away: inputs may lie in its folder, and nothing is wrong with the
-        stage then."""
+        """Raise ``StoreUnavailable`` where the store is away: an input lay in its folder, the stage is not at fault."""
         self.store.has(stage.key)
 
     def _held(self, key: str) -> StageHeld:
