@@ -78,12 +78,23 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
 
 
-def run(sweep: Path, *arguments: str, expect: int = 0) -> str:
+def finished(sweep: Path, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         command(sweep, *arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900
     )
     assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def run(sweep: Path, *arguments: str, expect: int = 0) -> str:
+    """All that a person at the terminal sees."""
+    done = finished(sweep, *arguments, expect=expect)
     return done.stdout + done.stderr
+
+
+def planned(sweep: Path) -> dict[str, Any]:
+    """What a script reads: warnings go to the other stream."""
+    return json.loads(finished(sweep, "--plan", "--json").stdout)
 
 
 def run_recorded(sweep: Path, *arguments: str, attempts: int = 3) -> str:

@@ -111,7 +111,7 @@ def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path, told
 
 def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path):
     sweep = write_sweep(tmp_path)
-    plan = json.loads(sweeps.run(sweep, "--plan", "--json"))
+    plan = sweeps.planned(sweep)
     key, title = plan["trials"][0]["key"], "method.alpha_low=0.25, seed=0"
     with sweeps.started(sweep) as process:
         sweeps.read_until(process, f"trial running epoch 1/15  {title}")
