@@ -1,6 +1,6 @@
 """Attention affinities of a layer, from its queries and keys, and how sure each layer is.
 
-Axes: b images, t class tokens (they come first), n patches, d channels of a head, l layers, c classes.
+Axes: b images, t prefix tokens (they come first), n patches, d channels of a head, l layers, c classes.
 """
 
 from __future__ import annotations
@@ -11,44 +11,62 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from aream.backbones._protocol import LayerQK
 from aream.cam import normalise, refine
 
 GPU_ELEMENTS = 2**26
 """Of the attention maps that are on a GPU at the same time."""
 
 
-def affinity_logits(
-    queries: Float[Tensor, "b heads tokens d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
-) -> Float[Tensor, "b n n"]:
+def affinity_logits(layer: LayerQK, prefix_tokens: int) -> Float[Tensor, "b n n"]:
     """Attention logits averaged over heads, patch block: the argument of the sigmoid in AReAM Eq. 15.
 
     The mean over heads of Q_h K_h^T is one product of the heads' concatenated channels, so no
     (heads, n, n) tensor is built or kept for the gradient.
     """
-    b, heads, _, d = queries.shape
-    q = queries[:, :, class_tokens:].transpose(1, 2).reshape(b, -1, heads * d)
-    k = keys[:, :, class_tokens:].transpose(1, 2).reshape(b, -1, heads * d)
-    return (q * (d**-0.5 / heads)) @ k.transpose(1, 2)
+    t, (b, heads, _, d) = prefix_tokens, layer.queries.shape
+    q = layer.queries[:, :, t:].transpose(1, 2).reshape(b, -1, heads * d)
+    k = layer.keys[:, :, t:].transpose(1, 2).reshape(b, -1, heads * d)
+    logits = (q * (d**-0.5 / heads)) @ k.transpose(1, 2)
+    if layer.bias is None:
+        return logits
+    bias = layer.bias[..., t:]
+    return logits + (bias if bias.shape[2] == 1 else bias[:, :, t:]).mean(dim=1)
+
+
+def mean_attention(layer: LayerQK, rows: slice, prefix_tokens: int) -> Float[Tensor, "b rows n"]:
+    """Softmax attention over all keys, averaged over heads, patch columns only (AReAM Eqs. 3-5).
+
+    A row needs its own query alone: ``rows`` of class tokens give class to patch, those of patches the patch affinity
+    (:func:`patch_affinity`). What a row gives to prefix tokens is dropped without renormalising, as the authors' code
+    does, so rows sum to less than 1.
+    """
+    return attention(layer, rows, slice(prefix_tokens, None))
+
+
+def patch_affinity(layer: LayerQK, prefix_tokens: int) -> Float[Tensor, "b n n"]:
+    """:func:`mean_attention` of the patches: what refines CAMs."""
+    return mean_attention(layer, slice(prefix_tokens, None), prefix_tokens)
 
 
 @torch.no_grad()
-def mean_attention(
-    queries: Float[Tensor, "b heads rows d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
-) -> Float[Tensor, "b rows n"]:
-    """Softmax attention over all keys, averaged over heads, patch columns only (AReAM Eqs. 3-5).
-
-    A row needs its own query alone: those of class tokens (``queries[:, :, :t]``) give class to patch, those of
-    patches (``queries[:, :, t:]``) the patch affinity. What a row gives to class tokens is dropped without
-    renormalising, as the authors' code does, so rows sum to less than 1.
-    """
-    (b, heads, rows, d), tokens = queries.shape, keys.shape[2]
+def attention(layer: LayerQK, rows: slice, columns: slice) -> Float[Tensor, "b rows columns"]:
+    """Softmax attention over all keys, averaged over heads; of it, the rows and columns that are asked for."""
+    queries, keys, bias = layer.queries[:, :, rows], layer.keys, layer.bias
+    (b, heads, count, d), tokens = queries.shape, keys.shape[2]
+    if bias is not None:
+        bias = (bias if bias.shape[2] == 1 else bias[:, :, rows]).expand(b, heads, count, tokens)
     scaled = queries.float() * d**-0.5
     # One head at a time keeps its map in a CPU's cache and the peak at one map; a GPU pays for every call instead.
-    together = max(1, GPU_ELEMENTS // max(1, b * rows * tokens)) if queries.is_cuda else 1
-    total = scaled.new_zeros(b, rows, tokens - class_tokens)
-    for q, k in zip(scaled.split(together, dim=1), keys.split(together, dim=1), strict=True):
-        attention = (q.flatten(0, 1) @ k.float().flatten(0, 1).transpose(1, 2)).softmax(dim=-1)[..., class_tokens:]
-        total += attention if together == 1 else attention.unflatten(0, (b, -1)).sum(dim=1)
+    together = max(1, GPU_ELEMENTS // max(1, b * count * tokens)) if queries.is_cuda else 1
+    total = scaled.new_zeros(b, count, len(range(tokens)[columns]))
+    for first in range(0, heads, together):
+        some = slice(first, first + together)
+        logits = scaled[:, some] @ keys[:, some].float().transpose(2, 3)
+        if bias is not None:
+            logits += bias[:, some]
+        maps = logits.softmax(dim=-1)[..., columns]
+        total += maps[:, 0] if together == 1 else maps.sum(dim=1)
     return total.div_(heads)
 
 

@@ -3,7 +3,7 @@
 Source: Cheng et al., arXiv:2305.03112, Eq. 6 and Figs. 3, 4 and 8. The authors published no code for these. Rank and
 concentration are measures of ours beside the paper's.
 
-Axes: b images, n patches, k keys (class tokens first, then patches), all of one layer's attention averaged over heads.
+Axes: b images, n patches, k keys (prefix tokens first, then patches), all of one layer's attention averaged over heads.
 """
 
 from __future__ import annotations
@@ -11,27 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 PICTURE_FLOOR = 1e-4
 """Share of a map's largest affinity below which a picture shows none: four decades of its logarithmic scale."""
-
-
-@torch.no_grad()
-def patch_attention(
-    queries: Float[Tensor, "b heads tokens d"], keys: Float[Tensor, "b heads tokens d"], class_tokens: int
-) -> Float32[Tensor, "b n tokens"]:
-    """Softmax attention of the patches to all tokens, averaged over heads (AReAM Eqs. 3-4); rows sum to 1.
-
-    Columns ``[class_tokens:]`` are the patch affinity that refines CAMs.
-    """
-    heads, d = queries.shape[1], queries.shape[3]
-    total = queries.new_zeros(len(queries), queries.shape[2] - class_tokens, keys.shape[2], dtype=torch.float32)
-    for head in range(heads):  # one at a time: the peak is two maps, not one a head
-        logits = (queries[:, head, class_tokens:].float() * d**-0.5) @ keys[:, head].float().transpose(1, 2)
-        total += logits.softmax(dim=-1)
-    return total / heads
 
 
 @torch.no_grad()
@@ -42,7 +26,7 @@ def hellinger_distance(attention: Float[Tensor, "b n k"]) -> Float64[Tensor, " b
     d^2 = (s_i + s_j - 2 G_ij) / 2 with G = sqrt(A) sqrt(A)^T and s its diagonal: one product a layer, in float64,
     since rows that are nearly alike differ in digits that float32 has not got.
 
-    The paper does not say which rows and keys it takes. Meant for rows of patches and all keys, class tokens
+    The paper does not say which rows and keys it takes. Meant for rows of patches and all keys, prefix tokens
     included: those are distributions; the patch block alone is not.
     """
     n = attention.shape[1]

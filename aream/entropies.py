@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aream.affinity import map_entropy, mean_attention
+from aream.affinity import map_entropy, patch_affinity
 from aream.backbones._protocol import Backbone, BackboneOutput
 
 EntropyMap = Literal["cam", "localised"]
@@ -45,9 +45,8 @@ def layer_entropies(
     entropy is NaN out of the sum but not out of the number that it divides by: here the logarithm is that of p, as in
     the one for MCTformer, and p = 0 adds nothing.
     """
-    t, cam = backbone.class_tokens, entropy_cam(backbone, output, entropy_map)
+    t, cam = backbone.prefix_tokens, entropy_cam(backbone, output, entropy_map)
     per_layer = [
-        map_entropy(mean_attention(layer.queries[:, :, t:], layer.keys, t), cam, present, entropy_input, entropy_prob)
-        for layer in output.layers
+        map_entropy(patch_affinity(layer, t), cam, present, entropy_input, entropy_prob) for layer in output.layers
     ]
     return torch.stack(per_layer).mean(dim=1)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.affinity import mean_attention
+from aream.affinity import patch_affinity
 from aream.backbones._protocol import DEFAULT_PADDING, Backbone, Padding
 from aream.batches import MAX_SIDE, check_scales, resized, to_tensor
 from aream.cam import normalise, pick_maps, refine
@@ -210,10 +210,8 @@ def _layer_maps(
     """Of the ``classes`` of each image."""
     with autocast(device, precision):
         output = backbone(images)
-    cam, t = pick_maps(backbone.localise(output), classes), backbone.class_tokens
-    maps = [cam]
-    for layer in output.layers:
-        maps.append(refine(cam, mean_attention(layer.queries[:, :, t:], layer.keys, t)))
+    cam, t = pick_maps(backbone.localise(output), classes), backbone.prefix_tokens
+    maps = [cam, *(refine(cam, patch_affinity(layer, t)) for layer in output.layers)]
     stacked = torch.stack(maps).float()
     if not torch.isfinite(stacked).all():
         raise DivergedError("maps of the host are not finite: its weights have diverged, or the precision is too low")

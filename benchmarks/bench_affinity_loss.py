@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from aream.affinity import affinity_logits
+from aream.backbones._protocol import LayerQK
 from aream.losses import affinity_loss
 from benchmarks.measure import Result, cpu_seconds, peak_bytes
 from benchmarks.published import affinity_loss_per_head, logits_per_head
@@ -26,7 +27,7 @@ def measure() -> list[Result]:
     gradients: dict[str, tuple[torch.Tensor, ...]] = {}
 
     def ours() -> None:
-        logits = [affinity_logits(a, b, 1) for a, b in zip(q, k, strict=True)]
+        logits = [affinity_logits(LayerQK(a, b), 1) for a, b in zip(q, k, strict=True)]
         gradients["ours"] = torch.autograd.grad(affinity_loss(logits, labels), tensors)
 
     def baseline() -> None:

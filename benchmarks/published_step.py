@@ -48,7 +48,7 @@ class PublishedHost(MCTformerV2):
         logits, attention = [], []
         for block in self.blocks:
             tokens = _run(block, tokens, logits, attention)
-        t = self.class_tokens
+        t = self.prefix_tokens
         scores = self.head(tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w))
         return Maps((tokens[:, :t].mean(dim=-1), scores.mean(dim=(2, 3))), F.relu(scores), logits, attention)
 
@@ -86,7 +86,7 @@ class PublishedAReAM:
         def losses(output: Maps) -> dict[str, Tensor]:
             supervised = [output.attention_logits[layer] for layer in self.config.supervised_layers]
             pairs = _pairs(labels, output.cam.shape[2:])
-            loss = affinity_loss_per_head(supervised, host.class_tokens, pairs)
+            loss = affinity_loss_per_head(supervised, host.prefix_tokens, pairs)
             return {"affinity": self.config.affinity_weight * loss}
 
         return [losses]
@@ -97,7 +97,7 @@ class PublishedAReAM:
         total: Tensor | float = 0.0
         for flipped in (False, True):
             output = host(batch.images.flip(-1) if flipped else batch.images)
-            t, maps = host.class_tokens, torch.stack([layer.mean(dim=1) for layer in output.attention])
+            t, maps = host.prefix_tokens, torch.stack([layer.mean(dim=1) for layer in output.attention])
             cam = output.cam * maps.mean(dim=0)[:, :t, t:].reshape(output.cam.shape)
             cam = refine(cam, maps[list(self.config.fusion_layers)].mean(dim=0)[:, t:, t:])
             full = F.interpolate(cam, size=size, mode="bilinear", align_corners=False)

@@ -122,7 +122,8 @@ class MCTformer(nn.Module):
         self.patch_embed = vit.patch_embed
         self.blocks = vit.blocks
         self.norm = vit.norm  # part of the published state dict; the method never applies it
-        self.class_tokens = classes
+        self.prefix_tokens = classes
+        self.class_rows = slice(0, classes)
         self.depth = len(vit.blocks)
         self.patch_size = int(vit.patch_embed.patch_size[0])
         self.dim = int(vit.embed_dim)
@@ -149,7 +150,7 @@ class MCTformer(nn.Module):
     @property
     def patch_positions(self) -> Float[Tensor, "1 n dim"]:
         """Of the patches of ``position_grid``; a view of the parameter."""
-        return self.pos_embed[:, self.class_tokens :]
+        return self.pos_embed[:, self.prefix_tokens :]
 
     def positions(self, h: int, w: int) -> Float[Tensor, "1 tokens dim"]:
         """Positions for an h x w grid: bicubic, with the published 0.1 shift of the scale factor."""
@@ -159,7 +160,7 @@ class MCTformer(nn.Module):
         grid = as_grid(self.patch_positions, self.position_grid)
         scale = ((h + 0.1) / rows, (w + 0.1) / columns)
         grid = F.interpolate(grid.float(), scale_factor=scale, mode="bicubic", align_corners=False)
-        return torch.cat([self.pos_embed[:, : self.class_tokens], as_tokens(grid)], dim=1)
+        return torch.cat([self.pos_embed[:, : self.prefix_tokens], as_tokens(grid)], dim=1)
 
     @torch.no_grad()
     def initialise_mimetic(self) -> None:
@@ -185,9 +186,9 @@ class MCTformer(nn.Module):
             return state
         prefix = positions.shape[1] - self.vit_grid[0] * self.vit_grid[1]
         if prefix in (1, 2):  # two where it is distilled; any other number is of another grid
-            of_classes = positions[:, :1].repeat(1, self.class_tokens, 1)
+            of_classes = positions[:, :1].repeat(1, self.prefix_tokens, 1)
             state["pos_embed"] = torch.cat([of_classes, positions[:, prefix:]], dim=1)
-        state["cls_token"] = token.repeat(1, self.class_tokens, 1)
+        state["cls_token"] = token.repeat(1, self.prefix_tokens, 1)
         return state
 
     def encode(self, images: Float[Tensor, "b 3 height width"]) -> Encoded:
@@ -201,7 +202,7 @@ class MCTformer(nn.Module):
         callers pad with zeros and cut the CAM, as AReAM's authors do.
         """
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
-        t, positions = self.class_tokens, self.positions(h, w)
+        t, positions = self.prefix_tokens, self.positions(h, w)
         # Class tokens and patches meet after their positions are added: a parameter whose gradient is a view of
         # another's would be added to twice, where images come one at a time and their gradients are summed.
         classes = (self.cls_token + positions[:, :t]).expand(len(images), -1, -1)
@@ -221,10 +222,8 @@ class MCTformer(nn.Module):
 
         Softmax over all keys, mean over heads; the part that goes to class tokens is dropped.
         """
-        t = self.class_tokens
-        maps = torch.stack(
-            [mean_attention(layer.queries[:, :, :t], layer.keys, t) for layer in layers[-self.attention_layers :]]
-        )
+        rows, t = self.class_rows, self.prefix_tokens
+        maps = torch.stack([mean_attention(layer, rows, t) for layer in layers[-self.attention_layers :]])
         return maps.mean(dim=0) if self.attention_reduce == "mean" else maps.sum(dim=0)
 
     def head_parameters(self) -> list[nn.Parameter]:

@@ -1,6 +1,6 @@
 """What every host network offers, whatever its token layout.
 
-Axes: b images, c foreground classes, l layers, t class tokens, n = h*w patches, d channels of a head.
+Axes: b images, c foreground classes, l layers, t prefix tokens, n = h*w patches, d channels of a head.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @dataclass(frozen=True)
 class LayerQK:
-    """Queries and keys of one transformer layer, before scaling; class tokens first.
+    """Queries and keys of one transformer layer, before scaling; prefix tokens first, then the patches.
 
     Kept instead of the attention itself: the affinity logits averaged over heads are one product of them, and
     the softmax maps are needed only without gradient and only for some layers.
@@ -25,6 +25,13 @@ class LayerQK:
 
     queries: Float[Tensor, "b heads tokens d"]
     keys: Float[Tensor, "b heads tokens d"]
+    bias: Float[Tensor, "#b #heads #tokens tokens"] | None = None
+    """Added to the scaled logits before the softmax, such as that of relative positions; None: nothing is."""
+
+    def image_rows(self, start: int, end: int) -> LayerQK:
+        """The same of a range of the images."""
+        bias = self.bias if self.bias is None or len(self.bias) == 1 else self.bias[start:end]
+        return LayerQK(self.queries[start:end], self.keys[start:end], bias)
 
 
 Padding = Literal["before_flip", "after_flip"]
@@ -67,7 +74,7 @@ class BackboneOutput:
             BackboneOutput(
                 logits=tuple(logits[i : i + size] for logits in self.logits),
                 cam=self.cam[i : i + size],
-                layers=[LayerQK(layer.queries[i : i + size], layer.keys[i : i + size]) for layer in self.layers],
+                layers=[layer.image_rows(i, i + size) for layer in self.layers],
             )
             for i in range(0, len(self.cam), size)
         ]
@@ -83,8 +90,10 @@ class Backbone(Protocol):
 
     depth: int
     """Transformer layers."""
-    class_tokens: int
-    """Tokens before the patches."""
+    prefix_tokens: int
+    """Tokens before the patches, in every layer: of classes, of the image, registers."""
+    class_rows: slice | None
+    """Which of them stand for classes, or one for all of them, so that what they attend to says where classes are."""
     patch_size: int
     """Pixels a patch side; image sides are multiples of it."""
     mean: tuple[float, float, float]

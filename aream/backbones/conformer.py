@@ -126,7 +126,8 @@ def build(config: Config, classes: int, image_size: int) -> Conformer:
 class Conformer(nn.Module):
     """Parameter names are those of the published ImageNet checkpoint."""
 
-    class_tokens = 1
+    prefix_tokens = 1
+    class_rows = slice(0, 1)
     published_padding = PUBLISHED_PADDING
 
     def __init__(self, config: Config, classes: int) -> None:

@@ -110,10 +110,10 @@ class MCTformerPlus(PatchHeadHost):
             return state
         if "pos_embed_pat" in state:
             del state["pos_embed"]  # of the ViT that the authors' class derives from; it never reads it
-        elif joint.ndim == 3 and joint.shape[1] == self.class_tokens + patches:
+        elif joint.ndim == 3 and joint.shape[1] == self.prefix_tokens + patches:
             del state["pos_embed"]
-            state["pos_embed_cls"] = joint[:, : self.class_tokens]
-            state["pos_embed_pat"] = self._on_own_grid(joint[:, self.class_tokens :])
+            state["pos_embed_cls"] = joint[:, : self.prefix_tokens]
+            state["pos_embed_pat"] = self._on_own_grid(joint[:, self.prefix_tokens :])
         return state
 
     def _on_own_grid(self, of_patches: Float[Tensor, "1 n dim"]) -> Float[Tensor, "1 m dim"]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream import discover, refiners
-from aream.affinity import affinity_logits, layer_weights, mean_attention
+from aream.affinity import affinity_logits, layer_weights, patch_affinity
 from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
 from aream.batches import Batch, check_scales
 from aream.cam import normalise, pick_maps, refine
@@ -170,10 +170,7 @@ class AReAM:
         counts: PairCounts | None,
         output: BackboneOutput,
     ) -> dict[str, Float[Tensor, ""]]:
-        logits = [
-            affinity_logits(output.layers[layer].queries, output.layers[layer].keys, backbone.class_tokens)
-            for layer in self.supervised
-        ]
+        logits = [affinity_logits(output.layers[layer], backbone.prefix_tokens) for layer in self.supervised]
         loss = affinity_loss(
             [layer.float() for layer in logits],
             affinity_labels(labels, output.grid),
@@ -241,11 +238,10 @@ class AReAM:
 
         Refining is linear in the affinity, so each layer's is used and gone before the next.
         """
-        t = backbone.class_tokens
         cam = pick_maps(backbone.localise(view), classes)
         total = torch.zeros_like(cam)
         for layer in self.fusion:
-            affinity = mean_attention(view.layers[layer].queries[:, :, t:], view.layers[layer].keys, t)
+            affinity = patch_affinity(view.layers[layer], backbone.prefix_tokens)
             total += refine(cam, affinity) * (1.0 if weights is None else weights[layer])
         return total / len(self.fusion)
 

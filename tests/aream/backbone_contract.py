@@ -7,7 +7,7 @@ import json
 import torch
 from torch import nn
 
-from aream.affinity import affinity_logits, mean_attention
+from aream.affinity import affinity_logits, patch_affinity
 from aream.backbones._protocol import Backbone
 from aream.config import canonical
 
@@ -57,8 +57,8 @@ def _check_output(host, output) -> None:
     assert all(logits.shape == (2, CLASSES) for logits in output.logits)
     assert len(output.layers) == host.depth
     for layer in output.layers:
-        assert layer.queries.shape[2] == layer.keys.shape[2] == host.class_tokens + 24
-        assert mean_attention(layer.queries, layer.keys, host.class_tokens).isfinite().all()
+        assert layer.queries.shape[2] == layer.keys.shape[2] == host.prefix_tokens + 24
+        assert patch_affinity(layer, host.prefix_tokens).isfinite().all()
     localised = host.localise(output)
     assert localised.shape == output.cam.shape
     assert localised.isfinite().all()
@@ -79,7 +79,7 @@ def _check_gradients(host, output) -> None:
     own = {id(parameter) for parameter in host.parameters()}
     assert all(id(parameter) in own for parameter in host.head_parameters())
     first = output.layers[0]
-    affinity = affinity_logits(first.queries, first.keys, host.class_tokens).sum()
+    affinity = affinity_logits(first, host.prefix_tokens).sum()
     (affinity + output.scores.sum() + sum(output.host_losses(LABELS).values())).backward()
     assert first.queries.requires_grad
     assert all(parameter.grad is not None for parameter in host.head_parameters())

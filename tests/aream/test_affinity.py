@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from aream import affinity
-from aream.affinity import affinity_logits, layer_weights, map_entropy, mean_attention
+from aream.affinity import affinity_logits, attention, layer_weights, map_entropy, mean_attention
+from aream.backbones._protocol import LayerQK
 
 
 @pytest.fixture
@@ -20,12 +21,12 @@ def queries_keys():
 def test_affinity_logits_are_the_mean_over_heads(queries_keys):
     q, k = queries_keys
     expected = oracles.mean_logits(q, k)[:, 2:, 2:]
-    torch.testing.assert_close(affinity_logits(q, k, 2), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(affinity_logits(LayerQK(q, k), 2), expected, rtol=0, atol=1e-12)
 
 
 def test_affinity_logits_have_the_gradient_of_the_per_head_form(queries_keys):
     q, k = (x.clone().requires_grad_() for x in queries_keys)
-    assert torch.autograd.gradcheck(lambda q, k: affinity_logits(q, k, 2), (q, k))
+    assert torch.autograd.gradcheck(lambda q, k: affinity_logits(LayerQK(q, k), 2), (q, k))
 
 
 def test_entropy_by_sum_counts_what_is_above_zero():
@@ -37,7 +38,7 @@ def test_entropy_by_sum_counts_what_is_above_zero():
 
 def test_mean_attention_drops_class_columns_without_renormalising(queries_keys):
     q, k = queries_keys
-    found = mean_attention(q, k, 2)
+    found = mean_attention(LayerQK(q, k), slice(None), 2)
     torch.testing.assert_close(found.double(), oracles.mean_softmax(q, k, 2), rtol=0, atol=1e-6)
     assert (found.sum(dim=-1) < 1).all()
 
@@ -46,7 +47,30 @@ def test_mean_attention_drops_class_columns_without_renormalising(queries_keys):
 def test_rows_of_the_mean_attention_are_those_of_their_queries(queries_keys, rows):
     q, k = queries_keys
     expected = oracles.mean_softmax(q, k, 2)[:, rows]
-    torch.testing.assert_close(mean_attention(q[:, :, rows], k, 2).double(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(mean_attention(LayerQK(q, k), rows, 2).double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8), (1, 3, 8, 8), (2, 3, 8, 8)])
+def test_a_bias_is_added_before_the_softmax(queries_keys, shape):
+    """Of a column for all rows, of each pair, and of each image's pairs."""
+    q, k = queries_keys
+    bias = torch.randn(shape, generator=torch.Generator().manual_seed(1)).double()
+    layer, rows = LayerQK(q, k, bias), slice(2, None)
+    summed, logits = torch.zeros(2, 8, 8).double(), torch.zeros(2, 6, 6).double()
+    for image in range(2):
+        for head in range(3):
+            pairs = torch.empty(8, 8).double()
+            for i in range(8):
+                for j in range(8):
+                    own = bias.expand(2, 3, 8, 8)[image, head, i, j]
+                    pairs[i, j] = (q[image, head, i] * k[image, head, j]).sum() / 2 + own
+            logits[image] += pairs[2:, 2:] / 3
+            summed[image] += pairs.exp() / pairs.exp().sum(dim=1, keepdim=True) / 3
+    torch.testing.assert_close(affinity_logits(layer, 2), logits)
+    torch.testing.assert_close(mean_attention(layer, rows, 2).double(), summed[:, 2:, 2:], rtol=0, atol=1e-6)
+    torch.testing.assert_close(attention(layer, slice(None), slice(None)).double(), summed, rtol=0, atol=1e-6)
+    alone = attention(layer.image_rows(1, 2), slice(None), slice(None))
+    torch.testing.assert_close(alone[0].double(), summed[1], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -54,13 +78,13 @@ def test_rows_of_the_mean_attention_are_those_of_their_queries(queries_keys, row
 def test_heads_together_are_heads_one_by_one(queries_keys, device, elements, monkeypatch):
     monkeypatch.setattr(affinity, "GPU_ELEMENTS", elements)
     q, k = (x.float().to(device) for x in queries_keys)
-    found = mean_attention(q, k, 2).cpu().double()
+    found = mean_attention(LayerQK(q, k), slice(None), 2).cpu().double()
     torch.testing.assert_close(found, oracles.mean_softmax(*queries_keys, 2), rtol=0, atol=1e-5)
 
 
 def test_mean_attention_of_one_token_and_no_class_token():
     q = torch.randn(1, 2, 1, 4)
-    torch.testing.assert_close(mean_attention(q, q, 0), torch.ones(1, 1, 1))
+    torch.testing.assert_close(mean_attention(LayerQK(q, q), slice(None), 0), torch.ones(1, 1, 1))
 
 
 @pytest.mark.parametrize("entropy_input", ["raw", "minmax"])

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aream.affinity import mean_attention
+from aream.affinity import attention, patch_affinity
 from aream.attention_statistics import (
     column_mass,
     effective_rank,
     gini,
     hellinger_distance,
     logarithmic,
-    patch_attention,
     top_columns,
 )
+from aream.backbones._protocol import LayerQK
 
 
 def distributions(seed: int, n: int, keys: int) -> torch.Tensor:
@@ -30,9 +30,10 @@ def distributions(seed: int, n: int, keys: int) -> torch.Tensor:
 def test_attention_has_all_keys_and_the_affinity_among_them():
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn(2, 3, 2 + 5, 4, generator=generator) for _ in range(2))
-    found = patch_attention(queries, keys, 2)
+    layer = LayerQK(queries, keys)
+    found = attention(layer, slice(2, None), slice(None))
     torch.testing.assert_close(found.sum(dim=2), torch.ones(2, 5))
-    torch.testing.assert_close(found[:, :, 2:], mean_attention(queries, keys, 2)[:, 2:])
+    torch.testing.assert_close(found[:, :, 2:], patch_affinity(layer, 2))
 
 
 @settings(max_examples=30, deadline=None)

@@ -50,7 +50,7 @@ def passed(host):
         if isinstance(host, conformer.Conformer):
             (cam,) = heard
         elif isinstance(host, mctformer_v1.MCTformerV1):
-            t = host.class_tokens
+            t = host.prefix_tokens
             attention = [oracles.mean_softmax(layer.queries, layer.keys, t)[:, :t] for layer in output.layers]
             cam = torch.stack(attention[-3:]).sum(0).reshape(3, 6, 4, 4)
         else:
@@ -81,7 +81,7 @@ def by_hand(output, t: int, cam) -> list[float]:
 def test_the_hosts_own_cam_is_what_layers_are_weighed_by(passed):
     host, output, cam = passed
     found = layer_entropies(host, output, PRESENT)
-    assert found.tolist() == pytest.approx(by_hand(output, host.class_tokens, cam), abs=2e-4)
+    assert found.tolist() == pytest.approx(by_hand(output, host.prefix_tokens, cam), abs=2e-4)
     torch.testing.assert_close(entropy_cam(host, output, "cam"), cam, rtol=1e-4, atol=1e-5)
 
 
@@ -89,9 +89,9 @@ def test_the_localised_map_is_an_option(passed):
     host, output, _ = passed
     localised = host.localise(output)
     found = layer_entropies(host, output, PRESENT, entropy_map="localised")
-    assert found.tolist() == pytest.approx(by_hand(output, host.class_tokens, localised), abs=2e-4)
+    assert found.tolist() == pytest.approx(by_hand(output, host.prefix_tokens, localised), abs=2e-4)
     scaled = layer_entropies(host, output, PRESENT, "minmax", "softmax", "localised")
-    assert scaled.tolist() == pytest.approx(by_hand(output, host.class_tokens, normalise(localised)), abs=2e-4)
+    assert scaled.tolist() == pytest.approx(by_hand(output, host.prefix_tokens, normalise(localised)), abs=2e-4)
 
 
 def test_on_mctformer_the_two_maps_weigh_layers_differently():

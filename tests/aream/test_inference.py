@@ -49,7 +49,7 @@ def refined(host, pixels, layers):
     cam = host.localise(output)
     if not layers:
         return cam
-    t = host.class_tokens
+    t = host.prefix_tokens
     maps = [oracles.mean_softmax(output.layers[i].queries, output.layers[i].keys, t)[:, t:] for i in layers]
     return torch.einsum("bnm,bcm->bcn", torch.stack(maps).mean(0), cam.flatten(2)).reshape(cam.shape)
 

@@ -54,7 +54,7 @@ def test_contract(name, host, batch):
 
 def plain_labels(host, batch, config, weights):
     """All classes at image size, the affinity of all fusion layers averaged before it refines, an image at a time."""
-    t, size, total = host.class_tokens, tuple(batch.images.shape[2:]), 0
+    t, size, total = host.prefix_tokens, tuple(batch.images.shape[2:]), 0
     for mirrored in (False, True) if config.label_flip else (False,):
         with torch.no_grad():
             output = host(batch.images.flip(-1) if mirrored else batch.images)
@@ -82,7 +82,7 @@ def plain_entropies(host, batch):
     """Eqs. 7 and 8, a layer and an image at a time: bits of the softmax of the host's CAM refined by one layer."""
     with torch.no_grad():
         output = host(batch.images)
-    t = host.class_tokens
+    t = host.prefix_tokens
     maps = [oracles.mean_softmax(layer.queries.double(), layer.keys.double(), t) for layer in output.layers]
     cam = output.cam.double()
     found = []
@@ -147,7 +147,7 @@ def test_the_loss_is_that_of_labels_made_in_the_plain_form(telling, batch, flip,
     grid = labels[:, ::8, ::8].flatten(1)
     pairs = (grid[:, :, None] == grid[:, None, :]).long()
     pairs[(grid == 255)[:, :, None] | (grid == 255)[:, None, :]] = 255
-    t = host.class_tokens
+    t = host.prefix_tokens
     logits = [(a.queries @ a.keys.transpose(2, 3) / 2)[:, :, t:, t:] for a in output.layers]  # 2: root of 4 channels
     expected = oracles.affinity_loss(logits, pairs, None if weights is None else 1 - weights, "mean")
     torch.testing.assert_close(found, 0.1 * expected, rtol=1e-5, atol=1e-7)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.affinity import map_entropy
+from aream.affinity import attention, map_entropy
 from aream.attention_statistics import (
     TopColumns,
     column_mass,
@@ -23,7 +23,6 @@ from aream.attention_statistics import (
     gini,
     hellinger_distance,
     logarithmic,
-    patch_attention,
     top_columns,
 )
 from aream.backbones._protocol import Backbone, BackboneOutput
@@ -230,7 +229,7 @@ def _measure(
     panels: _Panels,
 ) -> None:
     """All measures of a batch of images."""
-    t, cam = backbone.class_tokens, backbone.localise(output)
+    t, cam = backbone.prefix_tokens, backbone.localise(output)
     weighed = entropy_cam(backbone, output, config.entropy_map)
     if not torch.isfinite(cam).all():
         raise DivergedError("maps of the host are not finite: its weights have diverged, or the precision is too low")
@@ -239,11 +238,11 @@ def _measure(
     foreground, labelled = (torch.stack(part).to(cam.device) for part in zip(*shares, strict=True))
     found: TopColumns | None = None
     for layer, projected in enumerate(output.layers):
-        attention = patch_attention(projected.queries, projected.keys, t)
-        affinity = attention[:, :, t:]
+        weights = attention(projected, rows=slice(t, None), columns=slice(None))
+        affinity = weights[:, :, t:]
         mass = column_mass(affinity)
         found = top_columns(mass, foreground, labelled, config.top)
-        totals.add("hellinger", layer, hellinger_distance(attention))
+        totals.add("hellinger", layer, hellinger_distance(weights))
         entropy = map_entropy(affinity, weighed, present, config.entropy_input, config.entropy_prob)
         totals.add("entropy", layer, entropy)
         totals.add("effective_rank", layer, effective_rank(affinity))
