@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 import urllib.request
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from aream.errors import ConfigError
 from orchestrator.settings import Notify
@@ -16,18 +18,45 @@ from workers.masking import hide, masked
 
 log = logging.getLogger(__name__)
 
+USUAL = "AREAM_WEBHOOK"
 TIMEOUT_S = 10.0
 TRIES = 3
 
 
+def webhook_url(settings: Notify) -> str:
+    """Where messages go; empty: no variable is named, and the usual one is not set. No message quotes it from now on.
+
+    Raises:
+        ConfigError: the variable that is named is not set, or holds no http(s) URL.
+    """
+    name = settings.webhook_env or USUAL
+    url = os.environ.get(name, "").strip()
+    if not url:
+        if settings.webhook_env is not None:
+            raise ConfigError(
+                f"notify.webhook_env: the environment variable {name} is not set; set it to the webhook's URL, or leave"
+                " the key out"
+            )
+        return ""
+    hide(url)
+    if not _is_usable(url):
+        raise ConfigError(f"{name}: need a webhook's URL, http(s)://HOST/...; what it holds is not shown")
+    return url
+
+
+def _is_usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and url.isascii() and not re.search(r"[\s\x00-\x1f\x7f]", url)
+
+
 class Webhook:
     def __init__(self, sweep: str, settings: Notify) -> None:
-        """Raises ``ConfigError`` where the variable holds no http(s) URL; the message does not quote it."""
-        self.sweep, self.events = sweep, settings.events
-        self.url = os.environ.get(settings.webhook_env, "")
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise ConfigError(f"{settings.webhook_env}: need a URL that begins with http:// or https://")
-        hide(self.url)
+        """Raises ``ConfigError`` as :func:`webhook_url` does."""
+        self.sweep, self.events, self.url = sweep, settings.events, webhook_url(settings)
         self.threads: list[threading.Thread] = []
 
     def tell(self, event: str, text: str, counts: Mapping[str, int]) -> None:

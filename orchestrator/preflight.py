@@ -13,6 +13,7 @@ from aream.refiners._protocol import network_of
 from orchestrator.auto_gpus import expected
 from orchestrator.check_data import check_command
 from orchestrator.data_use import label_folders, label_points, use_of
+from orchestrator.notify import webhook_url
 from orchestrator.plan import Planner
 from orchestrator.spec import SweepSpec
 from orchestrator.tracking_check import check_tracking
@@ -78,6 +79,7 @@ def prepare(spec: SweepSpec, *, reread: bool = False) -> Prepared:
     workplace = Workplace(
         store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
     )
+    webhook_url(spec.notify)
     workplace.check()
     workplace.store().storage.check()
     check_tracking(tracking_uri(spec, default_uri(workplace.runs)), spec.experiment or spec.name)

@@ -12,11 +12,12 @@ from aream.errors import ConfigError
 from orchestrator.metric_list import better
 from orchestrator.paper import Paper
 from workers.analysis import options_class
-from workers.masking import masked
+from workers.masking import hide, masked
 from workers.metric import Better
 from workers.staging import MAX_BYTES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
 """What lies beside the folders of sweeps; so do files whose name begins with mlflow.db."""
 
@@ -187,10 +188,19 @@ class Limits:
 class Notify:
     """A POST of JSON with ``text``, ``event``, ``sweep`` and the counts of its tasks; chat services show ``text``."""
 
-    webhook_env: str = "AREAM_WEBHOOK"
-    """Environment variable that holds the URL: a webhook's URL is a secret, and this file is kept with the results."""
+    webhook_env: str | None = None
+    """Environment variable that holds the URL: a webhook's URL is a secret, and this file is kept with the results.
+    null: AREAM_WEBHOOK, where it is set."""
     events: tuple[Literal["done", "failed", "stalled", "stopped"], ...] = ("done", "failed", "stalled", "stopped")
     """What is told: the sweep's end, a failed trial, a stalled one, an end before its time."""
+
+    def __post_init__(self) -> None:
+        if self.webhook_env is not None and not VARIABLE.fullmatch(self.webhook_env):
+            hide(self.webhook_env)
+            raise ConfigError(
+                "webhook_env: need the name of an environment variable (letters, digits, _) that holds the webhook's"
+                " URL, not the URL; what was given is not shown, as it may be a secret"
+            )
 
 
 @config

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from aream.errors import ConfigError
-from workers.masking import masked
+from workers.masking import hide, masked
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -40,7 +40,7 @@ class Problem:
         message = _printable(self.message, MAX_MESSAGE)
         where = _printable(self.where, MAX_MESSAGE)
         # In a key, a letter that only looks like another one must be told apart from it.
-        return f"{where}: {ascii(self.key)[1:-1][:MAX_KEY]}: {message}" if self.key else f"{where}: {message}"
+        return f"{where}: {ascii(masked(self.key))[1:-1][:MAX_KEY]}: {message}" if self.key else f"{where}: {message}"
 
 
 class SpecError(ConfigError):
@@ -123,6 +123,7 @@ def read_source(path: Path, overrides: Sequence[str]) -> Source:
     if not isinstance(data, dict):
         raise SpecError([Problem("", "the file must hold a mapping of keys to values", str(path))])
     source.data = data
+    _hide_addresses(data.get("notify"))
     for override in overrides:
         _apply(source, override)
     return source
@@ -243,6 +244,8 @@ def _check_key(name: str, where: str) -> None:
 
 
 def _apply(source: Source, override: str) -> None:
+    if override.startswith("notify"):
+        _hide_addresses([part.removeprefix("notify").lstrip(".") for part in override.partition("=")[::2]])
     shown = masked(override)
     origin = f"--set {shown if len(shown) <= MAX_KEY else shown[:MAX_KEY] + '...'}"
     key, equals, text = override.partition("=")
@@ -270,6 +273,19 @@ def _apply(source: Source, override: str) -> None:
     source.places[key] = origin
     for end in range(1, len(parts)):
         source.places.setdefault(".".join(parts[:end]), origin)
+
+
+def _hide_addresses(notify: object) -> None:
+    """A webhook's address is a secret, and no part of this section is one: pasted there, no message shows it."""
+    if isinstance(notify, dict):
+        _hide_addresses([*notify.keys(), *notify.values()])
+    elif isinstance(notify, list):
+        for item in notify:
+            _hide_addresses(item)
+    elif isinstance(notify, str):
+        for address in [notify, *re.split(r"[\s'\"\[\]{}<>,]+", notify)]:
+            if "/" in address:
+                hide(address.rstrip(":"))
 
 
 def _parts(key: str) -> list[str]:

@@ -10,7 +10,9 @@ import pytest
 
 from aream.errors import ConfigError
 from orchestrator.notify import Webhook
+from orchestrator.preflight import prepare
 from orchestrator.settings import Notify
+from orchestrator.spec_reader import load_spec
 
 
 class Receiver(HTTPServer):
@@ -116,3 +118,57 @@ def test_an_answer_that_is_no_http_ends_nothing(monkeypatch, caplog):
     assert len(asked) == 3
     assert caplog.text.count("the webhook did not take a message") == 3
     assert "secret" not in caplog.text
+
+
+PASTED = "https://chat.example.test/in/T0123SECRET?x=1"
+SWEEP = "name: told\ndata: {name: shapes, train_images: 8, val_images: 4}\n"
+
+
+@pytest.mark.parametrize(
+    "notify",
+    [
+        f"{{webhook_env: '{PASTED}'}}",
+        f"{{webhook_env: ['{PASTED}']}}",
+        f"{{url: '{PASTED}'}}",
+        f"{{events: ['{PASTED}', done]}}",
+        f"{{'{PASTED}': true}}",
+        f"'{PASTED}'",
+        "{webhook_env: chat.example.test/in/T0123SECRET}",
+        "{webhook_env: T0123SECRET-0815}",
+    ],
+)
+@pytest.mark.parametrize("given_as", ["file", "override"])
+def test_an_address_pasted_into_a_sweep_is_refused_and_not_shown(notify, given_as, tmp_path):
+    path = tmp_path / "told.yaml"
+    path.write_text(SWEEP + (f"notify: {notify}\n" if given_as == "file" else ""))
+    with pytest.raises(ConfigError, match="notify") as refusal:
+        load_spec(path, [f"notify={notify}"] if given_as == "override" else [])
+    assert "T0123SECRET" not in str(refusal.value)
+    assert (f"{path}:3" if given_as == "file" else "--set notify=") in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "said"),
+    [
+        ({"webhook_env": "LAB_HOOK"}, {}, "notify.webhook_env: the environment variable LAB_HOOK is not set"),
+        ({"webhook_env": "LAB_HOOK"}, {"LAB_HOOK": " "}, "LAB_HOOK is not set"),
+        ({"webhook_env": "LAB_HOOK"}, {"LAB_HOOK": "T0123SECRET"}, "LAB_HOOK: need a webhook's URL"),
+        ({}, {"AREAM_WEBHOOK": "https://"}, "AREAM_WEBHOOK: need a webhook's URL"),
+        ({}, {"AREAM_WEBHOOK": "ftp://host/T0123SECRET"}, "AREAM_WEBHOOK: need a webhook's URL"),
+        ({}, {"AREAM_WEBHOOK": "https://host:99999/T0123SECRET"}, "AREAM_WEBHOOK: need a webhook's URL"),
+        ({}, {"AREAM_WEBHOOK": "https://host/T0123SECRET two"}, "AREAM_WEBHOOK: need a webhook's URL"),
+    ],
+)
+def test_a_variable_that_leads_nowhere_is_refused_before_anything_runs(
+    settings, variables, said, tmp_path, monkeypatch
+):
+    for name in ("LAB_HOOK", "AREAM_WEBHOOK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "told.yaml"
+    path.write_text(f"{SWEEP}runs: {tmp_path}/runs\nnotify: {json.dumps(settings)}\n")
+    with pytest.raises(ConfigError, match=said) as refusal:
+        prepare(load_spec(path))
+    assert "T0123SECRET" not in str(refusal.value)
+    assert not (tmp_path / "runs").exists()
