@@ -65,12 +65,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open(options: argparse.Namespace) -> ArtifactStore:
+    """Raises ``ConfigError`` where nothing was ever stored: a name with a mistake in it is no empty store."""
+    from aream.errors import ConfigError
     from orchestrator.locate import locate, runs_folder
-    from workers.artifacts.opening import open_store
+    from workers.artifacts.opening import open_store, was_used
 
     if options.sweep:
-        return locate(options.sweep, options.runs).store()
-    return open_store(options.store, runs_folder(options.runs) / "artifacts", options.endpoint)
+        given, store = "--sweep", locate(options.sweep, options.runs).store()
+    elif options.store:
+        given, store = "--store", open_store(options.store, Path(options.runs).absolute(), options.endpoint)
+    else:
+        folder = runs_folder(options.runs) / "artifacts"
+        given, store = "--runs", open_store(None, folder, options.endpoint)
+    if not was_used(store.storage):
+        raise ConfigError(f"{given}: there is no artifact store in {store.storage.uri}: nothing was ever stored there")
+    return store
 
 
 def _full_key(store: ArtifactStore, beginning: str) -> str:

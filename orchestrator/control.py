@@ -3,15 +3,16 @@
     python -m orchestrator.control NAME|SWEEP.yaml pause|resume|stop [--trial KEY]
 
 What runs saves its checkpoint and gives its slot back; nothing is lost. A paused sweep waits for `resume`; a stopped
-one ends (exit status 130) and goes on where it was when its command is run again. A stopped trial is left out, in
-later runs too, until `resume --trial`.
+one ends (exit status 130) and goes on where it was when its command is run again. A sweep that does not run takes no
+orders: to run its command is the wish that it runs. A paused or stopped trial stays so, in later runs too, until
+`resume --trial`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.entry import command, run
 
@@ -28,35 +29,48 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trial", metavar="KEY", help="one trial, by its key or the beginning of it")
     parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
     options = parser.parse_args(arguments)
+    from aream.errors import ConfigError
     from orchestrator.locate import locate
     from orchestrator.orders import Orders
+    from orchestrator.status import observed
 
     workplace = locate(options.sweep, options.runs)
     orders = Orders.read(workplace.orders_file)
+    state = observed(workplace)
+    runs = state["alive"] is not False  # whether a driver on another machine does cannot be seen from here
     if options.trial is None:
+        if not runs:
+            raise ConfigError(
+                f"{workplace.folder}: this sweep does not run ({state['phase']}), so nothing was changed; running its"
+                " command again goes on with what is left"
+            )
         orders.sweep = WISH[options.wish]
         what = f"sweep {workplace.name}"
     else:
-        what = _trial(workplace.state_file, options.trial)
+        what = _trial(state["tasks"], options.trial)
         if options.wish == "resume":
             orders.trials.pop(what, None)
         else:
             orders.trials[what] = WISH[options.wish]
     orders.write(workplace.orders_file)
-    print(f"{what}: {options.wish}; `python -m orchestrator.status` shows when it is so")
+    when = (
+        "`python -m orchestrator.status` shows when it is so"
+        if runs
+        else "the sweep does not run; this counts from when its command is run again"
+    )
+    print(f"{what}: {options.wish}; {when}")
     return 0
 
 
-def _trial(state_file: Path, beginning: str) -> str:
+def _trial(tasks: Sequence[Mapping[str, Any]], beginning: str) -> str:
     """The key of the one trial that begins so.
 
     Raises:
-        AreamError: none does, or several; or the sweep has not been started.
+        ConfigError: none does, or several.
     """
     from aream.errors import ConfigError
-    from orchestrator.state import read_state
 
-    keys = [task["key"] for task in read_state(state_file)["tasks"] if task["kind"] == "trial"]
+    keys = [task["key"] for task in tasks if task["kind"] == "trial"]
     found = [key for key in keys if key.startswith(beginning) or key.partition("-")[2].startswith(beginning)]
     if len(found) != 1:
         raise ConfigError(f"--trial: {beginning!r} names {len(found)} trials; there are: {', '.join(keys) or 'none'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aream.errors import AreamError
+from aream.errors import AreamError, ConfigError
 from orchestrator.build import home
 from orchestrator.settings import is_sweep_name
 from orchestrator.workplace import Workplace
@@ -18,9 +18,12 @@ def runs_folder(given: str) -> Path:
     """What ``--runs`` names.
 
     Raises:
-        ConfigError: somebody's home that nobody knows.
+        ConfigError: no folder that is there.
     """
-    return home(given, "--runs").absolute()
+    folder = home(given, "--runs").absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"--runs: {folder} {'is no folder' if folder.exists() else 'does not exist'}")
+    return folder
 
 
 def locate(sweep: str, runs: str) -> Workplace:

@@ -16,6 +16,7 @@ import sqlalchemy.exc
 
 from aream.errors import ConfigError, StoreUnavailable
 from orchestrator.entry import command, tracebacks_go_to
+from orchestrator.state import SweepState
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("sweep", "status", "control", "report", "artifacts", "submit", "node_checks", "check_data")
@@ -170,8 +171,8 @@ def test_another_user_of_a_shared_folder_is_told_what_to_change(tmp_path):
     os.chown(tmp_path, -1, 54321)
     folder = tmp_path / "runs" / "tiny"
     folder.mkdir(parents=True)
-    for name in ("state.json", "summary.json"):
-        (folder / name).write_text("{}")
+    state = SweepState(folder / "state.json", "tiny")
+    state.save()
     for path in (tmp_path, *tmp_path.parents):
         if path != Path("/") and path.stat().st_uid == 0 and path.is_relative_to("/tmp"):
             path.chmod(path.stat().st_mode | 0o055)

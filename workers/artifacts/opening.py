@@ -11,6 +11,12 @@ from urllib.parse import urlsplit
 from aream import discover
 from aream.errors import ConfigError
 from workers.artifacts import storages
+from workers.artifacts.blobs import BLOBS
+from workers.artifacts.holds import HOLDS
+from workers.artifacts.leases import LEASES
+from workers.artifacts.record import RECORDS
+from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages.file import TEMPORARY
 from workers.artifacts.store import ArtifactStore
 
 VIEW_BYTES = "AREAM_VIEW_BYTES"
@@ -54,6 +60,14 @@ def open_store(
         return ArtifactStore(storage, root, after=after)
     own = hashlib.sha256(storage.uri.encode()).hexdigest()[:16]
     return ArtifactStore(storage, default.parent / "cache" / own, _max_view_bytes(), after)
+
+
+def was_used(storage: ObjectStorage) -> bool:
+    """Whether anything was ever stored, or a sweep planned, there."""
+    root: Path | None = getattr(storage, "root", None)
+    if root is not None and (root / TEMPORARY).is_dir():  # all that is written passes through it, and it stays
+        return True
+    return any(next(iter(storage.list(prefix)), None) for prefix in (RECORDS, BLOBS, HOLDS, LEASES))
 
 
 def _max_view_bytes() -> int:

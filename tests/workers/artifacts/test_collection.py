@@ -16,6 +16,7 @@ from aream.errors import ArtifactCorrupt, ConfigError
 from workers.artifacts.collection import LIVE_GRACE_S, collect, tidy
 from workers.artifacts.holds import Hold, all_holds, release
 from workers.artifacts.lineage import ancestors, descendants
+from workers.artifacts.opening import was_used
 from workers.artifacts.storages._protocol import PROBES
 from workers.artifacts.temporary import new_name
 from workers.label_export import export_labels
@@ -39,6 +40,12 @@ def names(store) -> set[str]:
     """Of the store's objects, less what readers of a folder keep beside them and what tells a server's kind."""
     kept = ("views/", "indexes/", "staging/", "conditional-put")
     return {info.name for info in store.storage.list("") if not info.name.startswith(kept)}
+
+
+def test_a_place_is_a_store_once_something_was_stored(store):
+    assert not was_used(store.storage)
+    store.put(ORPHAN, fill(store.staging(), ORPHAN), record(ORPHAN))
+    assert was_used(store.storage)
 
 
 def removed(store, grace_s: float = 0.0, dry_run: bool = False) -> set[str]:
