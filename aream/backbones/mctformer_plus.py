@@ -18,6 +18,7 @@ from aream.backbones import _mctformer
 from aream.backbones._mctformer import as_grid, as_tokens, build_host, shape_of
 from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost
 from aream.backbones._protocol import BackboneOutput
+from aream.backbones._rank_pooling import rank_pooling
 from aream.config import config
 from aream.errors import ConfigError
 
@@ -152,13 +153,6 @@ class MCTformerPlus(PatchHeadHost):
         if self.contrast_weight == 0:
             return {}
         return {"contrast": self.contrast_weight * class_token_contrast(torch.stack(list(class_tokens)), labels)}
-
-
-def rank_pooling(scores: Float[Tensor, "b c h w"], decay: float) -> Float[Tensor, "b c"]:
-    """Global weighted rank pooling: sum_i decay^i s_(i) / sum_i decay^i, s_(0) the highest score of a class's map."""
-    ranked = scores.flatten(2).float().sort(dim=-1, descending=True).values
-    weights = decay ** torch.arange(ranked.shape[-1], device=scores.device, dtype=ranked.dtype)
-    return (ranked * weights).sum(dim=-1) / weights.sum()
 
 
 def class_token_contrast(class_tokens: Float[Tensor, "l b c dim"], labels: Float[Tensor, "b c"]) -> Float[Tensor, ""]:

@@ -10,7 +10,7 @@ from backbone_contract import check_backbone
 from torch.nn import functional as F
 
 from aream import backbones, discover
-from aream.backbones import conformer, mctformer_plus, mctformer_v1, mctformer_v2
+from aream.backbones import conformer, mctformer_plus, mctformer_v1, mctformer_v2, vit
 from aream.backbones._checkpoint import read_state_dict
 from aream.backbones._timm_vit import run_block
 from aream.errors import ConfigError, DataError
@@ -22,6 +22,7 @@ SMALL_CONFIGS = {
     "mctformer_plus": mctformer_plus.Config(**SIZE),
     "mctformer_v1": mctformer_v1.Config(**SIZE, class_attention_layers=1),
     "mctformer_v2": TINY,
+    "vit": vit.Config(**SIZE, localisation="fused", auxiliary_layer=0, pooling="gwrp"),
 }
 """Without one a backbone is checked as it is by default, which may take longer."""
 
@@ -48,18 +49,18 @@ def test_parameter_count_of_the_published_host():
 
 
 @pytest.mark.parametrize(
-    "vit", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224"]
+    "name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224"]
 )
-def test_the_plain_vits_users_name(vit):
-    assert mctformer_v2.shape(mctformer_v2.Config(vit=vit)) == (12, 16)
+def test_the_plain_vits_users_name(name):
+    assert mctformer_v2.shape(mctformer_v2.Config(vit=name)) == (12, 16)
 
 
 @pytest.mark.parametrize(
-    "vit", ["resnet50", "vit_nothing", "vit_base_patch16_clip_224", "vit_small_patch14_reg4_dinov2"]
+    "name", ["resnet50", "vit_nothing", "vit_base_patch16_clip_224", "vit_small_patch14_reg4_dinov2"]
 )
-def test_other_networks_are_refused(vit):
+def test_other_networks_are_refused(name):
     with pytest.raises(ConfigError, match="plain ViT"):
-        mctformer_v2.shape(mctformer_v2.Config(vit=vit))
+        mctformer_v2.shape(mctformer_v2.Config(vit=name))
 
 
 def test_positions_of_another_grid_follow_the_published_interpolation():

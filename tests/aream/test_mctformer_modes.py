@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from aream.backbones import mctformer_plus, mctformer_v1, mctformer_v2
-from aream.backbones.mctformer_plus import class_token_contrast, rank_pooling
+from aream.backbones._rank_pooling import rank_pooling
+from aream.backbones.mctformer_plus import class_token_contrast
 from aream.errors import ConfigError, DataError
 
 SIZE = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 4, "heads": 3, "drop_path": 0.0}

@@ -1,0 +1,63 @@
+"""Queries and keys of a transformer that runs its own code: what its fused attention is called with is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from aream.backbones._protocol import LayerQK
+from aream.errors import ConfigError
+
+
+class AttentionRecord(TorchFunctionMode):
+    """While it is entered, every ``scaled_dot_product_attention`` adds a layer: queries and keys as they are multiplied
+    (after norms and rotary positions), with their gradient, and what is added to their logits.
+
+    Raises:
+        ConfigError: an attention that is not softmax(q k' d^-1/2 + bias) over all tokens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: list[LayerQK] = []
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: Sequence[Any] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function is F.scaled_dot_product_attention:
+            self.layers.append(_layer(*arguments, **(named or {})))
+        return function(*arguments, **(named or {}))
+
+
+def _layer(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> LayerQK:
+    usual = query.shape[-1] ** -0.5
+    if query.ndim != 4 or key.shape != query.shape:
+        raise ConfigError(
+            f"attention of queries {tuple(query.shape)} over keys {tuple(key.shape)} is not one of all tokens over all "
+            "tokens, head by head"
+        )
+    if is_causal or (attn_mask is not None and attn_mask.dtype == torch.bool):
+        raise ConfigError("attention is kept from some of the tokens (a causal or boolean mask)")
+    if scale is not None and abs(scale - usual) > 1e-6 * usual:
+        raise ConfigError(f"attention logits are scaled by {scale:g}, not by the root of a head's channels ({usual:g})")
+    if attn_mask is None:
+        return LayerQK(query, key)
+    return LayerQK(query, key, attn_mask.reshape((1,) * (4 - attn_mask.ndim) + attn_mask.shape))

@@ -1,0 +1,49 @@
+"""Weight files of transformers: timm's layouts and those that timm's own filters know, brought to a model's names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from torch import Tensor
+
+from aream.backbones._checkpoint import fit_state_dict
+from aream.backbones._timm_transformer import FAILURES
+from aream.errors import DataError
+
+NOT_OF_THE_TRUNK = ("head.", "head_dist.", "attn_pool.", "decoder_", "mask_token", "pre_logits.", "lm_head.")
+"""What files hold besides: ImageNet classifiers, pooling for them, what a masked autoencoder draws with."""
+WRAPPED = "backbone."
+"""Before the names of a network that was trained with a head of its own (DINO's ``teacher`` and ``student``)."""
+
+
+def fit_transformer(vit: Any, state: dict[str, Tensor], origin: str) -> None:
+    """Load a file's weights of a transformer; positions of another grid, and patches of another size, are resampled.
+
+    Args:
+        vit: a timm transformer without classifier.
+
+    Raises:
+        DataError: the file is of another network, in a layout that timm cannot read, or lacks something.
+    """
+    if any(name.startswith(WRAPPED) for name in state):
+        state = {name.removeprefix(WRAPPED): value for name, value in state.items() if name.startswith(WRAPPED)}
+    # timm's filters do not say which layout they found, and raise whatever comes of one that they do not know.
+    read = importlib.import_module(type(vit).__module__).checkpoint_filter_fn
+    options = {"adapt_layer_scale": True} if "adapt_layer_scale" in inspect.signature(read).parameters else {}
+    try:
+        state = read(dict(state), vit, **options)
+    except FAILURES as error:
+        raise DataError(
+            f"{origin}: timm cannot bring its layout to that of {type(vit).__name__} ({type(error).__name__}: {error})"
+        ) from error
+    fit_state_dict(vit, _final_norm(vit, state), origin, drop=lambda name, _: name.startswith(NOT_OF_THE_TRUNK))
+
+
+def _final_norm(vit: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The norm after the blocks is called ``fc_norm`` where a classifier averages tokens before it."""
+    own, other = ("norm.", "fc_norm.") if list(vit.norm.parameters()) else ("fc_norm.", "norm.")
+    if any(name.startswith(own) for name in state):
+        return state if own == "fc_norm." else {n: v for n, v in state.items() if not n.startswith("fc_norm.")}
+    return {own + n.removeprefix(other) if n.startswith(other) else n: v for n, v in state.items()}

@@ -1,0 +1,267 @@
+"""Any timm transformer with global attention under a convolutional CAM head: supervised, DINO, CLIP, MAE and others.
+
+timm's own code runs; :mod:`aream.backbones._attention_record` says what its attention is called with.
+The CAM of patch tokens under a convolution is that of MCTformer-V2 (Xu et al., CVPR 2022), the head from a middle layer
+that of ToCo (Ru et al., CVPR 2023); class attention times CAM of a single class token follows TS-CAM (Gao et al., ICCV
+2021).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from timm.layers.attention import Attention
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aream.affinity import mean_attention
+from aream.backbones._attention_record import AttentionRecord
+from aream.backbones._checkpoint import PRETRAINED, fit_state_dict, read_state_dict, weights_fingerprint
+from aream.backbones._mctformer import HALF_MEAN_STD, IMAGENET_MEAN_STD
+from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
+from aream.backbones._protocol import BackboneOutput, LayerQK
+from aream.backbones._rank_pooling import rank_pooling
+from aream.backbones._timm_transformer import ALLOWED, FAILURES, create_transformer
+from aream.backbones._vit_config import Config
+from aream.backbones._vit_layouts import fit_transformer
+from aream.errors import ConfigError
+
+__all__ = ["Config", "TimmTransformer", "build", "fingerprint", "shape"]
+
+TRUNK = "vit."
+"""Before the names of timm's parameters in this host's own files."""
+
+
+@functools.lru_cache(maxsize=16)
+def fingerprint(config: Config) -> str:
+    """Identity of the initial weights."""
+    return weights_fingerprint(config.weights, config.vit)
+
+
+@functools.lru_cache(maxsize=256)
+def shape(config: Config) -> tuple[int, int]:
+    """(depth, patch size) without reading weights; the network has run once, without numbers.
+
+    Raises:
+        ConfigError: timm has no such model, its attention is not global or cannot be read, or it lacks the layer or
+            class token that the configuration asks for.
+    """
+    with torch.device("meta"):
+        host = TimmTransformer(config, classes=1, image_size=None).eval()
+        host.rehearse()
+    return host.depth, host.patch_size
+
+
+def build(config: Config, classes: int, image_size: int) -> TimmTransformer:
+    """The host with its initial weights.
+
+    Args:
+        image_size: training image side in pixels; positions are learnt for this grid, and those of weights are
+            brought to it.
+
+    Raises:
+        DataError: the weight file does not fit.
+    """
+    pretrained = config.weights == PRETRAINED
+    host = TimmTransformer(config, classes, image_size, pretrained=pretrained)
+    if config.weights is None and config.initialisation == "mimetic":
+        host.initialise_mimetic()
+    if config.weights and not pretrained:
+        host.read(read_state_dict(config.weights, config.weights_key), config.weights)
+    return host
+
+
+class TimmTransformer(nn.Module):
+    """``vit`` is timm's model; the heads beside it are new."""
+
+    def __init__(self, config: Config, classes: int, image_size: int | None, *, pretrained: bool = False) -> None:
+        """
+        Args:
+            image_size: training image side in pixels, which positions are made for; None: the model's own.
+
+        Raises:
+            ConfigError: no transformer with global attention, or a layer or class token that it does not have.
+        """
+        super().__init__()
+        changes: dict[str, Any] = {
+            "patch_size": config.patch_size,
+            "embed_dim": config.dim,
+            "depth": config.depth,
+            "num_heads": config.heads,
+        }
+        self.name = config.vit
+        self.vit: Any = create_transformer(
+            config.vit,
+            pretrained=pretrained,
+            image_size=image_size,
+            drop_path_rate=config.drop_path,
+            **{name: value for name, value in changes.items() if value is not None},
+        )
+        self.depth = len(self.vit.blocks)
+        self.patch_size = int(self.vit.patch_embed.feat_ratio())
+        self.prefix_tokens = int(self.vit.num_prefix_tokens)
+        self.class_rows = None if getattr(self.vit, "cls_token", None) is None else slice(0, 1)
+        self.mean, self.std = _mean_std(config, self.vit.pretrained_cfg)
+        self.pooling, self.rank_decay = config.pooling, config.rank_decay
+        self.final_norm, self.auxiliary_layer = config.final_norm, config.auxiliary_layer
+        self.localisation, self.attention_reduce = config.localisation, config.class_attention_reduce
+        self.attention_layers = self.depth if config.class_attention_layers is None else config.class_attention_layers
+        self._check(config)
+        dim, kernel = int(self.vit.embed_dim), int(config.head_kernel)
+        self.head = nn.Conv2d(dim, classes, kernel, padding=kernel // 2)
+        if self.auxiliary_layer is not None:
+            self.auxiliary_head = nn.Conv2d(dim, classes, kernel, padding=kernel // 2)
+
+    def _check(self, config: Config) -> None:
+        if self.attention_layers > self.depth:
+            raise ConfigError(
+                f"class_attention_layers: need a number in 1..{self.depth} (the layers of {config.vit}), "
+                f"got {self.attention_layers}"
+            )
+        if self.auxiliary_layer is not None and not 0 <= self.auxiliary_layer < self.depth - 1:
+            raise ConfigError(
+                f"auxiliary_layer: need a layer of {config.vit} before its last, 0..{self.depth - 2}, or null, "
+                f"got {self.auxiliary_layer}"
+            )
+        if self.localisation == "fused" and self.class_rows is None:
+            raise ConfigError(f"localisation: fused needs a class token, which {config.vit} does not have; need cam")
+        plain = all(type(getattr(block, "attn", None)) is Attention for block in self.vit.blocks)
+        if config.initialisation == "mimetic" and not plain:
+            raise ConfigError(
+                f"initialisation: mimetic is for blocks of plain attention, which {config.vit} has not; need timm"
+            )
+
+    @torch.no_grad()
+    def rehearse(self) -> None:
+        """Run once on the meta device, on an image that is not square.
+
+        Raises:
+            ConfigError: what the network does is not global attention in every block.
+        """
+        sides = (2 * self.patch_size, 3 * self.patch_size)
+        try:
+            self(torch.zeros(1, 3, *sides, device="meta"))
+        except ConfigError:
+            raise
+        except FAILURES as error:
+            raise ConfigError(f"vit: {self.name} does not run on {sides[0]} x {sides[1]} pixels: {error}") from error
+
+    @torch.no_grad()
+    def initialise_mimetic(self) -> None:
+        """Replace the random attention and patch positions."""
+        for block in self.vit.blocks:
+            initialise_attention(block.attn)
+        positions = getattr(self.vit, "pos_embed", None)
+        if positions is not None:
+            grid = self.vit.patch_embed.grid_size
+            positions[:, -grid[0] * grid[1] :].copy_(sinusoidal_positions(grid, positions.shape[2]))
+
+    def read(self, state: dict[str, Tensor], origin: str) -> None:
+        """Take the weights of a file: of a transformer, with which the heads are still to be learnt, or of this host.
+
+        Raises:
+            DataError: they do not fit.
+        """
+        own = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
+        if not own:
+            fit_transformer(self.vit, state, origin)
+            return
+        fit_transformer(self.vit, own, origin)
+        trunk = {TRUNK + name: value for name, value in self.vit.state_dict().items()}
+        fit_state_dict(self, {n: v for n, v in state.items() if not n.startswith(TRUNK)} | trunk, origin)
+
+    def forward(self, images: Float[Tensor, "b 3 height width"]) -> BackboneOutput:
+        """Class logits, CAM and the queries and keys of every layer.
+
+        Args:
+            images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
+
+        The CAM is the rectified output of the head, bias kept; logits are its map before rectifying, pooled, and that
+        of the auxiliary head.
+        """
+        tokens, layers = self._run(images)
+        h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
+        maps = []
+        for each in tokens:
+            normed = self._norm(each) if self.final_norm else each
+            maps.append(normed.transpose(1, 2).reshape(len(images), -1, h, w))
+        scores = self.head(maps[-1])
+        logits = [self._pooled(scores)]
+        if self.auxiliary_layer is not None:
+            logits.append(self._pooled(self.auxiliary_head(maps[0])))
+        return BackboneOutput(logits=tuple(logits), cam=F.relu(scores), layers=layers)
+
+    def _run(self, images: Float[Tensor, "b 3 height width"]) -> tuple[list[Float[Tensor, "b n dim"]], list[LayerQK]]:
+        """Patch tokens of the auxiliary and of the last layer, before the last norm; every layer's queries and keys.
+
+        Raises:
+            ConfigError: what was recorded is not one attention of all tokens over all tokens a block.
+        """
+        wanted = [*([] if self.auxiliary_layer is None else [self.auxiliary_layer]), self.depth - 1]
+        with AttentionRecord() as record:
+            tokens = self.vit.forward_intermediates(images, wanted, output_fmt="NLC", intermediates_only=True)
+        n = (images.shape[2] // self.patch_size) * (images.shape[3] // self.patch_size)
+        found = sorted({layer.keys.shape[2] for layer in record.layers})
+        if len(record.layers) != self.depth or found != [self.prefix_tokens + n] or tokens[-1].shape[1] != n:
+            raise ConfigError(
+                f"vit: {self.name} is a {type(self.vit).__name__} without one global attention a block: its "
+                f"{self.depth} blocks called {len(record.layers)} fused attentions over {_listed(found)} tokens, while "
+                f"{images.shape[2]} x {images.shape[3]} pixels have {n} patches besides {self.prefix_tokens} tokens; "
+                f"{ALLOWED}"
+            )
+        return tokens, record.layers
+
+    def _norm(self, tokens: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
+        """The model's last norm: after its blocks, or, of models that average tokens, before its classifier."""
+        norm = self.vit.fc_norm if isinstance(self.vit.norm, nn.Identity) else self.vit.norm
+        normed: Tensor = norm(tokens)
+        return normed
+
+    def _pooled(self, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+        if self.pooling == "gwrp":
+            return rank_pooling(scores, self.rank_decay)
+        return scores.amax(dim=(2, 3)) if self.pooling == "max" else scores.mean(dim=(2, 3))
+
+    @torch.no_grad()
+    def class_attention(self, layers: Sequence[LayerQK], rows: slice) -> Float[Tensor, "b 1 n"]:
+        """Attention that the class token pays to the patches, over the configured last layers.
+
+        Softmax over all keys, mean over heads; the part that goes to prefix tokens is dropped.
+        """
+        last = layers[-self.attention_layers :]
+        maps = torch.stack([mean_attention(layer, rows, self.prefix_tokens) for layer in last])
+        return maps.mean(dim=0) if self.attention_reduce == "mean" else maps.sum(dim=0)
+
+    @torch.no_grad()
+    def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:
+        """The configured map, >= 0; one class token looks at all classes, so that fusing scales their CAMs alike."""
+        cam = output.cam.detach().float()
+        if self.localisation == "cam" or self.class_rows is None:
+            return cam
+        return cam * self.class_attention(output.layers, self.class_rows).reshape(len(cam), 1, *cam.shape[2:])
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The CAM head, and the auxiliary one."""
+        heads = [self.head] if self.auxiliary_layer is None else [self.head, self.auxiliary_head]
+        return [parameter for head in heads for parameter in head.parameters()]
+
+    def no_weight_decay(self) -> set[str]:
+        """What timm says of the model: positions, class token and registers."""
+        named = {TRUNK + name for name in self.vit.no_weight_decay()}
+        return {name for name, _ in self.named_parameters() if name in named}
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return ", ".join(str(count) for count in counts) or "no"
+
+
+def _mean_std(
+    config: Config, published: dict[str, Any]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    if config.normalisation is not None:
+        return IMAGENET_MEAN_STD if config.normalisation == "imagenet" else HALF_MEAN_STD
+    return tuple(published["mean"]), tuple(published["std"])
