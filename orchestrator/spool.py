@@ -89,10 +89,9 @@ class Spool:
             return sum(1 for _ in file)
 
     def close(self) -> None:
-        with self.lock:
+        with self.lock, self._told(), self.file:
             self.file.flush()
             os.fsync(self.file.fileno())
-            self.file.close()
         if self.kept_offset != self.offset:
             self.done(self.offset)
 

@@ -104,8 +104,10 @@ class Tracker:
         self.news.set()
         self.thread.join(timeout_s + 1)
         try:
-            left = self.spool.left()
-            self.spool.close()
+            try:
+                left = self.spool.left()
+            finally:
+                self.spool.close()
         except SpoolUnavailable as error:
             log.warning("tracking: %s", error)
             return max(self.counted, 1)
