@@ -29,6 +29,7 @@ from aream.steps import OutOfMemoryPolicy, autocast, refuse_loss
 ReadScores = Callable[[str], Float32[np.ndarray, "2 k1 h w"]]
 """Scores of an image's background and classes, for the low and the high alpha."""
 
+LOSS = "train/affinity_loss"
 TERMS = ("affinity_background", "affinity_class", "affinity_different")
 
 
@@ -143,8 +144,17 @@ class AffinityRun(PolySgdRun):
             self.scaler.scale(loss).backward()
             total += loss.item()
             sums += terms.detach().double().cpu()
-        named = dict(zip(TERMS, sums.tolist(), strict=True))
-        return {"train/affinity_loss": total} | {f"train/{name}_loss": value for name, value in named.items()}
+        terms_found = zip(TERMS, sums.tolist(), counts.tolist(), strict=True)
+        found = {f"train/{name}_loss": value for name, value, count in terms_found if count}
+        return {LOSS: total} | found if found else {}
+
+    def refuse_nothing(self, place: str) -> None:
+        self.figures.refuse_nothing(
+            LOSS,
+            place,
+            f"in none of {len(self.ids)} images are the scores sure of two near positions (labels.refiner.targets says"
+            " when they are)",
+        )
 
 
 def _groups(network: AffinityNet, config: AffinityTraining) -> list[dict[str, Any]]:

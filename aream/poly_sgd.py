@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from aream.checkpoints import Checkpoints
+from aream.epoch_means import EpochMeans
 from aream.randomness import random_state, restore_random_state
 from aream.steps import OutOfMemoryPolicy, Pieces, apply_gradients, refuse_row
 from aream.training import Report
@@ -59,7 +60,7 @@ class PolySgdRun(ABC):
         self.steps = len(self.ids) // self.batch_size
         self.pieces = Pieces(self.batch_size, config.out_of_memory, advice)
         self.epoch, self.step = 0, 0
-        self.sums: dict[str, float] = {}
+        self.figures = EpochMeans()
         self.history: list[dict[str, float]] = []
 
     @abstractmethod
@@ -68,8 +69,12 @@ class PolySgdRun(ABC):
 
     @abstractmethod
     def gradients(self, ids: Sequence[str], samples: Sequence[Any], size: int, place: str) -> dict[str, float]:
-        """The batch's losses by the names they are reported under, and its gradients from passes of at most ``size``
-        images; starts from no gradient."""
+        """The batch's losses by the names they are reported under, those left out that it has nothing to measure by,
+        and its gradients from passes of at most ``size`` images; starts from no gradient."""
+
+    @abstractmethod
+    def refuse_nothing(self, place: str) -> None:
+        """Raises ``DataError`` where no step of the epoch had anything to learn from."""
 
     def state(self) -> dict[str, Any]:
         return {
@@ -78,7 +83,7 @@ class PolySgdRun(ABC):
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "sums": self.sums,
+            "figures": self.figures.sums,
             "history": self.history,
             "micro_batch": self.pieces.size,
             "random": random_state(),
@@ -90,7 +95,7 @@ class PolySgdRun(ABC):
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.pieces.size = state["epoch"], state["step"], state["micro_batch"]
-        self.sums, self.history = state["sums"], state["history"]
+        self.figures.sums, self.history = state["figures"], state["history"]
         restore_random_state(state["random"])
 
     def run(self, *, report: Report, checkpoints: Checkpoints) -> None:
@@ -99,14 +104,15 @@ class PolySgdRun(ABC):
         Raises:
             DivergedError: a loss or a gradient is NaN or infinite.
             OutOfMemory: memory does not hold a step.
+            DataError: no step of an epoch had anything to learn from.
         """
         while self.epoch < self.epochs:
             self._epoch(checkpoints)
-            row = {"epoch": float(self.epoch + 1)}
-            row |= {name: total / self.steps for name, total in self.sums.items()} | self.pieces.row()
+            self.refuse_nothing(f"epoch {self.epoch + 1}")
+            row = {"epoch": float(self.epoch + 1)} | self.figures.means() | self.pieces.row()
             refuse_row(row, f"epoch {self.epoch + 1}")
             self.history.append(row)
-            self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+            self.epoch, self.step, self.figures = self.epoch + 1, 0, EpochMeans()
             if self.epoch < self.epochs:  # after the last one the result itself is kept
                 checkpoints.after_epoch(self.state)
             report(row)
@@ -124,8 +130,7 @@ class PolySgdRun(ABC):
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ids))
         while self.step < self.steps:
             chosen = order[self.step * self.batch_size : (self.step + 1) * self.batch_size]
-            for name, value in self._train_step([self.ids[index] for index in chosen]).items():
-                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.figures.add(self._train_step([self.ids[index] for index in chosen]))
             self.step += 1
             if self.step < self.steps:
                 checkpoints.after_step(self.state)

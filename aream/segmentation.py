@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from aream.checkpoints import Checkpoints
 from aream.data._protocol import IGNORE, Dataset
+from aream.epoch_means import EpochMeans
 from aream.randomness import random_state, restore_random_state
 from aream.segmentation_config import SegmentationTraining
 from aream.segmentation_crops import Sample, TrainingCrops
@@ -21,6 +22,7 @@ from aream.segmenters._protocol import Segmenter
 from aream.steps import Pieces, apply_gradients, autocast, refuse_loss, refuse_row
 from aream.training import Report
 
+LOSS = "train/segmentation_loss"
 ReadLabels = Callable[[str], UInt8[np.ndarray, "h w"]]
 
 
@@ -81,7 +83,7 @@ class SegmentationRun:
             f"lower segmentation.train.batch_size ({config.batch_size}) or segmentation.train.crop ({config.crop})"
             + (", or set segmentation.train.out_of_memory to accumulate" if config.out_of_memory == "fail" else ""),
         )
-        self.epoch, self.step, self.loss_sum = 0, 0, 0.0
+        self.epoch, self.step, self.figures = 0, 0, EpochMeans()
         self.history: list[dict[str, float]] = []
 
     def state(self) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class SegmentationRun:
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "loss_sum": self.loss_sum,
+            "figures": self.figures.sums,
             "history": self.history,
             "micro_batch": self.pieces.size,
             "random": random_state(),
@@ -102,7 +104,7 @@ class SegmentationRun:
         self.segmenter.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
+        self.epoch, self.step, self.figures.sums = state["epoch"], state["step"], state["figures"]
         self.history, self.pieces.size = state["history"], state["micro_batch"]
         restore_random_state(state["random"])
 
@@ -112,14 +114,16 @@ class SegmentationRun:
         Raises:
             DivergedError: the loss or a gradient is NaN or infinite.
             OutOfMemory: memory does not hold a step.
+            DataError: no crop of an epoch had a labelled pixel.
         """
         while self._done() < self.total:
             self._epoch(checkpoints)
-            row = {"epoch": float(self.epoch + 1), "train/segmentation_loss": self.loss_sum / self.step}
-            row |= self.pieces.row()
-            refuse_row(row, f"epoch {self.epoch + 1}")
+            place = f"epoch {self.epoch + 1}"
+            self.figures.refuse_nothing(LOSS, place, f"no crop of {len(self.ids)} images has a labelled pixel")
+            row = {"epoch": float(self.epoch + 1)} | self.figures.means() | self.pieces.row()
+            refuse_row(row, place)
             self.history.append(row)
-            self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+            self.epoch, self.step, self.figures = self.epoch + 1, 0, EpochMeans()
             going_on = self._done() < self.total
             keep = checkpoints.after_epoch if going_on else checkpoints.after_last_epoch
             keep(self.state)
@@ -147,12 +151,14 @@ class SegmentationRun:
             group["lr"] = group["peak_lr"] * (1 - self._done() / self.total) ** self.config.poly_power
         samples = [self._sample(image_id) for image_id in ids]
         place = f"epoch {self.epoch + 1}, step {self.step + 1}"
-        self.loss_sum += self.pieces.run(self.segmenter, lambda size: self._gradients(ids, samples, size, place), place)
+        self.figures.add(
+            self.pieces.run(self.segmenter, lambda size: self._gradients(ids, samples, size, place), place)
+        )
         with self.pieces.guarded(place):
             apply_gradients(self.optimizer, self.scaler, place, ids)
 
-    def _gradients(self, ids: Sequence[str], samples: Sequence[Sample], size: int, place: str) -> float:
-        """The batch's loss, and its gradients from passes of at most ``size`` images."""
+    def _gradients(self, ids: Sequence[str], samples: Sequence[Sample], size: int, place: str) -> dict[str, float]:
+        """The batch's loss, if it has a labelled pixel, and its gradients from passes of at most ``size`` images."""
         self.optimizer.zero_grad(set_to_none=True)
         labelled = sum(int((labels != IGNORE).sum()) for _, labels in samples)
         total = 0.0
@@ -164,7 +170,7 @@ class SegmentationRun:
             refuse_loss({"segmentation": loss}, loss, place, ids[start : start + size])
             self.scaler.scale(loss).backward()
             total += loss.item()
-        return total
+        return {LOSS: total} if labelled else {}
 
     def _sample(self, image_id: str) -> Sample:
         scale = self.crops.batch_scale(self.epoch, self.step)

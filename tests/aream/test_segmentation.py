@@ -9,7 +9,7 @@ from small_networks import labels_of
 from small_segmenters import SMALL, build
 
 from aream.data import shapes
-from aream.errors import ConfigError
+from aream.errors import ConfigError, DataError
 from aream.segmentation import SegmentationRun, learning_groups, segmentation_loss
 from aream.segmentation_config import SegmentationTraining
 from aream.segmenters import deeplab_largefov
@@ -46,9 +46,31 @@ def test_training_on_ignored_labels_alone_changes_nothing_but_by_decay(dataset, 
     ignored = np.full((32, 32), 255, dtype=np.uint8)
     run = SegmentationRun(segmenter, dataset, lambda image_id: ignored, config, 0, device=torch.device("cpu"))
     rows = []
-    run.run(report=rows.append, checkpoints=Checkpoints(save=lambda state: None))
-    assert rows == [{"epoch": 1.0, "train/segmentation_loss": 0.0}]
+    with pytest.raises(DataError, match="epoch 1: no crop of 6 images has a labelled pixel: nothing was learned"):
+        run.run(report=rows.append, checkpoints=Checkpoints(save=lambda state: None))
+    assert rows == []  # a loss of 0 would be the best there is
     assert all(torch.equal(value, before[name]) for name, value in segmenter.named_parameters())
+
+
+def test_steps_without_a_labelled_pixel_do_not_make_the_mean_better(dataset):
+    """It is that of a training which never meets their images; the rate is too small to change a weight."""
+    config = SegmentationTraining(epochs=1, batch_size=1, crop=40, lr=1e-30, weight_decay=0.0)
+    ignored, labels = set(dataset.ids("train")[:3]), labels_of(dataset)
+
+    def loss(ids):
+        blank = np.full((32, 32), 255, dtype=np.uint8)
+        torch.manual_seed(3)
+        run = SegmentationRun(
+            build("deeplab", 7).eval(), dataset, lambda i: blank if i in ignored else labels(i), config, 0,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+        run.segmenter.train = lambda mode=True: run.segmenter  # no dropout, which is drawn step by step
+        run.ids, run.steps, run.total, rows = list(ids), len(ids), len(ids), []
+        run.run(report=rows.append, checkpoints=Checkpoints(save=lambda state: None))
+        return rows[0]["train/segmentation_loss"]
+
+    every = dataset.ids("train")
+    assert loss(every) == pytest.approx(loss([i for i in every if i not in ignored]), rel=1e-5)
 
 
 def trained(dataset, config):
@@ -110,7 +132,8 @@ def test_momentum_and_decay_are_what_the_equation_says(dataset):
     )
     ignored = np.full((32, 32), 255, dtype=np.uint8)
     run = SegmentationRun(model, dataset, lambda image_id: ignored, config, 0, device=torch.device("cpu"))
-    run.run(report=lambda row: None, checkpoints=Checkpoints(save=lambda state: None))
+    with pytest.raises(DataError, match="nothing was learned"):
+        run.run(report=lambda row: None, checkpoints=Checkpoints(save=lambda state: None))
     for name, value in model.named_parameters():
         weight, velocity = before[name], torch.zeros_like(before[name])
         for step in range(3):

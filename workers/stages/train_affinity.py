@@ -27,11 +27,14 @@ from workers.stages import affinity_scores
 from workers.stages.train_cam import WEIGHTS_FILE
 from workers.stages.warmup import IN_PIECES
 
-VERSION = 1
+VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     Metric("train/affinity_loss", "the AffinityNet's loss, mean over an epoch", "", "min", epochs=True),
-    *(Metric(f"train/{term}_loss", f"its {term} pairs", "", "min", result=False, epochs=True) for term in TERMS),
+    *(
+        Metric(f"train/{term}_loss", f"its {term} pairs, where there are some", "", "min", result=False, epochs=True)
+        for term in TERMS
+    ),
     IN_PIECES,
 )
 

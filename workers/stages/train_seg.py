@@ -23,7 +23,7 @@ from workers.stages.pseudo_label import LABELS_FOLDER
 from workers.stages.train_cam import WEIGHTS_FILE
 from workers.stages.warmup import IN_PIECES
 
-VERSION = 1
+VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     Metric("train/segmentation_loss", "the segmenter's loss, mean over an epoch", "", "min", epochs=True),
