@@ -5,12 +5,32 @@ from __future__ import annotations
 import math
 
 import torch
-from timm.scheduler import CosineLRScheduler
 
 from aream.train_config import TrainConfig
 
 START = 1e-6
 """Learning rate that the rise begins at, where the peak is higher."""
+
+
+def epoch_rate(config: TrainConfig, epoch: int, scale: float = 1.0) -> float:
+    """The rate of a whole epoch, 0-based (MCTformer, AReAM on it): the rise is from :data:`START`, the cosine counted
+    from the first epoch.
+
+    The authors step the schedule after an epoch, with that epoch's number: an epoch has the rate of the one before, and
+    the first two have one. Those after a restart start at the top.
+
+    Args:
+        scale: of the peaks; where the rise begins and the cosine ends is the same for all.
+    """
+    if config.schedule == "restart" and epoch >= config.warmup:
+        return _cosine(_method_lr(config) * scale, config.lr_floor, _share_after_warmup(config, float(epoch)))
+    last, peak = max(epoch - 1, 0), config.lr * scale
+    if last < config.lr_warmup:
+        start = min(START, config.lr)
+        return start + (peak - start) * last / config.lr_warmup
+    if config.schedule == "constant":
+        return scale * (_method_lr(config) if epoch >= config.warmup else config.lr)
+    return _cosine(peak, config.lr_floor, last / (config.warmup if config.schedule == "restart" else config.epochs))
 
 
 def iteration_rate(config: TrainConfig, step: int, steps_an_epoch: int) -> float:
@@ -19,12 +39,28 @@ def iteration_rate(config: TrainConfig, step: int, steps_an_epoch: int) -> float
     Straight from ``START`` at the first to ``lr`` at the last step of ``lr_warmup_epochs``; then a cosine over the
     other steps, which begins at ``lr`` and would be at ``lr_floor`` one step after the last.
     """
-    rise, total = config.lr_warmup * steps_an_epoch, config.epochs * steps_an_epoch
+    rise, epoch = config.lr_warmup * steps_an_epoch, step / steps_an_epoch
+    if config.schedule == "restart" and epoch >= config.warmup:
+        return _cosine(_method_lr(config), config.lr_floor, _share_after_warmup(config, float(epoch)))
     if step < rise:
         start = min(START, config.lr)
         return start + (config.lr - start) * step / max(rise - 1, 1)
-    done = (step - rise) / (total - rise)
-    return config.lr_floor + 0.5 * (config.lr - config.lr_floor) * (1 + math.cos(math.pi * done))
+    if config.schedule == "constant":
+        return _method_lr(config) if epoch >= config.warmup else config.lr
+    end = (config.warmup if config.schedule == "restart" else config.epochs) * steps_an_epoch
+    return _cosine(config.lr, config.lr_floor, (step - rise) / (end - rise))
+
+
+def _method_lr(config: TrainConfig) -> float:
+    return config.lr if config.method_lr is None else config.method_lr
+
+
+def _share_after_warmup(config: TrainConfig, epoch: float) -> float:
+    return (epoch - config.warmup) / (config.epochs - config.warmup)
+
+
+def _cosine(peak: float, floor: float, done: float) -> float:
+    return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * done))
 
 
 class Schedule:
@@ -34,22 +70,14 @@ class Schedule:
         """The optimizer's groups stand at their peak rates."""
         self.optimizer, self.config, self.steps_an_epoch = optimizer, config, steps_an_epoch
         self.scales = [group["lr"] / config.lr for group in optimizer.param_groups]
-        self.by_epoch = None
-        if config.schedule_step == "epoch":
-            self.by_epoch = CosineLRScheduler(
-                optimizer,
-                t_initial=config.epochs,
-                lr_min=config.lr_floor,
-                warmup_t=config.lr_warmup,
-                warmup_lr_init=min(START, config.lr),
-            )
 
     def set(self, epoch: int, step: int) -> None:
         """Before a step of an epoch, both 0-based."""
-        if self.by_epoch is not None:
-            # The authors step the schedule after an epoch, with that epoch's number: the first two share a rate.
-            self.by_epoch.step(max(epoch - 1, 0))
-            return
-        rate = iteration_rate(self.config, epoch * self.steps_an_epoch + step, self.steps_an_epoch)
+        by_epoch = self.config.schedule_step == "epoch"
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
-            group["lr"] = rate * scale
+            if by_epoch:
+                group["lr"] = epoch_rate(self.config, epoch, scale)
+            else:
+                group["lr"] = scale * iteration_rate(
+                    self.config, epoch * self.steps_an_epoch + step, self.steps_an_epoch
+                )

@@ -30,6 +30,12 @@ class TrainConfig:
     1 of 12)."""
     lr_floor: float = 1e-5
     """Learning rate the cosine ends at."""
+    schedule: Literal["cosine", "constant", "restart"] = "cosine"
+    """One cosine over all epochs (MCTformer, AReAM on Conformer), so that a method that begins late learns in its
+    tail; ``lr`` throughout; or a cosine over the warm-up and another, from its top, over the epochs after it. With the
+    last two, trainings of other lengths share their warm-up."""
+    method_lr: float | None = None
+    """Peak learning rate after the warm-up, of a schedule that is ``constant`` or ``restart``; null: ``lr``."""
     schedule_step: Literal["epoch", "iteration"] = "epoch"
     """When the learning rate changes: after an epoch, the cosine counted from the first one, so that an epoch has the
     rate of the one before and the first two have one (MCTformer), or at every step, the cosine counted from the end of
@@ -74,6 +80,16 @@ class TrainConfig:
             raise ConfigError(
                 f"lr, lr_floor: need 0 <= lr_floor <= lr and lr > 0, got lr {self.lr}, floor {self.lr_floor}"
             )
+        if self.schedule == "restart" and self.lr_warmup > self.warmup:
+            raise ConfigError(
+                f"schedule: restart needs the rise within the warm-up, lr_warmup_epochs <= {self.warmup}, "
+                f"got {self.lr_warmup}"
+            )
+        if self.method_lr is not None and (self.schedule == "cosine" or not self.lr_floor <= self.method_lr > 0):
+            raise ConfigError(
+                "method_lr: need a rate above 0, at least lr_floor, and schedule constant or restart, "
+                f"got {self.method_lr} with schedule {self.schedule} and lr_floor {self.lr_floor}"
+            )
         if self.head_lr_scale <= 0 or self.weight_decay < 0:
             raise ConfigError(
                 f"head_lr_scale, weight_decay: need a positive scale and a decay >= 0, "
@@ -93,3 +109,10 @@ class TrainConfig:
     def resolved(self) -> TrainConfig:
         """The same with every length a number, so that equal trainings have one identity."""
         return dataclasses.replace(self, warmup_epochs=self.warmup, lr_warmup_epochs=self.lr_warmup)
+
+    def of_warmup(self) -> TrainConfig:
+        """The same for the warm-up alone: what its epochs do not depend on is named alike for all."""
+        own = dataclasses.replace(self.resolved(), select="best", select_by="image", method_lr=None)
+        if self.schedule == "cosine":
+            return own
+        return dataclasses.replace(own, epochs=max(self.warmup + 1, self.lr_warmup))

@@ -22,8 +22,9 @@ from aream.checkpoints import Checkpoints
 from aream.data._protocol import Dataset
 from aream.draws import WholeBatchDraws
 from aream.errors import ConfigError, DivergedError
+from aream.gradient_share import GradientShare
 from aream.losses import classification_loss
-from aream.methods._protocol import Method
+from aream.methods._protocol import Method, Progress, Terms
 from aream.metrics import mean_average_precision
 from aream.parameter_groups import parameter_groups
 from aream.randomness import random_state, restore_random_state
@@ -33,6 +34,9 @@ from aream.selection import judge, rank, scored_labels
 from aream.steps import Pieces, apply_gradients, autocast, refuse_loss, refuse_row
 from aream.train_config import TrainConfig
 from aream.validation import validation_scores
+
+MEASURED = 4
+"""Steps of an epoch, evenly spaced, in which the method's gradient is held against the host's own."""
 
 Report = Callable[[dict[str, float]], None]
 
@@ -99,7 +103,7 @@ class Training:
         )
         self.pieces.size = -(-self.batches.batch_size // ranks.size)  # the most images of one process
         self.epoch, self.step = 0, 0
-        self.sums: dict[str, float] = {}
+        self.means: dict[str, tuple[float, int]] = {}
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
 
@@ -110,7 +114,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "sums": self.sums,
+            "means": self.means,
             "history": self.history,
             "best": self.best,
             "micro_batch": self.pieces.size,
@@ -124,7 +128,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.pieces.size = state["epoch"], state["step"], state["micro_batch"]
-        self.sums, self.history, self.best = state["sums"], state["history"], state["best"]
+        self.means, self.history, self.best = state["means"], state["history"], state["best"]
         restore_random_state(state["random"])
 
     def run(self, until: int, *, report: Report, checkpoints: Checkpoints | None = None) -> None:
@@ -136,7 +140,7 @@ class Training:
         """
         while self.epoch < until:
             self._train_epoch(checkpoints)
-            row = {name: total / len(self.batches) for name, total in self.sums.items()}
+            row = {name: total / steps for name, (total, steps) in self.means.items()}
             row |= self.validate(checkpoints) | {
                 "epoch": float(self.epoch + 1),
                 "lr": self.optimizer.param_groups[0]["lr"],
@@ -144,7 +148,7 @@ class Training:
             row |= self.pieces.row()
             refuse_row(row, f"epoch {self.epoch + 1}")
             self.history.append(row)
-            self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+            self.epoch, self.step, self.means = self.epoch + 1, 0, {}
             past_warmup = self.epoch > self.config.warmup
             if past_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
@@ -175,50 +179,91 @@ class Training:
         for batch in self.batches.epoch(self.epoch, self.step):
             self.schedule.set(self.epoch, self.step)
             for name, value in self._train_step(batch).items():
-                self.sums[name] = self.sums.get(name, 0.0) + value
+                total, steps = self.means.get(name, (0.0, 0))
+                self.means[name] = total + value, steps + 1
             self.step += 1
             if checkpoints and self.step < len(self.batches):
                 checkpoints.after_step(self.state)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         place = f"epoch {self.epoch + 1}, step {self.step + 1}"
-        losses = self.pieces.run(self.backbone, lambda size: self._summed_gradients(batch, size, place), place)
+        row = self.pieces.run(self.backbone, lambda size: self._summed_gradients(batch, size, place), place)
         with self.pieces.guarded(place):
             apply_gradients(self.optimizer, self.scaler, place, batch.all_ids)
-        return {f"train/{name}_loss": value for name, value in losses.items()}
+        return row
 
     def _summed_gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
         """Losses and gradients of the whole batch, whatever part of it is this process's."""
+        gradients_of_terms = self._measured()
         with self.ranks.together():
-            losses = self._gradients(batch, size, place)
-            sums = torch.tensor(list(losses.values()), dtype=torch.float64)
+            row = self._gradients(batch, size, place, gradients_of_terms)
+            sums = torch.tensor(list(row.values()), dtype=torch.float64)
             gradients = [part.grad for part in self.backbone.parameters() if part.grad is not None]
             self.ranks.add([sums, *gradients])
-        return dict(zip(losses, sums.tolist(), strict=True))
+            shares = {} if gradients_of_terms is None else gradients_of_terms.measures(self.ranks)
+        return dict(zip(row, sums.tolist(), strict=True)) | shares
 
-    def _gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
+    def _measured(self) -> GradientShare | None:
+        """Where the method's gradient is held against the host's own in this step; None: it is not."""
+        method, steps = self._method(), len(self.batches)
+        layers = () if method is None else method.supervised_layers()
+        if not layers or self.step not in {index * steps // MEASURED for index in range(MEASURED)}:
+            return None
+        return GradientShare([part for layer in layers for part in self.backbone.layer_parameters(layer)])
+
+    def _method(self) -> Method | None:
+        return self.method if self.epoch >= self.config.warmup else None
+
+    def _gradients(
+        self, batch: Batch, size: int, place: str, gradients_of_terms: GradientShare | None = None
+    ) -> dict[str, float]:
         """What the images of ``batch`` add to its losses and gradients, from passes of at most ``size`` of them."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = [part.to(self.device) for part in batch.split(size)]
-        method = self.method if self.epoch >= self.config.warmup else None
+        method, steps, warmup = self._method(), len(self.batches), self.config.warmup
+        progress = Progress((self.epoch - warmup) * steps + self.step, (self.config.epochs - warmup) * steps)
         with self._arithmetic(parts):
-            auxiliary = [] if method is None else method.losses_of_parts(self.backbone, parts, self.ranks)
+            auxiliary = [] if method is None else method.losses_of_parts(self.backbone, parts, self.ranks, progress)
         sums: dict[str, float] = {}
         for index, part in enumerate(parts):
             with self._arithmetic(parts):
                 output = self.backbone(part.images)
                 mean = classification_loss(tuple(x.float() for x in output.logits), part.labels)
-                own = {"classification": mean, **output.host_losses(part.labels)}
                 share = len(part.ids) / len(batch.all_ids)
+                own = {"classification": mean, **output.host_losses(part.labels)}
                 losses = {name: term * share for name, term in own.items()}
-                if method is not None:
-                    losses |= auxiliary[index](output)
-            total = torch.stack(list(losses.values())).sum()
-            refuse_loss(losses, total, place, part.ids)
-            self.scaler.scale(total).backward()
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value.item()
+                terms = Terms({}) if method is None else auxiliary[index](output)
+            self._backward(losses, terms.losses, place, part.ids, gradients_of_terms)
+            row = {f"train/{name}_loss": term.item() for name, term in (losses | terms.losses).items()}
+            row |= {f"train/{name}_share": value * share for name, value in terms.measures.items()}
+            for name, value in row.items():
+                sums[name] = sums.get(name, 0.0) + value
         return sums
+
+    def _backward(
+        self,
+        own: Mapping[str, torch.Tensor],
+        added: Mapping[str, torch.Tensor],
+        place: str,
+        ids: Sequence[str],
+        gradients_of_terms: GradientShare | None,
+    ) -> None:
+        """The gradients of the host's own terms and of the method's, these only as deep as they may reach."""
+        total = torch.stack([*own.values(), *added.values()]).sum()
+        refuse_loss({**own, **added}, total, place, ids)
+        if not added:
+            self.scaler.scale(total).backward()
+            return
+        of_host, of_method = (self.scaler.scale(torch.stack([*part.values()]).sum()) for part in (own, added))
+        if gradients_of_terms is not None:
+            gradients_of_terms.add(of_host, of_method)
+        first = None if self.method is None else self.method.first_taught_layer()
+        if first is None:
+            self.scaler.scale(total).backward()
+            return
+        taught = [part for layer in range(first, self.backbone.depth) for part in self.backbone.layer_parameters(layer)]
+        of_method.backward(inputs=taught, retain_graph=True)
+        of_host.backward()
 
     def _arithmetic(self, parts: Sequence[Batch]) -> contextlib.AbstractContextManager[Any]:
         """Of the passes of this process's images; pieces draw random numbers of their own, as on one process."""

@@ -18,7 +18,7 @@ from aream.backbones.mctformer_v2 import MCTformerV2
 from aream.batches import Batch
 from aream.cam import normalise, refine
 from aream.methods import aream
-from aream.methods._protocol import Losses
+from aream.methods._protocol import FIRST, Losses, Progress, Terms
 from aream.ranks import ALONE, Ranks
 from benchmarks.published import affinity_loss_per_head, par_convolutions
 
@@ -79,15 +79,23 @@ class PublishedAReAM:
         """``config`` is resolved; its label settings other than layers, alphas and PAR are not read."""
         self.config = config
 
-    def losses_of_parts(self, host: PublishedHost, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
+    def supervised_layers(self) -> Sequence[int]:
+        return ()  # nothing of the published step but the step itself is timed
+
+    def first_taught_layer(self) -> int | None:
+        return None
+
+    def losses_of_parts(
+        self, host: PublishedHost, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
+    ) -> Sequence[Losses]:
         (batch,) = parts
         labels = self._labels(host, batch)
 
-        def losses(output: Maps) -> dict[str, Tensor]:
+        def losses(output: Maps) -> Terms:
             supervised = [output.attention_logits[layer] for layer in self.config.supervised_layers]
             pairs = _pairs(labels, output.cam.shape[2:])
             loss = affinity_loss_per_head(supervised, host.prefix_tokens, pairs)
-            return {"affinity": self.config.affinity_weight * loss}
+            return Terms({"affinity": self.config.affinity_weight * loss})
 
         return [losses]
 

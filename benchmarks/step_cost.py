@@ -116,7 +116,7 @@ def _difference(ours: Training, theirs: Training, batch: Batch) -> float:
         assert training.method is not None
         with torch.no_grad():
             (losses,) = training.method.losses_of_parts(training.backbone, [few])
-            found.append(losses(training.backbone(few.images))["affinity"].item())
+            found.append(losses(training.backbone(few.images)).losses["affinity"].item())
         training.backbone.train()
     return abs(found[0] - found[1]) / abs(found[1])
 

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import operator
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from aream import discover
-from aream.config import Component, is_config
+from aream.config import Component
 from aream.errors import ConfigError
 from workers.locations import with_locations
 from workers.masking import masked
@@ -148,9 +149,11 @@ def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, re
         return build_component(package, value, key, report, current if isinstance(current, Component) else None)
     if "components" in field.metadata:
         return _components(field.metadata["components"], value, key, report)
-    kind = _config_type(_types(cls)[field.name])
-    if kind is not None and not (value is None and type(None) in typing.get_args(_types(cls)[field.name])):
-        return build(kind, value, key, report, current if is_config(current) else None)
+    kind, others = _config_type(_types(cls)[field.name]), _plain_types(_types(cls)[field.name])
+    nothing, scalars = type(None) in others, any(other is not type(None) for other in others)
+    plainly = nothing if value is None else scalars and not isinstance(value, Mapping)
+    if kind is not None and not plainly:
+        return build(kind, value, key, report, current if isinstance(current, kind) else None)
     item = _item_type(_types(cls)[field.name])
     if item is not None and isinstance(value, list | tuple):
         built = [_try_build(item, entry, f"{key}[{index}]", report) for index, entry in enumerate(value)]
@@ -160,7 +163,8 @@ def _field(cls: type, field: dataclasses.Field[Any], value: object, key: str, re
     try:
         checked = _adapter(cls, field.name).validate_python(_tuples(value), strict=True)
     except ValidationError as error:
-        report(key, f"given {show_given(value)}; {_allowed(error)}")
+        section = "" if kind is None else f" or a section with {', '.join(_names(kind))}"
+        report(key, f"given {show_given(value)}; {_allowed(error)}{section}")
         raise Invalid from error
     return checked
 
@@ -214,6 +218,13 @@ def _config_type(kind: Any) -> type | None:
     return typing.cast(type, options[0]) if options else None
 
 
+def _plain_types(kind: Any) -> tuple[Any, ...]:
+    """What a field may be beside a configuration class; none where it is no union."""
+    if typing.get_origin(kind) is tuple:
+        return ()
+    return tuple(option for option in typing.get_args(kind) if not dataclasses.is_dataclass(option))
+
+
 def _allowed(error: ValidationError) -> str:
     """What pydantic would have taken, each alternative once."""
     messages = dict.fromkeys(problem["msg"].removeprefix("Input should be ") for problem in error.errors())
@@ -227,7 +238,9 @@ def _types(cls: type) -> dict[str, Any]:
 
 @functools.cache
 def _adapter(cls: type, name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_types(cls)[name], config=ConfigDict(allow_inf_nan=False))
+    kind = _types(cls)[name]
+    checked: Any = functools.reduce(operator.or_, _plain_types(kind)) if _config_type(kind) is not None else kind
+    return TypeAdapter(checked, config=ConfigDict(allow_inf_nan=False))
 
 
 def _tuples(value: object) -> object:

@@ -21,6 +21,7 @@ from aream.selection import remark, scored_labels
 from orchestrator.comparison_sections import paper_lines
 from orchestrator.downstream import SegmentationJob
 from orchestrator.importance import axis_importance
+from orchestrator.method_pull import pull_remarks
 from orchestrator.metric_checks import remarks
 from orchestrator.metric_list import columns, known, number
 from orchestrator.origins import by_other_code, mixed, origins, other_code_sentence
@@ -118,7 +119,12 @@ class Summary:
             "segmentation": jobs,
             "failures": dict(self.failures),
             "unranked": dict(self.unranked),
-            "remarks": [*remarks(spec), *self._epochs_judged_otherwise(dataset), *self._mixtures(records)],
+            "remarks": [
+                *remarks(spec),
+                *self._epochs_judged_otherwise(dataset),
+                *pull_remarks(self._of_trainings(records)),
+                *self._mixtures(records),
+            ],
             "origins": self._origins(records),
             "stopped": {} if self.run is None else stopped_tasks(self.run),
             "code": code_revision(),
@@ -144,6 +150,11 @@ class Summary:
     def _trials(self) -> list[TrialConfig]:
         """Of each ranked configuration; one takes a third of a millisecond."""
         return [self.spec.trial(entry.config, self.spec.seeds[0]) for entry in self.ranking]
+
+    def _of_trainings(self, records: Records) -> list[Mapping[str, float]]:
+        """Metrics of every training, once each."""
+        trainings = {stage.inputs["host"].key for stage in self._stages() if stage.name == "infer_cam"}
+        return [records.record(key).metrics for key in trainings]
 
     def _epochs_judged_otherwise(self, dataset: Dataset) -> list[str]:
         """What to say of trainings whose kept epoch was not chosen by the metric that was asked for."""

@@ -85,6 +85,17 @@ def each_layer(trial: TrialConfig) -> list[str]:
     return [f"{layer:02d}" for layer in range(depth)]
 
 
+def each_measure(trial: TrialConfig) -> tuple[str, ...]:
+    """The shares that the trial's method reports beside its loss."""
+    own = getattr(discover.load(methods, trial.method.name), "measures", None)
+    return tuple(own(trial.method.config)) if own is not None else ()
+
+
+def pulls_on_layers(trial: TrialConfig) -> tuple[str, ...]:
+    """Of a metric of methods whose terms act on layers of the host."""
+    return ("",) if getattr(discover.load(methods, trial.method.name), "SUPERVISES_LAYERS", False) else ()
+
+
 def each_loss(trial: TrialConfig) -> Iterator[str]:
     """The terms of the trial's loss after its warm-up: of the labels, the host and the method."""
     yield "classification"

@@ -182,8 +182,7 @@ def external_labels_stage(folder: str, data: Component, fingerprint: Fingerprint
 
 
 def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int, hardware: Hardware) -> Stage:
-    # Which epoch's weights are kept at the end does not change the warm-up.
-    train = dataclasses.replace(trial.train.resolved(), select="best", select_by="image")
+    train = trial.train.of_warmup()
     config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed, processes=processes)
     return Stage("warmup", config, {}, _fingerprints(trial, fingerprint), hardware)
 

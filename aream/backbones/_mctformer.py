@@ -230,6 +230,9 @@ class MCTformer(nn.Module):
         """The class tokens: pretrained weights know one of them only."""
         return [self.cls_token]
 
+    def layer_parameters(self, layer: int) -> list[nn.Parameter]:
+        return list(self.blocks[layer].parameters())
+
     def no_weight_decay(self) -> set[str]:
         """The positions. Deviates from DeiT, as the authors do: class tokens decay."""
         return {name for name, _ in self.named_parameters() if name == "pos_embed"}

@@ -108,6 +108,9 @@ class Backbone(Protocol):
     def head_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters that are new to this task (they may learn faster)."""
 
+    def layer_parameters(self, layer: int) -> list[torch.nn.Parameter]:
+        """Parameters of one transformer layer, 0-based: none of shallower layers' outputs depends on them."""
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that do not decay, besides biases and norms."""
 

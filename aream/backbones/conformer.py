@@ -205,6 +205,10 @@ class Conformer(nn.Module):
         """Both classifiers."""
         return [*self.conv_cls_head.parameters(), *self.trans_cls_head.parameters()]
 
+    def layer_parameters(self, layer: int) -> list[nn.Parameter]:
+        """Of both branches; the first transformer layer stands alone."""
+        return list((self.trans_1 if layer == 0 else self.get_submodule(f"conv_trans_{layer + 1}")).parameters())
+
     def no_weight_decay(self) -> set[str]:
         """The class token (the authors' script)."""
         return {"cls_token"}

@@ -249,6 +249,9 @@ class TimmTransformer(nn.Module):
         heads = [self.head] if self.auxiliary_layer is None else [self.head, self.auxiliary_head]
         return [parameter for head in heads for parameter in head.parameters()]
 
+    def layer_parameters(self, layer: int) -> list[nn.Parameter]:
+        return list(self.vit.blocks[layer].parameters())
+
     def no_weight_decay(self) -> set[str]:
         """What timm says of the model: positions, class token and registers."""
         named = {TRUNK + name for name in self.vit.no_weight_decay()}

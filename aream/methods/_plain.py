@@ -12,7 +12,7 @@ from aream.backbones._protocol import Backbone
 from aream.batches import Batch
 from aream.config import config
 from aream.layers import first_deep_layer
-from aream.methods._protocol import Losses
+from aream.methods._protocol import FIRST, Losses, Progress, Terms
 from aream.ranks import ALONE, Ranks
 
 
@@ -38,5 +38,13 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> Plain
 
 
 class PlainHost:
-    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
-        return [lambda output: {} for _ in parts]
+    def losses_of_parts(
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
+    ) -> Sequence[Losses]:
+        return [lambda output: Terms({}) for _ in parts]
+
+    def supervised_layers(self) -> Sequence[int]:
+        return ()
+
+    def first_taught_layer(self) -> int | None:
+        return None

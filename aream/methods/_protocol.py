@@ -7,6 +7,8 @@ host must be measured first) and ``build(config, entropies) -> Method``.
 It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
 ``losses(config)`` names the terms that the method adds, where there are any: a scheduler may go by them.
+``measures(config)`` names the shares that it reports beside them, and ``SUPERVISES_LAYERS`` says that the gradient of
+its terms is held against the host's own on the layers that they act on.
 A field ``layer_index`` of ``Config`` says where an inference that names shallow or deep layers splits; without one it
 is the backbone's published split. A method that needs entropies has the fields ``entropy_map``, ``entropy_input`` and
 ``entropy_prob`` (see ``aream.py``).
@@ -15,6 +17,7 @@ is the backbone's published split. A method that needs entropies has the fields 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -24,15 +27,45 @@ from aream.backbones._protocol import Backbone, BackboneOutput
 from aream.batches import Batch
 from aream.ranks import ALONE, Ranks
 
-Losses = Callable[[BackboneOutput], dict[str, Float[Tensor, ""]]]
-"""Weighted scalar terms by name, from the training output of the images they were made for."""
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is in the steps that follow its warm-up."""
+
+    step: int = 0
+    """0-based."""
+    steps: int = 1
+    """All of them."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    losses: dict[str, Float[Tensor, ""]]
+    """Weighted scalar terms by name."""
+    measures: dict[str, float] = field(default_factory=dict)
+    """Shares in [0, 1] that say what the terms were made from, for people; each a mean over the images."""
+
+
+FIRST = Progress()
+Losses = Callable[[BackboneOutput], Terms]
+"""From the training output of the images that the terms were made for."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
+    def losses_of_parts(
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
+    ) -> Sequence[Losses]:
         """Terms added to the classification loss once the warm-up is over, one function a part of a batch.
 
         Over the parts of all ranks, terms and gradients sum to those of the whole batch. The usual batch is one part;
         it has more where memory does not hold it at once, so no graph is kept from one part to the next.
         """
+
+    def supervised_layers(self) -> Sequence[int]:
+        """Layers of the host that the terms act on: there their gradient is held against that of the host's own loss.
+        None: nothing is compared."""
+
+    def first_taught_layer(self) -> int | None:
+        """Where the gradient of the terms ends: parameters of shallower layers, and heads, get none of it.
+        None: nowhere."""

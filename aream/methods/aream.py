@@ -18,22 +18,34 @@ from torch.nn import functional as F
 
 from aream import discover, refiners
 from aream.affinity import affinity_logits, layer_weights, patch_affinity
-from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
+from aream.backbones._protocol import Backbone, BackboneOutput
 from aream.batches import Batch, check_scales
 from aream.cam import normalise, pick_maps, refine
 from aream.config import Component, component, config
+from aream.data._protocol import IGNORE
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import ConfigError
 from aream.labels import affinity_labels, present_first, reliable_labels
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.losses import PairCounts, affinity_loss, count_pairs
-from aream.methods._protocol import Losses
+from aream.methods._label_views import Views, label_views, nearest_view
+from aream.methods._protocol import FIRST, Losses, Progress, Terms
 from aream.ranks import ALONE, Ranks
 from aream.refiners import par
 from aream.refiners._protocol import refuse_network
 
-Views = tuple[list[BackboneOutput], list[bool]]
-"""Outputs that labels are made from, and which of them are of mirrored images."""
+SUPERVISES_LAYERS = True
+
+
+@config
+class TotalWeight:
+    total: float
+    """Sum of the weights of the affinity loss over all steps that have it, >= 0: trainings of 2 and of 50 epochs are
+    then pulled alike. The authors' script comes to 0.1 * 50 epochs * 165 steps = 825."""
+
+    def __post_init__(self) -> None:
+        if not self.total >= 0:
+            raise ConfigError(f"total: need a sum of weights >= 0, got {self.total}")
 
 
 @config
@@ -43,8 +55,16 @@ class Config:
     paper's 0.15: the authors' script has 0.35."""
     alpha_high: float = 0.55
     """Score above which a pixel is surely foreground, in (alpha_low, 1). Paper 0.35, authors' script 0.55."""
-    affinity_weight: float = 0.1
-    """Lambda of the affinity loss; not in the paper, from the authors' script."""
+    affinity_weight: float | TotalWeight = 0.1
+    """Lambda of the affinity loss; not in the paper, from the authors' script. Or ``{total: X}``, spread evenly over
+    the steps after the warm-up."""
+    affinity_logits: Literal["raw", "centred"] = "raw"
+    """What Eq. 15 takes the sigmoid of: the attention logits as they are (paper), or less the mean of their row.
+    A constant of a row changes no attention, since softmax does not see it, but it takes the sigmoid to where it is
+    flat. No gradient flows through the mean."""
+    affinity_reach: Literal["all", "deep"] = "all"
+    """Which layers the affinity loss teaches: all below its own too (paper), or none below the first supervised one,
+    so that it cannot change the shallow layers that make its labels."""
     weights: Literal["uniform", "entropy_offline", "entropy_online"] = "uniform"
     """Layer weights (Eq. 8): 1 everywhere; from the entropies of a plainly trained host (authors' code); or from the
     batch at hand (the paper's figure)."""
@@ -81,7 +101,7 @@ class Config:
                 "alpha_low, alpha_high: need 0 < alpha_low < alpha_high < 1, "
                 f"got {self.alpha_low} and {self.alpha_high}"
             )
-        if self.affinity_weight < 0:
+        if not isinstance(self.affinity_weight, TotalWeight) and self.affinity_weight < 0:
             raise ConfigError(f"affinity_weight: need a weight >= 0, got {self.affinity_weight}")
         check_scales("label_scales", self.label_scales)
         refuse_network(self.refiner)
@@ -112,6 +132,11 @@ def losses(config: Config) -> tuple[str, ...]:
     return ("affinity",)
 
 
+def measures(config: Config) -> tuple[str, ...]:
+    """Shares of the labels' pixels without a class, and of the pairs of patches that are alike and unlike."""
+    return ("uncertain", "positive", "negative")
+
+
 def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM:
     """The method for a resolved configuration.
 
@@ -133,7 +158,15 @@ class AReAM:
         self.supervised: tuple[int, ...] = tuple(int(layer) for layer in config.supervised_layers)
         self.refiner = discover.load(refiners, config.refiner.name).build(config.refiner.config)
 
-    def losses_of_parts(self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE) -> Sequence[Losses]:
+    def supervised_layers(self) -> Sequence[int]:
+        return self.supervised
+
+    def first_taught_layer(self) -> int | None:
+        return min(self.supervised) if self.config.affinity_reach == "deep" else None
+
+    def losses_of_parts(
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
+    ) -> Sequence[Losses]:
         """Lambda times the affinity loss (Eqs. 15-16); gradients reach the host through its affinity logits only.
 
         Pairs are counted, and layers weighted by entropy, over the whole batch. So where it comes in parts, the labels
@@ -141,13 +174,22 @@ class AReAM:
         made in train mode then draw other random numbers (drop path); all others are the same, but for a pixel at a
         tie and for online entropies that hardly differ, where rounding decides.
         """
+        weight = self.config.affinity_weight
+        scale = weight.total / progress.steps if isinstance(weight, TotalWeight) else weight
         if self.config.label_mode == "online" and len(parts) == 1:
-            return [lambda output: self._made(backbone, parts, ranks, lambda part: ([output], [False]))[0](output)]
-        return self._made(backbone, parts, ranks, lambda part: self._views(backbone, part))
+            return [
+                lambda output: self._made(backbone, parts, ranks, scale, lambda part: ([output], [False]))[0](output)
+            ]
+        return self._made(backbone, parts, ranks, scale, lambda part: label_views(backbone, part, self.config))
 
     @torch.no_grad()
     def _made(
-        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
+        self,
+        backbone: Backbone,
+        parts: Sequence[Batch],
+        ranks: Ranks,
+        scale: float,
+        make_views: Callable[[Batch], Views],
     ) -> list[Losses]:
         """The losses of every part; labels are made here."""
         # Views of one part are kept for weights and labels; those of several would be what memory does not hold.
@@ -160,25 +202,39 @@ class AReAM:
             positive, negative = zip(*(count_pairs(affinity_labels(each, grid)) for each in labels), strict=True)
             counts = torch.stack(positive).sum(), torch.stack(negative).sum()
             ranks.add(counts)
-        return [functools.partial(self._loss, backbone, each, weights, counts) for each in labels]
+        return [
+            functools.partial(self._terms, backbone, each, _uncertain(each, part), weights, counts, scale)
+            for each, part in zip(labels, parts, strict=True)
+        ]
 
-    def _loss(
+    def _terms(
         self,
         backbone: Backbone,
         labels: Tensor,
+        uncertain: float,
         weights: Float[Tensor, " l"] | None,
         counts: PairCounts | None,
+        scale: float,
         output: BackboneOutput,
-    ) -> dict[str, Float[Tensor, ""]]:
-        logits = [affinity_logits(output.layers[layer], backbone.prefix_tokens) for layer in self.supervised]
+    ) -> Terms:
+        logits = [affinity_logits(output.layers[layer], backbone.prefix_tokens).float() for layer in self.supervised]
+        if self.config.affinity_logits == "centred":
+            logits = [layer - layer.detach().mean(dim=2, keepdim=True) for layer in logits]
+        pairs = affinity_labels(labels, output.grid)
         loss = affinity_loss(
-            [layer.float() for layer in logits],
-            affinity_labels(labels, output.grid),
+            logits,
+            pairs,
             None if weights is None else 1 - weights[list(self.supervised)],
             self.config.reduce,
             counts,
         )
-        return {"affinity": self.config.affinity_weight * loss}
+        positive, negative = count_pairs(pairs)
+        measures = {
+            "uncertain": uncertain,
+            "positive": positive.item() / pairs.numel(),
+            "negative": negative.item() / pairs.numel(),
+        }
+        return Terms({"affinity": scale * loss}, measures)
 
     def _labels(
         self,
@@ -205,28 +261,6 @@ class AReAM:
             ids=classes + 1,
         )
 
-    def _views(self, backbone: Backbone, batch: Batch) -> Views:
-        """Outputs at every label scale, mirrored or not, and whether to mirror them back."""
-        if self.config.label_mode == "online":
-            return [backbone(batch.images)], [False]
-        views, restore, training = [], [], backbone.training
-        backbone.train(self.config.label_mode == "train")
-        # Batch norm in train mode sees an image and its mirror as one batch, as in the authors' code.
-        together = backbone.training and self.config.label_flip and has_batch_norm(backbone)
-        try:
-            for scale in self.config.label_scales:
-                images = _scaled(batch.images, scale, backbone.patch_size)
-                if together:
-                    views += backbone(torch.cat([images, images.flip(-1)])).split(len(images))
-                    restore += [False, True]
-                    continue
-                for flipped in (False, True) if self.config.label_flip else (False,):
-                    views.append(backbone(images.flip(-1) if flipped else images))
-                    restore.append(flipped)
-        finally:
-            backbone.train(training)
-        return views, restore
-
     def _refined(
         self,
         backbone: Backbone,
@@ -245,19 +279,13 @@ class AReAM:
             total += refine(cam, affinity) * (1.0 if weights is None else weights[layer])
         return total / len(self.fusion)
 
-    def _nearest_view(self) -> int:
-        """Which of the views is nearest to the training image: not mirrored, and of the scale nearest to 1."""
-        scales = self.config.label_scales
-        nearest = min(range(len(scales)), key=lambda index: abs(scales[index] - 1))
-        return nearest * (2 if self.config.label_flip else 1)
-
     def _weights(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
     ) -> Float[Tensor, " l"] | None:
         if self.config.weights != "entropy_online":
             return None if self.weights is None else self.weights.to(parts[0].images.device)
         entropy = (self.config.entropy_input, self.config.entropy_prob, self.config.entropy_map)
-        view = self._nearest_view()
+        view = nearest_view(self.config)
         means = [layer_entropies(backbone, make_views(part)[0][view], part.labels > 0, *entropy) for part in parts]
         shares = means[0].new_tensor([len(part.ids) for part in parts]) / len(parts[0].all_ids)
         entropies = shares @ torch.stack(means)
@@ -265,12 +293,12 @@ class AReAM:
         return layer_weights(entropies)
 
 
+def _uncertain(labels: Tensor, batch: Batch) -> float:
+    """Share of an image's pixels, padding left out, that are labelled neither object nor background."""
+    valid = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
+    counted = valid.sum(dim=(1, 2)).clamp(min=1)
+    return (((labels == IGNORE) & valid).sum(dim=(1, 2)) / counted).mean().item()
+
+
 def _grid(backbone: Backbone, batch: Batch) -> tuple[int, int]:
     return batch.images.shape[2] // backbone.patch_size, batch.images.shape[3] // backbone.patch_size
-
-
-def _scaled(images: Float[Tensor, "b 3 h w"], scale: float, patch: int) -> Float[Tensor, "b 3 h2 w2"]:
-    if scale == 1:
-        return images
-    size = [max(patch, round(side * scale / patch) * patch) for side in images.shape[2:]]
-    return F.interpolate(images, size=size, mode="bilinear", align_corners=False)

@@ -38,6 +38,7 @@ def check_backbone(module, config) -> None:
     declared = module.losses(config) if hasattr(module, "losses") else ()
     assert set(output.host_losses(LABELS)) == set(declared)
     _check_gradients(host, output)
+    _check_layers(host, images)
     _check_pieces(host, images)
     twin = _built(module, config, patch, seed=1)
     twin.load_state_dict(host.state_dict())
@@ -83,6 +84,22 @@ def _check_gradients(host, output) -> None:
     (affinity + output.scores.sum() + sum(output.host_losses(LABELS).values())).backward()
     assert first.queries.requires_grad
     assert all(parameter.grad is not None for parameter in host.head_parameters())
+
+
+def _check_layers(host, images) -> None:
+    """A layer's queries depend on its own parameters and on those of shallower layers, on none of deeper ones."""
+    heads = {id(parameter) for parameter in host.head_parameters()}
+    named = [host.layer_parameters(layer) for layer in range(host.depth)]
+    assert all(parameters for parameters in named)
+    everything = [id(parameter) for parameters in named for parameter in parameters]
+    assert len(set(everything)) == len(everything)
+    assert not heads & set(everything)
+    for layer, projected in enumerate(host(images).layers):
+        for parameter in host.parameters():
+            parameter.grad = None
+        affinity_logits(projected, host.prefix_tokens).square().sum().backward(retain_graph=True)
+        reached = [any(part.grad is not None and part.grad.any() for part in parts) for parts in named]
+        assert reached == [index <= layer for index in range(host.depth)]
 
 
 def _check_pieces(host, images) -> None:

@@ -270,7 +270,7 @@ def test_gradients_reach_the_host_through_affinity_logits_and_classifiers_alone(
     assert not host.localise(output).requires_grad
     cut = [LayerQK(layer.queries.detach(), layer.keys.detach()) for layer in output.layers]
     assert not losses(BackboneOutput(output.logits, output.cam, cut))["affinity"].requires_grad
-    losses(output)["affinity"].backward(retain_graph=True)
+    losses(output).losses["affinity"].backward(retain_graph=True)
     assert host.conv_trans_3.trans_block.attn.qkv.weight.grad.abs().sum() > 0
     assert host.conv1.weight.grad.abs().sum() > 0
     for parameter in (*host.head_parameters(), *host.conv_trans_3.fusion_block.parameters()):

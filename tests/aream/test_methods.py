@@ -15,6 +15,7 @@ from aream.batches import Batch
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.methods import aream
+from aream.methods._label_views import label_views
 from aream.ranks import ALONE
 from aream.refiners import none
 
@@ -37,7 +38,7 @@ def batch():
 
 def losses_of(method, host, batch, output):
     (losses,) = method.losses_of_parts(host, [batch])
-    return losses(output)
+    return losses(output).losses
 
 
 def losses(host, batch, entropies=None, **changes):
@@ -113,7 +114,7 @@ def test_online_weights_are_of_the_images_as_they_are(telling, batch, flip, scal
     method = aream.build(aream.resolve(aream.Config(weights="entropy_online", label_scales=scales, label_flip=flip), 3))
     entropies = plain_entropies(telling, batch)
     expected = 1 - (entropies - entropies.min()) / (entropies.max() - entropies.min())
-    found = method._weights(telling, [batch], ALONE, lambda part: method._views(telling, part))
+    found = method._weights(telling, [batch], ALONE, lambda part: label_views(telling, part, method.config))
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-3)
 
 

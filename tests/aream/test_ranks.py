@@ -116,7 +116,7 @@ def test_gradients_of_ranks_add_up_to_those_of_the_batch(dataset, size, changes)
         return training._summed_gradients(own_part(batch, ranks.rank, size), 7, "here")
 
     for training, losses in zip(trainings, on_ranks(size, work), strict=True):
-        assert changes is None or losses["affinity"] > 0.01
+        assert changes is None or losses["train/affinity_loss"] > 0.01
         assert losses == pytest.approx(whole, rel=1e-5)
         for found, expected in zip(training.backbone.parameters(), alone.backbone.parameters(), strict=True):
             assert (found.grad is None) == (expected.grad is None)

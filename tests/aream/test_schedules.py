@@ -26,9 +26,8 @@ def dataset():
 
 def rates(dataset, **changes) -> tuple[np.ndarray, np.ndarray]:
     """Of the host and of its head at every step that is taken."""
-    config = dataclasses.replace(
-        CONFIG, batch_size=2, lr=LR, lr_floor=FLOOR, head_lr_scale=10.0, warmup_epochs=0, **changes
-    )
+    shared = {"batch_size": 2, "lr": LR, "lr_floor": FLOOR, "head_lr_scale": 10.0, "warmup_epochs": 0}
+    config = dataclasses.replace(CONFIG, **(shared | changes))
     training = Training(host(), None, dataset, config, 0, device=CPU)
     seen = []
     training.optimizer.register_step_pre_hook(
@@ -66,6 +65,59 @@ def test_rates_of_every_epoch(dataset, rise):
                 rate = FLOOR + 0.5 * (peak - FLOOR) * (1 + np.cos(np.pi * epoch / 6))
         np.testing.assert_allclose(series, expected, rtol=1e-9)
         assert series[0] == series[STEPS]
+
+
+@pytest.mark.parametrize("by", ["epoch", "iteration"])
+def test_a_constant_rate_changes_once(dataset, by):
+    found, head = rates(
+        dataset, epochs=5, warmup_epochs=2, lr_warmup_epochs=0, schedule="constant", method_lr=LR / 4, schedule_step=by
+    )
+    expected = [LR] * 2 * STEPS + [LR / 4] * 3 * STEPS
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(head, 10 * np.array(expected), rtol=1e-9)
+
+
+def falling(peak, share):
+    return FLOOR + 0.5 * (peak - FLOOR) * (1 + np.cos(np.pi * share))
+
+
+def test_a_restart_begins_a_second_cosine_at_the_end_of_the_warm_up(dataset):
+    settings = {"epochs": 5, "warmup_epochs": 2, "lr_warmup_epochs": 0, "schedule": "restart", "method_lr": LR / 2}
+    found, head = rates(dataset, **settings, schedule_step="iteration")
+    first = [falling(LR, step / (2 * STEPS)) for step in range(2 * STEPS)]
+    second = [falling(LR / 2, step / (3 * STEPS)) for step in range(3 * STEPS)]
+    np.testing.assert_allclose(found, first + second, rtol=1e-9)
+    np.testing.assert_allclose(head, 10 * np.array(first + second), rtol=1e-9)
+    found, head = rates(dataset, **settings)
+    for series, scale in ((found, 1), (head, 10)):
+        expected = [falling(scale * LR, share) for share in (0, 0)]
+        expected += [falling(scale * LR / 2, share) for share in (0, 1 / 3, 2 / 3)]
+        np.testing.assert_allclose(series, np.repeat(expected, STEPS), rtol=1e-9)
+
+
+def test_a_second_peak_needs_a_schedule_that_has_one():
+    with pytest.raises(ConfigError, match="method_lr: need a rate above 0, at least lr_floor, and schedule constant"):
+        TrainConfig(method_lr=1e-4)
+    with pytest.raises(ConfigError, match="got 1e-06 with schedule restart and lr_floor 1e-05"):
+        TrainConfig(method_lr=1e-6, schedule="restart")
+    with pytest.raises(ConfigError, match="restart needs the rise within the warm-up, lr_warmup_epochs <= 1, got 2"):
+        TrainConfig(epochs=9, warmup_epochs=1, lr_warmup_epochs=2, schedule="restart")
+
+
+def test_trainings_of_other_lengths_and_second_peaks_share_a_warm_up_that_does_not_depend_on_them(dataset):
+    for schedule in ("constant", "restart"):
+        one = TrainConfig(epochs=6, warmup_epochs=2, lr_warmup_epochs=1, schedule=schedule, method_lr=1e-4)
+        other = TrainConfig(epochs=9, warmup_epochs=2, lr_warmup_epochs=1, schedule=schedule, select="last")
+        assert one.of_warmup() == other.of_warmup()
+        series = [
+            rates(dataset, epochs=config.epochs, lr_warmup_epochs=1, schedule=schedule, method_lr=config.method_lr,
+                  schedule_step="iteration", warmup_epochs=2)[0][: 2 * STEPS]
+            for config in (one, other, one.of_warmup())
+        ]  # fmt: skip
+        np.testing.assert_array_equal(series[0], series[1])
+        np.testing.assert_array_equal(series[0], series[2])
+    cosine = TrainConfig(epochs=6, warmup_epochs=2)
+    assert cosine.of_warmup() != TrainConfig(epochs=9, warmup_epochs=2).of_warmup()
 
 
 def test_the_published_lengths_of_both_warm_ups_follow_the_epochs():

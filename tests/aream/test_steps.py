@@ -74,7 +74,7 @@ def test_gradients_of_pieces_are_those_of_the_batch(dataset, size, changes):
         losses = training._gradients(batch(7), pieces, "here")
         found.append((losses, [parameter.grad for parameter in training.backbone.parameters()]))
     (whole, expected), (parts, gradients) = found
-    assert changes is None or whole["affinity"] > 0.01
+    assert changes is None or whole["train/affinity_loss"] > 0.01
     assert parts == pytest.approx(whole, rel=1e-5)
     for gradient, other in zip(gradients, expected, strict=True):
         assert (gradient is None) == (other is None)

@@ -78,14 +78,18 @@ def put(
 
 
 def compute(
-    store: ArtifactStore, trials: Iterable[TrialPlan], score: Score, created: str = "2026-01-01T00:00:00+00:00"
+    store: ArtifactStore,
+    trials: Iterable[TrialPlan],
+    score: Score,
+    created: str = "2026-01-01T00:00:00+00:00",
+    training: Callable[[TrialPlan], dict[str, float]] = lambda trial: {},
 ) -> None:
-    """All stages of the trials, labels with ``score`` as their mIoU."""
+    """All stages of the trials, labels with ``score`` as their mIoU, trainings with more metrics than their mAP."""
     for trial in trials:
         for variant in trial.variants:
             for last in variant.stages.all():
                 for stage in last.ancestry():
-                    metrics = {"val/map": 0.8} if stage.name == "train_cam" else {}
+                    metrics = {"val/map": 0.8, **training(trial)} if stage.name == "train_cam" else {}
                     if stage.key == variant.stages.labels.key:
                         metrics = {"pseudo/miou": score(trial, variant), "cam/miou": 0.25}
                     if not store.has(stage.key):

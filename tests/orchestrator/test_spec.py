@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aream.methods import aream
 from orchestrator.spec_reader import load_spec
 from orchestrator.yaml_source import SpecError
 
@@ -164,6 +165,17 @@ def test_axes_over_components_and_layer_lists(write):
         "all",
         (0, 1),
     ]
+
+
+def test_a_number_may_also_be_a_section(write):
+    grid = "axes: {method.affinity_weight: {grid: [0.5, {total: 40}]}}\n"
+    spec = load_spec(write("name: x\nmethod: {name: aream, affinity_weight: {total: 9}}\n" + grid))
+    weights = [spec.trial(point, seed=0).method.config.affinity_weight for point in spec.training_points()]
+    assert weights == [0.5, aream.TotalWeight(total=40.0)]
+    found = problems(write("name: x\nmethod: {name: aream, affinity_weight: much}\n"))
+    assert found[0].endswith("given 'much'; need a valid number or a section with total")
+    found = problems(write("name: x\nmethod: {name: aream, affinity_weight: {totl: 3}}\n"))
+    assert "method.affinity_weight.totl: unknown key (did you mean total?)" in found[0]
 
 
 def test_where_removes_points_and_reads_unvaried_keys(write):

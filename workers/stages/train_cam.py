@@ -20,17 +20,29 @@ from aream.train_config import TrainConfig
 from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.hardware import Part
-from workers.metric import Metric
+from workers.metric import Metric, each_measure, pulls_on_layers
 from workers.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 COMPUTES_ON: tuple[Part, ...] = ("device",)
+GRADIENT = Metric(
+    "train/method_gradient", "norm of the method's gradient as a multiple of the host's own, on the supervised layers; "
+    "some steps of each epoch after the warm-up", "times", epochs=True, members=pulls_on_layers,
+)  # fmt: skip
 METRICS = (
     *warmup.METRICS,
+    GRADIENT,
+    Metric(
+        "train/{}_share",
+        "of the method's labels: pixels uncertain, pairs of patches alike or unlike; train images",
+        members=each_measure,
+        result=False,
+        epochs=True,
+    ),
     Metric("val/kept_epoch", "the epoch whose weights were kept", ""),
 )
 """The record holds the selected epoch's."""
@@ -72,7 +84,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     if context.writes:
         save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
         (out / "history.json").write_text(json.dumps(training.history, indent=1))
-    return {"val/map": val_map, "val/kept_epoch": float(epoch)}
+    pulls = [row[GRADIENT.name] for row in training.history if GRADIENT.name in row]
+    strength = {GRADIENT.name: sum(pulls) / len(pulls)} if pulls else {}
+    return {"val/map": val_map, "val/kept_epoch": float(epoch), **strength}
 
 
 def prepared(config: Config, entropies: Float[Tensor, " l"] | None, runtime: Runtime, ranks: Ranks = ALONE) -> Training:
