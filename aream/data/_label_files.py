@@ -8,7 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,12 @@ def read_label_table(path: Path, classes: int, image_id: Callable[[str | int], s
         image_id: from a key, which has lost its ``.jpg``.
 
     Raises:
-        DataError: missing, not such a file, or one that would run code.
+        DataError: missing, not such a file, one that would run code, or one that says two things of an image.
     """
     try:
         content = read_bounded(path)
-        table = _arrays(content) if path.suffix == ".npz" else _pickled_dict(content)
-        labels = {image_id(_key(key)): _vector(key, value, classes) for key, value in table.items()}
+        pairs = _arrays(content) if path.suffix == ".npz" else _pickled_dict(content).items()
+        labels = _labels(pairs, classes, image_id)
     except (
         *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, OverflowError, MemoryError),
         *(NotImplementedError, RecursionError, SyntaxError, tokenize.TokenError, struct.error, zlib.error),
@@ -82,6 +82,29 @@ def read_label_table(path: Path, classes: int, image_id: Callable[[str | int], s
     if not any(vector.any() for vector in labels.values()):
         raise DataError(f"{path}: none of its {len(labels)} images has a class")
     return labels
+
+
+def _labels(pairs: Iterable[tuple[Any, Any]], classes: int, image_id: Callable[[str | int], str]) -> Labels:
+    """Raises ``ValueError`` where two entries name one image, such as ``2007_000032.jpg`` and the int 2007000032, and
+    differ: neither is known to be the right one."""
+    labels: Labels = {}
+    named: dict[str, str] = {}
+    for number, (key, value) in enumerate(pairs, start=1):
+        identifier, vector = image_id(_key(key)), _vector(key, value, classes)
+        place = f"entry {number} ({str(key)[:80]!r})"
+        if identifier in labels and not np.array_equal(labels[identifier], vector):
+            raise ValueError(
+                f"{named[identifier]} and {place} both name the image {identifier} and differ: "
+                f"{_classes(labels[identifier])}, and {_classes(vector)}"
+            )
+        labels[identifier] = vector
+        named.setdefault(identifier, place)
+    return labels
+
+
+def _classes(vector: Float32[np.ndarray, " c"]) -> str:
+    numbers = ", ".join(str(number) for number in vector.nonzero()[0])
+    return f"classes {numbers} (from 0)" if numbers else "no class"
 
 
 def _pickled_dict(content: bytes) -> Mapping[Any, Any]:
@@ -101,7 +124,7 @@ def _pickled_dict(content: bytes) -> Mapping[Any, Any]:
     return table
 
 
-def _arrays(content: bytes) -> Mapping[Any, Any]:
+def _arrays(content: bytes) -> Iterable[tuple[Any, Any]]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > MAX_BYTES:
@@ -110,7 +133,7 @@ def _arrays(content: bytes) -> Mapping[Any, Any]:
         missing = [name for name in ("ids", "labels") if name not in arrays]
         if missing:
             raise ValueError(f"it has no array {' and no array '.join(missing)}; it has {', '.join(arrays) or 'none'}")
-        return dict(zip(arrays["ids"].tolist(), arrays["labels"], strict=True))
+        return list(zip(arrays["ids"].tolist(), arrays["labels"], strict=True))
 
 
 def _key(key: object) -> str | int:

@@ -48,17 +48,30 @@ def read_annotations(folder: Path, ids: Sequence[str], found: Findings, split: s
     return labels
 
 
+class _NoDocumentType(ElementTree.TreeBuilder):
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Entities, of which a few make gigabytes, can be declared nowhere else."""
+        raise ValueError("it declares a document type, which an annotation does not need")
+
+
+def _parsed(content: bytes) -> ElementTree.Element:
+    """In the encoding that its first line or its byte order mark says; UTF-8 without."""
+    parser = ElementTree.XMLParser(target=_NoDocumentType())
+    parser.feed(content)
+    return parser.close()
+
+
 def _annotation(path: Path) -> Float32[np.ndarray, " c"]:
     if not path.exists():
         raise DataError(f"{path}: no annotation for this image of the list")
     try:
-        text = read_bounded(path, MAX_ANNOTATION_BYTES).decode("utf-8")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise DataError(f"{path}: an annotation declares no document type or entities")
-        objects = ElementTree.fromstring(text).findall("object")
+        objects = _parsed(read_bounded(path, MAX_ANNOTATION_BYTES)).findall("object")
         names = [(found.findtext("name") or "").strip() for found in objects]
-    except (ValueError, ElementTree.ParseError) as error:
-        raise DataError(f"{path}: cannot be read as an annotation ({error})") from error
+    except (ValueError, LookupError, ElementTree.ParseError) as error:  # LookupError: no such encoding
+        raise DataError(
+            f"{path}: cannot be read as an annotation ({error}); need XML in UTF-8, or in an encoding of one byte or"
+            " UTF-16 that its first line declares"
+        ) from error
     if not names:
         raise DataError(
             f"{path}: no object in it; need <object><name>CLASS</name></object> under the root, without a namespace. "

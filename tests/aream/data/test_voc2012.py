@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import shutil
@@ -8,62 +7,19 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from voc_folder import IDS, LABELS, VAL, build, fails, write_list, write_root
 
 from aream.data import voc2012
 from aream.data._examination import inspect
 from aream.data._findings import Findings
 from aream.data._lists import read_split
 from aream.data._protocol import Dataset
-from aream.data._voc_labels import CLASS_NAMES, read_label_file
-from aream.errors import ConfigError, DataError
-
-IDS = ("2007_000032", "2007_000039", "2008_000123")
-VAL = ("2009_000001",)
-
-
-def vector(*classes: int) -> np.ndarray:
-    labels = np.zeros(20, dtype=np.float32)
-    labels[list(classes)] = 1
-    return labels
-
-
-LABELS = {identifier: vector(index, 14) for index, identifier in enumerate((*IDS, *VAL))}
+from aream.errors import ConfigError
 
 
 @pytest.fixture
 def root(tmp_path):
-    root = tmp_path / "VOC2012"
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "Annotations"):
-        (root / folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for identifier in (*IDS, *VAL):
-        Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).save(root / f"JPEGImages/{identifier}.jpg")
-    for identifier in (*IDS[:2], *VAL):  # an augmented list may name images without a mask
-        ids = np.flatnonzero(LABELS[identifier]) + 1
-        mask = rng.choice([0, *ids, 255], (12, 16)).astype(np.uint8)
-        image = Image.fromarray(mask)
-        if identifier == IDS[0]:
-            image.putpalette(rng.integers(0, 255, 768, dtype=np.uint8).tolist())
-        image.save(root / f"SegmentationClass/{identifier}.png")
-    write_list(root, "train.txt", "\n".join(IDS))
-    write_list(root, "val.txt", VAL[0])
-    np.save(root / "cls_labels.npy", LABELS)
-    return root
-
-
-def write_list(root, name, text):
-    (root / "ImageSets/Segmentation" / name).write_text(text)
-
-
-def build(root, **changes):
-    return voc2012.build(voc2012.Config(root=str(root), **changes))
-
-
-def fails(root, *messages, **changes):
-    with pytest.raises(DataError) as caught:
-        inspect(build(root, **changes))
-    for message in messages:
-        assert message in str(caught.value)
+    return write_root(tmp_path)
 
 
 def test_reads_images_masks_and_labels(root):
@@ -136,44 +92,6 @@ def test_lists_by_path_or_name(root, tmp_path):
     assert list(build(root, train_list="other.txt").ids("train")) == [IDS[2]]
 
 
-def xml(root, identifier, *names):
-    objects = "".join(f"<object><name>{name}</name></object>" for name in names)
-    (root / f"Annotations/{identifier}.xml").write_text(f"<annotation>{objects}</annotation>")
-
-
-@pytest.mark.parametrize("form", ["jpg keys", "int keys", "onehot", "npz", "python 2", "xml"])
-def test_every_label_format(root, form):
-    path = root / "cls_labels.npy"
-    path.unlink()
-    if form == "jpg keys":
-        np.save(path, {f"{key}.jpg": value for key, value in LABELS.items()})
-    elif form == "int keys":
-        np.save(path, {int(key.replace("_", "")): value for key, value in LABELS.items()})
-    elif form == "onehot":
-        np.save(root / "cls_labels_onehot.npy", LABELS)
-    elif form == "npz":
-        np.savez(root / "cls_labels_plain.npz", ids=list(LABELS), labels=np.stack(list(LABELS.values())))
-    elif form == "python 2":
-        header = np.lib.format
-        with path.open("wb") as file:
-            header.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
-            pickle.dump(np.array(LABELS, dtype=object), file, protocol=2)
-    else:
-        for identifier, labels in LABELS.items():
-            xml(root, identifier, *(CLASS_NAMES[c] for c in labels.nonzero()[0]))
-    dataset = build(root)
-    for identifier, labels in LABELS.items():
-        np.testing.assert_array_equal(dataset.labels(identifier), labels)
-
-
-def test_the_published_label_files_are_read_whole(data_root):
-    folder = data_root / "lists" / "voc12"
-    plain, pickled = (read_label_file(folder / name) for name in ("cls_labels_plain.npz", "cls_labels.npy"))
-    assert len(plain) == 12031
-    assert plain.keys() == pickled.keys()
-    assert all(np.array_equal(plain[key], pickled[key]) for key in plain)
-
-
 @pytest.mark.parametrize(("name", "count"), [("train.txt", 1464), ("val.txt", 1449), ("train_aug.txt", 10582)])
 def test_the_published_lists_are_read_whole(data_root, name, count):
     found = Findings()
@@ -188,18 +106,6 @@ def test_the_real_images(data_root):
     assert (len(dataset.ids("train")), len(dataset.ids("val"))) == (520, 200)
     image_id = dataset.ids("val")[0]
     assert dataset.mask(image_id).shape == dataset.image(image_id).size[::-1]
-
-
-class Hostile:
-    def __reduce__(self):
-        return os.system, ("touch pwned",)
-
-
-def test_a_label_file_that_would_run_code_is_refused(root, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save(root / "cls_labels.npy", {IDS[0]: Hostile()})
-    fails(root, "cls_labels.npy", "system", "not part of a label file")
-    assert not (tmp_path / "pwned").exists()
 
 
 def test_what_is_missing_is_named(root, tmp_path):
@@ -262,71 +168,6 @@ def test_absurdly_large_images_are_refused(root, monkeypatch):
     fails(root, f"{IDS[0]}.jpg", "exceeds limit")
 
 
-@pytest.mark.parametrize("content", [{}, {"2007_000032": [1, 2]}, [1, 2], {"2007_000032": np.full(20, 3.0)}])
-def test_label_files_of_another_shape(root, content):
-    np.save(root / "cls_labels.npy", content)
-    fails(root, "cls_labels.npy")
-
-
-def test_images_without_labels(root):
-    np.save(root / "cls_labels.npy", {IDS[0]: vector(1)})
-    fails(root, f"no labels for {IDS[1]}", f"no labels for {VAL[0]}")
-    (root / "cls_labels.npy").unlink()
-    fails(root, f"{IDS[0]}.xml: no annotation")
-    xml(root, IDS[0], "unicorn")
-    fails(root, "unknown classes unicorn")
-    (root / f"Annotations/{IDS[0]}.xml").write_text("<!DOCTYPE x [<!ENTITY a 'b'>]><annotation/>")
-    fails(root, "declares no document type")
-    shutil.rmtree(root / "Annotations")
-    fails(root, "no image labels; looked for cls_labels.npy")
-
-
 def test_scored_classes_are_checked():
     with pytest.raises(ConfigError, match="scored_classes"):
         voc2012.Config(root="x", scored_classes=(21,))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("<annotation/>", "no object in it"),
-        ('<annotation xmlns="urn:x"><object><name>cat</name></object></annotation>', "without a namespace"),
-        ("<annotation><Object><Name>cat</Name></Object></annotation>", "no object in it"),
-        ("<annotation><object><name>cat</name></object><object/></annotation>", "object 2 has no name"),
-        ("<annotation><object><name> </name></object></annotation>", "object 1 has no name"),
-        ("<annotation><object><name>Cat</name></object></annotation>", "unknown classes Cat"),
-    ],
-)
-def test_an_annotation_in_which_no_object_is_found_does_not_say_that_there_is_none(root, text, words):
-    (root / "cls_labels.npy").unlink()
-    for identifier in (*IDS, *VAL):
-        xml(root, identifier, "cat")
-    (root / f"Annotations/{IDS[0]}.xml").write_text(text)
-    fails(root, f"{IDS[0]}.xml: ", words)
-
-
-def test_names_with_blanks_around_them_are_names(root):
-    (root / "cls_labels.npy").unlink()
-    for identifier in (*IDS, *VAL):
-        xml(root, identifier, "\n  cat ")
-    assert build(root).labels(IDS[0]).tolist() == [float(name == "cat") for name in CLASS_NAMES]
-
-
-@pytest.mark.parametrize(
-    ("labels", "words"),
-    [
-        ({name: np.zeros(20) for name in LABELS}, "none of its 4 images has a class"),
-        ({name: np.ones(3) for name in LABELS}, "are not 20 zeros and ones: it has 3 numbers"),
-        ({name: np.full(20, 0.5) for name in LABELS}, "it has 20 numbers, 0.5 among them"),
-        ({f"{name}.jpeg": LABELS[name] for name in LABELS}, f"no labels for {IDS[0]}; it names {IDS[0]}.jpeg, say"),
-    ],
-)
-def test_label_files_say_what_was_found(root, labels, words):
-    np.save(root / "cls_labels.npy", labels)
-    fails(root, "cls_labels.npy: ", words)
-
-
-def test_an_archive_without_its_arrays_says_what_it_has(root):
-    (root / "cls_labels.npy").unlink()
-    np.savez(root / "cls_labels.npz", names=np.array(list(LABELS)), labels=np.array(list(LABELS.values())))
-    fails(root, "cls_labels.npz: not a label file: it has no array ids; it has names, labels")
