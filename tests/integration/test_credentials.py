@@ -7,18 +7,16 @@ at in its own tests.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
 import pytest
+from answers import answering
 from cluster import Service
 from images import postgres
 from ports import free_port
@@ -36,32 +34,6 @@ PLANTED = {
     "PostgreSQL": "planted-postgres-61c0",
 }
 AWS = {name: value for name, value in PLANTED.items() if name.startswith("AWS_")}
-
-
-class Refusing(BaseHTTPRequestHandler):
-    """A server that answers 500 to everything."""
-
-    def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.send_response(500)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_POST = do_PATCH = _answer  # noqa: N815
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Quiet."""
-
-
-@contextlib.contextmanager
-def refusing() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +97,8 @@ def test_nothing_that_a_sweep_leaves_holds_a_credential(store, ray_folder, tmp_p
     sweep = sweeps.changed(
         sweeps.write_small(tmp_path), store=f"{{uri: 's3://lab/store', endpoint: '{store}'}}", limits="{retries: 0}"
     )
-    with refusing() as server, postgres.running("sweeper", PLANTED["PostgreSQL"]) as port:
+    with answering(500) as refusing, postgres.running("sweeper", PLANTED["PostgreSQL"]) as port:
+        server = f"127.0.0.1:{refusing.server_port}"
         database = f"postgresql://sweeper:{PLANTED['PostgreSQL']}@127.0.0.1:{port}/postgres"
         sweeps.changed(sweep, search=f"{{algorithm: random, trials: 2, storage: '{database}'}}")
         sweep.write_text(sweep.read_text().replace("[0.25, 0.35]", "{uniform: [0.25, 0.35]}"))

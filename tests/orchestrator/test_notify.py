@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from answers import Answering, answering
 
 from aream.errors import ConfigError
 from orchestrator.notify import Webhook
@@ -15,45 +15,22 @@ from orchestrator.settings import Notify
 from orchestrator.spec_reader import load_spec
 
 
-class Receiver(HTTPServer):
-    def __init__(self) -> None:
-        self.bodies: list[dict] = []
-        self.refusals = 0
-        super().__init__(("127.0.0.1", 0), Handler)
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.server.refusals:
-            self.server.refusals -= 1
-            self.send_response(500)
-        else:
-            self.server.bodies.append(body)
-            self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
 def receiver(monkeypatch):
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AREAM_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/token")
-    yield server
-    server.shutdown()
-    server.server_close()
+    with answering(204) as server:
+        monkeypatch.setenv("AREAM_WEBHOOK", f"{server.url}/token")
+        yield server
+
+
+def received(server: Answering) -> list[dict]:
+    return [json.loads(body) for body in server.bodies]
 
 
 def test_events_arrive(receiver):
     webhook = Webhook("alphas", Notify())
     webhook.tell("failed", "a trial failed", {"failed": 1, "done": 2})
     webhook.close()
-    assert receiver.bodies == [
+    assert received(receiver) == [
         {"text": "alphas: a trial failed", "event": "failed", "sweep": "alphas", "counts": {"failed": 1, "done": 2}}
     ]
 
@@ -63,11 +40,11 @@ def test_only_what_was_asked_for(receiver):
     webhook.tell("failed", "x", {})
     webhook.tell("done", "y", {})
     webhook.close()
-    assert [body["event"] for body in receiver.bodies] == ["done"]
+    assert [body["event"] for body in received(receiver)] == ["done"]
 
 
 def test_a_refusal_is_tried_again(receiver):
-    receiver.refusals = 2
+    receiver.before = [500, 500]
     webhook = Webhook("alphas", Notify())
     webhook.tell("done", "x", {})
     webhook.close()

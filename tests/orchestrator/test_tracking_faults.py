@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import logging
 import shlex
 import shutil
 import sqlite3
-import ssl
 import subprocess
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from answers import answering, untrusted
 from ports import free_port
 
 from aream.errors import ConfigError
@@ -197,51 +194,26 @@ def test_what_mlflow_refuses_is_kept_and_told(database, tmp_path):
     assert all(line["reason"] for line in kept)
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    status = 404
-
-    def do_GET(self):
-        self.send_response(self.status)
-        self.end_headers()
-        self.wfile.write(b"<html>something else</html>")
-
-    def log_message(self, *_):
-        return
-
-
-@contextlib.contextmanager
-def server(status: int, context: ssl.SSLContext | None = None) -> Iterator[str]:
-    served = http.server.HTTPServer(("127.0.0.1", free_port()), type("Own", (Answer,), {"status": status}))
-    if context is not None:
-        served.socket = context.wrap_socket(served.socket, server_side=True)
-    thread = threading.Thread(target=served.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http{'s' if context else ''}://127.0.0.1:{served.server_port}"
-    finally:
-        served.shutdown()
-        served.server_close()
-        thread.join()
+OTHER = b"<html>something else</html>"
 
 
 @pytest.mark.parametrize(("status", "words"), [(404, "no MLflow server"), (401, "USERNAME"), (403, "USERNAME")])
 def test_a_server_that_will_never_take_it_is_refused(status, words):
-    with server(status) as uri, pytest.raises(ConfigError, match=words):
-        check_tracking(uri, "exp")
+    with answering(status, OTHER) as server, pytest.raises(ConfigError, match=words):
+        check_tracking(server.url, "exp")
 
 
 def test_a_certificate_that_is_not_trusted_is_named(tmp_path):
-    made = "req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=127.0.0.1"
-    subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
-    with server(200, context) as uri, pytest.raises(ConfigError, match="certificate is not trusted"):
-        check_tracking(uri, "exp")
+    with (
+        answering(200, OTHER, untrusted(tmp_path)) as server,
+        pytest.raises(ConfigError, match="certificate is not trusted"),
+    ):
+        check_tracking(server.url, "exp")
 
 
 def test_a_server_that_is_away_or_busy_is_only_told(caplog):
-    with caplog.at_level(logging.WARNING), server(503) as busy:
-        check_tracking(busy, "exp")
+    with caplog.at_level(logging.WARNING), answering(503, OTHER) as busy:
+        check_tracking(busy.url, "exp")
     check_tracking(f"http://127.0.0.1:{free_port()}", "exp")
     assert sum("rows wait on disk" in record.message for record in caplog.records) == 2
 
