@@ -57,7 +57,9 @@ def threads(number: int) -> Iterator[None]:
 
 def described(hardware: Hardware, parts: tuple[Part, ...]) -> str:
     """What this machine computed a stage on, for people."""
-    counted = f", {hardware.threads} threads" if hardware.counts_threads(parts) else ""
+    counted = ""
+    if hardware.counts_threads(parts):
+        counted = f", {hardware.threads} thread{'' if hardware.threads == 1 else 's'}"
     if hardware.device == "cuda" and "device" in parts:
         return f"cuda{counted}: {torch.cuda.get_device_name()}"
     return f"cpu{counted}: {_cpu_name()}"
