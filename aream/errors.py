@@ -14,6 +14,15 @@ AreamError
 └── StageFailed        a stage raised; carries the stage's key
 """
 
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+KEYED = re.compile(r"[a-z_]+(\[\d+\])?(, [a-z_]+)*: ")
+"""Begins a message about a key of a section."""
+
 
 class AreamError(Exception):
     """Root of everything this project raises on purpose."""
@@ -71,3 +80,12 @@ class Interrupted(AreamError):
 
 class StageFailed(AreamError):
     """A stage raised; the message carries its key and the cause."""
+
+
+@contextlib.contextmanager
+def within(section: str) -> Iterator[None]:
+    """A configured value that the body refuses by its own key is told by the section's too: ``backbone.vit: ...``."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{section}{'.' if KEYED.match(str(error)) else ': '}{error}") from error

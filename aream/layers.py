@@ -27,8 +27,11 @@ def first_deep_layer(depth: int, layer_index: int | None, published: tuple[int, 
     return layer_index
 
 
-def resolve_layers(subset: LayerSubset, depth: int, first_deep: int) -> tuple[int, ...]:
+def resolve_layers(subset: LayerSubset, depth: int, first_deep: int, key: str = "layers") -> tuple[int, ...]:
     """The layers a subset names, ascending, 0-based.
+
+    Args:
+        key: that the subset was given under.
 
     Raises:
         ConfigError: a layer that the backbone does not have, one named twice, or no layer at all.
@@ -41,6 +44,6 @@ def resolve_layers(subset: LayerSubset, depth: int, first_deep: int) -> tuple[in
         return tuple(range(first_deep, depth))
     if not subset or len(set(subset)) != len(subset) or not all(0 <= layer < depth for layer in subset):
         raise ConfigError(
-            f"layers: need one or more different layers in 0..{depth - 1}, or all, shallow, deep; got {list(subset)}"
+            f"{key}: need one or more different layers in 0..{depth - 1}, or all, shallow, deep; got {list(subset)}"
         )
     return tuple(sorted(subset))

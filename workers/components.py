@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from aream import backbones, data, discover, refiners, segmenters
 from aream.config import Component
 from aream.data._protocol import Dataset
+from aream.errors import within
 from aream.refiners._protocol import Refiner, network_of
 from workers.locations import localised
 
@@ -22,7 +23,15 @@ def build_dataset(component: Component) -> Dataset:
 
 def build_backbone(component: Component, classes: int, image_size: int) -> Any:
     """The host with its initial weights, C = ``classes`` foreground classes."""
-    return discover.load(backbones, component.name).build(localised(component.config), classes, image_size)
+    with within("backbone"):
+        return discover.load(backbones, component.name).build(localised(component.config), classes, image_size)
+
+
+def backbone_shape(component: Component) -> tuple[int, int]:
+    """(depth, patch size) of a host, whatever its weights."""
+    with within("backbone"):
+        depth, patch = discover.load(backbones, component.name).shape(component.config)
+    return depth, patch
 
 
 def fingerprint_backbone(component: Component) -> str:
@@ -32,7 +41,8 @@ def fingerprint_backbone(component: Component) -> str:
 
 def build_segmenter(component: Component, classes: int, image_size: int) -> Any:
     """The segmenter with its initial weights; ``classes`` counts the background."""
-    return discover.load(segmenters, component.name).build(localised(component.config), classes, image_size)
+    with within("segmentation.model"):
+        return discover.load(segmenters, component.name).build(localised(component.config), classes, image_size)
 
 
 def fingerprint_segmenter(component: Component) -> str:
@@ -43,10 +53,11 @@ def fingerprint_segmenter(component: Component) -> str:
 def build_refiner(component: Component, network: Path | None, device: torch.device) -> Refiner:
     """The refiner; ``network`` holds the weights that were trained for it, None: none were."""
     module, built = discover.load(refiners, component.name), localised(component.config)
-    if network_of(component) is None:
-        refiner: Refiner = module.build(built)
-    else:
-        refiner = module.build(built, None if network is None else str(network), device)
+    with within("labels.refiner"):
+        if network_of(component) is None:
+            refiner: Refiner = module.build(built)
+        else:
+            refiner = module.build(built, None if network is None else str(network), device)
     return refiner
 
 
@@ -61,7 +72,8 @@ def check_refiner(component: Component) -> None:
         AreamError: a weight file that the refiner's network cannot take.
     """
     if network_of(component) is not None:
-        discover.load(refiners, component.name).check_weights(localised(component.config))
+        with within("labels.refiner"):
+            discover.load(refiners, component.name).check_weights(localised(component.config))
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:

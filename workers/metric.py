@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aream import backbones, discover, methods
 from workers import stages
+from workers.components import backbone_shape
 
 if TYPE_CHECKING:
     from workers.trial import TrialConfig
@@ -81,7 +82,7 @@ def found(name: str, among: Iterable[Listed] | None = None) -> Listed | None:
 
 def each_layer(trial: TrialConfig) -> list[str]:
     """The layers of the trial's backbone, as two digits each."""
-    depth, _ = discover.load(backbones, trial.backbone.name).shape(trial.backbone.config)
+    depth, _ = backbone_shape(trial.backbone)
     return [f"{layer:02d}" for layer in range(depth)]
 
 

@@ -10,14 +10,20 @@ from typing import Any
 from aream import backbones, discover, methods, refiners
 from aream.backbones._protocol import DEFAULT_PADDING, Padding
 from aream.config import Component
-from aream.errors import ConfigError
+from aream.errors import ConfigError, within
 from aream.inference import UNREFINED
 from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
 from aream.methods import mean_affinity
 from aream.refiners._protocol import network_of
 from workers import stages as stage_modules
 from workers.analysis import Subject, analysis_stage
-from workers.components import build_dataset, fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
+from workers.components import (
+    backbone_shape,
+    build_dataset,
+    fingerprint_backbone,
+    fingerprint_refiner,
+    fingerprint_segmenter,
+)
 from workers.hardware import CPU, Hardware
 from workers.locations import local_path
 from workers.stage import Stage
@@ -69,7 +75,9 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
             f"train.batch_size: need an image for each of the {processes} processes, got {trial.train.batch_size}"
         )
     module = discover.load(methods, trial.method.name)
-    resolved = module.resolve(_with_split(trial, depth), depth)
+    own = _with_split(trial, depth)
+    with within("method"):
+        resolved = module.resolve(own, depth)
     inputs = {}
     if trial.train.warmup:
         inputs["warmup"] = _warmup_stage(trial, fingerprint, processes, hardware)
@@ -122,7 +130,8 @@ def variant_stages(
     )
     split = _split(trial, depth)
     chosen = trial.inference.layers
-    layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
+    with within("inference"):
+        layers = UNREFINED if chosen == "none" else resolve_layers(chosen, depth, split)
     networks, weights = _refiner_network(trial, layers, cams, data)
     labels = Stage(
         "pseudo_label",
@@ -227,7 +236,8 @@ def trains_as(method: str) -> str:
 def _split(trial: TrialConfig, depth: int) -> int:
     """The first deep layer: the method's own, or the one published for the backbone."""
     published = getattr(discover.load(backbones, trial.backbone.name), "PUBLISHED_SPLIT", DEFAULT_SPLIT)
-    return first_deep_layer(depth, getattr(trial.method.config, "layer_index", None), published)
+    with within("method"):
+        return first_deep_layer(depth, getattr(trial.method.config, "layer_index", None), published)
 
 
 def _padding(trial: TrialConfig) -> Padding:
@@ -253,7 +263,7 @@ def _check_fit(trial: TrialConfig) -> tuple[int, int]:
     check_host = getattr(discover.load(methods, trial.method.name), "check_host", None)
     if check_host is not None:
         check_host(trial.backbone.name, trial.backbone.config)
-    depth, patch = discover.load(backbones, trial.backbone.name).shape(trial.backbone.config)
+    depth, patch = backbone_shape(trial.backbone)
     for key, side in (
         ("train.image_size", trial.train.image_size),
         ("inference.image_size", trial.inference.image_size),

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import torch
 
-from aream import backbones, discover
 from aream.inference import infer_cams
+from workers.components import backbone_shape
 from workers.gpu_memory import GpuMemory
 from workers.runtime import Runtime
 from workers.stage import Stage
@@ -35,7 +35,7 @@ def peak_bytes(
     Raises:
         AreamError: it does not even take a whole GPU, or fails otherwise, as the trial will.
     """
-    depth, _ = discover.load(backbones, train.backbone.name).shape(train.backbone.config)
+    depth, _ = backbone_shape(train.backbone)
     training = train_cam.prepared(train, torch.ones(depth), runtime)
     memory.forget_peak()
     training.rehearse(STEPS)

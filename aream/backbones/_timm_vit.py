@@ -33,7 +33,7 @@ def create_vit(name: str, *, pretrained: bool = False, **changes: Any) -> Vision
     """
     if architecture(name) not in plain_vit_names():
         raise ConfigError(
-            f"timm has no plain ViT {name!r}; try vit_tiny_patch16_224, deit_tiny_patch16_224, "
+            f"vit: timm has no plain ViT {name!r}; try vit_tiny_patch16_224, deit_tiny_patch16_224, "
             "deit_small_patch16_224 or deit_base_patch16_224"
         )
     check_tag("vit", name)
@@ -56,7 +56,7 @@ def create_vit(name: str, *, pretrained: bool = False, **changes: Any) -> Vision
     )
     if not plain:
         raise ConfigError(
-            f"{name} is not a plain ViT: the host needs one class token, a position for it, no register tokens, "
+            f"vit: {name} is not a plain ViT: the host needs one class token, a position for it, no register tokens, "
             "no norm before the blocks and standard blocks"
         )
     return vit

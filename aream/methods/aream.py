@@ -119,8 +119,8 @@ def resolve(config: Config, depth: int) -> Config:
     return dataclasses.replace(
         config,
         layer_index=None,
-        fusion_layers=resolve_layers(config.fusion_layers, depth, split),
-        supervised_layers=resolve_layers(config.supervised_layers, depth, split),
+        fusion_layers=resolve_layers(config.fusion_layers, depth, split, "fusion_layers"),
+        supervised_layers=resolve_layers(config.supervised_layers, depth, split, "supervised_layers"),
     )
 
 
