@@ -33,7 +33,11 @@ UNREFINED: tuple[int, ...] = ()
 @config
 class CamInference:
     image_size: int | None = None
-    """Side of the square that images are resized to, pixels; null: native size, padded to whole patches."""
+    """Side of the square that images are resized to, pixels; null: native size, padded to whole patches.
+
+    Deviates from AReAM's code, which enlarges the maps of every scale twice, to the image at that scale and then to the
+    image: those of a square are enlarged to the image at once, as in TransCAM's. At native size they are as in AReAM's.
+    """
     scales: tuple[float, ...] = (1.0,)
     """Scales summed into the CAM (MCTformer: 1.0; Conformer: 0.5, 1.0, 1.5); fractions of a pixel are cut off."""
     flip: bool = True

@@ -68,7 +68,7 @@ class Driver:
         self.progress = Progress(self.state, metric, workplace.log_file)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
-        self.overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", self.spec.limits)
+        self.overseer = Overseer(workplace.orders_file, workplace.spent_file, self.spec.limits)
         self.overseer.each_tick = self._tick
         self.metrics = Metrics(self.state, tracker.left)
         self.auto = AutoGpus(workplace, self.overseer, self.progress, self._board)

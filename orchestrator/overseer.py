@@ -32,7 +32,7 @@ class Overseer:
         if self.orders.sweep != "run":  # running the command is the wish that it runs
             self.orders.sweep = "run"
             self.orders.write(orders_file)
-        self.gpu_seconds = _spent(spent_file)
+        self.gpu_seconds = spent_before(spent_file)
         self.started = self.ticked = self.saved = clock()
         self.failed = 0
         self.unreadable: str | None = None
@@ -118,7 +118,7 @@ class Overseer:
         return f"limits.gpu_hours: {limit:g} GPU hours are spent, earlier runs counted; raise it"
 
 
-def _spent(file: Path) -> float:
+def spent_before(file: Path) -> float:
     """GPU seconds of earlier runs.
 
     Raises:

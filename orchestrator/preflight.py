@@ -16,6 +16,7 @@ from orchestrator.data_use import label_folders, label_points, use_of
 from orchestrator.notify import webhook_url
 from orchestrator.plan import Planner
 from orchestrator.spec import SweepSpec
+from orchestrator.state_files import refuse_damaged
 from orchestrator.tracking_check import check_tracking
 from orchestrator.tracking_uri import TRACKING_VARIABLE, default_uri, resolved_uri
 from orchestrator.workplace import Workplace
@@ -70,11 +71,11 @@ def tracking_uri(spec: SweepSpec, default: str) -> str:
     return resolved_uri(spec.tracking_uri or default, spec.folder)
 
 
-def prepare(spec: SweepSpec, *, reread: bool = False) -> Prepared:
+def prepare(spec: SweepSpec, *, reread: bool = False, fresh: bool = False) -> Prepared:
     """Read what changed since this machine last read it, or everything again, and check what can be checked from here.
 
     Raises:
-        AreamError: data, weights, a store or a configuration that cannot be used.
+        AreamError: data, weights, a store, a file of earlier runs or a configuration that cannot be used.
     """
     workplace = Workplace(
         store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
@@ -82,6 +83,7 @@ def prepare(spec: SweepSpec, *, reread: bool = False) -> Prepared:
     webhook_url(spec.notify)
     workplace.check()
     workplace.store().storage.check()
+    refuse_damaged(workplace, fresh=fresh)
     check_tracking(tracking_uri(spec, default_uri(workplace.runs)), spec.experiment or spec.name)
     allow_staging(spec)
     trials = trial_configs(spec)

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.fail_fast:
         spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
     tracebacks_go_to(spec.runs_dir / spec.name / "logs")
-    prepared = prepare(spec, reread=options.reread)
+    prepared = prepare(spec, reread=options.reread, fresh=options.fresh)
     if not options.plan:
         return _run(prepared, options)
     from orchestrator.fresh_start import begun_anew

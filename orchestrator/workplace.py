@@ -55,6 +55,10 @@ class Workplace:
     def state_file(self) -> Path:
         return self.folder / "state.json"
 
+    @property
+    def spent_file(self) -> Path:
+        return self.folder / "spent.json"
+
     def check(self) -> None:
         """See that the sweep's folder can be written, and is not the store's.
 
