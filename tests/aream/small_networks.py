@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from aream.augmentations import deit
-from aream.backbones import mctformer_v2
+from aream.backbones import mctformer_v2, vit
 from aream.config import Component
 from aream.methods import aream
 from aream.segmentation_config import SegmentationTraining
@@ -44,6 +44,26 @@ def host(most: int = 10**6, drop_path: float = 0.0) -> Hungry:
     built = Hungry(config, 6, 32)
     built.most = most
     return built
+
+
+def timm_host() -> vit.TimmTransformer:
+    torch.manual_seed(0)
+    config = vit.Config(
+        vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0, auxiliary_layer=1,
+        localisation="fused",
+    )  # fmt: skip
+    return vit.build(config, 6, 32)
+
+
+NETWORKS = {"mctformer_v2": host, "vit": timm_host}
+
+
+@torch.no_grad()
+def sharpen(network: torch.nn.Module) -> None:
+    """Attention that differs from layer to layer by more than rounding."""
+    joint = [parameter for name, parameter in network.named_parameters() if name.endswith("attn.qkv.weight")]
+    for index, weight in enumerate(joint):
+        weight.mul_(20 * (index + 1))
 
 
 def train(dataset, backbone, epochs=2, method=None, **changes) -> tuple[Training, list[dict[str, float]]]:

@@ -10,7 +10,7 @@ import torch
 from timm.layers.attention import Attention
 from torch.nn import functional as F
 
-from aream.backbones import conformer, mctformer_plus, mctformer_v1, mctformer_v2
+from aream.backbones import conformer, mctformer_plus, mctformer_v1, mctformer_v2, vit
 from aream.cam import normalise
 from aream.entropies import entropy_cam, layer_entropies
 from aream.methods import aream
@@ -22,6 +22,7 @@ HOSTS = {
     "mctformer_v2": lambda: mctformer_v2.build(mctformer_v2.Config(**VIT), 6, 32),
     "mctformer_plus": lambda: mctformer_plus.build(mctformer_plus.Config(**VIT), 6, 32),
     "conformer": lambda: conformer.build(conformer.Config(**TINY), 6, 32),
+    "vit": lambda: vit.build(vit.Config(**VIT, localisation="fused"), 6, 32),
 }
 PRESENT = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]) > 0
 
@@ -53,6 +54,9 @@ def passed(host):
             t = host.prefix_tokens
             attention = [oracles.mean_softmax(layer.queries, layer.keys, t)[:, :t] for layer in output.layers]
             cam = torch.stack(attention[-3:]).sum(0).reshape(3, 6, 4, 4)
+        elif isinstance(host, vit.TimmTransformer):
+            features = host.vit.forward_features(images)[:, 1:].transpose(1, 2).reshape(3, 12, 4, 4)
+            cam = F.relu(F.conv2d(features, host.head.weight, host.head.bias, padding=1))
         else:
             features = host.encode(images).features
             cam = F.relu(F.conv2d(features, host.head.weight, host.head.bias, padding=1))

@@ -11,7 +11,7 @@ from PIL import Image
 from timm.layers.attention import Attention
 from torch.nn import functional as F
 
-from aream.backbones import conformer, mctformer_v2
+from aream.backbones import conformer, mctformer_v2, vit
 from aream.batches import to_tensor
 from aream.data import shapes
 from aream.inference import UNREFINED, CamInference, infer_cams
@@ -28,14 +28,15 @@ def dataset():
 TINY = conformer.Config(patch_size=8, dim=12, depth=3, heads=2, base_channels=4, channel_ratio=1)
 
 
-@pytest.fixture(params=["mctformer_v2", "conformer"])
+@pytest.fixture(params=["mctformer_v2", "conformer", "vit"])
 def host(request):
     torch.manual_seed(0)
     if request.param == "conformer":
         host = conformer.build(TINY, 6, 32).eval()
     else:
-        config = mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0)
-        host = mctformer_v2.build(config, 6, 32).eval()
+        module = {"mctformer_v2": mctformer_v2, "vit": vit}[request.param]
+        config = module.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0)
+        host = module.build(config, 6, 32).eval()
     for module in host.modules():  # attention far from uniform: refined maps keep a range that float32 resolves
         if isinstance(module, Attention):
             module.qkv.weight.data *= 40

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import oracles
 import pytest
 import torch
 from method_contract import check_method
+from small_networks import timm_host
 from torch.nn import functional as F
 
 from aream import discover, methods
@@ -51,6 +53,13 @@ def losses(host, batch, entropies=None, **changes):
 def test_contract(name, host, batch):
     module = discover.load(methods, name)
     check_method(module, module.Config(), host, batch)
+
+
+@pytest.mark.parametrize("name", discover.names(methods))
+def test_contract_on_any_transformer(name, batch):
+    module = discover.load(methods, name)
+    six = torch.cat([batch.labels, torch.zeros_like(batch.labels[:, :2])], dim=1)
+    check_method(module, module.Config(), timm_host(), dataclasses.replace(batch, labels=six))
 
 
 def plain_labels(host, batch, config, weights):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from small_networks import CONFIG, CPU, host
+from small_networks import CONFIG, CPU, NETWORKS, host, sharpen
 from torch import nn
 from torch.nn import functional as F
 
@@ -88,20 +88,19 @@ def own_part(batch: Batch, rank: int, size: int) -> Batch:
     return Batch(batch.images[part], batch.labels[part], batch.ids[part], part.start, batch.ids)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("size", [2, 3, 7])
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.filterwarnings("ignore:.*")
-def test_gradients_of_ranks_add_up_to_those_of_the_batch(dataset, size, changes):
+def test_gradients_of_ranks_add_up_to_those_of_the_batch(dataset, size, changes, network):
     """Parts of unequal size and unequal pair counts, without random numbers; the affinity loss itself is float32."""
     method = mctformer.PlainHost() if changes is None else aream.build(
         aream.resolve(aream.Config(alpha_low=0.3, alpha_high=0.45, affinity_weight=10.0, **(changes or {})), 3)
     )  # fmt: skip
 
     def prepared(**options) -> Training:
-        training = Training(host().double(), method, dataset, CONFIG, 0, device=CPU, **options)
-        with torch.no_grad():
-            for index, block in enumerate(training.backbone.blocks):  # else layers differ by rounding alone
-                block.attn.qkv.weight.mul_(20 * (index + 1))
+        training = Training(NETWORKS[network]().double(), method, dataset, CONFIG, 0, device=CPU, **options)
+        sharpen(training.backbone)
         training.backbone.train()
         training.epoch = 1
         return training

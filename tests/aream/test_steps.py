@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_networks import CONFIG, CPU, SEGMENTATION, Hungry, host, labels_of, segmenter, train
+from small_networks import CONFIG, CPU, NETWORKS, SEGMENTATION, Hungry, host, labels_of, segmenter, sharpen, train
 
 from aream.batches import Batch
 from aream.data import shapes
@@ -38,6 +38,7 @@ def batch(count: int) -> Batch:
     return Batch(images, labels, tuple(f"image_{index}" for index in range(count)))
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize(
     "changes",
@@ -58,17 +59,15 @@ def batch(count: int) -> Batch:
     ids=["uniform", "entropy", "online", "online entropy", "train", "no method"],
 )
 @pytest.mark.filterwarnings("ignore:.*")
-def test_gradients_of_pieces_are_those_of_the_batch(dataset, size, changes):
+def test_gradients_of_pieces_are_those_of_the_batch(dataset, size, changes, network):
     """Pieces of unequal size and unequal pair counts, in float64 without random numbers."""
     method = mctformer.PlainHost() if changes is None else aream.build(
         aream.resolve(aream.Config(alpha_low=0.3, alpha_high=0.45, affinity_weight=10.0, **(changes or {})), 3)
     )  # fmt: skip
     found = []
     for pieces in (7, size):
-        training = Training(host().double(), method, dataset, CONFIG, 0, device=CPU)
-        with torch.no_grad():
-            for index, block in enumerate(training.backbone.blocks):  # else layers differ by rounding alone
-                block.attn.qkv.weight.mul_(20 * (index + 1))
+        training = Training(NETWORKS[network]().double(), method, dataset, CONFIG, 0, device=CPU)
+        sharpen(training.backbone)
         training.backbone.train()
         training.epoch = 1
         losses = training._gradients(batch(7), pieces, "here")
