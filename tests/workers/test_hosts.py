@@ -9,11 +9,11 @@ from small_trials import TRIAL, Killed, Work, fingerprint
 
 from aream import discover, methods
 from aream.augmentations import scale_and_crop
-from aream.backbones import conformer, mctformer_v2
+from aream.backbones import conformer, mctformer_v2, vit
 from aream.config import Component
 from aream.errors import ConfigError
 from workers.pipelines import BASELINE, training_stage, variant_stages
-from workers.stages import layer_gain
+from workers.stages import attention_statistics, layer_gain
 from workers.trial import InferenceSection, TrialConfig
 
 TINY = conformer.Config(patch_size=8, dim=12, depth=3, heads=2, base_channels=4, channel_ratio=1)
@@ -28,6 +28,19 @@ CONFORMER = dataclasses.replace(
         select="last",
     ),
 )
+
+FAMILIES = {
+    "class token": vit.Config(
+        vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, localisation="fused", auxiliary_layer=1
+    ),
+    "rotary, registers": vit.Config(vit="vit_small_patch16_dinov3", patch_size=8, dim=16, depth=3, heads=2),
+    "no class token": vit.Config(
+        vit="vit_base_patch16_siglip_224", patch_size=8, dim=12, depth=3, heads=2, pooling="gwrp", head_kernel=1
+    ),
+}
+TRANSFORMERS = {
+    name: dataclasses.replace(TRIAL, backbone=Component(name="vit", config=config)) for name, config in FAMILIES.items()
+}
 
 
 def with_method(trial: TrialConfig, name: str, **changes) -> TrialConfig:
@@ -70,6 +83,35 @@ def test_the_baseline_of_the_second_host_runs_end_to_end(tmp_path):
 def test_a_killed_training_of_the_second_host_continues_exactly(tmp_path):
     """Running statistics, rates of every iteration, crops."""
     stage = training_stage(CONFORMER, fingerprint)
+    expected = Work(tmp_path / "whole").digests(stage)
+    with pytest.raises(Killed):
+        Work(tmp_path / "killed", die_after=2, checkpoint_s=0.0).runner.run(stage)
+    assert Work(tmp_path / "killed", checkpoint_s=0.0).digests(stage) == expected
+
+
+@pytest.mark.parametrize("trial", TRANSFORMERS.values(), ids=TRANSFORMERS)
+def test_stages_of_any_transformer_run_end_to_end(tmp_path, trial):
+    """Refining by every subset, entropies, statistics of every layer, gains."""
+    work = Work(tmp_path)
+    trial = with_method(trial, "aream", weights="entropy_offline", label_scales=(0.5, 1.0))
+    analyses = [
+        Component(name="layer_gain", config=layer_gain.Options()),
+        Component(name="attention_statistics", config=attention_statistics.Options()),
+    ]
+    stages = variant_stages(trial, fingerprint, analyses)
+    labels = work.runner.run(stages.labels)
+    gain, statistics = (work.runner.run(stage) for stage in stages.analyses)
+    assert gain.metrics["layer/all/miou"] == pytest.approx(labels.metrics["pseudo/miou"])
+    assert statistics.metrics
+    rows = [row for name, row in work.rows if name == "train_cam" and "train/affinity_loss" in row]
+    assert all(row["train/affinity_loss"] > 0 for row in rows)
+    entropies = work.runner.run(training_stage(trial, fingerprint).inputs["entropy"]).metrics
+    assert len([name for name in entropies if name.startswith("entropy/layer_")]) == 3
+
+
+@pytest.mark.parametrize("trial", TRANSFORMERS.values(), ids=TRANSFORMERS)
+def test_a_killed_training_of_any_transformer_continues_exactly(tmp_path, trial):
+    stage = training_stage(trial, fingerprint)
     expected = Work(tmp_path / "whole").digests(stage)
     with pytest.raises(Killed):
         Work(tmp_path / "killed", die_after=2, checkpoint_s=0.0).runner.run(stage)
