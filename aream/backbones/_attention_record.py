@@ -15,16 +15,16 @@ from aream.errors import ConfigError
 
 
 class AttentionRecord(TorchFunctionMode):
-    """While it is entered, every ``scaled_dot_product_attention`` adds a layer: queries and keys as they are multiplied
-    (after norms and rotary positions), with their gradient, and what is added to their logits.
+    """While it is entered, every ``scaled_dot_product_attention`` adds to ``layers``: queries and keys as they are
+    multiplied (after norms and rotary positions), with their gradient, and what is added to their logits.
 
     Raises:
         ConfigError: an attention that is not softmax(q k' d^-1/2 + bias) over all tokens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layers: list[LayerQK]) -> None:
         super().__init__()
-        self.layers: list[LayerQK] = []
+        self.layers = layers
 
     def __torch_function__(
         self,

@@ -14,7 +14,7 @@ from torch import nn
 from aream.backbones._timm_names import architecture, check_tag
 from aream.errors import ConfigError, DataError
 
-NEEDED = ("forward_intermediates", "num_prefix_tokens", "patch_embed", "blocks", "norm")
+NEEDED = ("forward_intermediates", "num_prefix_tokens", "patch_embed", "blocks", "norm", "fc_norm")
 FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, NotImplementedError)
 """What timm's constructors and networks raise at settings and sizes that they cannot take."""
 ALLOWED = (

@@ -202,18 +202,19 @@ class TimmTransformer(nn.Module):
             ConfigError: what was recorded is not one attention of all tokens over all tokens a block.
         """
         wanted = [*([] if self.auxiliary_layer is None else [self.auxiliary_layer]), self.depth - 1]
-        with AttentionRecord() as record:
+        layers: list[LayerQK] = []
+        with AttentionRecord(layers):
             tokens = self.vit.forward_intermediates(images, wanted, output_fmt="NLC", intermediates_only=True)
         n = (images.shape[2] // self.patch_size) * (images.shape[3] // self.patch_size)
-        found = sorted({layer.keys.shape[2] for layer in record.layers})
-        if len(record.layers) != self.depth or found != [self.prefix_tokens + n] or tokens[-1].shape[1] != n:
+        found = sorted({layer.keys.shape[2] for layer in layers})
+        if len(layers) != self.depth or found != [self.prefix_tokens + n] or tokens[-1].shape[1] != n:
             raise ConfigError(
                 f"vit: {self.name} is a {type(self.vit).__name__} without one global attention a block: its "
-                f"{self.depth} blocks called {len(record.layers)} fused attentions over {_listed(found)} tokens, while "
+                f"{self.depth} blocks called {len(layers)} fused attentions over {_listed(found)} tokens, while "
                 f"{images.shape[2]} x {images.shape[3]} pixels have {n} patches besides {self.prefix_tokens} tokens; "
                 f"{ALLOWED}"
             )
-        return tokens, record.layers
+        return tokens, layers
 
     def _norm(self, tokens: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
         """The model's last norm: after its blocks, or, of models that average tokens, before its classifier."""

@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import oracles
 import pytest
 import torch
 from backbone_contract import check_backbone
 from safetensors.torch import save_file
+from small_transformers import FAMILIES, built, images, small
 from timm import create_model
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, set_fused_attn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from aream.affinity import affinity_logits
 from aream.backbones import vit
+from aream.backbones._mimetic import sinusoidal_positions
 from aream.errors import ConfigError, DataError
-
-FAMILIES = {
-    "vit_tiny_patch16_224": {},
-    "deit_tiny_patch16_224": {},
-    "deit_tiny_distilled_patch16_224": {},
-    "deit3_small_patch16_224": {},
-    "vit_base_patch16_224.mae": {},
-    "vit_small_patch16_224.dino": {},
-    "vit_small_patch14_dinov2": {},
-    "vit_small_patch14_reg4_dinov2": {},
-    "vit_small_patch16_dinov3": {},
-    "eva02_tiny_patch14_224": {},
-    "eva02_base_patch16_clip_224": {},
-    "vit_base_patch32_clip_224": {},
-    "vit_base_patch32_clip_quickgelu_224": {},
-    "vit_base_patch16_siglip_224": {},
-    "vit_base_patch16_siglip_gap_224": {},
-    "vit_base_patch16_rope_mixed_224": {},
-    "vit_pe_core_tiny_patch16_384": {},
-    "vit_wee_patch16_reg1_gap_256": {},
-    "flexivit_small": {},
-    "aimv2_large_patch14_224": {},
-    "beit3_base_patch16_224": {},
-    "vit_tiny_r_s16_p8_224": {"patch_size": 4},
-}
-"""Small by depth and dimension; a hybrid's stride, 16, is that of its convolutions and its patches of 4 together."""
-
-
-def small(name: str, **changes) -> vit.Config:
-    return vit.Config(**{"vit": name, "depth": 2, "dim": 48, "heads": 3, "drop_path": 0.0, **FAMILIES[name], **changes})
-
-
-def built(config: vit.Config, image_size: int = 224, classes: int = 4) -> vit.TimmTransformer:
-    torch.manual_seed(0)
-    host = vit.build(config, classes, image_size).eval()
-    with torch.no_grad():
-        for name, parameter in host.named_parameters():
-            if "qkv" in name or "_proj" in name:
-                parameter.mul_(10)  # else a small random network attends evenly, whatever its queries and keys
-    return host
-
-
-def images(patch: int, sides: tuple[int, int]) -> torch.Tensor:
-    return torch.randn(2, 3, *(side // patch * patch for side in sides), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -175,3 +139,140 @@ def test_real_weights_give_timms_features(data_root):
     assert torch.equal(found.cam, host.head(grid).relu())
     with pytest.raises(DataError, match="does not fit VisionTransformer"):
         vit.build(vit.Config(vit="vit_small_patch16_224", weights=str(path)), 20, 224)
+
+
+def by_hand(host, batch, normed: bool):
+    """Scores of the auxiliary and of the last layer, from what the blocks hand on."""
+    heard = []
+    hooks = [block.register_forward_hook(lambda module, given, made: heard.append(made)) for block in host.vit.blocks]
+    with torch.no_grad():
+        host.vit.forward_features(batch)
+    for hook in hooks:
+        hook.remove()
+    scores = []
+    for tokens, head in ((heard[0], host.auxiliary_head), (heard[-1], host.head)):
+        features = host.vit.norm(tokens) if normed else tokens
+        grid = features[:, host.prefix_tokens :].transpose(1, 2).unflatten(2, (4, 6))
+        scores.append(F.conv2d(grid, head.weight, head.bias, padding=head.weight.shape[-1] // 2))
+    return scores
+
+
+POOLED = {
+    "average": lambda scores: scores.mean(dim=(2, 3)),
+    "max": lambda scores: scores.flatten(2).max(dim=2).values,
+    "gwrp": lambda scores: torch.stack(
+        [torch.stack([ranked(map_.flatten().tolist(), 0.9) for map_ in maps]) for maps in scores]
+    ),
+}
+
+
+def ranked(values: list[float], decay: float) -> torch.Tensor:
+    weights = [decay**rank for rank in range(len(values))]
+    best_first = sorted(values, reverse=True)
+    return torch.tensor(sum(w * v for w, v in zip(weights, best_first, strict=True)) / sum(weights))
+
+
+@pytest.mark.parametrize("pooling", POOLED)
+@pytest.mark.parametrize(("kernel", "normed"), [(3, True), (1, False)])
+def test_heads_read_the_last_and_a_middle_layer(pooling, kernel, normed):
+    changes = {"pooling": pooling, "rank_decay": 0.9, "head_kernel": kernel, "final_norm": normed}
+    host = built(small("vit_tiny_patch16_224", depth=3, auxiliary_layer=0, **changes))
+    assert host.head.weight.shape[2:] == (kernel, kernel)
+    batch = images(16, (64, 96))
+    auxiliary, last = by_hand(host, batch, normed)
+    with torch.no_grad():
+        output = host(batch)
+    torch.testing.assert_close(output.cam, last.relu(), rtol=1e-4, atol=1e-5)
+    for found, scores in zip(output.logits, (last, auxiliary), strict=True):
+        torch.testing.assert_close(found, POOLED[pooling](scores), rtol=1e-4, atol=1e-5)
+    found = {id(parameter) for parameter in host.head_parameters()}
+    assert found == {id(parameter) for head in (host.head, host.auxiliary_head) for parameter in head.parameters()}
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+def test_the_class_token_looks_at_what_is_fused_with_the_cam(name, reduce):
+    settings = {"localisation": "fused", "class_attention_layers": 2, "class_attention_reduce": reduce}
+    host = built(small(name, depth=3, **settings))
+    with torch.no_grad():
+        output = host(images(host.patch_size, (64, 96)))
+    maps = [oracles.mean_softmax(layer.queries, layer.keys, host.prefix_tokens)[:, 0] for layer in output.layers[-2:]]
+    attention = torch.stack(maps).sum(0).reshape(2, 1, *output.grid) / (2 if reduce == "mean" else 1)
+    torch.testing.assert_close(host.localise(output), output.cam * attention)
+    plain = built(small(name, depth=3))
+    assert torch.equal(plain.localise(output), output.cam)
+
+
+def test_names_without_decay_are_timms():
+    host = built(small("vit_small_patch14_reg4_dinov2"))
+    assert host.no_weight_decay() == {"vit.pos_embed", "vit.cls_token", "vit.reg_token"}
+
+
+def test_mimetic_attention_is_that_of_the_other_hosts():
+    host = vit.build(small("vit_tiny_patch16_224", initialisation="mimetic"), 4, 64)
+    torch.testing.assert_close(host.vit.pos_embed[:, 1:], sinusoidal_positions((4, 4), 48))
+    for block in host.vit.blocks:
+        queries, keys = block.attn.qkv.weight[:16], block.attn.qkv.weight[48:64]
+        assert (queries.T @ keys).diagonal().mean() > 0.1  # like attends to like
+
+
+def test_attention_is_read_whatever_timm_is_told_about_fusing():
+    """TIMM_FUSED_ATTN=0, as an environment may have it, or a program that exports networks."""
+    set_fused_attn(False)
+    try:
+        host = built(small("vit_tiny_patch16_224"))
+    finally:
+        set_fused_attn(True)
+    assert len(host(images(16, (64, 96))).layers) == 2
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
+def test_gradients_of_one_image_after_the_other_add_up_at_the_training_grid(name):
+    """Where positions are added as they are, the gradients of some parameters are views of others'."""
+    side = 4 * vit.shape(small(name))[1]
+    host = built(small(name), image_size=side)
+    batch = images(host.patch_size, (side, side))
+
+    def gradients(parts):
+        host.zero_grad()
+        for part in parts:
+            output = host(part)
+            (output.scores.sum() + affinity_logits(output.layers[0], host.prefix_tokens).sum()).backward()
+        return {name: parameter.grad for name, parameter in host.named_parameters() if parameter.grad is not None}
+
+    whole, pieces = gradients([batch]), gradients(batch.split(1))
+    assert set(whole) == set(pieces)
+    assert any("blocks.0" in name for name in whole)
+    for name, expected in whole.items():
+        torch.testing.assert_close(pieces[name], expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+def test_half_precision_and_drop_path_keep_every_layer():
+    host = vit.build(small("vit_tiny_patch16_224", depth=3, drop_path=0.9), 4, 64).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = host(images(16, (64, 64)))
+        affinity_logits(output.layers[0], host.prefix_tokens).float().sum().backward()
+    assert [layer.queries.dtype for layer in output.layers] == [torch.bfloat16] * 3
+    assert host.vit.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+COMPILED = """
+import torch
+from aream.affinity import affinity_logits
+from aream.backbones import vit
+host = vit.build(vit.Config(vit="vit_tiny_patch16_224", depth=2, dim=48, heads=3, drop_path=0.0), 4, 64)
+compiled, images = torch.compile(host, backend="eager"), torch.randn(2, 3, 64, 64)
+gradients = []
+for network in (host, compiled):
+    host.zero_grad()
+    output = network(images)
+    (output.scores.sum() + affinity_logits(output.layers[1], 1).sum()).backward()
+    gradients.append((output.cam, *(layer.keys for layer in output.layers), host.vit.blocks[1].attn.qkv.weight.grad))
+for one, other in zip(*gradients, strict=True):
+    torch.testing.assert_close(one, other)
+"""
+
+
+def test_a_compiled_network_is_the_same():
+    """In a process of its own, without the type checks of the tests, which cannot be compiled."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, cwd=Path(__file__).parents[2], timeout=300)
