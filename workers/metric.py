@@ -92,6 +92,12 @@ def each_measure(trial: TrialConfig) -> tuple[str, ...]:
     return tuple(own(trial.method.config)) if own is not None else ()
 
 
+def each_decision(trial: TrialConfig) -> tuple[str, ...]:
+    """The settings of the trial's backbone that its weights decide about."""
+    own = getattr(discover.load(backbones, trial.backbone.name), "decisions", None)
+    return tuple(own(trial.backbone.config)) if own is not None else ()
+
+
 def pulls_on_layers(trial: TrialConfig) -> tuple[str, ...]:
     """Of a metric of methods whose terms act on layers of the host."""
     return ("",) if getattr(discover.load(methods, trial.method.name), "SUPERVISES_LAYERS", False) else ()

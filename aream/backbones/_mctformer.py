@@ -7,9 +7,10 @@ CVPR 2022; MCTformer+, Xu et al., arXiv:2308.03005; the authors' code.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -20,64 +21,18 @@ from torch.nn import functional as F
 from aream.affinity import mean_attention
 from aream.backbones._checkpoint import (
     PRETRAINED,
-    check_weights_key,
     fit_state_dict,
     read_state_dict,
     weights_fingerprint,
 )
+from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD, MCTformerConfig
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._protocol import LayerQK
 from aream.backbones._timm_vit import create_vit, run_block
-from aream.config import added, config, location
 from aream.errors import ConfigError
 
-IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-LARGEST = {"patch_size": 256, "dim": 8192, "depth": 256, "heads": 256, "class_attention_layers": 256}
-
-
-@config
-class MCTformerConfig:
-    vit: str = "deit_small_patch16_224"
-    """timm name of a plain ViT (one class token, learnt positions)."""
-    weights: str | None = location(None)
-    """Weight file (.pth or .safetensors; DeiT, timm or this host's own layout), ``pretrained`` for timm's hub, or
-    null."""
-    weights_key: str | None = added(None)
-    """Which state dict of a weight file that holds several, such as ``model_ema`` or ``teacher``; null: the only one,
-    else ``model`` or ``state_dict``."""
-    drop_path: float = 0.1
-    """Stochastic depth rate of the last block, in [0, 1)."""
-    normalisation: str | None = None
-    """``imagenet`` or ``half`` (mean = std = 0.5); null: what timm says the model expects."""
-    initialisation: Literal["timm", "mimetic"] = "timm"
-    """Of random weights: timm's, or attention that starts out local and alike-to-alike, for small data."""
-    patch_size: int | None = None
-    """Pixels a patch side; null: the model's own, as for the next three."""
-    dim: int | None = None
-    """Token dimension."""
-    depth: int | None = None
-    """Transformer layers."""
-    heads: int | None = None
-    """Attention heads."""
-    class_attention_layers: int | None = None
-    """How many of the last layers the class attention is taken from; null: all."""
-    class_attention_reduce: Literal["mean", "sum"] = "mean"
-    """Over those layers. A factor of the map: nothing that is normalised at the end depends on it; entropies do, of
-    MCTformer-V1, whose CAM it is, and of a map that is ``localised``."""
-
-    def __post_init__(self) -> None:
-        check_weights_key(self.weights, self.weights_key)
-        if not 0 <= self.drop_path < 1:
-            raise ConfigError(f"drop_path: need 0 <= drop_path < 1, got {self.drop_path}")
-        if self.normalisation not in (None, "imagenet", "half"):
-            raise ConfigError(f"normalisation: allowed are imagenet, half and null, got {self.normalisation!r}")
-        for name, most in LARGEST.items():
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= most:
-                raise ConfigError(f"{name}: need a number in 1..{most}, got {value}")
-        if self.dim is not None and self.dim % (self.heads or 1):
-            raise ConfigError(f"dim: need a multiple of heads ({self.heads}), got {self.dim}")
+TRAINED_WITH = "_extra_state"
+"""In a state dict, as torch names it."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +76,8 @@ class MCTformer(nn.Module):
         )
         self.patch_embed = vit.patch_embed
         self.blocks = vit.blocks
-        self.norm = vit.norm  # part of the published state dict; the method never applies it
+        self.norm = vit.norm  # part of every published state dict
+        self.split_mass = config.class_token_mass != "copied"
         self.prefix_tokens = classes
         self.class_rows = slice(0, classes)
         self.depth = len(vit.blocks)
@@ -208,13 +164,44 @@ class MCTformer(nn.Module):
         classes = (self.cls_token + positions[:, :t]).expand(len(images), -1, -1)
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2) + positions[:, t:]
         tokens = torch.cat([classes, patches], dim=1)
-        class_tokens, layers = [], []
+        class_tokens, layers, bias = [], [], self._towards_class_tokens(tokens)
         for block in self.blocks:
-            tokens, layer = run_block(block, tokens)
+            tokens, layer = run_block(block, tokens, bias)
             layers.append(layer)
             class_tokens.append(tokens[:, :t].clone())  # a view would hold the patches too
         features = tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w)
         return Encoded(class_tokens, features, layers)
+
+    def _towards_class_tokens(self, tokens: Float[Tensor, "b tokens dim"]) -> Float[Tensor, "1 1 1 tokens"] | None:
+        """What is added to the attention logits towards each token; None: nothing."""
+        if not self.split_mass or self.prefix_tokens == 1:
+            return None
+        bias = tokens.new_zeros(1, 1, 1, tokens.shape[1])
+        bias[..., : self.prefix_tokens] = -math.log(self.prefix_tokens)
+        return bias
+
+    def decide(self, config: MCTformerConfig, *, published: bool, trained_with: Tensor | None) -> None:
+        """What the settings that are ``auto`` come to for the weights that the host has.
+
+        Args:
+            published: whether they were trained in the published form.
+            trained_with: what a file of this project says of that.
+        """
+        if config.class_token_mass != "auto":
+            self.split_mass = config.class_token_mass == "split"
+        else:
+            self.split_mass = not published if trained_with is None else bool(trained_with[0])
+
+    def decisions(self) -> dict[str, float]:
+        """What the settings that may be ``auto`` came to: 1, or 0 for the published form."""
+        return {"split_class_tokens": float(self.split_mass)}
+
+    def get_extra_state(self) -> Tensor:
+        """Beside the weights of a state dict, what they were trained with: split class tokens, a final norm."""
+        return torch.tensor([self.split_mass, False])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.split_mass = bool(state[0])
 
     @torch.no_grad()
     def class_attention(self, layers: Sequence[LayerQK]) -> Float[Tensor, "b c n"]:
@@ -269,13 +256,22 @@ def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_si
     built = host(config, classes, image_size, pretrained=pretrained)
     if config.weights is None and config.initialisation == "mimetic":
         built.initialise_mimetic()
+    published, trained_with = False, None
     if config.weights and not pretrained:
         state = read_state_dict(config.weights, config.weights_key)
-        token = state.get("cls_token")
-        # Only a ViT, known by its one class token, may leave the head to be learnt: a host's own file is whole.
-        new = ("head.weight", "head.bias") if token is not None and token.ndim == 3 and token.shape[1] == 1 else ()
+        of_a_vit, trained_with = _of_a_vit(state), state.get(TRAINED_WITH)
+        # Only a ViT may leave the head to be learnt. What a host was trained with is in files that this project wrote.
+        new = (TRAINED_WITH, "head.weight", "head.bias") if of_a_vit else (TRAINED_WITH,)
         fit_state_dict(built, built.adapt(state), config.weights, new=new)
+        published = not of_a_vit
+    built.decide(config, published=published, trained_with=trained_with)
     return built
+
+
+def _of_a_vit(state: Mapping[str, Tensor]) -> bool:
+    """A ViT is known by its one class token, and a head that is linear if there is one."""
+    token, head = state.get("cls_token"), state.get("head.weight")
+    return token is not None and token.ndim == 3 and token.shape[1] == 1 and (head is None or head.ndim == 2)
 
 
 def as_grid(tokens: Float[Tensor, "1 n dim"], grid: tuple[int, int]) -> Float[Tensor, "1 dim h w"]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aream.backbones._mctformer import MCTformer, MCTformerConfig
+from aream.backbones._mctformer import MCTformer
+from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones._protocol import BackboneOutput
 from aream.cam import fuse_class_attention
 from aream.config import config
+
+RAW_DEVIATION = 2.0
+"""Of patch features without the final norm, above which a new head does not learn from them: AugReg ViTs have 3 to 5,
+random ones 0.4."""
 
 
 @config
@@ -21,14 +27,58 @@ class PatchHeadConfig(MCTformerConfig):
     head's map alone, or the class attention alone. A method's labels are made from it too, so it is part of training.
     """
 
+    final_norm: Literal["auto"] | bool = "auto"
+    """Whether the CAM head reads patches after the ViT's last norm, or raw (published). auto: after it where the raw
+    features of the weights have a standard deviation above 2 (AugReg's have 5, with values of up to 583), but for a
+    file of this host's own layout. Class tokens are averaged raw either way."""
+
 
 class PatchHeadHost(MCTformer):
     def __init__(
         self, config: PatchHeadConfig, classes: int, image_size: int | None, *, pretrained: bool = False
     ) -> None:
         super().__init__(config, classes, image_size, pretrained=pretrained)
-        self.localisation = config.localisation
+        self.localisation, self.normed = config.localisation, config.final_norm is True
         self.head = nn.Conv2d(self.dim, classes, kernel_size=3, padding=1)
+
+    def scores(self, features: Float[Tensor, "b dim h w"]) -> Float[Tensor, "b c h w"]:
+        """The CAM head's map of raw patch features, not rectified."""
+        if self.normed:
+            features = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        found: Tensor = self.head(features)
+        return found
+
+    @torch.no_grad()
+    def decide(self, config: MCTformerConfig, *, published: bool, trained_with: Tensor | None) -> None:
+        super().decide(config, published=published, trained_with=trained_with)
+        assert isinstance(config, PatchHeadConfig)
+        if config.final_norm != "auto":
+            self.normed = config.final_norm
+        elif trained_with is not None:
+            self.normed = bool(trained_with[1])
+        else:
+            self.normed = not published and self._raw_deviation() > RAW_DEVIATION
+
+    def _raw_deviation(self) -> float:
+        """Standard deviation of the raw patch features of a fixed image."""
+        training = self.training
+        self.eval()
+        rows, columns = (side * self.patch_size for side in self.position_grid)
+        y, x = torch.linspace(0, 3 * math.pi, rows), torch.linspace(0, 5 * math.pi, columns)
+        waves = torch.sin(y)[:, None] * torch.cos(x)[None]
+        deviation = self.encode(waves.expand(1, 3, rows, columns).contiguous()).features.std().item()
+        self.train(training)
+        return deviation
+
+    def decisions(self) -> dict[str, float]:
+        return {**super().decisions(), "final_norm": float(self.normed)}
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self.split_mass, self.normed])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        super().set_extra_state(state)
+        self.normed = bool(state[1])
 
     @torch.no_grad()
     def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:

@@ -85,7 +85,9 @@ class Backbone(Protocol):
     """A host network; ``build(config, classes, image_size)`` of a module here returns one (a ``torch.nn.Module``).
 
     A module whose published split into shallow and deep layers is not :data:`aream.layers.DEFAULT_SPLIT` says so in
-    ``PUBLISHED_SPLIT``. One whose outputs have ``host_losses`` names their terms in ``losses(config)``.
+    ``PUBLISHED_SPLIT``. One whose outputs have ``host_losses`` names their terms in ``losses(config)``. One that finds
+    out by the weights what a setting is at best names it in ``decisions(config)``, and a host that is built says what
+    they came to in ``decisions()``.
     """
 
     depth: int

@@ -66,22 +66,28 @@ def _is_plain(attention: torch.nn.Module) -> bool:
     return type(attention) is Attention and attention.gate is None
 
 
-def run_block(block: Block, tokens: Float[Tensor, "b tokens dim"]) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
-    """One pre-norm transformer block; attention is fused, its queries and keys are handed out."""
-    attended, layer = _attend(block.attn, block.norm1(tokens))
+def run_block(
+    block: Block, tokens: Float[Tensor, "b tokens dim"], bias: Float[Tensor, "#b #heads #tokens tokens"] | None = None
+) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
+    """One pre-norm transformer block; attention is fused, its queries and keys are handed out.
+
+    Args:
+        bias: added to the scaled logits before the softmax.
+    """
+    attended, layer = _attend(block.attn, block.norm1(tokens), bias)
     tokens = tokens + block.drop_path1(block.ls1(attended))
     tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
     return tokens, layer
 
 
 def _attend(
-    attention: Attention, tokens: Float[Tensor, "b tokens dim"]
+    attention: Attention, tokens: Float[Tensor, "b tokens dim"], bias: Tensor | None
 ) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
     b, count, _ = tokens.shape
     qkv = attention.qkv(tokens).reshape(b, count, 3, attention.num_heads, attention.head_dim)
     queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     dropout = attention.attn_drop.p if attention.training else 0.0
-    mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout)
     mixed = attention.norm(mixed.transpose(1, 2).reshape(b, count, attention.attn_dim))
-    return attention.proj_drop(attention.proj(mixed)), LayerQK(queries, keys)
+    return attention.proj_drop(attention.proj(mixed)), LayerQK(queries, keys, bias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from aream.backbones._checkpoint import check_weights_key
-from aream.backbones._mctformer import LARGEST
+from aream.backbones._mctformer_config import LARGEST
 from aream.config import added, config, location
 from aream.errors import ConfigError
 

@@ -44,6 +44,11 @@ class Config(PatchHeadConfig):
 fingerprint = _mctformer.fingerprint
 
 
+def decisions(config: Config) -> tuple[str, ...]:
+    """Names of the settings that may be ``auto``."""
+    return ("split_class_tokens", "final_norm")
+
+
 def shape(config: Config) -> tuple[int, int]:
     """(depth, patch size) without reading weights.
 
@@ -133,7 +138,7 @@ class MCTformerPlus(PatchHeadHost):
         channels (no final norm) and the head's map before rectifying, pooled by rank.
         """
         encoded = self.encode(images)
-        scores = self.head(encoded.features)
+        scores = self.scores(encoded.features)
         return BackboneOutput(
             logits=(encoded.class_tokens[-1].mean(dim=-1), rank_pooling(scores, self.rank_decay)),
             cam=F.relu(scores),

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aream.backbones import _mctformer
-from aream.backbones._mctformer import MCTformer, MCTformerConfig, build_host, shape_of
+from aream.backbones._mctformer import MCTformer, build_host, shape_of
+from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones._protocol import BackboneOutput
 from aream.config import config
 
@@ -26,6 +27,11 @@ class Config(MCTformerConfig):
 
 
 fingerprint = _mctformer.fingerprint
+
+
+def decisions(config: Config) -> tuple[str, ...]:
+    """Names of the settings that may be ``auto``."""
+    return ("split_class_tokens",)
 
 
 def shape(config: Config) -> tuple[int, int]:

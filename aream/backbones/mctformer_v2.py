@@ -30,6 +30,11 @@ class Config(PatchHeadConfig):
 fingerprint = _mctformer.fingerprint
 
 
+def decisions(config: Config) -> tuple[str, ...]:
+    """Names of the settings that may be ``auto``."""
+    return ("split_class_tokens", "final_norm")
+
+
 def shape(config: Config) -> tuple[int, int]:
     """(depth, patch size) without reading weights.
 
@@ -64,7 +69,7 @@ class MCTformerV2(PatchHeadHost):
         token over its channels (no final norm) and the global average of the head's map before rectifying.
         """
         encoded = self.encode(images)
-        scores = self.head(encoded.features)
+        scores = self.scores(encoded.features)
         return BackboneOutput(
             logits=(encoded.class_tokens[-1].mean(dim=-1), scores.mean(dim=(2, 3))),
             cam=F.relu(scores),

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from aream.affinity import mean_attention
 from aream.backbones._attention_record import AttentionRecord
 from aream.backbones._checkpoint import PRETRAINED, fit_state_dict, read_state_dict, weights_fingerprint
-from aream.backbones._mctformer import HALF_MEAN_STD, IMAGENET_MEAN_STD
+from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._protocol import BackboneOutput, LayerQK
 from aream.backbones._rank_pooling import rank_pooling

@@ -15,7 +15,15 @@ from aream.cam import normalise
 from aream.entropies import entropy_cam, layer_entropies
 from aream.methods import aream
 
-VIT = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 3, "heads": 2, "drop_path": 0.0}
+VIT = {
+    "vit": "vit_tiny_patch16_224",
+    "patch_size": 8,
+    "dim": 12,
+    "depth": 3,
+    "heads": 2,
+    "drop_path": 0.0,
+    "class_token_mass": "copied",
+}
 TINY = {"patch_size": 8, "dim": 12, "depth": 3, "heads": 2, "base_channels": 4, "channel_ratio": 1}
 HOSTS = {
     "mctformer_v1": lambda: mctformer_v1.build(mctformer_v1.Config(**VIT), 6, 32),

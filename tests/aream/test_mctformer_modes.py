@@ -16,7 +16,16 @@ from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones.mctformer_plus import class_token_contrast
 from aream.errors import ConfigError, DataError
 
-SIZE = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 4, "heads": 3, "drop_path": 0.0}
+PUBLISHED = {"class_token_mass": "copied"}
+SIZE = {
+    "vit": "vit_tiny_patch16_224",
+    "patch_size": 8,
+    "dim": 12,
+    "depth": 4,
+    "heads": 3,
+    "drop_path": 0.0,
+    **PUBLISHED,
+}
 HOSTS = {"v1": mctformer_v1, "v2": mctformer_v2, "plus": mctformer_plus}
 CLASSES = 3
 

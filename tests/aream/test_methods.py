@@ -27,7 +27,15 @@ DEPTH = 3
 @pytest.fixture
 def host():
     torch.manual_seed(0)
-    config = mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=DEPTH, heads=3, drop_path=0.0)
+    config = mctformer_v2.Config(
+        vit="vit_tiny_patch16_224",
+        patch_size=8,
+        dim=12,
+        depth=DEPTH,
+        heads=3,
+        drop_path=0.0,
+        class_token_mass="copied",
+    )
     return mctformer_v2.build(config, 4, 32)
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,7 @@ from aream.train_config import TrainConfig
 from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
 from workers.hardware import Part
-from workers.metric import Metric, each_measure, pulls_on_layers
+from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
 from workers.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
@@ -42,6 +43,12 @@ METRICS = (
         members=each_measure,
         result=False,
         epochs=True,
+    ),
+    Metric(
+        "host/{}",
+        "what a setting of the backbone that its weights may decide about came to; 0: as published",
+        "",
+        members=each_decision,
     ),
     Metric("val/kept_epoch", "the epoch whose weights were kept", ""),
 )
@@ -86,7 +93,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         (out / "history.json").write_text(json.dumps(training.history, indent=1))
     pulls = [row[GRADIENT.name] for row in training.history if GRADIENT.name in row]
     strength = {GRADIENT.name: sum(pulls) / len(pulls)} if pulls else {}
-    return {"val/map": val_map, "val/kept_epoch": float(epoch), **strength}
+    host: Any = training.backbone
+    decided = host.decisions() if hasattr(host, "decisions") else {}
+    came_to = {f"host/{name}": value for name, value in decided.items()}
+    return {"val/map": val_map, "val/kept_epoch": float(epoch), **strength, **came_to}
 
 
 def prepared(config: Config, entropies: Float[Tensor, " l"] | None, runtime: Runtime, ranks: Ranks = ALONE) -> Training:
