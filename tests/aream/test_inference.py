@@ -34,22 +34,12 @@ def host(request):
     if request.param == "conformer":
         host = conformer.build(TINY, 6, 32).eval()
     else:
-<<<<<<< HEAD
         module = {"mctformer_v2": mctformer_v2, "vit": vit}[request.param]
-        config = module.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0)
-        host = module.build(config, 6, 32).eval()
-=======
-        config = mctformer_v2.Config(
-            vit="vit_tiny_patch16_224",
-            patch_size=8,
-            dim=12,
-            depth=3,
-            heads=2,
-            drop_path=0.0,
-            class_token_mass="copied",
+        changes = {"class_token_mass": "copied"} if request.param == "mctformer_v2" else {}
+        config = module.Config(
+            vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0, **changes
         )
-        host = mctformer_v2.build(config, 6, 32).eval()
->>>>>>> 08fc368 (MCTformer hosts start as the ViT whose weights they are given: copies of the class token share its attention, and heads read normed features where raw ones are too large)
+        host = module.build(config, 6, 32).eval()
     for module in host.modules():  # attention far from uniform: refined maps keep a range that float32 resolves
         if isinstance(module, Attention):
             module.qkv.weight.data *= 40
