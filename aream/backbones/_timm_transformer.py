@@ -15,7 +15,7 @@ from aream.backbones._timm_names import architecture, check_tag
 from aream.errors import ConfigError, DataError
 
 NEEDED = ("forward_intermediates", "num_prefix_tokens", "patch_embed", "blocks", "norm", "fc_norm")
-FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, NotImplementedError)
+FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)
 """What timm's constructors and networks raise at settings and sizes that they cannot take."""
 ALLOWED = (
     "allowed are timm's transformers with global attention at any image size: ViT, DeiT, DeiT-3, DINOv2, CLIP and "

@@ -14,7 +14,8 @@ from aream.errors import ConfigError
 class Config:
     vit: str = "vit_small_patch16_224"
     """timm name of a transformer with global attention, with or without the tag of its published weights
-    (``vit_small_patch14_dinov2.lvd142m``)."""
+    (``vit_small_patch14_dinov2.lvd142m``). The tag also says how images are normalised: name it with a weight file too.
+    """
     weights: str | None = location(None)
     """Weight file (.pth or .safetensors; timm's layout, an official one that timm reads, such as DeiT's, MAE's, DINO's
     and DINOv2's, or this host's own), ``pretrained`` for timm's hub, or null. Positions of another grid than that of

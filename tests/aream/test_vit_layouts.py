@@ -135,6 +135,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         "unexpected: reg_token": whole | {"reg_token": torch.zeros(1, 4, 48)},
         "nan, infinite": whole | {"norm.weight": torch.full((48,), torch.nan)},
         "timm cannot bring its layout": whole | {"pos_embed": torch.zeros(1, 190, 48)},
+        "timm cannot bring its layout to that of Vis": whole | {"patch_embed.proj.weight": torch.zeros(48, 3, 0, 0)},
         "missing: ": {"layer1.0.conv1.weight": torch.zeros(3, 3)},
     }
     for said, state in cases.items():

@@ -181,6 +181,21 @@ def test_methods_that_make_no_sense_on_a_host_are_refused_when_planning(trial, m
         variant_stages(with_method(trial, method), fingerprint)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vit": "swin_tiny_patch4_window7_224"}, "vit: swin_tiny_patch4_window7_224 is a SwinTransformer"),
+        ({"vit": "beit_base_patch16_224"}, "vit: beit_base_patch16_224 is a Beit, made for images of one size"),
+        ({"vit": "vit_smal_patch16_224"}, "near are vit_small_patch16_224"),
+        ({"vit": "vit_base_patch16_siglip_224", "localisation": "fused"}, "localisation: fused needs a class token"),
+        ({"patch_size": 12}, r"train\.image_size: need a multiple of the patch size 12, got 32"),
+    ],
+)
+def test_transformers_that_cannot_be_hosts_are_refused_when_planning(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        training_stage(with_host(TRANSFORMERS["class token"], **({"localisation": "cam"} | changes)), fingerprint)
+
+
 def test_a_single_layer_is_shallow():
     trial = with_method(with_host(TRIAL, depth=1), "mean_affinity")
     trial = dataclasses.replace(trial, inference=InferenceSection(image_size=32, layers="shallow"))
