@@ -42,8 +42,6 @@ def create_transformer(name: str, *, pretrained: bool, image_size: int | None, *
         known = f"; near are {', '.join(near)}" if near else ""
         raise ConfigError(f"vit: timm has no model {plain!r}{known}")
     check_tag("vit", name)
-    if pretrained and not timm.list_pretrained(f"{plain}.*"):
-        raise ConfigError(f"weights: timm has no published weights of {plain}; need a weight file or null")
     if image_size is not None:
         changes["img_size"] = image_size
     try:
@@ -66,6 +64,15 @@ def create_transformer(name: str, *, pretrained: bool, image_size: int | None, *
         if hasattr(part, "fused_attn"):
             part.fused_attn = True  # whatever TIMM_FUSED_ATTN says: queries and keys are read where it is called
     return vit
+
+
+def check_published(name: str) -> None:
+    """
+    Raises:
+        ConfigError: timm has no weights of this model to fetch.
+    """
+    if not timm.list_pretrained(f"{architecture(name)}.*"):
+        raise ConfigError(f"weights: timm has no published weights of {name}; need a weight file or null")
 
 
 @functools.cache

@@ -30,8 +30,8 @@ class Config:
     initialisation: Literal["timm", "mimetic"] = "timm"
     """Of random weights: timm's, or attention that starts out local and alike-to-alike, for small data."""
     patch_size: int | None = None
-    """Pixels a patch side (of a hybrid: positions of its convolutional features); null: the model's own, as for the
-    next three."""
+    """Pixels a patch side (of a hybrid: positions of its convolutional features), to which the weights' patches are
+    resampled (FlexiViT, Beyer et al., CVPR 2023); null: the model's own, as for the next three."""
     dim: int | None = None
     """Token dimension."""
     depth: int | None = None

@@ -16,19 +16,24 @@ NOT_OF_THE_TRUNK = ("head.", "head_dist.", "attn_pool.", "decoder_", "mask_token
 """What files hold besides: ImageNet classifiers, pooling for them, what a masked autoencoder draws with."""
 WRAPPED = "backbone."
 """Before the names of a network that was trained with a head of its own (DINO's ``teacher`` and ``student``)."""
+PATCHES = ("patch_embed.proj.weight", "visual.conv1.weight")
+"""Names of what makes tokens of patches, in timm's layout and CLIP's."""
 
 
-def fit_transformer(vit: Any, state: dict[str, Tensor], origin: str) -> None:
-    """Load a file's weights of a transformer; positions of another grid, and patches of another size, are resampled.
+def fit_transformer(vit: Any, state: dict[str, Tensor], origin: str, *, resample_patches: bool) -> None:
+    """Load a file's weights of a transformer; positions of another grid are resampled.
 
     Args:
         vit: a timm transformer without classifier.
+        resample_patches: whether patches may be of another size than the file's, which then are resampled too.
 
     Raises:
         DataError: the file is of another network, in a layout that timm cannot read, or lacks something.
     """
     if any(name.startswith(WRAPPED) for name in state):
         state = {name.removeprefix(WRAPPED): value for name, value in state.items() if name.startswith(WRAPPED)}
+    if not resample_patches:
+        _refuse_other_patches(vit, state, origin)
     # timm's filters do not say which layout they found, and raise whatever comes of one that they do not know.
     read = importlib.import_module(type(vit).__module__).checkpoint_filter_fn
     options = {"adapt_layer_scale": True} if "adapt_layer_scale" in inspect.signature(read).parameters else {}
@@ -39,6 +44,18 @@ def fit_transformer(vit: Any, state: dict[str, Tensor], origin: str) -> None:
             f"{origin}: timm cannot bring its layout to that of {type(vit).__name__} ({type(error).__name__}: {error})"
         ) from error
     fit_state_dict(vit, _final_norm(vit, state), origin, drop=lambda name, _: name.startswith(NOT_OF_THE_TRUNK))
+
+
+def _refuse_other_patches(vit: Any, state: dict[str, Tensor], origin: str) -> None:
+    weight = getattr(vit.patch_embed.proj, "weight", None)  # some hybrids have none
+    own = None if weight is None else tuple(weight.shape[2:])
+    for name, value in state.items():
+        if own and name.endswith(PATCHES) and value.ndim == 4 and value.shape[2:] != own:
+            raise DataError(
+                f"{origin}: patches of {name} have {value.shape[2]} x {value.shape[3]} pixels, the model's "
+                f"{own[0]} x {own[1]}; name the model of the file in backbone.vit, or give backbone.patch_size, which "
+                "patches are resampled to"
+            )
 
 
 def _final_norm(vit: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._protocol import BackboneOutput, LayerQK
 from aream.backbones._rank_pooling import rank_pooling
-from aream.backbones._timm_transformer import ALLOWED, FAILURES, create_transformer
+from aream.backbones._timm_transformer import ALLOWED, FAILURES, check_published, create_transformer
 from aream.backbones._vit_config import Config
 from aream.backbones._vit_layouts import fit_transformer
 from aream.errors import ConfigError
@@ -71,7 +71,8 @@ def build(config: Config, classes: int, image_size: int) -> TimmTransformer:
     if config.weights is None and config.initialisation == "mimetic":
         host.initialise_mimetic()
     if config.weights and not pretrained:
-        host.read(read_state_dict(config.weights, config.weights_key), config.weights)
+        state = read_state_dict(config.weights, config.weights_key)
+        host.read(state, config.weights, resample_patches=config.patch_size is not None)
     return host
 
 
@@ -117,6 +118,8 @@ class TimmTransformer(nn.Module):
             self.auxiliary_head = nn.Conv2d(dim, classes, kernel, padding=kernel // 2)
 
     def _check(self, config: Config) -> None:
+        if config.weights == PRETRAINED:
+            check_published(config.vit)
         if self.attention_layers > self.depth:
             raise ConfigError(
                 f"class_attention_layers: need a number in 1..{self.depth} (the layers of {config.vit}), "
@@ -132,7 +135,7 @@ class TimmTransformer(nn.Module):
         plain = all(type(getattr(block, "attn", None)) is Attention for block in self.vit.blocks)
         if config.initialisation == "mimetic" and not plain:
             raise ConfigError(
-                f"initialisation: mimetic is for blocks of plain attention, which {config.vit} has not; need timm"
+                f"initialisation: mimetic is for blocks of plain attention, which {config.vit} lacks; need timm"
             )
 
     @torch.no_grad()
@@ -160,17 +163,19 @@ class TimmTransformer(nn.Module):
             grid = self.vit.patch_embed.grid_size
             positions[:, -grid[0] * grid[1] :].copy_(sinusoidal_positions(grid, positions.shape[2]))
 
-    def read(self, state: dict[str, Tensor], origin: str) -> None:
+    def read(self, state: dict[str, Tensor], origin: str, *, resample_patches: bool = False) -> None:
         """Take the weights of a file: of a transformer, with which the heads are still to be learnt, or of this host.
+
+        Args:
+            resample_patches: whether the file's patches may be of another size.
 
         Raises:
             DataError: they do not fit.
         """
         own = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
+        fit_transformer(self.vit, own or state, origin, resample_patches=resample_patches)
         if not own:
-            fit_transformer(self.vit, state, origin)
             return
-        fit_transformer(self.vit, own, origin)
         trunk = {TRUNK + name: value for name, value in self.vit.state_dict().items()}
         fit_state_dict(self, {n: v for n, v in state.items() if not n.startswith(TRUNK)} | trunk, origin)
 

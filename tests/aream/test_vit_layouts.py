@@ -135,7 +135,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         "unexpected: reg_token": whole | {"reg_token": torch.zeros(1, 4, 48)},
         "nan, infinite": whole | {"norm.weight": torch.full((48,), torch.nan)},
         "timm cannot bring its layout": whole | {"pos_embed": torch.zeros(1, 190, 48)},
-        "timm cannot bring its layout to that of Vis": whole | {"patch_embed.proj.weight": torch.zeros(48, 3, 0, 0)},
+        "have 0 x 0 pixels": whole | {"patch_embed.proj.weight": torch.zeros(48, 3, 0, 0)},
         "missing: ": {"layer1.0.conv1.weight": torch.zeros(3, 3)},
     }
     for said, state in cases.items():
@@ -145,6 +145,20 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         assert str(tmp_path / "w.pth") in str(refused.value)
 
 
+def test_a_file_of_other_patches_is_no_accident(tmp_path):
+    path = str(tmp_path / "w.pth")
+    torch.save(without_head(timms("vit_small_patch32_224")), path)
+    with pytest.raises(DataError, match=r"have 32 x 32 pixels, the model's 16 x 16; .* backbone\.patch_size"):
+        vit.build(small("vit_small_patch16_224", weights=path), 4, 224)
+    host = vit.build(small("vit_small_patch16_224", weights=path, patch_size=16), 4, 224)
+    assert host.patch_size == 16
+    torch.save(
+        without_head(timms("vit_tiny_patch16_224")) | {"patch_embed.proj.weight": torch.zeros(48, 3, 0, 0)}, path
+    )
+    with pytest.raises(DataError, match="timm cannot bring its layout"):
+        vit.build(small("vit_tiny_patch16_224", weights=path, patch_size=16), 4, 224)
+
+
 def test_what_timm_has_no_weights_of_is_not_fetched():
     with pytest.raises(ConfigError, match="no published weights of vit_small_patch16_36x1_224"):
-        vit.build(vit.Config(vit="vit_small_patch16_36x1_224", weights="pretrained"), 4, 224)
+        vit.shape(vit.Config(vit="vit_small_patch16_36x1_224", weights="pretrained"))
