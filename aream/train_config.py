@@ -107,8 +107,15 @@ class TrainConfig:
         return self.epochs // 12 if self.lr_warmup_epochs is None else self.lr_warmup_epochs
 
     def resolved(self) -> TrainConfig:
-        """The same with every length a number, so that equal trainings have one identity."""
-        return dataclasses.replace(self, warmup_epochs=self.warmup, lr_warmup_epochs=self.lr_warmup)
+        """The same with every length a number and nothing that has no effect, so that equal trainings have one
+        identity."""
+        return dataclasses.replace(
+            self,
+            warmup_epochs=self.warmup,
+            lr_warmup_epochs=self.lr_warmup,
+            lr_floor=0.0 if self.schedule == "constant" else self.lr_floor,
+            method_lr=None if self.method_lr == self.lr else self.method_lr,
+        )
 
     def of_warmup(self) -> TrainConfig:
         """The same for the warm-up alone: what its epochs do not depend on is named alike for all."""

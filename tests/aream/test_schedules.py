@@ -104,6 +104,15 @@ def test_a_second_peak_needs_a_schedule_that_has_one():
         TrainConfig(epochs=9, warmup_epochs=1, lr_warmup_epochs=2, schedule="restart")
 
 
+def test_what_has_no_effect_is_no_part_of_a_training():
+    constant = TrainConfig(epochs=6, schedule="constant", lr_floor=1e-6)
+    assert constant.resolved() == TrainConfig(epochs=6, schedule="constant", method_lr=constant.lr).resolved()
+    assert (
+        TrainConfig(epochs=6, schedule="restart", lr_floor=1e-6).resolved()
+        != TrainConfig(epochs=6, schedule="restart").resolved()
+    )
+
+
 def test_trainings_of_other_lengths_and_second_peaks_share_a_warm_up_that_does_not_depend_on_them(dataset):
     for schedule in ("constant", "restart"):
         one = TrainConfig(epochs=6, warmup_epochs=2, lr_warmup_epochs=1, schedule=schedule, method_lr=1e-4)
