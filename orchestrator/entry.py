@@ -168,11 +168,22 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _keep_matplotlib_calm() -> None:
     """It warns in three lines where no home can be written, and works as well in a folder for now."""
-    home = os.path.expanduser("~")
-    if "MPLCONFIGDIR" not in os.environ and not os.access(home, os.W_OK):
+    if "MPLCONFIGDIR" in os.environ or _has_room(os.path.expanduser("~")):
+        return
+    with contextlib.suppress(OSError):  # nothing can be written anywhere: what needs to says so
         folder = tempfile.mkdtemp(prefix="matplotlib-")
         os.environ["MPLCONFIGDIR"] = folder
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _has_room(folder: str) -> bool:
+    """Whether a file with something in it can be written; of a full disk or quota the rights do not tell."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

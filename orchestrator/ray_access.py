@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from aream.errors import ConfigError
+
 MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 REFUSED_TOKEN = re.compile(r"InvalidAuthToken|Unauthenticated|AuthenticationError|Invalid authentication token")
 
@@ -25,22 +27,26 @@ def keep_own_ray_private() -> None:
     firewall's questions on laptops keeps it from that.
 
     Raises:
-        RuntimeError: Ray is imported already.
+        ConfigError: Ray is imported already, and would listen on every address.
     """
-    _refuse_late()
+    if "ray" in sys.modules:
+        raise ConfigError(
+            "Ray was imported before this command began (by a sitecustomize.py or a .pth file?) and has read its"
+            " settings: it would listen on every address of this machine; take that import away, or give --address"
+        )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ[MODE], os.environ[TOKEN] = "token", secrets.token_hex(32)
 
 
 def send_token_to_cluster() -> None:
-    """Make the Ray that this process joins get the token that this user has, if any; one that asks for none takes it.
+    """Have the Ray that this process joins get this user's token, if there is one; a Ray that asks for none takes it."""
+    if token_source() is None or MODE in os.environ:
+        return
+    os.environ[MODE] = "token"
+    if "ray" in sys.modules:  # by a sitecustomize.py, say: it has read its settings, and is told to read them again
+        from ray._raylet import Config
 
-    Raises:
-        RuntimeError: Ray is imported already.
-    """
-    _refuse_late()
-    if token_source() is not None:
-        os.environ.setdefault(MODE, "token")
+        Config.initialize("")
 
 
 def token_source() -> str | None:
@@ -79,8 +85,3 @@ def said_below_python() -> Iterator[Path]:
             sys.stderr.flush()
             os.dup2(before, 2)
             os.close(before)
-
-
-def _refuse_late() -> None:
-    if "ray" in sys.modules:
-        raise RuntimeError("Ray is imported already: it has read its settings")

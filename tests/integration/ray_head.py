@@ -52,7 +52,8 @@ class Head:
 
 
 @contextlib.contextmanager
-def ray_head(cpus: int) -> Iterator[Head]:
+def ray_head(cpus: int, **variables: str) -> Iterator[Head]:
+    """``variables``: of its environment, in place of those in common."""
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # a socket's path must stay short
     port = free_port()
     options = {
@@ -65,6 +66,7 @@ def ray_head(cpus: int) -> Iterator[Head]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "AUTOSCALER_METRIC_PORT": str(free_port()),
         "DASHBOARD_METRIC_PORT": str(free_port()),
+        **variables,
     }
     command = [RAY, "start", "--head", "--block", *(f"--{name}={value}" for name, value in options.items())]
     with (folder / "start.log").open("wb") as log:
