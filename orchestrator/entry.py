@@ -55,6 +55,7 @@ NEVER = frozenset(
     }
 )  # fmt: skip
 """Of the system's errors, those that the same command meets again."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _faults: list[Path] = []
 """Folders for the traceback of an error of this program, the last one first."""
 
@@ -120,7 +121,11 @@ def explained(error: Exception, name: str) -> tuple[str, int]:
 def _of_the_system(error: OSError) -> tuple[str, int]:
     place = error.filename2 or error.filename
     said = f"{place}: {error.strerror}" if place is not None else _one_line(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if place is None and "temporary directory" in str(error):  # Python tries them all, and says no reason
+        full = any(_why_not(folder) in FULL for folder in ("/tmp", "/var/tmp", os.environ.get("TMPDIR"), "."))
+        said = f"no folder for temporary files can be written ({error.strerror}); free some space, or set TMPDIR"
+        return said, INTERRUPTED if full else REFUSED
+    if error.errno in FULL:
         return f"{said if place is not None else f'disk: {error.strerror}'}; free some space and run again", INTERRUPTED
     if error.errno in DENIED and isinstance(place, str | bytes):
         return f"{said}: {permission_advice(Path(os.fsdecode(place)))}", REFUSED
@@ -168,7 +173,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _keep_matplotlib_calm() -> None:
     """It warns in three lines where no home can be written, and works as well in a folder for now."""
-    if "MPLCONFIGDIR" in os.environ or _has_room(os.path.expanduser("~")):
+    if "MPLCONFIGDIR" in os.environ or _why_not(os.path.expanduser("~")) is None:
         return
     with contextlib.suppress(OSError):  # nothing can be written anywhere: what needs to says so
         folder = tempfile.mkdtemp(prefix="matplotlib-")
@@ -176,14 +181,15 @@ def _keep_matplotlib_calm() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _has_room(folder: str) -> bool:
-    """Whether a file with something in it can be written; of a full disk or quota the rights do not tell."""
+def _why_not(folder: str | None) -> int | None:
+    """Of a folder in which no file with something in it can be written, the system's number for the reason; of a full
+    disk the rights do not tell."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=folder or ".") as file:
             file.write(bytes(4096))
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error.errno
+    return None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Both are variables that Ray reads once, when it is imported.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import secrets
@@ -39,14 +40,12 @@ def keep_own_ray_private() -> None:
 
 
 def send_token_to_cluster() -> None:
-    """Have the Ray that this process joins get this user's token, if there is one; a Ray that asks for none takes it."""
+    """Have the Ray that this process joins get this user's token, if any; a Ray that asks for none takes it."""
     if token_source() is None or MODE in os.environ:
         return
     os.environ[MODE] = "token"
     if "ray" in sys.modules:  # by a sitecustomize.py, say: it has read its settings, and is told to read them again
-        from ray._raylet import Config
-
-        Config.initialize("")
+        importlib.import_module("ray._raylet").Config.initialize("")
 
 
 def token_source() -> str | None:

@@ -1,0 +1,106 @@
+"""Commands where home, temporary folders, streams, language or rights are not what they usually are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sweep_results import alpha_score, compute, planner, summarised, workplace
+
+from orchestrator.state import SweepState
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
+PLAN, REPORT = ("sweep", "grid.yaml", "--plan"), ("report", "grid")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with a sweep that looks finished."""
+    folder = tmp_path_factory.mktemp("finished")
+    plan = planner(folder)
+    compute(workplace(plan).store(), plan.grid(), alpha_score)
+    summarised(plan)
+    state = SweepState(workplace(plan).state_file, "grid", metric="pseudo/miou")
+    state.phase = "finished"
+    state.save()
+    return folder
+
+
+def begun(folder: Path, *arguments: str, before: str = "", **variables: str) -> subprocess.Popen[str]:
+    """``before``: what a shell does first, or how it changes the streams."""
+    command = f'{before} exec "{sys.executable}" -m orchestrator."$@"'
+    return subprocess.Popen(
+        ["bash", "-c", command, "command", *arguments], cwd=folder, env={**PYTHON, **variables},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str], status: int = 0) -> str:
+    """What it said to people."""
+    _, said = process.communicate(timeout=280)
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("warning: "))
+
+
+@pytest.mark.parametrize("arguments", [PLAN, REPORT], ids=["plan", "report"])
+@pytest.mark.parametrize(
+    ("before", "variables"),
+    [
+        ("exec <&-;", {"HOME": "/nowhere"}),
+        ("umask 077;", {"TMPDIR": "/nowhere"}),
+        ("", {"HOME": "/dev/full", "TMPDIR": "/dev/full"}),
+        ("", {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+        ("", {"PYTHONWARNINGS": "error"}),
+    ],
+    ids=["no input, no home", "private files", "a device for folders", "plain C", "warnings are errors"],
+)
+def test_it_does_what_it_does_elsewhere(arguments, before, variables, finished):
+    assert ended(begun(finished, *arguments, before=before, **variables)) == ""
+
+
+@pytest.fixture
+def full(tmp_path) -> Path:
+    """A folder on a disk that is full."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a disk of its own")
+    filled = subprocess.run(["dd", "if=/dev/zero", f"of={folder}/all", "bs=4k"], capture_output=True, text=True)
+    assert "No space" in filled.stderr
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("variable", ["HOME", "TMPDIR"])
+def test_a_full_disk_that_it_does_not_need_says_nothing(variable, full, finished):
+    assert ended(begun(finished, *REPORT, **{variable: str(full)})) == ""
+
+
+def test_without_any_room_it_says_so_and_can_be_run_again(full, finished):
+    """Every folder for temporary files is on the full disk, in a view of the file system of its own."""
+    hides = "for folder in /var/tmp /tmp; do mount --bind . $folder; done;"
+    inside = f'cd "$0"; {hides} exec "{sys.executable}" -m orchestrator.status grid --runs "$1"'
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", inside, full, finished / "runs"], env={**PYTHON, "HOME": "/nowhere"},
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert "free some space, or set TMPDIR" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_two_at_once_do_not_meet(finished):
+    """Reports write over each other's files, collectors remove the same, and a plan looks on."""
+    gc = ("artifacts", "gc", "--grace", "0", "--dry-run")
+    together = [begun(finished, *arguments) for arguments in (REPORT, REPORT, gc, gc, PLAN)]
+    assert [ended(process) for process in together] == [""] * 5
+    page = (finished / "runs" / "grid" / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.endswith("</html>")
