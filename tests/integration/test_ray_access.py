@@ -114,11 +114,10 @@ def test_the_ray_of_a_sweep_lets_nobody_in_and_listens_here_only(home, tmp_path)
         for line in driver.stdout:
             if "running" in line:
                 break
-        servers = [
-            child for child in psutil.Process(driver.pid).children(recursive=True) if "gcs_server" in child.name()
-        ]
-        (gcs,) = servers
-        port = re.search(r"--gcs_server_port=(\d+)", " ".join(gcs.cmdline()))[1]
+        started = psutil.Process(driver.pid).children(recursive=True)
+        (gcs,) = [process for process in started if "gcs_server" in process.name()]
+        told = " ".join(word for process in started if process.name() == "raylet" for word in process.cmdline())
+        port = re.search(r"--gcs-address=127\.0\.0\.1:(\d+)", told)[1]
         for variables in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": OTHER}, {"RAY_AUTH_MODE": "disabled"}):
             stranger = subprocess.run(
                 [sys.executable, "-c", JOINS, f"127.0.0.1:{port}"], cwd=tmp_path, env=environment(home, **variables),
@@ -133,4 +132,5 @@ def test_the_ray_of_a_sweep_lets_nobody_in_and_listens_here_only(home, tmp_path)
         driver.send_signal(signal.SIGINT)
         for _ in driver.stdout:
             pass
+        driver.stdout.close()
         assert driver.wait(timeout=120) == 130
