@@ -21,6 +21,7 @@ from aream.batches import Batch, TrainingBatches
 from aream.checkpoints import Checkpoints
 from aream.data._protocol import Dataset
 from aream.draws import WholeBatchDraws
+from aream.epoch_means import EpochMeans
 from aream.errors import ConfigError, DivergedError
 from aream.gradient_share import GradientShare
 from aream.losses import classification_loss
@@ -103,7 +104,7 @@ class Training:
         )
         self.pieces.size = -(-self.batches.batch_size // ranks.size)  # the most images of one process
         self.epoch, self.step = 0, 0
-        self.means: dict[str, tuple[float, int]] = {}
+        self.figures = EpochMeans()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
 
@@ -114,7 +115,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "means": self.means,
+            "figures": self.figures.sums,
             "history": self.history,
             "best": self.best,
             "micro_batch": self.pieces.size,
@@ -128,7 +129,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.pieces.size = state["epoch"], state["step"], state["micro_batch"]
-        self.means, self.history, self.best = state["means"], state["history"], state["best"]
+        self.figures.sums, self.history, self.best = state["figures"], state["history"], state["best"]
         restore_random_state(state["random"])
 
     def run(self, until: int, *, report: Report, checkpoints: Checkpoints | None = None) -> None:
@@ -140,7 +141,7 @@ class Training:
         """
         while self.epoch < until:
             self._train_epoch(checkpoints)
-            row = {name: total / steps for name, (total, steps) in self.means.items()}
+            row = self.figures.means()
             row |= self.validate(checkpoints) | {
                 "epoch": float(self.epoch + 1),
                 "lr": self.optimizer.param_groups[0]["lr"],
@@ -148,7 +149,7 @@ class Training:
             row |= self.pieces.row()
             refuse_row(row, f"epoch {self.epoch + 1}")
             self.history.append(row)
-            self.epoch, self.step, self.means = self.epoch + 1, 0, {}
+            self.epoch, self.step, self.figures = self.epoch + 1, 0, EpochMeans()
             past_warmup = self.epoch > self.config.warmup
             if past_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
                 weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
@@ -178,9 +179,7 @@ class Training:
         self.backbone.train()
         for batch in self.batches.epoch(self.epoch, self.step):
             self.schedule.set(self.epoch, self.step)
-            for name, value in self._train_step(batch).items():
-                total, steps = self.means.get(name, (0.0, 0))
-                self.means[name] = total + value, steps + 1
+            self.figures.add(self._train_step(batch))
             self.step += 1
             if checkpoints and self.step < len(self.batches):
                 checkpoints.after_step(self.state)
