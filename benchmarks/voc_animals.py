@@ -11,8 +11,9 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
+
+from benchmarks.paired import change, spread
 
 RESULT = Path(__file__).parent / "results" / "voc_animals.json"
 HEADLINE = ("val/map", "val/map_all", "cam/miou", "cam/miou_all", "pseudo/miou", "pseudo/miou_all")
@@ -51,19 +52,6 @@ def main(path: str) -> None:
         "per_seed": entries,
     }
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def spread(rows: Mapping[str, Mapping[str, float]], metric: str) -> str:
-    return mean_and_spread([row[metric] for row in rows.values()])
-
-
-def change(rows: Mapping[str, Mapping[str, float]], baseline: Mapping[str, Mapping[str, float]], metric: str) -> str:
-    """Against the baseline of the same seed."""
-    return mean_and_spread([rows[seed][metric] - baseline[seed][metric] for seed in rows if seed in baseline], sign="+")
-
-
-def mean_and_spread(values: list[float], sign: str = "") -> str:
-    return f"{fmean(values):{sign}.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

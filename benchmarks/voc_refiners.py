@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.voc_animals import change, spread
+from benchmarks.paired import change, spread
 
 RESULT = Path(__file__).parent / "results" / "voc_refiners.json"
 REFINERS = ("none", "par", "crf", "psa")
