@@ -36,10 +36,12 @@ def main(path: str) -> None:
     hosts: dict[str, dict[str, Rows]] = {}
     plain: dict[str, str] = {}
     for title, entry in zip(titles, summary["ranking"], strict=True):
-        host = json.dumps(entry["config"].get("backbone", {}).get("name", "host"))
+        host = str(entry["config"].get("backbone", {}).get("name", "of the sweep"))
         hosts.setdefault(host, {})[title] = found[title]
         if entry["without_loss"]:
             plain[host] = title
+    if missing := [host for host in hosts if host not in plain]:
+        sys.exit(f"{path}: the host {', '.join(missing)} was not trained plainly; nothing to compare with")
     for host, entries in hosts.items():
         _print_methods(entries, plain[host])
         _print_layers(entries, plain[host])
