@@ -22,13 +22,13 @@ VIT = {
     "depth": 3,
     "heads": 2,
     "drop_path": 0.0,
-    "class_token_mass": "copied",
 }
+PUBLISHED = {**VIT, "class_token_mass": "copied"}  # no bias: the oracle reads queries and keys alone
 TINY = {"patch_size": 8, "dim": 12, "depth": 3, "heads": 2, "base_channels": 4, "channel_ratio": 1}
 HOSTS = {
-    "mctformer_v1": lambda: mctformer_v1.build(mctformer_v1.Config(**VIT), 6, 32),
-    "mctformer_v2": lambda: mctformer_v2.build(mctformer_v2.Config(**VIT), 6, 32),
-    "mctformer_plus": lambda: mctformer_plus.build(mctformer_plus.Config(**VIT), 6, 32),
+    "mctformer_v1": lambda: mctformer_v1.build(mctformer_v1.Config(**PUBLISHED), 6, 32),
+    "mctformer_v2": lambda: mctformer_v2.build(mctformer_v2.Config(**PUBLISHED), 6, 32),
+    "mctformer_plus": lambda: mctformer_plus.build(mctformer_plus.Config(**PUBLISHED), 6, 32),
     "conformer": lambda: conformer.build(conformer.Config(**TINY), 6, 32),
     "vit": lambda: vit.build(vit.Config(**VIT, localisation="fused"), 6, 32),
 }

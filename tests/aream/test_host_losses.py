@@ -47,7 +47,7 @@ def test_the_hosts_loss_trains_it_in_every_epoch(epoch):
     output = made.backbone(batch.images)
     contrast = output.host_losses(batch.labels)["contrast"]
     (classification_loss(output.logits, batch.labels) + contrast).backward()
-    assert losses["contrast"] == pytest.approx(contrast.item())
+    assert losses["train/contrast_loss"] == pytest.approx(contrast.item())
     for one, other in zip(found, gradients(made), strict=True):
         assert (one is None) == (other is None)
         if one is not None:

@@ -100,4 +100,4 @@ def test_records_say_code_torch_and_device(tmp_path):
     record = work.runner.run(stages_.cams)
     assert record.source == source_digest(stages_.cams)
     assert record.versions["torch"]
-    assert record.device.startswith("cpu, 1 threads: ")
+    assert record.device.startswith("cpu, 1 thread: ")
