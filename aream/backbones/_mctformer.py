@@ -77,7 +77,7 @@ class MCTformer(nn.Module):
         self.patch_embed = vit.patch_embed
         self.blocks = vit.blocks
         self.norm = vit.norm  # part of every published state dict
-        self.split_mass = config.class_token_mass != "copied"
+        self.split_mass = config.class_token_mass == "split"
         self.prefix_tokens = classes
         self.class_rows = slice(0, classes)
         self.depth = len(vit.blocks)
@@ -180,17 +180,17 @@ class MCTformer(nn.Module):
         bias[..., : self.prefix_tokens] = -math.log(self.prefix_tokens)
         return bias
 
-    def decide(self, config: MCTformerConfig, *, published: bool, trained_with: Tensor | None) -> None:
+    def decide(self, config: MCTformerConfig, *, of_a_vit: bool, trained_with: Tensor | None) -> None:
         """What the settings that are ``auto`` come to for the weights that the host has.
 
         Args:
-            published: whether they were trained in the published form.
-            trained_with: what a file of this project says of that.
+            of_a_vit: whether they were trained as a ViT's; else they are random, or of a host like this one.
+            trained_with: what a file of this project says of the form that they were trained in.
         """
         if config.class_token_mass != "auto":
             self.split_mass = config.class_token_mass == "split"
         else:
-            self.split_mass = not published if trained_with is None else bool(trained_with[0])
+            self.split_mass = of_a_vit if trained_with is None else bool(trained_with[0])
 
     def decisions(self) -> dict[str, float]:
         """What the settings that may be ``auto`` came to: 1, or 0 for the published form."""
@@ -256,15 +256,14 @@ def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_si
     built = host(config, classes, image_size, pretrained=pretrained)
     if config.weights is None and config.initialisation == "mimetic":
         built.initialise_mimetic()
-    published, trained_with = False, None
+    of_a_vit, trained_with = pretrained, None
     if config.weights and not pretrained:
         state = read_state_dict(config.weights, config.weights_key)
         of_a_vit, trained_with = _of_a_vit(state), state.get(TRAINED_WITH)
         # Only a ViT may leave the head to be learnt. What a host was trained with is in files that this project wrote.
         new = (TRAINED_WITH, "head.weight", "head.bias") if of_a_vit else (TRAINED_WITH,)
         fit_state_dict(built, built.adapt(state), config.weights, new=new)
-        published = not of_a_vit
-    built.decide(config, published=published, trained_with=trained_with)
+    built.decide(config, of_a_vit=of_a_vit, trained_with=trained_with)
     return built
 
 

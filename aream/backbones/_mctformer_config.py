@@ -41,7 +41,8 @@ class MCTformerConfig:
     """Of the attention to the C class tokens: ``copied``, each starts with the weights, and takes the attention, of the
     ViT's one (published), so that C copies take up to nine tenths of a layer's attention; ``split``, log C is taken off
     the logits towards them, so that together they take what the one took, and the untrained host sees its images as the
-    ViT did. auto: split, but for a file of this host's own layout that does not say otherwise."""
+    ViT did. auto: split with the weights of a ViT; copied with random ones, and with a file of this host's own layout
+    that does not say otherwise."""
     class_attention_layers: int | None = None
     """How many of the last layers the class attention is taken from; null: all."""
     class_attention_reduce: Literal["mean", "sum"] = "mean"

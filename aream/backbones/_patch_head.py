@@ -29,8 +29,8 @@ class PatchHeadConfig(MCTformerConfig):
 
     final_norm: Literal["auto"] | bool = "auto"
     """Whether the CAM head reads patches after the ViT's last norm, or raw (published). auto: after it where the raw
-    features of the weights have a standard deviation above 2 (AugReg's have 5, with values of up to 583), but for a
-    file of this host's own layout. Class tokens are averaged raw either way."""
+    features of a ViT's weights have a standard deviation above 2 (AugReg's have 5, with values of up to 583). Class
+    tokens are averaged raw either way."""
 
 
 class PatchHeadHost(MCTformer):
@@ -49,15 +49,15 @@ class PatchHeadHost(MCTformer):
         return found
 
     @torch.no_grad()
-    def decide(self, config: MCTformerConfig, *, published: bool, trained_with: Tensor | None) -> None:
-        super().decide(config, published=published, trained_with=trained_with)
+    def decide(self, config: MCTformerConfig, *, of_a_vit: bool, trained_with: Tensor | None) -> None:
+        super().decide(config, of_a_vit=of_a_vit, trained_with=trained_with)
         assert isinstance(config, PatchHeadConfig)
         if config.final_norm != "auto":
             self.normed = config.final_norm
         elif trained_with is not None:
             self.normed = bool(trained_with[1])
         else:
-            self.normed = not published and self._raw_deviation() > RAW_DEVIATION
+            self.normed = of_a_vit and self._raw_deviation() > RAW_DEVIATION
 
     def _raw_deviation(self) -> float:
         """Standard deviation of the raw patch features of a fixed image."""

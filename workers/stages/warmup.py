@@ -15,7 +15,7 @@ from workers.hardware import Part
 from workers.metric import Metric, each_loss
 from workers.stage import Row, StageContext
 
-VERSION = 4
+VERSION = 5
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 STATE_FILE = "state.pt"
 MAP = Metric(
