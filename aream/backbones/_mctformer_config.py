@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from aream.backbones._checkpoint import check_weights_key
+from aream.backbones._sizes import check_sizes
 from aream.config import added, config, location
 from aream.errors import ConfigError
 
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-LARGEST = {"patch_size": 256, "dim": 8192, "depth": 256, "heads": 256, "class_attention_layers": 256}
 
 
 @config
@@ -55,9 +55,4 @@ class MCTformerConfig:
             raise ConfigError(f"drop_path: need 0 <= drop_path < 1, got {self.drop_path}")
         if self.normalisation not in (None, "imagenet", "half"):
             raise ConfigError(f"normalisation: allowed are imagenet, half and null, got {self.normalisation!r}")
-        for name, most in LARGEST.items():
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= most:
-                raise ConfigError(f"{name}: need a number in 1..{most}, got {value}")
-        if self.dim is not None and self.dim % (self.heads or 1):
-            raise ConfigError(f"dim: need a multiple of heads ({self.heads}), got {self.dim}")
+        check_sizes(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from aream.backbones._checkpoint import check_weights_key
-from aream.backbones._mctformer_config import LARGEST
+from aream.backbones._sizes import check_sizes
 from aream.config import added, config, location
 from aream.errors import ConfigError
 
@@ -63,9 +63,4 @@ class Config:
             raise ConfigError(f"drop_path: need 0 <= drop_path < 1, got {self.drop_path}")
         if not 0 < self.rank_decay <= 1:
             raise ConfigError(f"rank_decay: need 0 < rank_decay <= 1, got {self.rank_decay}")
-        for name, most in LARGEST.items():
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= most:
-                raise ConfigError(f"{name}: need a number in 1..{most}, got {value}")
-        if self.dim is not None and self.dim % (self.heads or 1):
-            raise ConfigError(f"dim: need a multiple of heads ({self.heads}), got {self.dim}")
+        check_sizes(self)

@@ -1,0 +1,22 @@
+"""Sizes of a timm network that a configuration may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aream.errors import ConfigError
+
+LARGEST = {"patch_size": 256, "dim": 8192, "depth": 256, "heads": 256, "class_attention_layers": 256}
+
+
+def check_sizes(config: Any) -> None:
+    """
+    Raises:
+        ConfigError: a size beyond what any network has, or a token dimension that the heads do not divide.
+    """
+    for name, most in LARGEST.items():
+        value = getattr(config, name)
+        if value is not None and not 1 <= value <= most:
+            raise ConfigError(f"{name}: need a number in 1..{most}, got {value}")
+    if config.dim is not None and config.dim % (config.heads or 1):
+        raise ConfigError(f"dim: need a multiple of heads ({config.heads}), got {config.dim}")
