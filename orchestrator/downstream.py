@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.label_selection import selected
 from orchestrator.plan import Planner, show
 from orchestrator.ranking import Ranked
 from workers.pipelines import external_labels_stage, segmentation_stage
@@ -42,7 +43,7 @@ def segmentation_jobs(planner: Planner, ranking: Sequence[Ranked]) -> list[Segme
                 title = f"labels from {config.labels}, seed={seed}"
                 jobs[stage.key] = SegmentationJob(stage, labels, title, None, seed, None, text)
             continue
-        for position, entry in enumerate(ranking[: config.select.top]):
+        for position, entry in selected(spec, config.select, ranking):
             for seed, variant in entry.variants.items():
                 trial = spec.trial(variant.values, seed)
                 stage = segmentation_stage(config, trial, variant.stages.labels, planner.fingerprint, hardware)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.label_selection import selected_at_most
+
 if TYPE_CHECKING:
     from orchestrator.spec import SweepSpec
     from orchestrator.state import TaskState
@@ -33,7 +35,8 @@ def expected_tasks(spec: SweepSpec) -> dict[str, int]:
     """Tasks that come up only while the sweep runs, by kind: at most so many."""
     expected = {"trial": spec.search.trials * len(spec.seeds)} if spec.search else {}
     if spec.segmentation is not None:
-        labels = 1 if spec.segmentation.labels is not None else spec.segmentation.select.top
+        select = spec.segmentation.select
+        labels = 1 if spec.segmentation.labels is not None else selected_at_most(spec, select)
         expected["segmentation"] = labels * len(spec.seeds) * len(spec.segmentation_points())
     return expected
 

@@ -99,7 +99,7 @@ class SweepSpec:
 
     def with_component_names(self) -> SweepSpec:
         """The same with the names written out that axes may replace, so that it shows which settings go with them."""
-        names = [axis.key for axis in self.axes if axis.key.endswith(".name") and self._exists(axis.key, {})]
+        names = [axis.key for axis in self.axes if axis.key.endswith(".name") and self.exists(axis.key, {})]
         return dataclasses.replace(
             self, trial_data=overlaid(self.trial_data, {name: self.read(name, {}) for name in names})
         )
@@ -251,7 +251,7 @@ class SweepSpec:
     def knows(self, name: str) -> bool:
         """Whether a dotted key exists at any value of the axes that decide about it."""
         points = self._expand(self._deciding([name]), {}, Axis.candidates)
-        return any(self._exists(name, values) for values in points)
+        return any(self.exists(name, values) for values in points)
 
     def _deciding(self, keys: Iterable[str]) -> list[Axis]:
         """The axes that some keys depend on, those of their conditions included."""
@@ -261,7 +261,7 @@ class SweepSpec:
             deciding += [other for other in dependencies(axis, self.axes) if other not in deciding]
         return deciding
 
-    def _exists(self, name: str, values: Mapping[str, Any]) -> bool:
+    def exists(self, name: str, values: Mapping[str, Any]) -> bool:
         try:
             self.read(name, values)
         except MissingKey:

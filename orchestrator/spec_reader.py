@@ -255,6 +255,9 @@ class _Reader:
                             self.report("axes", f"the point {point} is impossible: {error}")
             for point in spec.segmentation_points():
                 spec.segmentation_config(point)
+            for key in spec.segmentation.select.of_each if spec.segmentation else ():
+                if not spec.knows(key):
+                    self.report("segmentation.select.of_each", f"{key}: no such key")
             self._check_scheduler(spec)
         except ConditionError as error:
             self.report(f"axes.{error.key}.when", str(error))

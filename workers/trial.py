@@ -57,10 +57,15 @@ class TrialConfig:
 class Selection:
     top: int = 1
     """How many of the best ranked variants train a segmenter, each at every seed of the sweep."""
+    of_each: tuple[str, ...] = ()
+    """Keys such as ``method.name``: the best ``top`` of every combination of their values, so that a segmenter tells
+    methods or backbones apart; none: of the whole ranking."""
 
     def __post_init__(self) -> None:
         if self.top < 1:
             raise ConfigError(f"top: need a positive number, got {self.top}")
+        if len(set(self.of_each)) < len(self.of_each):
+            raise ConfigError(f"of_each: need different keys, got {list(self.of_each)}")
 
 
 @config

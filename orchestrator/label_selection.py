@@ -1,0 +1,34 @@
+"""Which configurations of a ranking train a segmenter: the best, or the best of every method, backbone and so on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.ranking import Ranked
+    from orchestrator.spec import SweepSpec, Values
+    from workers.trial import Selection
+
+
+def selected(spec: SweepSpec, selection: Selection, ranking: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
+    """With their positions in the ranking, from 0."""
+    taken: Counter[str] = Counter()
+    found = []
+    for position, entry in enumerate(ranking):
+        group = _group(spec, selection, entry.config)
+        taken[group] += 1
+        if taken[group] <= selection.top:
+            found.append((position, entry))
+    return found
+
+
+def selected_at_most(spec: SweepSpec, selection: Selection) -> int:
+    """Before there is a ranking; of a range in ``of_each`` only the ends are counted."""
+    return selection.top * len({_group(spec, selection, point) for point in spec.points_of(selection.of_each)})
+
+
+def _group(spec: SweepSpec, selection: Selection, values: Values) -> str:
+    """A key that does not exist at the point makes a group of its own."""
+    return repr([spec.read(key, values) if spec.exists(key, values) else None for key in selection.of_each])
