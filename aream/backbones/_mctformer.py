@@ -50,19 +50,27 @@ class MCTformer(nn.Module):
     """Parameter names are those of the published checkpoints."""
 
     def __init__(
-        self, config: MCTformerConfig, classes: int, image_size: int | None, *, pretrained: bool = False
+        self,
+        config: MCTformerConfig,
+        classes: int,
+        image_size: int | None,
+        *,
+        pretrained: bool = False,
+        weights_size: int | None = None,
     ) -> None:
         """
         Args:
             image_size: training image side in pixels, which random positions are made for; None: the size of the
-                named timm model, as with weights.
+                named timm model.
+            weights_size: image side in pixels that the positions of a weight file were learnt at; None: the named
+                model's.
 
         Raises:
             ConfigError: not a plain ViT, or a layer count that it does not have.
         """
         super().__init__()
         changes = {
-            "img_size": None if config.weights else image_size,
+            "img_size": weights_size if config.weights else image_size,
             "patch_size": config.patch_size,
             "embed_dim": config.dim,
             "depth": config.depth,
@@ -253,18 +261,29 @@ def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_si
         DataError: the weight file does not fit.
     """
     pretrained = config.weights == PRETRAINED
-    built = host(config, classes, image_size, pretrained=pretrained)
+    state = read_state_dict(config.weights, config.weights_key) if config.weights and not pretrained else None
+    size = None if state is None else _trained_size(state)
+    built = host(config, classes, image_size, pretrained=pretrained, weights_size=size)
     if config.weights is None and config.initialisation == "mimetic":
         built.initialise_mimetic()
     of_a_vit, trained_with = pretrained, None
-    if config.weights and not pretrained:
-        state = read_state_dict(config.weights, config.weights_key)
+    if state is not None and config.weights is not None:
         of_a_vit, trained_with = _of_a_vit(state), state.get(TRAINED_WITH)
         # Only a ViT may leave the head to be learnt. What a host was trained with is in files that this project wrote.
         new = (TRAINED_WITH, "head.weight", "head.bias") if of_a_vit else (TRAINED_WITH,)
         fit_state_dict(built, built.adapt(state), config.weights, new=new)
     built.decide(config, of_a_vit=of_a_vit, trained_with=trained_with)
     return built
+
+
+def _trained_size(state: Mapping[str, Tensor]) -> int | None:
+    """Image side in pixels that a file's positions were learnt at; None: they say no square grid."""
+    token, positions, patches = (state.get(name) for name in ("cls_token", "pos_embed", "patch_embed.proj.weight"))
+    if token is None or positions is None or patches is None or not token.ndim == positions.ndim == 3:
+        return None
+    count = positions.shape[1] - token.shape[1] - ("dist_token" in state)
+    side = math.isqrt(max(count, 0))
+    return side * patches.shape[-1] if side * side == count > 0 else None
 
 
 def _of_a_vit(state: Mapping[str, Tensor]) -> bool:

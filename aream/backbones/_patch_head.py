@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -34,10 +34,8 @@ class PatchHeadConfig(MCTformerConfig):
 
 
 class PatchHeadHost(MCTformer):
-    def __init__(
-        self, config: PatchHeadConfig, classes: int, image_size: int | None, *, pretrained: bool = False
-    ) -> None:
-        super().__init__(config, classes, image_size, pretrained=pretrained)
+    def __init__(self, config: PatchHeadConfig, classes: int, image_size: int | None, **of_weights: Any) -> None:
+        super().__init__(config, classes, image_size, **of_weights)
         self.localisation, self.normed = config.localisation, config.final_norm is True
         self.head = nn.Conv2d(self.dim, classes, kernel_size=3, padding=1)
 

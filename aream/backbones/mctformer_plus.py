@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -81,8 +82,8 @@ class MCTformerPlus(PatchHeadHost):
     They decay like weights, as in the authors' code, which exempts by the name ``pos_embed``.
     """
 
-    def __init__(self, config: Config, classes: int, image_size: int | None, *, pretrained: bool = False) -> None:
-        super().__init__(config, classes, image_size, pretrained=pretrained)
+    def __init__(self, config: Config, classes: int, image_size: int | None, **of_weights: Any) -> None:
+        super().__init__(config, classes, image_size, **of_weights)
         self.rank_decay, self.contrast_weight = config.rank_decay, config.contrast_weight
 
     def make_positions(

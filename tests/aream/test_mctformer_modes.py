@@ -239,8 +239,21 @@ def test_positions_of_a_vit_are_repeated_by_nearest_for_larger_images(tmp_path):
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_positions_of_another_grid_are_refused_not_cut(tmp_path, name):
-    vit_weights(tmp_path / "vit.pth", side=30)
+def test_the_grid_of_positions_is_the_files(tmp_path, name):
+    state = vit_weights(tmp_path / "vit.pth", side=30)
+    config = HOSTS[name].Config(**SIZE, weights=str(tmp_path / "vit.pth"))
+    host = HOSTS[name].build(config, CLASSES, 240)
+    assert host.vit_grid == (30, 30)
+    assert torch.equal(host.patch_positions, state["pos_embed"][:, 1:])
+    torch.save(host.state_dict(), tmp_path / "host.pth")
+    again = HOSTS[name].build(dataclasses.replace(config, weights=str(tmp_path / "host.pth")), CLASSES, 240)
+    assert torch.equal(again.positions(7, 5), host.positions(7, 5))
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_positions_of_no_square_grid_are_refused_not_cut(tmp_path, name):
+    state = vit_weights(tmp_path / "vit.pth")
+    torch.save({**state, "pos_embed": state["pos_embed"][:, :-1]}, tmp_path / "vit.pth")
     config = HOSTS[name].Config(**SIZE, weights=str(tmp_path / "vit.pth"))
     with pytest.raises(DataError, match="pos_embed"):
         HOSTS[name].build(config, CLASSES, 224)
