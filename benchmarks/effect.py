@@ -2,7 +2,8 @@
 
     python -m benchmarks.effect runs/voc_animals/summary.json
 
-Prints markdown and keeps the figures of every seed in results/effect.json.
+Prints markdown, keeps the figures of every seed in results/effect.json and draws results/effect.png: the CAM refined by
+one layer at a time, as Figure 10 of the paper shows it, beside what is printed of that figure.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from benchmarks.paired import Rows, change, differences, interval, mean_and_spread, spread
@@ -27,6 +28,12 @@ SHOWN = {
     "layer/deepest/miou": f"by each of the last {DEEPEST}, mean",
     "train/method_gradient": "pull",
 }
+
+
+PAPER = {"plain": {"best": 0.61, "all": 0.605}, "AReAM": {"best": 0.634, "all": 0.664}}
+"""Figure 10, MCTformer on DeiT-S, 60 epochs, 10,582 images: the best layer, and the mean of all."""
+PAPER_SHAPE = {"plain": ((0, 0.58), (6, 0.58), (11, 0.28)), "AReAM": ((0, 0.58), (11, 0.58))}
+"""(layer, mIoU): how its curves run, as the text around it tells; not read off point by point."""
 
 
 def main(path: str) -> None:
@@ -51,6 +58,7 @@ def main(path: str) -> None:
         "per_seed": found,
     }
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
+    _draw(hosts, plain)
 
 
 def _layers(row: Mapping[str, float]) -> list[str]:
@@ -97,6 +105,42 @@ def _print_layers(entries: Mapping[str, Rows], baseline: str) -> None:
         cells = [spread(entries[baseline], name), *(change(entries[t], entries[baseline], name) for t in others)]
         print(f"| {name.split('/')[1]} |", " | ".join(cells), "|")
     print()
+
+
+def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str]) -> None:
+    """A panel a host, and the paper's; of each host the plain training, the best by all layers and the others thin."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4 * (len(hosts) + 1), 3.8), layout="constrained")
+    panels = list(figure.subplots(1, len(hosts) + 1, squeeze=False)[0])
+    for axes, (host, entries) in zip(panels, hosts.items(), strict=False):
+        best = max((title for title in entries if title != plain[host]), key=lambda t: _mean(entries[t], "all"))
+        for title, rows in entries.items():
+            layers = _layers(next(iter(rows.values())))
+            columns = [[row[name] for row in rows.values()] for name in layers]
+            colour = {plain[host]: "C3", best: "C0"}.get(title, "0.75")
+            errors = [stdev(column) if len(column) > 1 and colour != "0.75" else 0.0 for column in columns]
+            axes.errorbar(
+                range(len(layers)), [fmean(column) for column in columns], errors, color=colour, capsize=2,
+                label=title if colour != "0.75" else None, zorder=1 if colour == "0.75" else 2,
+            )  # fmt: skip
+            if colour != "0.75":
+                axes.axhline(_mean(rows, "all"), color=colour, linestyle="--", linewidth=1)
+                axes.axhline(_mean(rows, "none"), color=colour, linestyle=":", linewidth=1)
+        axes.set_title(f"{host}, here")
+    for (name, points), colour in zip(PAPER_SHAPE.items(), ("C3", "C0"), strict=True):
+        panels[-1].plot(*zip(*points, strict=True), color=colour, label=name)
+        panels[-1].axhline(PAPER[name]["all"], color=colour, linestyle="--", linewidth=1)
+    panels[-1].set_title("MCTformer in the paper's Figure 10 (outline)")
+    for axes in panels:
+        axes.set_xlabel("layer whose affinity refines the CAM, 0 the first")
+        axes.legend(fontsize=7, loc="lower left", title="dashed: by all layers; dotted: unrefined", title_fontsize=7)
+    panels[0].set_ylabel("mIoU of the CAM")
+    figure.savefig(RESULT.with_suffix(".png"), dpi=130, metadata={"Software": None})
+
+
+def _mean(rows: Rows, which: str) -> float:
+    return fmean(row[f"layer/{which}/miou"] for row in rows.values())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from small_trials import DATA, TRIAL, Work, fingerprint
 
 from aream.batches import resized, to_tensor
 from aream.config import Component
-from aream.errors import ConfigError, DataError
+from aream.data import shapes
+from aream.errors import ConfigError, DataError, StageFailed
+from aream.inference import infer_cams
 from aream.methods.aream import layer_entropies
 from workers import analysis, metric
 from workers.components import build_backbone, build_dataset, load_weights
@@ -41,9 +43,10 @@ def statistics(work):
     return stage, record, work.store.get(stage.key)
 
 
-def test_both_are_found_and_no_other_stage_is_one():
-    assert set(analysis.names()) == {"attention_statistics", "layer_gain"}
-    with pytest.raises(ConfigError, match="no analysis 'infer_cam'; there are: attention_statistics, layer_gain"):
+def test_all_are_found_and_no_other_stage_is_one():
+    assert set(analysis.names()) == {"attention_statistics", "held_out_gain", "layer_gain"}
+    listed = "attention_statistics, held_out_gain, layer_gain"
+    with pytest.raises(ConfigError, match=f"no analysis 'infer_cam'; there are: {listed}"):
         analysis.options_class("infer_cam")
 
 
@@ -115,6 +118,42 @@ def test_layer_gain_has_its_best_layer(work):
         "all layers": metrics["layer/all/miou"],
         "best layer": max(curve.values),
     }
+
+
+def test_held_out_images_are_cut_at_the_thresholds_of_train_images(work):
+    """Against a count of pixels on the CAMs of val images, at the thresholds that ``layer_gain`` wrote."""
+    (stage,) = variant_stages(TRIAL, fingerprint, [chosen("held_out_gain")]).analyses
+    metrics = work.runner.run(stage).metrics
+    thresholds = json.loads((work.store.get(stage.inputs["gain"].key) / "layers.json").read_text())
+    dataset = build_dataset(DATA)
+    backbone = build_backbone(TRIAL.backbone, len(dataset.class_names), 32)
+    load_weights(backbone, work.store.get(stage.inputs["host"].key) / "model.safetensors")
+    cams = stage.config.infer.cams
+    images = list(infer_cams(backbone, dataset, "val", cams, device=torch.device("cpu")))
+    for name, layers in {"none": (), "all": (0, 1, 2), "01": (1,)}.items():
+        truth, given = [], []
+        for image in images:
+            scores = image.combine(layers)
+            classes = np.array([c + 1 for c in image.classes])
+            labels = np.where(scores.max(0) > thresholds[name]["threshold"], classes[scores.argmax(0)], 0)
+            mask = dataset.mask(image.image_id)
+            truth.append(mask[mask != 255])
+            given.append(labels[mask != 255])
+        truth, given = np.concatenate(truth), np.concatenate(given)
+        ious = [
+            ((truth == c) & (given == c)).sum() / ((truth == c) | (given == c)).sum()
+            for c in dataset.scored_classes
+            if (truth == c).any()
+        ]
+        assert metrics[f"held_out/{name}/miou"] == pytest.approx(np.mean(ious), abs=1e-3)  # scores are counted in bins
+
+
+def test_held_out_images_need_masks(tmp_path, monkeypatch):
+    (stage,) = variant_stages(TRIAL, fingerprint, [chosen("held_out_gain")]).analyses
+    drawn = shapes.Shapes.mask
+    monkeypatch.setattr(shapes.Shapes, "mask", lambda self, i: None if i.startswith("val") else drawn(self, i))
+    with pytest.raises(StageFailed, match="needs masks of val images, and none has one"):
+        Work(tmp_path).runner.run(stage)
 
 
 @pytest.mark.parametrize(

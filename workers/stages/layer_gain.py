@@ -25,6 +25,7 @@ from workers.stage import Row, Stage, StageContext
 VERSION = 1
 COMPUTES_ON: tuple[Part, ...] = ("threads",)
 NEEDS_TRAIN_MASKS = True
+LAYERS_FILE = "layers.json"
 CAPTION = (
     "mIoU of the CAM refined by one layer's affinity alone, threshold by the sweep's rule, train images with masks; "
     "beside it by no layer, by the mean of all, and by the best one (AReAM Figs. 2 and 10)"
@@ -59,19 +60,24 @@ def analysis(subject: Subject, options: Options) -> Stage:
     return Stage("layer_gain", config, {"cams": subject.cams}, {"data": subject.fingerprints["data"]})
 
 
+def subsets(depth: int) -> dict[str, tuple[int, ...]]:
+    """Name -> layers: none of them, all, and each alone."""
+    single = {f"{layer:02d}": (layer,) for layer in range(depth)}
+    return {"none": UNREFINED, "all": tuple(range(depth))} | single
+
+
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote. One pass over the images counts every layer."""
     dataset = build_dataset(config.data)
     classes = len(dataset.class_names) + 1
-    single = {f"{layer:02d}": (layer,) for layer in range(config.depth)}
-    subsets = {"none": UNREFINED, "all": tuple(range(config.depth))} | single
-    searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in subsets}
+    chosen = subsets(config.depth)
+    searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in chosen}
     for cams in context.watched(read_cams(inputs["cams"])):
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue
         contrast = Contrast.of(np.array(dataset.image(cams.image_id))) if config.labels.rule == "edges" else None
-        for name, layers in subsets.items():
+        for name, layers in chosen.items():
             ids = [c + 1 for c in cams.classes]
             searches[name].add(cams.image_id, cams.combine(layers), ids, mask, contrast)
     choices = {name: search.choose() for name, search in searches.items()}
@@ -82,8 +88,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         name: {"miou": choice.miou, "miou_all": choice.miou_all, "threshold": choice.threshold}
         for name, choice in choices.items()
     }
-    (out / "layers.json").write_text(json.dumps(content, indent=1))
-    mious["best"] = max(mious[name] for name in single)
+    (out / LAYERS_FILE).write_text(json.dumps(content, indent=1))
+    single = tuple(mious[name] for name in chosen if name not in ("none", "all"))
+    mious["best"] = max(single)
     marks = {"none": mious["none"], "all layers": mious["all"], "best layer": mious["best"]}
-    write_figures(out, [Curve("miou", "mIoU", CAPTION, tuple(mious[name] for name in single), marks)])
+    write_figures(out, [Curve("miou", "mIoU", CAPTION, single, marks)])
     return {f"layer/{name}/miou": value for name, value in mious.items()}

@@ -1,0 +1,94 @@
+"""What each layer's affinity does to CAMs of val images, on which the host was not trained: thresholds from train."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from aream.config import config
+from aream.errors import DataError
+from aream.inference import infer_cams
+from aream.pseudo_labels import LabelsConfig, ThresholdSearch
+from workers.analysis import Subject
+from workers.components import build_backbone, build_dataset, load_weights
+from workers.figure_files import Curve, write_figures
+from workers.hardware import Part
+from workers.metric import Metric, each_layer
+from workers.stage import Row, Stage, StageContext
+from workers.stages import infer_cam, layer_gain
+from workers.stages.train_cam import WEIGHTS_FILE
+
+VERSION = 1
+COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
+NEEDS_TRAIN_MASKS = True
+CAPTION = (
+    "mIoU of the CAM refined by one layer's affinity alone, val images with masks, their image labels given, at the "
+    "threshold that the sweep's rule set on train images; beside it by no layer, and by the mean of all"
+)
+METRICS = (
+    Metric("held_out/none/miou", "mIoU of the CAM that no layer refined, val images with masks", better="max"),
+    Metric("held_out/all/miou", "the same refined by the mean of all layers", better="max"),
+    Metric("held_out/{}/miou", "the same refined by one layer", better="max", members=each_layer),
+)
+
+
+@config
+class Options:
+    """Nothing to set."""
+
+
+@config
+class Config:
+    infer: infer_cam.Config
+    """How the CAMs of train images were made; those of val images are made alike."""
+    depth: int
+    labels: LabelsConfig
+
+
+def analysis(subject: Subject, options: Options) -> Stage:
+    """Of a variant: thresholds are those that ``layer_gain`` finds on its CAMs."""
+    gain = layer_gain.analysis(subject, layer_gain.Options())
+    gain = dataclasses.replace(gain, hardware=subject.host.hardware)
+    config = Config(infer=subject.cams.config, depth=subject.depth, labels=gain.config.labels)
+    return Stage("held_out_gain", config, {"host": subject.host, "gain": gain}, dict(subject.fingerprints))
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
+    """Inputs: ``host``, the trained weights; ``gain``, what ``layer_gain`` wrote.
+
+    Raises:
+        DataError: no val image has a mask.
+    """
+    infer = config.infer
+    dataset = build_dataset(infer.data)
+    backbone = build_backbone(infer.backbone, len(dataset.class_names), infer.train_image_size)
+    load_weights(backbone, inputs["host"] / WEIGHTS_FILE)
+    device = context.runtime.device
+    backbone.to(device)
+    found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text())
+    subsets = layer_gain.subsets(config.depth)
+    counts = {
+        name: ThresholdSearch(
+            dataclasses.replace(config.labels, background_threshold=found[name]["threshold"]),
+            len(dataset.class_names) + 1,
+            dataset.scored_classes,
+        )
+        for name in subsets
+    }
+    cams = infer_cams(backbone, dataset, "val", infer.cams, device=device, precision=infer.precision)
+    for image in context.watched(cams):
+        mask = dataset.mask(image.image_id)
+        if mask is None:
+            continue
+        for name, layers in subsets.items():
+            ids = [c + 1 for c in image.classes]
+            counts[name].add(image.image_id, image.combine(layers), ids, mask)
+    mious = {name: miou for name, count in counts.items() if (miou := count.choose().miou) is not None}
+    if not mious:
+        raise DataError("held_out_gain needs masks of val images, and none has one")
+    marks = {"none": mious["none"], "all layers": mious["all"]}
+    values = tuple(mious[name] for name in subsets if name not in ("none", "all"))
+    write_figures(out, [Curve("miou", "mIoU, val", CAPTION, values, marks)])
+    return {f"held_out/{name}/miou": value for name, value in mious.items()}
