@@ -26,6 +26,9 @@ SHOWN = {
     "cam/miou": "CAM",
     "layer/all/miou": "refined by all layers",
     "layer/deepest/miou": f"by each of the last {DEEPEST}, mean",
+    "held_out/none/miou": "CAM, val images",
+    "held_out/all/miou": "refined by all layers, val images",
+    "seg/miou": "segmenter on the labels",
     "train/method_gradient": "pull",
 }
 
@@ -40,6 +43,9 @@ def main(path: str) -> None:
     summary = json.loads(Path(path).read_text())
     titles = line_titles([entry["config"] for entry in summary["ranking"]])
     found = {title: _with_deepest(entry) for title, entry in zip(titles, summary["ranking"], strict=True)}
+    for job in summary["segmentation"]:
+        if job["rank"] is not None:
+            found[titles[job["rank"]]][str(job["seed"])]["seg/miou"] = job["metrics"]["seg/miou"]
     hosts: dict[str, dict[str, Rows]] = {}
     plain: dict[str, str] = {}
     for title, entry in zip(titles, summary["ranking"], strict=True):
@@ -73,21 +79,31 @@ def _with_deepest(entry: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _print_methods(entries: Mapping[str, Rows], baseline: str) -> None:
-    """The 95 % interval of the paired difference stands where it excludes 0 as ``*``."""
-    print("| |", " | ".join(f"{words} | paired" for words in SHOWN.values()), "|")
-    print("|---" * (1 + 2 * len(SHOWN)) + "|")
-    for title, rows in entries.items():
-        cells = []
-        for metric in SHOWN:
-            if any(metric not in row for row in rows.values()):
-                cells += ["", ""]
+    """Means over seeds, then changes from the baseline of the same seed: those whose 95 % interval excludes 0 with a
+    ``*``."""
+    shown = {
+        metric: words
+        for metric, words in SHOWN.items()
+        if any(metric in row for rows in entries.values() for row in rows.values())
+    }
+    for what in ("mean over seeds", "change, paired by seed"):
+        print(f"| {what} |", " | ".join(shown.values()), "|")
+        print("|---" * (1 + len(shown)) + "|")
+        for title, rows in entries.items():
+            if what == "mean over seeds":
+                cells = [spread(_with(rows, metric), metric) if _with(rows, metric) else "" for metric in shown]
+            elif title != baseline:
+                pairs = [differences(_with(rows, one), _with(entries[baseline], one), one) for one in shown]
+                cells = [_paired(values) if values else "" for values in pairs]
+            else:
                 continue
-            cells.append(spread(rows, metric))
-            other = entries[baseline]
-            paired = title != baseline and all(metric in row for row in other.values())
-            cells.append(_paired(differences(rows, other, metric)) if paired else "")
-        print(f"| {title} |", " | ".join(cells), "|")
-    print()
+            print(f"| {title} |", " | ".join(cells), "|")
+        print()
+
+
+def _with(rows: Rows, metric: str) -> Rows:
+    """The seeds that have it: segmenters are trained on the labels of some."""
+    return {seed: row for seed, row in rows.items() if metric in row}
 
 
 def _paired(values: list[float]) -> str:
