@@ -1,8 +1,8 @@
-"""Tables of the voc_animals sweep: three methods over their seeds, and every layer's gain before and after AReAM.
+"""Tables of the published_start sweep: three methods over their seeds, and every layer's gain before and after AReAM.
 
-    python -m benchmarks.voc_animals runs/voc_animals/summary.json
+    python -m benchmarks.published_start runs/published_start/summary.json
 
-Prints markdown and keeps the figures of every seed in results/voc_animals.json.
+Prints markdown and keeps the figures of every seed in results/published_start.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.paired import change, spread
 
-RESULT = Path(__file__).parent / "results" / "voc_animals.json"
+RESULT = Path(__file__).parent / "results" / "published_start.json"
 HEADLINE = ("val/map", "val/map_all", "cam/miou", "cam/miou_all", "pseudo/miou", "pseudo/miou_all")
 
 
@@ -44,7 +44,7 @@ def main(path: str) -> None:
             cells += [spread(entries[name], layer), change(entries[name], baseline, layer)]
         print(f"| {layer.split('/')[1]} |", " | ".join(cells), "|")
     content = {
-        "command": "python -m benchmarks.voc_animals runs/voc_animals/summary.json",
+        "command": "python -m benchmarks.published_start runs/published_start/summary.json",
         "code": summary["code"],
         "versions": summary["versions"],
         "protocol": summary["protocol"],
