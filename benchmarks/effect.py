@@ -35,6 +35,7 @@ SHOWN = {
 
 PAPER = {"plain": {"best": 0.61, "all": 0.605}, "AReAM": {"best": 0.634, "all": 0.664}}
 """Figure 10, MCTformer on DeiT-S, 60 epochs, 10,582 images: the best layer, and the mean of all."""
+LINES = "dashed: by all layers; dotted: unrefined"
 PAPER_SHAPE = {"plain": ((0, 0.58), (6, 0.58), (11, 0.28)), "AReAM": ((0, 0.58), (11, 0.58))}
 """(layer, mIoU): how its curves run, as the text around it tells; not read off point by point."""
 
@@ -138,7 +139,7 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str]) -> 
             errors = [stdev(column) if len(column) > 1 and colour != "0.75" else 0.0 for column in columns]
             axes.errorbar(
                 range(len(layers)), [fmean(column) for column in columns], errors, color=colour, capsize=2,
-                label=title if colour != "0.75" else None, zorder=1 if colour == "0.75" else 2,
+                label=title.split("method=")[-1] if colour != "0.75" else None, zorder=1 if colour == "0.75" else 2,
             )  # fmt: skip
             if colour != "0.75":
                 axes.axhline(_mean(rows, "all"), color=colour, linestyle="--", linewidth=1)
@@ -147,10 +148,10 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str]) -> 
     for (name, points), colour in zip(PAPER_SHAPE.items(), ("C3", "C0"), strict=True):
         panels[-1].plot(*zip(*points, strict=True), color=colour, label=name)
         panels[-1].axhline(PAPER[name]["all"], color=colour, linestyle="--", linewidth=1)
-    panels[-1].set_title("MCTformer in the paper's Figure 10 (outline)")
+    panels[-1].set_title("MCTformer, Figure 10 (outline)")
     for axes in panels:
         axes.set_xlabel("layer whose affinity refines the CAM, 0 the first")
-        axes.legend(fontsize=7, loc="lower left", title="dashed: by all layers; dotted: unrefined", title_fontsize=7)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, title=LINES, title_fontsize=7)
     panels[0].set_ylabel("mIoU of the CAM")
     figure.savefig(RESULT.with_suffix(".png"), dpi=130, metadata={"Software": None})
 
