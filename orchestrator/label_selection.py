@@ -25,7 +25,7 @@ def selected(spec: SweepSpec, selection: Selection, ranking: Sequence[Ranked]) -
 
 
 def selected_at_most(spec: SweepSpec, selection: Selection) -> int:
-    """Before there is a ranking; of a range in ``of_each`` only the ends are counted."""
+    """Before there is a ranking."""
     return selection.top * len({_group(spec, selection, point) for point in spec.points_of(selection.of_each)})
 
 

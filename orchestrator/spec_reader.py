@@ -258,6 +258,8 @@ class _Reader:
             for key in spec.segmentation.select.of_each if spec.segmentation else ():
                 if not spec.knows(key):
                     self.report("segmentation.select.of_each", f"{key}: no such key")
+                elif any(axis.key == key and not axis.listed for axis in spec.axes):
+                    self.report("segmentation.select.of_each", f"{key}: a range has no values to choose the best of")
             self._check_scheduler(spec)
         except ConditionError as error:
             self.report(f"axes.{error.key}.when", str(error))

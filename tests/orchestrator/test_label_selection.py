@@ -51,6 +51,17 @@ def test_a_key_of_one_value_or_of_no_axis_is_one_group(tmp_path):
     assert chosen(tmp_path, "{of_each: [method.name]}") == [(0, 0.4, "none")]
 
 
+def test_a_range_is_refused(tmp_path):
+    more = "segmentation: {select: {of_each: [method.alpha_high]}}\nsearch: {trials: 5}"
+    path = tmp_path / "grid.yaml"
+    text = sweep_results.GRID.format(runs=tmp_path, more=more)
+    path.write_text(
+        text.replace("  inference.layers", "  method.alpha_high: {uniform: [0.5, 0.6]}\n  inference.layers")
+    )
+    with pytest.raises(SpecError, match=r"method\.alpha_high: a range has no values"):
+        load_spec(path, ())
+
+
 @pytest.mark.parametrize(
     ("select", "message"),
     [
