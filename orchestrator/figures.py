@@ -12,7 +12,8 @@ import numpy as np
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from orchestrator.axis_figures import importance_figure, parallel_figure, pareto_figure
-from orchestrator.canvas import config_title, new_figure, save
+from orchestrator.canvas import new_figure, save
+from orchestrator.line_titles import line_titles
 from orchestrator.metric_list import of_training
 from workers.artifacts.store import ArtifactStore
 
@@ -64,11 +65,12 @@ def _threshold_curves(content: Mapping[str, Any], store: ArtifactStore, folder: 
     entries = [(entry, curves) for entry, curves in read if curves["refined"]["curve"]]  # else without train masks
     if not entries:
         return None
+    titles = line_titles([entry["config"] for entry, _ in entries])
     figure, axes = new_figure(7, 4)
-    for index, (entry, curves) in enumerate(entries):
+    for index, (_, curves) in enumerate(entries):
         for name, style in (("refined", "-"), ("unrefined", "--")):
             curve = curves[name]
-            label = config_title(entry["config"]) if name == "refined" else None
+            label = titles[index] if name == "refined" else None
             marker = "o" if len(curve["curve"]) == 1 else None
             axes.plot(curve["thresholds"], curve["curve"], style, color=f"C{index}", label=label, marker=marker)
     axes.set_xlabel("background threshold")
@@ -116,18 +118,19 @@ def _alpha_points(best: Mapping[tuple[float, float], float], metric: str, folder
 
 
 def _training(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> Path | None:
-    histories: dict[str, tuple[str, list[dict[str, float]]]] = {}
+    histories: dict[str, tuple[Mapping[str, Any], list[dict[str, float]]]] = {}
     for entry in content["ranking"]:
         key = entry["trial_keys"][0]
         if len(histories) == CURVES:
             break
         if key not in histories:
             with contextlib.suppress(ArtifactNotFound, ArtifactCorrupt):
-                histories[key] = (config_title(entry["config"]), store.record(key).history)
+                histories[key] = (entry["config"], store.record(key).history)
     if not histories:
         return None
     (metric, *_), (figure, axes) = of_training(), new_figure(7, 3.5)
-    for label, history in histories.values():
+    titles = line_titles([config for config, _ in histories.values()])
+    for label, (_, history) in zip(titles, histories.values(), strict=True):
         axes.plot([row["epoch"] for row in history], [row[metric] for row in history], label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel(metric)

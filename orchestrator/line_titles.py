@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.canvas import config_title
+from orchestrator.plan import telling
 
 
 def line_titles(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -19,15 +19,6 @@ def line_titles(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _short(key: str, value: Any, configs: Sequence[Mapping[str, Any]]) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    if "name" not in value:
+    if isinstance(value, Mapping) and "name" not in value:
         return None
-    others = [config[key] for config in configs if isinstance(config.get(key), Mapping)]
-    others = [other for other in others if other.get("name") == value["name"]]
-    varying = {
-        name: item
-        for name, item in value.items()
-        if name != "name" and len({json.dumps(other.get(name), sort_keys=True) for other in others}) > 1
-    }
-    return {"name": value["name"], **varying}
+    return telling(value, [config[key] for config in configs if key in config])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aream.config import Component
+from orchestrator.axes import Axis
 from orchestrator.settings import Resource
 from orchestrator.spec import SweepSpec, Values
 from workers.hardware import Hardware
@@ -21,6 +24,8 @@ class Variant:
 
     values: Values
     """Of all axes, training and variant ones."""
+    shown: Mapping[str, str]
+    """The same as short texts."""
     stages: VariantStages
 
 
@@ -30,6 +35,8 @@ class TrialPlan:
 
     values: Values
     """Of the training axes."""
+    shown: Mapping[str, str]
+    """The same as short texts."""
     seed: int
     train: Stage
     variants: tuple[Variant, ...]
@@ -40,7 +47,7 @@ class TrialPlan:
 
     @property
     def title(self) -> str:
-        shown = ", ".join(f"{key}={show(value)}" for key, value in self.values.items())
+        shown = ", ".join(f"{key}={text}" for key, text in self.shown.items())
         return f"{shown or 'base'}, seed={self.seed}"
 
     def stages(self) -> Iterator[Stage]:
@@ -85,8 +92,8 @@ class Planner:
         variants: dict[str, Variant] = {}
         for point in self.spec.variant_points(values):
             stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses, train)
-            variants.setdefault(stages.labels.key, Variant(point, stages))
-        return TrialPlan(dict(values), seed, train, tuple(variants.values()))
+            variants.setdefault(stages.labels.key, Variant(point, shown(point, self.spec.axes), stages))
+        return TrialPlan(dict(values), shown(values, self.spec.axes), seed, train, tuple(variants.values()))
 
     def grid(self) -> list[TrialPlan]:
         """All trials of a grid: one for every distinct training and seed, variants of equal trainings merged."""
@@ -113,7 +120,7 @@ class Planner:
 def _merged(first: TrialPlan, second: TrialPlan) -> TrialPlan:
     """Two points with one training: their variants beside each other."""
     variants = {variant.stages.labels.key: variant for variant in (*first.variants, *second.variants)}
-    return TrialPlan(first.values, first.seed, first.train, tuple(variants.values()))
+    return dataclasses.replace(first, variants=tuple(variants.values()))
 
 
 def shared_stages(trials: Sequence[TrialPlan]) -> list[Stage]:
@@ -131,3 +138,32 @@ def show(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(show(item) for item in value)}]"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def telling(value: Any, others: Sequence[Any]) -> Any:
+    """Of a component its name and the settings that vary between those of one name; anything else as it is."""
+    if not isinstance(value, Mapping) or "name" not in value:
+        return value
+    namesakes = [other for other in others if isinstance(other, Mapping) and other.get("name") == value["name"]]
+    settings = {key for other in namesakes for key in other} - {"name"}
+    varying = {
+        key
+        for key in settings
+        if len({json.dumps(other.get(key, ...), sort_keys=True, default=str) for other in namesakes}) > 1
+    }
+    return {key: item for key, item in value.items() if key == "name" or key in varying}
+
+
+def shown(values: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, str]:
+    """A text for each value, as short as the other values of its axis allow."""
+    candidates = {axis.key: axis.candidates() for axis in axes}
+    return {key: show(telling(value, candidates.get(key, ()))) for key, value in values.items()}
+
+
+def shown_beside(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Of configurations in one table: a text for each value, as short as the others allow."""
+    columns: dict[str, list[Any]] = {}
+    for config in configs:
+        for key, value in config.items():
+            columns.setdefault(key, []).append(value)
+    return [{key: show(telling(value, columns[key])) for key, value in config.items()} for config in configs]

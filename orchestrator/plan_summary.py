@@ -17,7 +17,7 @@ from orchestrator.estimate import estimate
 from orchestrator.forecast import expected_tasks
 from orchestrator.metric_checks import remarks
 from orchestrator.origins import by_other_code, other_code_sentence
-from orchestrator.plan import Planner, show
+from orchestrator.plan import Planner
 from orchestrator.progress import duration
 from orchestrator.records import RememberedRecords
 from orchestrator.search_record import STOPPED, Recorded
@@ -90,7 +90,13 @@ def summarise(planner: Planner, store: ArtifactStore, recorded: Sequence[Recorde
         if spec.search
         else None,
         trials=[
-            {"key": trial.key, "values": trial.values, "seed": trial.seed, "variants": len(trial.variants)}
+            {
+                "key": trial.key,
+                "title": trial.title,
+                "values": trial.values,
+                "seed": trial.seed,
+                "variants": len(trial.variants),
+            }
             for trial in trials
         ],
         remarks=remarks(spec),
@@ -110,12 +116,7 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     if plan.search:
         known = f", {plan.search['known']} of them from earlier runs" if plan.search["known"] else ""
         console.print(f"search: {plan.search['algorithm']}, {plan.search['trials']} points{known}")
-    titles = {
-        trial["key"]: ", ".join(
-            [*(f"{key}={show(value)}" for key, value in trial["values"].items()), f"seed={trial['seed']}"]
-        )
-        for trial in plan.trials
-    }
+    titles = {trial["key"]: trial["title"] for trial in plan.trials}
     if plan.search:
         for key, title in titles.items():
             console.print(escape(f"  an end of the axes: {key}  {title}"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.cost import lineage_cost
-from orchestrator.plan import TrialPlan, Variant, show
+from orchestrator.plan import TrialPlan, Variant
 from orchestrator.records import Records, RememberedRecords
 from orchestrator.settings import Resource
 from orchestrator.spec import Values
@@ -48,7 +48,8 @@ class Ranked:
 
     @property
     def title(self) -> str:
-        return ", ".join(f"{key}={show(value)}" for key, value in self.config.items()) or "base"
+        texts = next(iter(self.variants.values())).shown
+        return ", ".join(f"{key}={text}" for key, text in texts.items()) or "base"
 
     @property
     def analyses(self) -> dict[str, dict[str, str]]:

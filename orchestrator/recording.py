@@ -191,8 +191,8 @@ class Recorder:
         for stage in variant.stages.all():
             metrics |= records.record(stage.key).metrics
         run = f"variant/{trial.key}/{variant.stages.labels.key}"
-        own = {key: value for key, value in variant.values.items() if key not in trial.values}
-        title = ", ".join(f"{key}={show(value)}" for key, value in own.items()) or "labels"
+        own = {key: text for key, text in variant.shown.items() if key not in trial.values}
+        title = ", ".join(f"{key}={text}" for key, text in own.items()) or "labels"
         self.tracker.start_run(
             run,
             name=title,

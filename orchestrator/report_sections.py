@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.cost import GPU_SECONDS
 from orchestrator.metric_list import columns as listed_columns
 from orchestrator.metric_list import known, number, of_segmentation
-from orchestrator.plan import show
+from orchestrator.plan import shown_beside
 from orchestrator.progress import duration
 from orchestrator.stopped_trials import stopped_sentence
 
@@ -77,6 +77,7 @@ def front_caption(pareto: Mapping[str, Any]) -> str:
 def _ranking(content: Mapping[str, Any]) -> Section:
     axes, metrics, entries = list(content["axes"]), columns(content), content["ranking"]
     compared = any(entry.get("paired") for entry in entries)
+    texts = shown_beside([entry["config"] for entry in entries])
     front = content.get("pareto", {}).get("front", [])
     header = [
         "#",
@@ -89,7 +90,7 @@ def _ranking(content: Mapping[str, Any]) -> Section:
     rows = [
         [
             str(position + 1),
-            *(show(entry["config"].get(key, "")) for key in axes),
+            *(texts[position].get(key, "") for key in axes),
             *(number(name, entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
             *([difference(entry.get("paired"))] if compared else []),
             str(len(entry["seeds"])),
@@ -165,6 +166,7 @@ def _front(content: Mapping[str, Any]) -> Section | None:
     if not pareto or not pareto["front"]:
         return None
     goals = [goal["metric"] for goal in pareto["objectives"]]
+    texts = shown_beside([entry["config"] for entry in content["ranking"]])
     last = pareto["objectives"][-1]
     entries = sorted(
         ((position, content["ranking"][position]) for position in pareto["front"]),
@@ -173,7 +175,7 @@ def _front(content: Mapping[str, Any]) -> Section | None:
     rows = [
         [
             f"#{position + 1}",
-            *(show(entry["config"].get(key, "")) for key in content["axes"]),
+            *(texts[position].get(key, "") for key in content["axes"]),
             *(number(name, entry["metrics"][name], entry["spread"].get(name)) for name in goals),
         ]
         for position, entry in entries

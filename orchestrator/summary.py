@@ -28,7 +28,7 @@ from orchestrator.origins import by_other_code, mixed, origins, other_code_sente
 from orchestrator.pairing import paired_differences, without_loss
 from orchestrator.paper import compared
 from orchestrator.pareto import front, objectives
-from orchestrator.plan import show
+from orchestrator.plan import shown_beside
 from orchestrator.ranking import Ranked, mean_and_spread
 from orchestrator.recording import trial_run
 from orchestrator.records import Records, RememberedRecords
@@ -191,8 +191,9 @@ class Summary:
         metrics = _columns(self.spec.ranked_by.metric, [entry.metrics for entry in self.ranking])
         content.append("| | " + " | ".join([*keys, *metrics, "trials"]) + " |")
         content.append("|---" * (len(keys) + len(metrics) + 2) + "|")
+        texts = shown_beside([entry.config for entry in self.ranking])
         for position, entry in enumerate(self.ranking[:20]):
-            cells = [show(entry.config.get(key, "")) for key in keys]
+            cells = [texts[position].get(key, "") for key in keys]
             cells += [number(name, entry.metrics.get(name), entry.spread.get(name)) for name in metrics]
             links = [f"[seed {seed}]({{{{run:{trial_run(entry.trial_keys[seed])}}}}})" for seed in entry.seeds]
             content.append(f"| {position + 1} | " + " | ".join([*cells, " ".join(links)]) + " |")
@@ -232,10 +233,11 @@ def ranked_table(content: Mapping[str, Any], limit: int = 20) -> Table:
     for name in metrics:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("front")
+    texts = shown_beside([entry["config"] for entry in content["ranking"]])
     for position, entry in enumerate(content["ranking"][:limit]):
         table.add_row(
             str(position + 1),
-            *(escape(show(entry["config"].get(key, ""))) for key in content["axes"]),
+            *(escape(texts[position].get(key, "")) for key in content["axes"]),
             *(number(name, entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
             FRONT if position in front else "",
         )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from orchestrator.axes import Axis
 from orchestrator.line_titles import line_titles
+from orchestrator.plan import shown, shown_beside
 
 
 def test_only_what_tells_lines_apart_is_named():
@@ -26,3 +28,24 @@ def test_sections_are_named_where_nothing_else_differs():
 def test_numbers_stay_and_nothing_at_all_is_the_base():
     assert line_titles([{"method.alpha_low": 0.2}, {"method.alpha_low": 0.3}]) == ["alpha_low=0.2", "alpha_low=0.3"]
     assert line_titles([{}]) == ["base"]
+
+
+def test_a_title_in_a_table_says_what_tells_it_from_the_others():
+    weak = {"name": "aream", "label_flip": False, "affinity_weight": 0.1}
+    configs = [
+        {"method": {"name": "mean_affinity"}, "inference.layers": "none"},
+        {"method": weak, "inference.layers": [0, 1]},
+        {"method": {**weak, "affinity_weight": 1.5, "affinity_reach": "deep"}, "train": {"epochs": 2}},
+    ]
+    assert shown_beside(configs) == [
+        {"method": "mean_affinity", "inference.layers": "none"},
+        {"method": "aream(affinity_weight=0.1)", "inference.layers": "[0,1]"},
+        {"method": "aream(affinity_weight=1.5,affinity_reach=deep)", "train": "epochs=2"},
+    ]
+
+
+def test_the_only_one_of_its_name_on_an_axis_is_called_by_its_name():
+    aream = {"name": "aream", "affinity_weight": 1.5}
+    axis = Axis("method", "grid", ({"name": "mean_affinity"}, aream))
+    assert shown({"method": aream, "method.alpha_low": 0.25}, [axis]) == {"method": "aream", "method.alpha_low": "0.25"}
+    assert shown({"method": aream}, []) == {"method": "aream"}
