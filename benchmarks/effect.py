@@ -50,7 +50,8 @@ def main(path: str) -> None:
     hosts: dict[str, dict[str, Rows]] = {}
     plain: dict[str, str] = {}
     for title, entry in zip(titles, summary["ranking"], strict=True):
-        host = str(entry["config"].get("backbone", {}).get("name", "of the sweep"))
+        config = entry["config"]
+        host = str(config.get("backbone.name", config.get("backbone", {}).get("name", "of the sweep")))
         hosts.setdefault(host, {})[title] = found[title]
         if entry["without_loss"]:
             plain[host] = title
