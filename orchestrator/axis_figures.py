@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 
 from orchestrator.canvas import new_figure, save, shortened
 from orchestrator.importance import LISTED
-from orchestrator.plan import show
+from orchestrator.plan import show, shown_beside
 
 NAMED_POINTS = 12
 MOST_TICKS = 12
@@ -125,9 +125,13 @@ def _scale(key: str, kind: str, configs: Sequence[Mapping[str, Any]]) -> _Scale:
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
     if kind not in LISTED and numbers:
         return _numeric(key, [config.get(key) for config in configs], logarithmic=kind == "loguniform")
-    values = sorted(set(present)) if numbers else list({show(value): value for value in present}.values())
-    places = {show(value): index / max(1, len(values) - 1) for index, value in enumerate(values)}
-    heights = np.array([places[show(config[key])] if key in config else ABSENT for config in configs])
+    texts = [config.get(key) for config in shown_beside(configs)]
+    values = (
+        [show(value) for value in sorted(set(present))] if numbers else [text for text in texts if text is not None]
+    )
+    values = list(dict.fromkeys(values))
+    places = {text: index / max(1, len(values) - 1) for index, text in enumerate(values)}
+    heights = np.array([ABSENT if text is None else places[text] for text in texts])
     step = max(1, -(-len(places) // MOST_TICKS))
     ticks = [(height, shortened(text, 24)) for text, height in list(places.items())[::step]]
     return _Scale(key, heights, _with_absent(ticks, heights), listed=True)

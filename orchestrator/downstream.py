@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.label_selection import selected
-from orchestrator.plan import Planner, show
+from orchestrator.plan import Planner, shown
 from orchestrator.ranking import Ranked
 from workers.pipelines import external_labels_stage, segmentation_stage
 from workers.stage import Stage
@@ -35,7 +35,7 @@ def segmentation_jobs(planner: Planner, ranking: Sequence[Ranked]) -> list[Segme
     hardware = planner.hardware("segmentation")
     for point in spec.segmentation_points():
         config = spec.segmentation_config(point)
-        text = ", ".join(f"{key}={show(value)}" for key, value in point.items())
+        text = ", ".join(f"{key}={value}" for key, value in shown(point, spec.segmentation_axes).items())
         if config.labels is not None:
             labels = external_labels_stage(config.labels, spec.base.data, planner.fingerprint)
             for seed in spec.seeds:

@@ -141,7 +141,7 @@ def show(value: Any) -> str:
 
 
 def telling(value: Any, others: Sequence[Any]) -> Any:
-    """Of a component its name and the settings that vary between those of one name; anything else as it is."""
+    """Of a component its name and the settings in which the others of that name differ; anything else as it is."""
     if not isinstance(value, Mapping) or "name" not in value:
         return value
     namesakes = [other for other in others if isinstance(other, Mapping) and other.get("name") == value["name"]]
@@ -149,19 +149,20 @@ def telling(value: Any, others: Sequence[Any]) -> Any:
     varying = {
         key
         for key in settings
-        if len({json.dumps(other.get(key, ...), sort_keys=True, default=str) for other in namesakes}) > 1
+        if len({(key in other, json.dumps(other.get(key), sort_keys=True)) for other in namesakes}) > 1
     }
     return {key: item for key, item in value.items() if key == "name" or key in varying}
 
 
 def shown(values: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, str]:
-    """A text for each value, as short as the other values of its axis allow."""
+    """Axis -> the value as a text, in which a component has the settings that vary on its axis and no others."""
     candidates = {axis.key: axis.candidates() for axis in axes}
     return {key: show(telling(value, candidates.get(key, ()))) for key, value in values.items()}
 
 
 def shown_beside(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Of configurations in one table: a text for each value, as short as the others allow."""
+    """For each configuration of a table: axis -> the value as a text, in which a component has the settings that vary
+    among these configurations and no others."""
     columns: dict[str, list[Any]] = {}
     for config in configs:
         for key, value in config.items():
