@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# The same of a closed terminal under nohup: a handler, unlike ignoring, is not inherited.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 STARTED = time.monotonic()
 ALLOWED_S = 60 * float(os.environ.get("AREAM_TEST_MINUTES", "inf"))
 """No test begins later than this after the session did."""
