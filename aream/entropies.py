@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aream.affinity import map_entropy, patch_affinity
 from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.cams.affinity import map_entropy, patch_affinity
 
 EntropyMap = Literal["cam", "localised"]
 EntropyInput = Literal["raw", "minmax"]

@@ -8,9 +8,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
-from aream.data._protocol import IGNORE
 from aream.errors import DataError
 
+BACKGROUND = 0
+"""Class id of the background in every mask and pseudo-label."""
+IGNORE = 255
+"""Mask value of pixels that no loss and no metric counts."""
 LEAST_CLASSES = 2
 """That a mean IoU is taken over: of one class alone, such as the background, it is no mean and near 1 of itself."""
 AbsentClasses = Literal["skip", "zero"]

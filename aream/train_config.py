@@ -6,10 +6,10 @@ import dataclasses
 from typing import Literal
 
 from aream.augmentations import deit
-from aream.batches import MAX_SIDE
 from aream.config import Component, component, config
+from aream.engine.steps import OutOfMemoryPolicy
 from aream.errors import ConfigError
-from aream.steps import OutOfMemoryPolicy
+from aream.images import MAX_SIDE
 
 
 @config

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from aream.affinity import affinity_logits
-from aream.backbones._protocol import LayerQK
-from aream.losses import affinity_loss
+from aream.cams.affinity import LayerQK, affinity_logits
+from aream.engine.losses import affinity_loss
 from benchmarks.measure import Result, cpu_seconds, peak_bytes
 from benchmarks.published import affinity_loss_per_head, logits_per_head
 

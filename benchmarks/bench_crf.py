@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from aream.dense_crf import PSA, DenseCRF
+from aream.crf.dense_crf import PSA, DenseCRF
 from benchmarks.measure import Result
 
 WALL_TIME = False

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from aream.backbones import mctformer_v2
-from aream.batches import to_tensor
 from aream.config import Component
 from aream.data import shapes
-from aream.inference import CamInference
-from aream.pseudo_labels import LabelsConfig
+from aream.images import to_tensor
+from aream.infer import CamInference
+from aream.labels.pseudo_labels import LabelsConfig
 from benchmarks.measure import CPU, Result, median_seconds
 from workers.components import build_backbone, build_dataset
-from workers.runtime import Runtime
+from workers.processes.runtime import Runtime
 from workers.stage import StageContext
 from workers.stages import infer_cam, pseudo_label
 from workers.stages.train_cam import WEIGHTS_FILE

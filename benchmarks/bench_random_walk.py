@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aream.random_walk import random_walk
+from aream.affinity_net.random_walk import random_walk
 from benchmarks.measure import Result, cpu_seconds
 from benchmarks.published import psa_walk
 

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks.measure import Result
-from workers.label_files import write_labels
+from workers.files.labels import write_labels
 
 WALL_TIME = True
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aream.labels.thresholds import ThresholdCounts
 from aream.metrics import mean_iou
-from aream.thresholds import ThresholdCounts
 from benchmarks.measure import Result, cpu_seconds
 from benchmarks.published import miou_at
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import torch
 
-from workers.provenance import code_revision, library_versions
+from workers.processes.provenance import code_revision, library_versions
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")

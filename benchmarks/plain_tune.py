@@ -26,11 +26,11 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 def train_point(config: dict[str, Any], spec: Any) -> None:
     import torch
 
-    from aream.inference import infer_cams
+    from aream.infer import infer_cams
+    from aream.labels.pseudo_labels import ThresholdSearch
     from aream.layers import first_deep_layer, resolve_layers
     from aream.methods import aream
-    from aream.pseudo_labels import ThresholdSearch
-    from aream.training import Training, seed_everything
+    from aream.train import Training, seed_everything
     from workers.components import build_backbone, build_dataset
 
     torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def train_point(config: dict[str, Any], spec: Any) -> None:
 
 
 def main(sweep: str, storage: str, overrides: list[str], mlflow_uri: str | None) -> None:
-    from orchestrator.spec_reader import load_spec
+    from orchestrator.spec.reader import load_spec
 
     spec = load_spec(Path(sweep), overrides)
     space = {axis.key: tune.grid_search(list(axis.values)) for axis in spec.axes}

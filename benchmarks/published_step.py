@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream.backbones.mctformer_v2 import MCTformerV2
-from aream.batches import Batch
-from aream.cam import normalise, refine
+from aream.cams.maps import normalise, refine
+from aream.engine.batches import Batch
+from aream.engine.ranks import ALONE, Ranks
 from aream.methods import aream
 from aream.methods._protocol import FIRST, Losses, Progress, Terms
-from aream.ranks import ALONE, Ranks
 from benchmarks.published import affinity_loss_per_head, par_convolutions
 
 

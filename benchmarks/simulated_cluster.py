@@ -23,8 +23,8 @@ from PIL import Image
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.tune.result import RESULT_DUPLICATE
 
-from orchestrator.board import Sign
-from orchestrator.plan import Planner, TrialPlan
+from orchestrator.plan.planner import Planner, TrialPlan
+from orchestrator.run.channel import Sign
 from workers.artifacts.record import ArtifactRecord, record_name
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
@@ -302,7 +302,7 @@ class _Handle:
 
 
 class Board:
-    """In the place of ``orchestrator.board.Board``: everybody is alive."""
+    """In the place of ``orchestrator.run.channel.Board``: everybody is alive."""
 
     actor = None
 

@@ -30,7 +30,7 @@ import psutil
 
 from benchmarks.measure import RESULTS
 from benchmarks.sides import ROOT
-from workers.provenance import code_revision
+from workers.processes.provenance import code_revision
 
 POINTS = ((10, 1_000), (100, 10_000), (1_000, 100_000))
 ALLOWED_PERCENT = 1.0
@@ -58,17 +58,17 @@ seeds: {seeds}
 
 def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     """One sweep on one cluster, in this process."""
-    from orchestrator.ray_access import keep_own_ray_private
+    from orchestrator.cluster.access import keep_own_ray_private
 
     keep_own_ray_private()
     import ray
 
     from benchmarks.simulated_cluster import Board, Clock, Cluster, Durations
-    from orchestrator.driver import Driver
-    from orchestrator.plan_summary import summarise
-    from orchestrator.preflight import prepare
-    from orchestrator.spec_reader import load_spec
-    from orchestrator.tracking import Tracker
+    from orchestrator.preflight.prepare import prepare
+    from orchestrator.preflight.preview import summarise
+    from orchestrator.run.driver import Driver
+    from orchestrator.spec.reader import load_spec
+    from orchestrator.tracking.tracker import Tracker
 
     ray.init("local", include_dashboard=False, num_cpus=1, log_to_driver=False)  # for Tune's object references
     path = folder / "simulated.yaml"
@@ -123,12 +123,13 @@ def _on_simulated_time(driver: Any, cluster: Any) -> list[tuple[str, float, floa
     from ray.tune.execution import tune_controller
 
     from benchmarks.simulated_cluster import Actors
-    from orchestrator import listening, overseer, state, waiting
+    from orchestrator.monitor import state, supervisor
+    from orchestrator.run import lease_watch, tune_callback
     from workers.artifacts import holds
 
     clock = cluster.clock
     simulated = SimpleNamespace(time=clock.now, monotonic=clock.now, strftime=time.strftime)
-    for module in (holds, listening, overseer, state, waiting):
+    for module in (holds, tune_callback, supervisor, state, lease_watch):
         module.time = simulated  # type: ignore[attr-defined]
     driver.state.clock, driver.state.started = clock.now, clock.now()
     driver.overseer.clock = clock.now

@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.entry import command, run
-from orchestrator.streams import output_is_lost
+from orchestrator.console.command import command, run
+from orchestrator.console.streams import output_is_lost
 
 if TYPE_CHECKING:
     from workers.artifacts.store import ArtifactStore
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 def _open(options: argparse.Namespace) -> ArtifactStore:
     """Raises ``ConfigError`` where nothing was ever stored: a name with a mistake in it is no empty store."""
     from aream.errors import ConfigError
-    from orchestrator.locate import locate, runs_folder
+    from orchestrator.workspace import locate, runs_folder
     from workers.artifacts.opening import open_store, was_used
 
     if options.sweep:
@@ -151,7 +151,7 @@ def _verify(store: ArtifactStore, options: argparse.Namespace) -> int:
 
 
 def _export(store: ArtifactStore, options: argparse.Namespace) -> int:
-    from workers.label_export import export_labels
+    from workers.files.voc_export import export_labels
 
     count = export_labels(store, _full_key(store, options.key), options.folder)
     print(f"{count} labels in {options.folder}")

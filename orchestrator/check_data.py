@@ -11,25 +11,35 @@ split. Exit status: 0 a sweep can read it, 1 something is wrong, 2 the command o
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.entry import DONE, NOT_ALL_WELL, command, run
+from rich.console import Console
+from rich.table import Table
+
+from aream.data._findings import Finding, Findings
+from orchestrator.console.command import DONE, NOT_ALL_WELL, command, run
 
 if TYPE_CHECKING:
     from aream.config import Component
     from aream.data._findings import Findings
 
+EXAMPLES = 5
+"""Shown of each kind; JSON has more."""
+WIDTH = 120
+"""Where no terminal says another."""
+CHECKS = ("root", "lists", "images", "masks", "labels", "label maps")
+
 
 @command
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    from orchestrator.finding_table import render
-    from workers.dataset_check import check_dataset
+    from workers.checks.dataset import check_dataset
 
     checked = [
         (component, check_dataset(component, sample=None if options.deep else options.sample, say=_progress, **use))
@@ -40,20 +50,6 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print("\n\n".join(render(found, _title(component)) for component, found in checked))
     return NOT_ALL_WELL if any(found.hard for _, found in checked) else DONE
-
-
-def check_command(component: Component) -> str:
-    """The command line that checks a dataset."""
-    import dataclasses
-
-    words = ["python -m orchestrator.check_data", component.name]
-    for field in dataclasses.fields(component.config):
-        value = getattr(component.config, field.name)
-        if field.name == "root":
-            words += ["--root", shlex.quote(str(value))]
-        elif value != field.default:
-            words += ["--set", shlex.quote(f"{field.name}={json.dumps(value)}")]
-    return " ".join(words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,9 +86,9 @@ def _datasets(options: argparse.Namespace) -> Iterable[tuple[Component, Mapping[
 
 
 def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[tuple[Component, Mapping[str, Any]]]:
-    from orchestrator.data_use import label_folders, use_of
-    from orchestrator.preflight import allow_staging, datasets, trial_configs
-    from orchestrator.spec_reader import load_spec
+    from orchestrator.preflight.prepare import allow_staging, datasets, trial_configs
+    from orchestrator.spec.data_use import label_folders, use_of
+    from orchestrator.spec.reader import load_spec
 
     spec = load_spec(path, overrides)
     allow_staging(spec)
@@ -102,8 +98,8 @@ def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[tuple[Component,
 
 
 def _named(name: str, overrides: Sequence[str]) -> Component:
-    from orchestrator.build import build_component, located, strict
-    from orchestrator.yaml_source import read_overrides
+    from orchestrator.spec.build import build_component, located, strict
+    from orchestrator.spec.yaml_source import read_overrides
 
     given = read_overrides(overrides).data.get("data", {})
     component = strict(lambda report: build_component("aream.data", {**given, "name": name}, "data", report, None))
@@ -132,6 +128,52 @@ def _plain(component: Component, found: Findings) -> dict[str, Any]:
 
 def _progress(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
+
+
+def render(found: Findings, title: str) -> str:
+    """The table as plain text."""
+    table = Table()
+    for column in ("check", "split", "looked at", "verdict"):
+        table.add_column(column, overflow="fold")
+    numbered = list(enumerate(found, start=1))
+    looked = {(one.check, one.split): f"{one.count} of {one.total}" for one in found.looked}
+    rows = {**looked, **{(finding.check, finding.split): "" for finding in found if _row(finding) not in looked}}
+    for check, split in sorted(rows, key=lambda row: (CHECKS.index(row[0]), row[1])):
+        mine = [(number, finding) for number, finding in numbered if _row(finding) == (check, split)]
+        table.add_row(check, split or "both", rows[check, split], _verdict(mine))
+    console = Console(file=io.StringIO(), width=max(60, shutil.get_terminal_size((WIDTH, 0)).columns), markup=False)
+    console.print(table)
+    lines = [title, *(line.rstrip() for line in console.file.getvalue().splitlines())]  # type: ignore[attr-defined]
+    for number, finding in numbered:
+        lines += _words(number, finding)
+    lines += [f"{_where(check, split)}: {words}" for check, split, words in found.notes]
+    return "\n".join(lines)
+
+
+def _row(finding: Finding) -> tuple[str, str]:
+    return finding.check, finding.split
+
+
+def _verdict(numbered: list[tuple[int, Finding]]) -> str:
+    if not numbered:
+        return "ok"
+    word = "WRONG" if any(finding.hard for _, finding in numbered) else "ok, but"
+    return f"{word} {','.join(f'[{number}]' for number, _ in numbered)}"
+
+
+def _words(number: int, finding: Finding) -> list[str]:
+    warning = "" if finding.hard else "warning: "
+    shown = finding.examples[:EXAMPLES]
+    more = finding.count - len(shown)
+    return [
+        f"[{number}] {warning}{finding.where}: {finding.count}",
+        *(f"    {words}" for words in shown),
+        *([f"    and {more} more"] if more else []),
+    ]
+
+
+def _where(check: str, split: str) -> str:
+    return f"{check}, {split}" if split else check
 
 
 if __name__ == "__main__":

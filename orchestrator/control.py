@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.entry import command, run
+from orchestrator.console.command import command, run
 
 WISH = {"pause": "pause", "resume": "run", "stop": "stop"}
 
@@ -30,9 +30,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
     options = parser.parse_args(arguments)
     from aream.errors import ConfigError
-    from orchestrator.locate import locate
-    from orchestrator.orders import Orders
+    from orchestrator.monitor.control_file import Orders
     from orchestrator.status import observed
+    from orchestrator.workspace import locate
 
     workplace = locate(options.sweep, options.runs)
     orders = Orders.read(workplace.orders_file)

@@ -14,13 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.entry import command, run
-from orchestrator.streams import output_is_lost
+from orchestrator.console.command import command, run
+from orchestrator.console.streams import output_is_lost
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from orchestrator.workplace import Workplace
+    from orchestrator.workspace import Workplace
 
 WATCH_S = 2.0
 
@@ -28,11 +28,11 @@ WATCH_S = 2.0
 @command
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    from orchestrator.locate import locate
+    from orchestrator.workspace import locate
 
     workplace = locate(options.sweep, options.runs)
     if options.log is not None:
-        from orchestrator.log_text import log_text
+        from orchestrator.monitor.logs import log_text
 
         for line in log_text(workplace.log_folder, options.log):
             if output_is_lost():
@@ -88,7 +88,7 @@ def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:
     Raises:
         AreamError: the sweep has not been started, or its state cannot be read.
     """
-    from orchestrator.state import is_over, read_state
+    from orchestrator.monitor.state import is_over, read_state
 
     content = read_state(workplace.state_file)
     now = time.time() if now is None else now
@@ -110,7 +110,7 @@ def _alive(content: Mapping[str, Any]) -> bool | None:
     """Whether the driver runs; None where that cannot be seen from this machine."""
     import socket
 
-    from workers.artifacts.processes import Process, machine_id
+    from workers.processes.identity import Process, machine_id
 
     process = Process.parse(content.get("process", ""))
     if process is not None and process.machine == machine_id() and process.started:
@@ -162,9 +162,9 @@ def _view(content: Mapping[str, Any]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from orchestrator.progress import task_table
-    from orchestrator.state import restored
-    from orchestrator.stopped_trials import stopped_sentence, stopped_tasks
+    from orchestrator.monitor.progress import task_table
+    from orchestrator.monitor.state import restored
+    from orchestrator.search.stopped_trials import stopped_sentence, stopped_tasks
 
     now = content["saved"] + content["last_change_s"]
     # Of a driver that stopped, the forecast is the one it had.
@@ -184,7 +184,7 @@ def _view(content: Mapping[str, Any]) -> Group:
 
 
 def _life(content: Mapping[str, Any]) -> str:
-    from orchestrator.progress import duration
+    from orchestrator.text import duration
 
     age, elapsed = duration(content["last_change_s"]), duration(content["elapsed_s"])
     driver = f"process {content['pid']}" + (f" on {content['host']}" if content.get("host") else "")

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.entry import DONE, INTERRUPTED, command, run
+from orchestrator.console.command import DONE, INTERRUPTED, command, run
 
 if TYPE_CHECKING:
-    from orchestrator.submission._protocol import Target
+    from orchestrator.submission.targets._protocol import Target
 
 
 @command
@@ -62,10 +62,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _act(options: argparse.Namespace) -> int:
     from aream import discover
-    from orchestrator import submission
-    from orchestrator.lab import read_lab
+    from orchestrator.submission import targets
+    from orchestrator.submission.lab import read_lab
 
-    module = discover.load(submission, options.to)
+    module = discover.load(targets, options.to)
     lab, config = read_lab(Path(options.lab), options.to)
     target: Target = module.open_target(config)
     if options.status is not None:
@@ -77,7 +77,7 @@ def _act(options: argparse.Namespace) -> int:
         return DONE
     if options.follow is not None:
         return _follow(target, options.follow, options)
-    from orchestrator.describe import describe  # reads torch; looking after a job does without
+    from orchestrator.submission.describe import describe  # reads torch; looking after a job does without
 
     job = describe(Path(options.sweep), lab, options.set, options.image or config.image)
     if options.dry_run:

@@ -17,23 +17,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cores import usable_cores
-from orchestrator.entry import DONE, INTERRUPTED, NOT_ALL_WELL, REFUSED, command, end_on_signals, run, tracebacks_go_to
-from orchestrator.ray_access import keep_own_ray_private, send_token_to_cluster
-from workers.masking import masked
+from orchestrator.cluster.access import keep_own_ray_private, send_token_to_cluster
+from orchestrator.cluster.cores import usable_cores
+from orchestrator.console.command import (
+    DONE,
+    INTERRUPTED,
+    NOT_ALL_WELL,
+    REFUSED,
+    command,
+    end_on_signals,
+    run,
+    tracebacks_go_to,
+)
+from workers.processes.masking import masked
 
 if TYPE_CHECKING:
-    from orchestrator.board import Board
-    from orchestrator.preflight import Prepared
-    from orchestrator.tracking import Tracker
+    from orchestrator.preflight.prepare import Prepared
+    from orchestrator.run.channel import Board
+    from orchestrator.tracking.tracker import Tracker
 
 
 @command
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # Imported only now: --help answers before torch is read.
-    from orchestrator.preflight import prepare
-    from orchestrator.spec_reader import load_spec
+    from orchestrator.preflight.prepare import prepare
+    from orchestrator.spec.reader import load_spec
 
     spec = load_spec(Path(options.sweep), options.set)
     if options.fail_fast:
@@ -42,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     prepared = prepare(spec, reread=options.reread, fresh=options.fresh)
     if not options.plan:
         return _run(prepared, options)
-    from orchestrator.fresh_start import begun_anew
-    from orchestrator.plan_summary import print_plan, summarise
-    from orchestrator.search_record import known_points
+    from orchestrator.preflight.fresh_start import begun_anew
+    from orchestrator.preflight.preview import print_plan, summarise
+    from orchestrator.search.record import known_points
 
     planner, workplace = prepared.planner, prepared.workplace
     recorded = known_points(planner, workplace.folder) if spec.search and not options.fresh else ()
@@ -78,20 +87,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from aream.errors import StoreUnavailable
-    from orchestrator.driver import Driver
-    from orchestrator.fresh_start import begin_anew, go_on
-    from orchestrator.locate import remember_store
-    from orchestrator.summary import print_results
-    from orchestrator.sweep_folder import held, sweep_id
-    from orchestrator.tracking import Tracker
-    from orchestrator.tracking_uri import browse
+    from orchestrator.preflight.fresh_start import begin_anew, go_on
+    from orchestrator.preflight.sweep_folder import held, sweep_id
+    from orchestrator.reporting.terminal import print_results
+    from orchestrator.run.driver import Driver
+    from orchestrator.spec.tracking_uri import browse
+    from orchestrator.tracking.tracker import Tracker
+    from orchestrator.workspace import remember_store
 
     spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
     with held(workplace):
         workplace = begin_anew(planner, workplace) if options.fresh else go_on(workplace)
         prepared = dataclasses.replace(prepared, workplace=workplace)
         if spec.search:
-            from orchestrator.search_record import prepare_record  # optuna takes a second to import
+            from orchestrator.search.record import prepare_record  # optuna takes a second to import
 
             prepare_record(planner, workplace.folder, fresh=options.fresh)
         remember_store(workplace)
@@ -155,9 +164,9 @@ class _RaySession:
             else:
                 say(f"connecting to Ray at {self.address}")
                 send_token_to_cluster()
-            from orchestrator.board import Board
-            from orchestrator.cluster import connect
-            from orchestrator.node_checks import refuse_unfit, refuse_unfit_machine
+            from orchestrator.cluster.connection import connect
+            from orchestrator.preflight.nodes import refuse_unfit, refuse_unfit_machine
+            from orchestrator.run.channel import Board
 
             connect(self.address, self.prepared.spec)
             end_on_signals()  # Ray has just set handlers of its own
@@ -167,7 +176,7 @@ class _RaySession:
 
     def stop(self) -> None:
         if "ray" in sys.modules:
-            from orchestrator.cluster import disconnect
+            from orchestrator.cluster.connection import disconnect
 
             disconnect()
 

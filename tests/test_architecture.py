@@ -12,8 +12,8 @@ PACKAGES = {"aream": 0, "workers": 1, "orchestrator": 2}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ONLY_IN = {
     "ray": "orchestrator/",
-    "mlflow": "orchestrator/delivery.py",
-    "optuna": ("orchestrator/search", "orchestrator/importance.py"),
+    "mlflow": "orchestrator/tracking/backends/mlflow.py",
+    "optuna": ("orchestrator/search", "orchestrator/results/importance.py"),
 }
 MOST_LINES = 320
 
@@ -47,15 +47,15 @@ def test_files_stay_readable(path):
 
 WRITES = {"write_text", "write_bytes", "savefig"}
 WRITES_ALONE = {
-    "orchestrator/tracking.py": "a spooled file: its event, written after it, tells its size",
-    "orchestrator/submission/ray.py": "a temporary folder that is sent away",
-    "orchestrator/canvas.py": "a picture in memory",
+    "orchestrator/tracking/tracker.py": "a spooled file: its event, written after it, tells its size",
+    "orchestrator/submission/targets/ray/__init__.py": "a temporary folder that is sent away",
+    "orchestrator/reporting/figures/drawing.py": "a picture in memory",
 }
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "orchestrator")], ids=str)
 def test_the_driver_writes_files_whole_or_not_at_all(path):
-    """What outlives a driver goes through ``workers/atomic_write.py``."""
+    """What outlives a driver goes through ``workers/processes/atomic_write.py``."""
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     made = {call.attr for call in calls if isinstance(call, ast.Attribute)}
     renames = {call.attr for call in calls if isinstance(call, ast.Attribute) and ast.unparse(call.value) == "os"}

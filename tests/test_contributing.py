@@ -15,11 +15,11 @@ from method_contract import check_method
 
 from aream import backbones, discover, methods
 from aream.augmentations import deit
-from aream.batches import Batch
 from aream.config import Component
 from aream.data import shapes
+from aream.engine.batches import Batch
+from aream.train import Training
 from aream.train_config import TrainConfig
-from aream.training import Training
 from orchestrator import sweep
 
 ROOT = Path(__file__).resolve().parent.parent

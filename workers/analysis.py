@@ -1,7 +1,7 @@
 """Analyses: stages beside the labels that look at what a trial made.
 
 A stage file that also holds ``Options`` (what a sweep file may set) and ``analysis(subject, options) -> Stage`` is one.
-It shows figures by writing them as data (``workers/figure_files.py``); nothing else has to know it.
+It shows figures by writing them as data (``workers/files/figures.py``); nothing else has to know it.
 """
 
 from __future__ import annotations

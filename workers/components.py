@@ -13,7 +13,7 @@ from aream.config import Component
 from aream.data._protocol import Dataset
 from aream.errors import within
 from aream.refiners._protocol import Refiner, network_of
-from workers.locations import localised
+from workers.staging.locations import localised
 
 
 def build_dataset(component: Component) -> Dataset:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from aream.config import Component
-from workers.atomic_write import write_json
+from workers.checks.dataset import data_identity, labels_identity
 from workers.components import fingerprint_backbone, fingerprint_refiner, fingerprint_segmenter
-from workers.dataset_check import data_identity, labels_identity
-from workers.locations import local_path, locations
-from workers.sources import source_digest
-from workers.staging import staging_folder
+from workers.processes.atomic_write import write_json
+from workers.processes.provenance import source_digest
+from workers.staging.cache import staging_folder
+from workers.staging.locations import local_path, locations
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from PIL import UnidentifiedImageError
 
-from aream.steps import is_out_of_memory
-from workers.ranks import RankLost
+from aream.engine.steps import is_out_of_memory
+from workers.ranks.process_group import RankLost
 
 LONGEST = 500
 FULL = (errno.ENOSPC, errno.EDQUOT)

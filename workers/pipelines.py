@@ -11,7 +11,7 @@ from aream import backbones, discover, methods, refiners
 from aream.backbones._protocol import DEFAULT_PADDING, Padding
 from aream.config import Component
 from aream.errors import ConfigError, within
-from aream.inference import UNREFINED
+from aream.infer import UNREFINED
 from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
 from aream.methods import mean_affinity
 from aream.refiners._protocol import network_of
@@ -24,8 +24,7 @@ from workers.components import (
     fingerprint_refiner,
     fingerprint_segmenter,
 )
-from workers.hardware import CPU, Hardware
-from workers.locations import local_path
+from workers.processes.hardware import CPU, Hardware
 from workers.stage import Stage
 from workers.stages import (
     eval_seg,
@@ -37,6 +36,7 @@ from workers.stages import (
     train_seg,
     warmup,
 )
+from workers.staging.locations import local_path
 from workers.trial import SegmentationConfig, TrialConfig
 
 Fingerprint = Callable[[Component], str]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from aream.config import canonical
 from workers.artifacts.record import ArtifactRecord
-from workers.hardware import described
-from workers.provenance import code_revision, library_versions
-from workers.source import source_digest
+from workers.processes.hardware import described
+from workers.processes.provenance import code_revision, library_versions
+from workers.stage_source import source_digest
 
 if TYPE_CHECKING:
     from workers.stage import Row, Stage

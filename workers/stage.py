@@ -19,8 +19,9 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from aream import discover
-from aream.checkpoints import Checkpoints
 from aream.config import canonical
+from aream.engine.checkpoints import Checkpoints
+from aream.engine.ranks import ALONE, Ranks
 from aream.errors import (
     AreamError,
     ArtifactCorrupt,
@@ -31,7 +32,6 @@ from aream.errors import (
     StageHeld,
     StoreUnavailable,
 )
-from aream.ranks import ALONE, Ranks
 from workers import stages
 from workers.artifacts.leases import Lease, Leases
 from workers.artifacts.record import ArtifactRecord
@@ -39,13 +39,13 @@ from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile
 from workers.failures import may_pass
-from workers.gpu_memory import GpuMemory
-from workers.hardware import CPU, Hardware, threads
-from workers.rank_processes import joined
-from workers.ranks import Checkpoint, SharedCheckpoint
+from workers.processes.gpu_memory import GpuMemory
+from workers.processes.hardware import CPU, Hardware, threads
+from workers.processes.runtime import Runtime
+from workers.processes.structured_log import working_on
+from workers.ranks.launcher import joined
+from workers.ranks.process_group import Checkpoint, SharedCheckpoint
 from workers.record_of import record_of
-from workers.runtime import Runtime
-from workers.structured_log import working_on
 
 log = logging.getLogger(__name__)
 

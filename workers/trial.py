@@ -9,11 +9,11 @@ from aream.backbones._protocol import Padding
 from aream.config import Component, component, config, location
 from aream.data import shapes
 from aream.errors import ConfigError
-from aream.inference import CamInference
+from aream.infer import CamInference
+from aream.labels.pseudo_labels import LabelsConfig
 from aream.layers import LayerSubset
 from aream.methods import aream as aream_method
-from aream.pseudo_labels import LabelsConfig
-from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation.config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from aream.train_config import TrainConfig
 

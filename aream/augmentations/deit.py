@@ -12,9 +12,9 @@ from PIL import Image
 from timm.data import auto_augment, create_transform
 from torch import Tensor
 
-from aream.batches import Statistics
 from aream.config import config
 from aream.errors import ConfigError
+from aream.images import Statistics
 
 
 @config

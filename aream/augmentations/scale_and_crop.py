@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import ColorJitter
 
-from aream.batches import MAX_SCALE, MAX_SIDE, Statistics, to_tensor
 from aream.config import config
 from aream.errors import ConfigError
+from aream.images import MAX_SCALE, MAX_SIDE, Statistics, to_tensor
 
 
 @config

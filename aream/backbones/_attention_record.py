@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from aream.backbones._protocol import LayerQK
+from aream.cams.affinity import LayerQK
 from aream.errors import ConfigError
 
 

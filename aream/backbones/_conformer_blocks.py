@@ -14,8 +14,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._protocol import LayerQK
 from aream.backbones._timm_vit import run_block
+from aream.cams.affinity import LayerQK
 
 EXPANSION = 4
 """Channels of a bottleneck's output over those inside it."""

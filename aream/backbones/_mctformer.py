@@ -18,7 +18,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.affinity import mean_attention
 from aream.backbones._checkpoint import (
     PRETRAINED,
     fit_state_dict,
@@ -27,8 +26,8 @@ from aream.backbones._checkpoint import (
 )
 from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD, MCTformerConfig
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
-from aream.backbones._protocol import LayerQK
 from aream.backbones._timm_vit import create_vit, run_block
+from aream.cams.affinity import LayerQK, mean_attention
 from aream.errors import ConfigError
 
 TRAINED_WITH = "_extra_state"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aream.backbones._mctformer import MCTformer
 from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones._protocol import BackboneOutput
-from aream.cam import fuse_class_attention
+from aream.cams.maps import fuse_class_attention
 from aream.config import config
 
 RAW_DEVIATION = 2.0

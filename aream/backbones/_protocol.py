@@ -14,25 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-
-@dataclass(frozen=True)
-class LayerQK:
-    """Queries and keys of one transformer layer, before scaling; prefix tokens first, then the patches.
-
-    Kept instead of the attention itself: the affinity logits averaged over heads are one product of them, and
-    the softmax maps are needed only without gradient and only for some layers.
-    """
-
-    queries: Float[Tensor, "b heads tokens d"]
-    keys: Float[Tensor, "b heads tokens d"]
-    bias: Float[Tensor, "#b #heads #tokens tokens"] | None = None
-    """Added to the scaled logits before the softmax, such as that of relative positions; None: nothing is."""
-
-    def image_rows(self, start: int, end: int) -> LayerQK:
-        """The same of a range of the images."""
-        bias = self.bias if self.bias is None or len(self.bias) == 1 else self.bias[start:end]
-        return LayerQK(self.queries[start:end], self.keys[start:end], bias)
-
+from aream.cams.affinity import LayerQK
 
 Padding = Literal["before_flip", "after_flip"]
 DEFAULT_PADDING: Padding = "after_flip"

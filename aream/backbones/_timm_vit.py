@@ -13,8 +13,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.backbones._protocol import LayerQK
 from aream.backbones._timm_names import architecture, check_tag
+from aream.cams.affinity import LayerQK
 from aream.errors import ConfigError, DataError
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aream.data._findings import Findings
-from aream.data._protocol import IGNORE, Dataset
+from aream.data._protocol import Dataset
 from aream.errors import DataError
-from aream.metrics import LEAST_CLASSES
+from aream.metrics import IGNORE, LEAST_CLASSES
 
 TOO_FEW = "masks show too few classes to take a mean over"
 NO_TRAIN_MASKS = "train images have no mask"

@@ -14,9 +14,10 @@ from jaxtyping import Float64
 
 from aream.data._evidence import NO_SWEEP, Use, check_evidence
 from aream.data._findings import SPLITS, Check, Findings, Looked
-from aream.data._protocol import IGNORE, Dataset
+from aream.data._protocol import Dataset
 from aream.data._reading import in_threads
 from aream.errors import DataError
+from aream.metrics import IGNORE
 
 UNSEEN_SHARE = 0.10
 """Of the images with a mask: beyond, labels without any pixel are not the usual ones. VOC's "difficult" objects, which

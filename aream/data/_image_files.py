@@ -15,9 +15,8 @@ from aream.data._files import read_bounded, refuse_link_out
 from aream.data._findings import Check, Findings
 from aream.data._images import image_size, indices, read_image
 from aream.data._label_files import Labels
-from aream.data._protocol import IGNORE
 from aream.errors import ConfigError, DataError
-from aream.metrics import LEAST_CLASSES
+from aream.metrics import IGNORE, LEAST_CLASSES
 
 
 class ImageFiles(ABC):

@@ -10,9 +10,10 @@ from jaxtyping import UInt8
 
 from aream.data._examination import STRANGE_SHARE
 from aream.data._findings import Check, Findings, Looked
-from aream.data._protocol import BACKGROUND, IGNORE, Dataset
+from aream.data._protocol import Dataset
 from aream.data._reading import in_threads
 from aream.errors import DataError
+from aream.metrics import BACKGROUND, IGNORE
 
 ReadLabels = Callable[[str], UInt8[np.ndarray, "h w"]]
 

@@ -9,12 +9,6 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-BACKGROUND = 0
-"""Class id of the background in every mask and pseudo-label."""
-
-IGNORE = 255
-"""Mask value of pixels that no loss and no metric counts."""
-
 
 @runtime_checkable
 class Dataset(Protocol):

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from PIL import Image, ImageDraw
 
 from aream.config import config
-from aream.data._protocol import IGNORE
 from aream.errors import ConfigError
+from aream.metrics import IGNORE
 
 CLASSES = ("disc", "square", "triangle", "ring", "cross", "star")
 COMPANIONS = {0: "rails", 2: "ripples"}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
-from aream.batches import Batch
+from aream.engine.batches import Batch
 
 Views = tuple[list[BackboneOutput], list[bool]]
 """Outputs that labels are made from, and which of them are of mirrored images."""

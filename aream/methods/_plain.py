@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aream.backbones._protocol import Backbone
-from aream.batches import Batch
 from aream.config import config
+from aream.engine.batches import Batch
+from aream.engine.ranks import ALONE, Ranks
 from aream.layers import first_deep_layer
 from aream.methods._protocol import FIRST, Losses, Progress, Terms
-from aream.ranks import ALONE, Ranks
 
 
 @config

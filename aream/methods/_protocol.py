@@ -24,8 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aream.backbones._protocol import Backbone, BackboneOutput
-from aream.batches import Batch
-from aream.ranks import ALONE, Ranks
+from aream.engine.batches import Batch
+from aream.engine.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)

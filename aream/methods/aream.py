@@ -17,20 +17,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream import discover, refiners
-from aream.affinity import affinity_logits, layer_weights, patch_affinity
 from aream.backbones._protocol import Backbone, BackboneOutput
-from aream.batches import Batch, check_scales
-from aream.cam import normalise, pick_maps, refine
+from aream.cams.affinity import affinity_logits, layer_weights, patch_affinity
+from aream.cams.maps import normalise, pick_maps, refine
 from aream.config import Component, component, config
-from aream.data._protocol import IGNORE
+from aream.engine.batches import Batch, check_scales
+from aream.engine.losses import PairCounts, affinity_loss, count_pairs
+from aream.engine.ranks import ALONE, Ranks
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import ConfigError
-from aream.labels import affinity_labels, present_first, reliable_labels
+from aream.labels.training_labels import affinity_labels, present_first, reliable_labels
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
-from aream.losses import PairCounts, affinity_loss, count_pairs
 from aream.methods._label_views import Views, label_views, nearest_view
 from aream.methods._protocol import FIRST, Losses, Progress, Terms
-from aream.ranks import ALONE, Ranks
+from aream.metrics import IGNORE
 from aream.refiners import par
 from aream.refiners._protocol import refuse_network
 

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aream import dense_crf
 from aream.config import config
-from aream.dense_crf import Background, DenseCRF, PairwiseKernel, check_alpha, label_probabilities, with_background
+from aream.crf import dense_crf
+from aream.crf.dense_crf import Background, DenseCRF, PairwiseKernel, check_alpha, label_probabilities, with_background
 from aream.errors import ConfigError
 
 

@@ -26,15 +26,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream import affinity_net
-from aream.affinity_net import AffinityNet, AffinityNetConfig, affinities
-from aream.affinity_run import AffinityTraining
-from aream.affinity_targets import AffinityScores
+from aream.affinity_net import network as affinity_network
+from aream.affinity_net.network import AffinityNet, AffinityNetConfig, affinities
+from aream.affinity_net.random_walk import check_walk, random_walk
+from aream.affinity_net.targets import AffinityScores
+from aream.affinity_net.train import AffinityTraining
 from aream.backbones._checkpoint import weights_fingerprint
 from aream.config import config, location
 from aream.errors import ConfigError
-from aream.random_walk import check_walk, random_walk
-from aream.resnet38 import STRIDE
+from aream.networks.resnet38 import STRIDE
 
 NETWORK = "affinity"
 """The stage ``train_affinity`` trains what the walk needs."""
@@ -75,7 +75,7 @@ def fingerprint(config: Config) -> str:
     """Identity of the weight file: of the trained network, or of what its training starts from."""
     if config.trained is not None:
         return weights_fingerprint(config.trained, "resnet38")
-    return affinity_net.fingerprint(config.network)
+    return affinity_network.fingerprint(config.network)
 
 
 def check_weights(config: Config) -> None:
@@ -84,9 +84,9 @@ def check_weights(config: Config) -> None:
         DataError: a weight file that cannot be read or does not fit.
     """
     if config.trained is not None:
-        affinity_net.trained(config.network, config.trained)
+        affinity_network.trained(config.network, config.trained)
     elif config.network.weights is not None:
-        affinity_net.build(config.network)
+        affinity_network.build(config.network)
 
 
 def build(config: Config, network: str | None, device: torch.device) -> RandomWalk:
@@ -102,7 +102,7 @@ def build(config: Config, network: str | None, device: torch.device) -> RandomWa
     path = network or config.trained
     if path is None:
         raise ConfigError("trained: the walk needs the weights of a trained AffinityNet")
-    return RandomWalk(config, affinity_net.trained(config.network, path).to(device).eval())
+    return RandomWalk(config, affinity_network.trained(config.network, path).to(device).eval())
 
 
 class RandomWalk:

@@ -37,8 +37,8 @@ from torch.nn import functional as F
 from aream.backbones._checkpoint import PRETRAINED, check_weights_key, weights_fingerprint
 from aream.config import added, config, location
 from aream.errors import ConfigError
-from aream.resnet38 import DEPTHS, MEAN, STD, WIDTH, ResNet38
-from aream.resnet38_weights import load_resnet38
+from aream.networks.resnet38 import DEPTHS, MEAN, STD, WIDTH, ResNet38
+from aream.networks.resnet38_weights import load_resnet38
 
 Head = Literal["mctformer", "transcam"]
 

@@ -7,8 +7,8 @@ import json
 import torch
 from torch import nn
 
-from aream.affinity import affinity_logits, patch_affinity
 from aream.backbones._protocol import Backbone
+from aream.cams.affinity import affinity_logits, patch_affinity
 from aream.config import canonical
 
 CLASSES = 4

@@ -10,9 +10,9 @@ from aream.augmentations import deit
 from aream.backbones import mctformer_v2, vit
 from aream.config import Component
 from aream.methods import aream
-from aream.segmentation_config import SegmentationTraining
+from aream.segmentation.config import SegmentationTraining
 from aream.segmenters import deeplab
-from aream.training import TrainConfig, Training
+from aream.train import TrainConfig, Training
 
 CPU = torch.device("cpu")
 ABSURD = 2**50

@@ -6,9 +6,8 @@ import oracles
 import pytest
 import torch
 
-from aream import affinity
-from aream.affinity import affinity_logits, attention, layer_weights, map_entropy, mean_attention
-from aream.backbones._protocol import LayerQK
+from aream.cams import affinity
+from aream.cams.affinity import LayerQK, affinity_logits, attention, layer_weights, map_entropy, mean_attention
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import psa_oracles
 import pytest
 import torch
 
-from aream import affinity_net
-from aream.affinity_net import AffinityNet, AffinityNetConfig, affinities
+from aream.affinity_net import network as affinity_network
+from aream.affinity_net.network import AffinityNet, AffinityNetConfig, affinities
+from aream.affinity_net.pairs import OFFSETS
 from aream.errors import ConfigError, DataError
-from aream.near_pairs import OFFSETS
 
 TINY = AffinityNetConfig(width=2, depths=(3, 1, 1, 1))
 
@@ -61,7 +61,7 @@ def test_names_and_shapes_are_those_of_the_published_file():
 @pytest.fixture
 def network() -> AffinityNet:
     torch.manual_seed(0)
-    return affinity_net.build(TINY)
+    return affinity_network.build(TINY)
 
 
 def test_features_come_one_in_eight_pixels(network):
@@ -72,16 +72,16 @@ def test_a_classifier_starts_the_trunk_and_a_trained_network_is_taken_whole(netw
     state = network.state_dict() | {"fc8.weight": torch.zeros(20, 128, 1, 1)}
     torch.save(state, tmp_path / "affinity.pth")
     torch.save({name: value for name, value in state.items() if not name.startswith("f8_")}, tmp_path / "trunk.pth")
-    found = affinity_net.trained(TINY, str(tmp_path / "affinity.pth"))
+    found = affinity_network.trained(TINY, str(tmp_path / "affinity.pth"))
     assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
     started = AffinityNetConfig(width=2, depths=(3, 1, 1, 1), weights=str(tmp_path / "trunk.pth"))
-    assert torch.equal(affinity_net.build(started).b4.conv_branch2a.weight, network.b4.conv_branch2a.weight)
+    assert torch.equal(affinity_network.build(started).b4.conv_branch2a.weight, network.b4.conv_branch2a.weight)
     with pytest.raises(DataError, match=r"missing: f8_3.weight, f8_4.weight, f8_5.weight"):
-        affinity_net.trained(TINY, str(tmp_path / "trunk.pth"))
+        affinity_network.trained(TINY, str(tmp_path / "trunk.pth"))
     del state["b4.conv_branch2a.weight"]
     torch.save(state, tmp_path / "trunk.pth")
     with pytest.raises(DataError, match=r"missing: b4.conv_branch2a.weight"):
-        affinity_net.build(started)
+        affinity_network.build(started)
 
 
 @pytest.mark.parametrize(("frozen", "learning"), [(None, True), (True, False), (False, True)])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from aream import affinity_net
-from aream.affinity_net import AffinityNetConfig
-from aream.affinity_run import AffinityRun, AffinityTraining
-from aream.checkpoints import Checkpoints
+from aream.affinity_net import network as affinity_network
+from aream.affinity_net.network import AffinityNetConfig
+from aream.affinity_net.train import AffinityRun, AffinityTraining
 from aream.data import shapes
+from aream.engine.checkpoints import Checkpoints
 from aream.errors import DataError
 
 DATA = shapes.build(shapes.Config(image_size=80, train_images=4, val_images=1))
@@ -29,7 +29,7 @@ def sure(foreground: slice) -> np.ndarray:
 def rows(scores: dict[str, np.ndarray], epochs: int = 1) -> list[dict[str, float]]:
     """Of a training on these images alone, whose rate is too small to change a weight."""
     torch.manual_seed(0)
-    network = affinity_net.build(AffinityNetConfig(width=2, depths=(1, 1, 1, 1)))
+    network = affinity_network.build(AffinityNetConfig(width=2, depths=(1, 1, 1, 1)))
     config = AffinityTraining(epochs=epochs, batch_size=1, crop=72, lr=1e-30, weight_decay=0.0)
     run = AffinityRun(network, DATA, scores.__getitem__, config, 0, device=torch.device("cpu"))
     network.eval().train = lambda mode=True: network  # no dropout, which is drawn step by step

@@ -9,16 +9,17 @@ import pytest
 import torch
 from small_networks import CONFIG, CPU, host
 
-from aream.backbones._protocol import BackboneOutput, LayerQK
+from aream.backbones._protocol import BackboneOutput
+from aream.cams.affinity import LayerQK
 from aream.config import Component
 from aream.data import shapes
 from aream.errors import ConfigError
-from aream.labels import affinity_labels
+from aream.labels.training_labels import affinity_labels
 from aream.methods import aream, mean_affinity
 from aream.methods._label_views import label_views
 from aream.methods._protocol import Progress
 from aream.refiners import none
-from aream.training import Training, seed_everything
+from aream.train import Training, seed_everything
 
 DEPTH, IMAGES = 3, 6
 NO_REFINER = Component(name="none", config=none.Config())

@@ -5,8 +5,8 @@ import psa_oracles
 import pytest
 import torch
 
-from aream.affinity_net import affinities
-from aream.affinity_targets import (
+from aream.affinity_net.network import affinities
+from aream.affinity_net.targets import (
     AffinityScores,
     affinity_loss,
     affinity_terms,

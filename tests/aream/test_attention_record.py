@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aream.affinity import patch_affinity
 from aream.backbones._attention_record import AttentionRecord
+from aream.cams.affinity import patch_affinity
 from aream.errors import ConfigError
 
 HEADS = torch.randn(3, 2, 3, 7, 4, generator=torch.Generator().manual_seed(0))

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aream.affinity import attention, patch_affinity
-from aream.attention_statistics import (
+from aream.cams.affinity import LayerQK, attention, patch_affinity
+from aream.cams.attention_statistics import (
     column_mass,
     effective_rank,
     gini,
@@ -17,7 +17,6 @@ from aream.attention_statistics import (
     logarithmic,
     top_columns,
 )
-from aream.backbones._protocol import LayerQK
 
 
 def distributions(seed: int, n: int, keys: int) -> torch.Tensor:

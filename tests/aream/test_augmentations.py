@@ -12,11 +12,13 @@ from small_networks import CPU
 
 from aream.augmentations import deit, scale_and_crop
 from aream.backbones import conformer
-from aream.backbones._protocol import BackboneOutput, LayerQK
-from aream.batches import TrainingBatches, seeded, to_tensor
+from aream.backbones._protocol import BackboneOutput
+from aream.cams.affinity import LayerQK
 from aream.config import Component
 from aream.data import shapes
+from aream.engine.batches import TrainingBatches, seeded
 from aream.errors import ConfigError
+from aream.images import to_tensor
 from aream.methods import aream
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)

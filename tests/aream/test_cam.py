@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from aream.cam import fuse_class_attention, normalise, refine
+from aream.cams.maps import fuse_class_attention, normalise, refine
 
 
 def test_normalise_maps_each_class_to_the_unit_interval():

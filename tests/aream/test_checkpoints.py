@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aream.checkpoints import SHARE, Checkpoints
+from aream.engine.checkpoints import SHARE, Checkpoints
 from aream.errors import Interrupted
 
 

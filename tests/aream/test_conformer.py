@@ -13,11 +13,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from aream.backbones import conformer
-from aream.backbones._protocol import BackboneOutput, LayerQK
-from aream.batches import Batch
-from aream.cam import normalise
+from aream.backbones._protocol import BackboneOutput
+from aream.cams.affinity import LayerQK
+from aream.cams.maps import normalise
+from aream.engine.batches import Batch
 from aream.errors import ConfigError, DataError
-from aream.labels import reliable_labels
+from aream.labels.training_labels import reliable_labels
 from aream.methods import aream
 
 TINY = conformer.Config(patch_size=8, dim=12, depth=3, heads=3, base_channels=4, channel_ratio=1, drop_path=0.0)

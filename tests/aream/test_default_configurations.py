@@ -11,16 +11,16 @@ from PIL import Image
 from small_networks import CPU
 
 from aream import augmentations, backbones, data, discover, methods, refiners, segmenters
-from aream.affinity_net import AffinityNet, AffinityNetConfig
-from aream.affinity_run import AffinityRun, AffinityTraining
+from aream.affinity_net.network import AffinityNet, AffinityNetConfig
+from aream.affinity_net.train import AffinityRun, AffinityTraining
 from aream.config import canonical
 from aream.data import shapes
-from aream.data._protocol import IGNORE
-from aream.inference import CamInference, infer_cams
-from aream.pseudo_labels import LabelsConfig, ThresholdSearch
-from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
-from aream.segmentation_crops import TrainingCrops
-from aream.training import Training, seed_everything
+from aream.infer import CamInference, infer_cams
+from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
+from aream.metrics import IGNORE
+from aream.segmentation.config import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation.crops import TrainingCrops
+from aream.train import Training, seed_everything
 from workers.trial import SegmentationConfig, TrialConfig
 
 PACKAGES = (augmentations, backbones, data, methods, refiners, segmenters)

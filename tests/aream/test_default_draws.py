@@ -12,7 +12,7 @@ from timm.data import auto_augment
 
 from aream import augmentations, discover
 from aream.augmentations import deit
-from aream.batches import seeded
+from aream.engine.batches import seeded
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (16, 16), (40, 7), (33, 50)]

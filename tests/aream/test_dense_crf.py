@@ -5,8 +5,8 @@ import pytest
 import torch
 from test_permutohedral import gaussian_sum, lattice_filter, pixel_features, smooth_image
 
-from aream import dense_crf
-from aream.dense_crf import Config, DenseCRF, crf_scores, label_probabilities, with_background
+from aream.crf import dense_crf
+from aream.crf.dense_crf import Config, DenseCRF, crf_scores, label_probabilities, with_background
 from aream.errors import ConfigError, DataError
 
 SMALL = Config(iterations=5, gaussian_sxy=2.0, bilateral_sxy=8.0, bilateral_srgb=20.0)

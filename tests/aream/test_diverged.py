@@ -8,12 +8,12 @@ from small_networks import CPU, SEGMENTATION, Hungry, host, labels_of, segmenter
 
 from aream.backbones._protocol import BackboneOutput
 from aream.data import shapes
+from aream.engine.steps import apply_gradients
 from aream.errors import DivergedError
-from aream.segmentation import SegmentationRun
-from aream.segmentation_config import SegmentationEvaluation
-from aream.segmentation_prediction import predict
-from aream.steps import apply_gradients
-from aream.training import Checkpoints
+from aream.segmentation.config import SegmentationEvaluation
+from aream.segmentation.predict import predict
+from aream.segmentation.train import SegmentationRun
+from aream.train import Checkpoints
 
 
 @pytest.fixture(scope="module")

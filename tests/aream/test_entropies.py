@@ -11,7 +11,7 @@ from timm.layers.attention import Attention
 from torch.nn import functional as F
 
 from aream.backbones import conformer, mctformer_plus, mctformer_v1, mctformer_v2, vit
-from aream.cam import normalise
+from aream.cams.maps import normalise
 from aream.entropies import entropy_cam, layer_entropies
 from aream.methods import aream
 

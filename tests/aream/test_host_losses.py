@@ -9,11 +9,11 @@ import torch
 from small_networks import CONFIG, CPU
 
 from aream.backbones import mctformer_plus
-from aream.batches import Batch
 from aream.data import shapes
-from aream.losses import classification_loss
+from aream.engine.batches import Batch
+from aream.engine.losses import classification_loss
 from aream.methods import aream, mctformer
-from aream.training import Training
+from aream.train import Training
 
 LABELS = torch.tensor([[1.0, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0] * 6, [1] * 6, [0, 0, 0, 1, 1, 0]])
 

@@ -12,10 +12,10 @@ from timm.layers.attention import Attention
 from torch.nn import functional as F
 
 from aream.backbones import conformer, mctformer_v2, vit
-from aream.batches import to_tensor
 from aream.data import shapes
-from aream.inference import UNREFINED, CamInference, infer_cams
-from workers.cam_files import read_cams, write_cams
+from aream.images import to_tensor
+from aream.infer import UNREFINED, CamInference, infer_cams
+from workers.files.cams import read_cams, write_cams
 
 CPU = torch.device("cpu")
 

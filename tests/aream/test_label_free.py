@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aream.errors import DataError
-from aream.label_free import RULES, Contrast, SplitCounts, choices, edges, otsu
-from aream.pseudo_labels import LabelsConfig, ThresholdSearch
+from aream.labels.label_free import RULES, Contrast, SplitCounts, choices, edges, otsu
+from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 
 
 def of_histogram(histogram) -> SplitCounts:

@@ -4,7 +4,7 @@ import oracles
 import pytest
 import torch
 
-from aream.labels import affinity_labels, present_first, reliable_labels
+from aream.labels.training_labels import affinity_labels, present_first, reliable_labels
 from aream.refiners import none, par
 
 REFINERS = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aream.losses import affinity_loss, classification_loss
+from aream.engine.losses import affinity_loss, classification_loss
 
 
 @pytest.mark.parametrize("reduce", ["mean", "sum"])

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from aream import discover, methods
 from aream.backbones import mctformer_v2
-from aream.backbones._protocol import BackboneOutput, LayerQK
-from aream.batches import Batch
+from aream.backbones._protocol import BackboneOutput
+from aream.cams.affinity import LayerQK
 from aream.config import Component
+from aream.engine.batches import Batch
+from aream.engine.ranks import ALONE
 from aream.errors import ConfigError
 from aream.methods import aream
 from aream.methods._label_views import label_views
-from aream.ranks import ALONE
 from aream.refiners import none
 
 DEPTH = 3

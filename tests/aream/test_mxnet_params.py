@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from aream.errors import DataError
-from aream.mxnet_params import read_params
-from aream.resnet38 import ResNet38
-from aream.resnet38_weights import from_mxnet, load_resnet38
+from aream.networks.mxnet_params import read_params
+from aream.networks.resnet38 import ResNet38
+from aream.networks.resnet38_weights import from_mxnet, load_resnet38
 
 TINY = {"width": 2, "depths": (2, 1, 1, 2)}
 

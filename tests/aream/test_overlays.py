@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from aream.overlays import GAP, MATRIX_SIDE, cam_row, matrix_row
+from aream.cams.overlays import GAP, MATRIX_SIDE, cam_row, matrix_row
 
 
 def test_matrices_lie_side_by_side_and_large_ones_are_averaged():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from aream.crf.permutohedral import PermutohedralLattice
 from aream.errors import ConfigError
-from aream.permutohedral import PermutohedralLattice
 
 
 def lattice_filter(features: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -5,9 +5,9 @@ import psa_oracles
 import pytest
 import torch
 
-from aream.affinity_net import affinities
+from aream.affinity_net.network import affinities
+from aream.affinity_net.random_walk import random_walk
 from aream.errors import ConfigError
-from aream.random_walk import random_walk
 from aream.refiners import psa
 from benchmarks.published import psa_walk
 

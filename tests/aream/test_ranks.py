@@ -13,14 +13,14 @@ from small_networks import CONFIG, CPU, NETWORKS, host, sharpen
 from torch import nn
 from torch.nn import functional as F
 
-from aream.batches import Batch, TrainingBatches
 from aream.data import shapes
-from aream.draws import WholeBatchDraws
+from aream.engine.batches import Batch, TrainingBatches
+from aream.engine.randomness import WholeBatchDraws
+from aream.engine.ranks import part_of
+from aream.engine.validation import validation_scores
 from aream.errors import ConfigError
 from aream.methods import aream, mctformer
-from aream.ranks import part_of
-from aream.training import Training
-from aream.validation import validation_scores
+from aream.train import Training
 
 VARIANTS = {
     "uniform": {},

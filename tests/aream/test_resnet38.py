@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from aream.errors import ConfigError
-from aream.resnet38 import ResNet38
+from aream.networks.resnet38 import ResNet38
 
 TINY = {"width": 2, "depths": (2, 1, 1, 2)}
 

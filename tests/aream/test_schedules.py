@@ -11,9 +11,9 @@ from small_networks import CONFIG, CPU, host
 from aream.backbones import conformer, mctformer_plus
 from aream.data import shapes
 from aream.errors import ConfigError
-from aream.parameter_groups import parameter_groups
+from aream.optimiser import parameter_groups
+from aream.train import Training
 from aream.train_config import TrainConfig
-from aream.training import Training
 
 LR, FLOOR, STEPS = 2e-3, 1e-5, 3
 PLUS = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 3, "heads": 2}

@@ -10,10 +10,10 @@ from small_segmenters import SMALL, build
 
 from aream.data import shapes
 from aream.errors import ConfigError, DataError
-from aream.segmentation import SegmentationRun, learning_groups, segmentation_loss
-from aream.segmentation_config import SegmentationTraining
+from aream.segmentation.config import SegmentationTraining
+from aream.segmentation.train import SegmentationRun, learning_groups, segmentation_loss
 from aream.segmenters import deeplab_largefov
-from aream.training import Checkpoints
+from aream.train import Checkpoints
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aream.segmentation_config import SegmentationTraining
-from aream.segmentation_crops import TrainingCrops, shifted_hsv
+from aream.segmentation.config import SegmentationTraining
+from aream.segmentation.crops import TrainingCrops, shifted_hsv
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 

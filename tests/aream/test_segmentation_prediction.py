@@ -9,12 +9,12 @@ import torch
 from small_segmenters import build
 from torch.nn import functional as F
 
-from aream import dense_crf
-from aream.batches import to_tensor
+from aream.crf import dense_crf
 from aream.data import shapes
 from aream.errors import ConfigError
-from aream.segmentation_config import SegmentationEvaluation
-from aream.segmentation_prediction import evaluate, merged, predict
+from aream.images import to_tensor
+from aream.segmentation.config import SegmentationEvaluation
+from aream.segmentation.predict import evaluate, merged, predict
 
 RULES = ("mean_logits", "mean_softmax", "max_softmax")
 

@@ -11,11 +11,11 @@ from sklearn.metrics import average_precision_score
 from small_networks import CONFIG, CPU, host
 
 from aream.data import shapes
+from aream.engine.validation import validation_scores
 from aream.errors import DataError
 from aream.selection import judge, remark, scored_labels
+from aream.train import Training
 from aream.train_config import TrainConfig
-from aream.training import Training
-from aream.validation import validation_scores
 
 WARM, BY_CLASS, BY_IMAGE, LAST = range(4)
 MAPS = {WARM: (0.9, 0.9), BY_CLASS: (0.8, 0.5), BY_IMAGE: (0.6, 0.7), LAST: (0.7, 0.6)}

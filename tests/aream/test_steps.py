@@ -13,14 +13,14 @@ import pytest
 import torch
 from small_networks import CONFIG, CPU, NETWORKS, SEGMENTATION, Hungry, host, labels_of, segmenter, sharpen, train
 
-from aream.batches import Batch
 from aream.data import shapes
+from aream.engine.batches import Batch
+from aream.engine.randomness import random_state, restore_random_state
+from aream.engine.steps import Pieces
 from aream.errors import OutOfMemory
 from aream.methods import aream, mctformer
-from aream.randomness import random_state, restore_random_state
-from aream.segmentation import SegmentationRun
-from aream.steps import Pieces
-from aream.training import Checkpoints, Training
+from aream.segmentation.train import SegmentationRun
+from aream.train import Checkpoints, Training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,7 +149,7 @@ from aream.augmentations import deit
 from aream.config import Component
 from aream.data import shapes
 from aream.errors import OutOfMemory
-from aream.training import TrainConfig, Training
+from aream.train import TrainConfig, Training
 images = 256
 dataset = shapes.build(shapes.Config(image_size=64, train_images=images, val_images=2))
 config = TrainConfig(epochs=2, warmup_epochs=1, batch_size=images, lr_warmup_epochs=0, image_size=64,

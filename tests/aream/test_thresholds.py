@@ -5,7 +5,7 @@ import oracles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aream.thresholds import ThresholdCounts
+from aream.labels.thresholds import ThresholdCounts
 
 THRESHOLDS = np.round(np.arange(0, 0.6, 0.05), 6)
 

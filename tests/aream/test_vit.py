@@ -17,9 +17,9 @@ from timm.layers import resample_abs_pos_embed, set_fused_attn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from aream.affinity import affinity_logits
 from aream.backbones import vit
 from aream.backbones._mimetic import sinusoidal_positions
+from aream.cams.affinity import affinity_logits
 from aream.errors import ConfigError, DataError
 
 
@@ -258,7 +258,7 @@ def test_half_precision_and_drop_path_keep_every_layer():
 
 COMPILED = """
 import torch
-from aream.affinity import affinity_logits
+from aream.cams.affinity import affinity_logits
 from aream.backbones import vit
 host = vit.build(vit.Config(vit="vit_tiny_patch16_224", depth=2, dim=48, heads=3, drop_path=0.0), 4, 64)
 compiled, images = torch.compile(host, backend="eager"), torch.randn(2, 3, 64, 64)

@@ -7,8 +7,8 @@ import logging
 import pytest
 import torch
 
-from aream.affinity_net import AffinityNetConfig
-from aream.affinity_net import build as build_affinity_net
+from aream.affinity_net.network import AffinityNetConfig
+from aream.affinity_net.network import build as build_affinity_net
 from aream.backbones import conformer, mctformer_v2
 from aream.backbones._checkpoint import read_state_dict
 from aream.errors import ConfigError, DataError

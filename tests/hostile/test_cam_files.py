@@ -13,8 +13,8 @@ from payload import Payload
 from safetensors.torch import save_file
 
 from aream.errors import DataError
-from aream.inference import ImageCams, ScaleMaps
-from workers.cam_files import read_cams, write_cams
+from aream.infer import ImageCams, ScaleMaps
+from workers.files.cams import read_cams, write_cams
 
 
 def image(identifier: str) -> ImageCams:

@@ -16,7 +16,7 @@ from aream.config import Component
 from aream.data import coco2014
 from aream.data._examination import inspect
 from aream.errors import ConfigError, DataError
-from workers.dataset_check import check_dataset
+from workers.checks.dataset import check_dataset
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from aream.data._examination import inspect
 from aream.data._images import read_image
 from aream.data._voc_labels import read_label_file
 from aream.errors import ConfigError, DataError
-from workers.label_files import read_labels, write_labels
+from workers.files.labels import read_labels, write_labels
 
 IDS = ("2007_000032", "2007_000039")
 VAL = "2008_000001"

@@ -19,16 +19,16 @@ from aream.data import voc2012
 from aream.data._examination import inspect
 from aream.data._voc_labels import CLASS_NAMES
 from aream.errors import DivergedError, StageFailed
+from aream.labels.pseudo_labels import LabelsConfig
 from aream.methods import aream
-from aream.pseudo_labels import LabelsConfig
 from aream.refiners import par
-from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation.config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
-from aream.training import TrainConfig
+from aream.train import TrainConfig
 from workers.artifacts.opening import open_store
 from workers.components import build_dataset
 from workers.pipelines import segmentation_stage, training_stage, variant_stages
-from workers.runtime import Runtime
+from workers.processes.runtime import Runtime
 from workers.stage import StageRunner
 from workers.stages import layer_entropy
 from workers.trial import InferenceSection, SegmentationConfig, TrialConfig

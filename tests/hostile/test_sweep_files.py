@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aream.errors import AreamError
-from orchestrator.spec_reader import load_spec
-from orchestrator.yaml_source import MAX_PROBLEMS, SpecError
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.yaml_source import MAX_PROBLEMS, SpecError
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [path.read_text() for path in sorted((ROOT / "sweeps").glob("*.yaml"))]

@@ -36,7 +36,7 @@ WANTED = {
     "LICENSE",
     "aream/methods/aream.py",
     "workers/stage.py",
-    "orchestrator/submission/_slurm_job.sh",
+    "orchestrator/submission/targets/slurm/job.sh",
     "sweeps/thresholds.yaml",
     "docker/requirements.txt",
     "docker/image/aream-health",

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from aream.errors import Interrupted
-from orchestrator.board import Board, Line, Sign
+from orchestrator.run.channel import Board, Line, Sign
 
 pytestmark = pytest.mark.integration
 
@@ -69,7 +69,7 @@ def test_what_is_stopped_already_does_not_begin(board):
     @ray.remote
     def work(key: str, actor: Any) -> str:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("orchestrator.board.ASK_S", float(PATIENCE_S))  # a line goes on where no answer comes
+            patch.setattr("orchestrator.run.channel.ASK_S", float(PATIENCE_S))  # a line goes on where no answer comes
             try:
                 with Line(actor, key):
                     return "begun"

@@ -6,9 +6,9 @@ import pytest
 
 import sweeps
 from aream.errors import StoreUnavailable
-from orchestrator.overseer import Overseer
-from orchestrator.preflight import prepare
-from orchestrator.spec_reader import load_spec
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.preflight.prepare import prepare
+from orchestrator.spec.reader import load_spec
 
 pytestmark = pytest.mark.integration
 SMALLEST = ("axes={train.lr: [1.0e-3, 2.0e-3, 3.0e-3]}", "segmentation=null", "train.epochs=2")
@@ -46,9 +46,9 @@ class Listener:
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory):
     """Runs the three trials of a sweep in this process, for a listener."""
-    from orchestrator.board import Board
-    from orchestrator.cluster import connect, disconnect
-    from orchestrator.tuning import run_trials
+    from orchestrator.cluster.connection import connect, disconnect
+    from orchestrator.run.channel import Board
+    from orchestrator.run.tuning import run_trials
 
     folder = tmp_path_factory.mktemp("problem")
     prepared = prepare(load_spec(sweeps.write_small(folder), SMALLEST))

@@ -6,16 +6,16 @@ import pytest
 import ray
 
 import sweeps
-from orchestrator import cluster
-from orchestrator.gpu_measurement import Measurement
-from orchestrator.gpu_share import GpuNode
-from orchestrator.overseer import Overseer
-from orchestrator.plan import Planner
-from orchestrator.preflight import fingerprints
-from orchestrator.resources import whole_gpus
-from orchestrator.settings import Limits
-from orchestrator.spec_reader import load_spec
-from orchestrator.workplace import Workplace
+from orchestrator.cluster import connection
+from orchestrator.cluster.gpu_measurement import Measurement
+from orchestrator.cluster.gpu_share import GpuNode
+from orchestrator.cluster.resources import whole_gpus
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.settings import Limits
+from orchestrator.workspace import Workplace
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +37,7 @@ def measurement(tmp_path, monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_not_shared(measurement):
     measured, planner, said = measurement
-    assert whole_gpus("trial", planner.spec.resources.trial, cluster.nodes(), grows=False).gpus == 1
+    assert whole_gpus("trial", planner.spec.resources.trial, connection.nodes(), grows=False).gpus == 1
     assert measured.share(planner.grid()) is None
     assert said == [
         "rehearsing 1 of 2 trials, to see how many share a GPU",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UID = 54321
 RECORD = """
 import pathlib, sys, mlflow
-from orchestrator.tracking import Tracker
+from orchestrator.tracking.tracker import Tracker
 folder = pathlib.Path(sys.argv[1])
 tracker = Tracker(f"sqlite:///{folder}/ml.db", "exp", "id", folder / "spool", "x")
 tracker.start_run("sweep", name="n")

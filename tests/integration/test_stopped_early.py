@@ -8,10 +8,10 @@ import pytest
 
 import sweeps
 from aream.config import plain
-from orchestrator.plan import Planner
-from orchestrator.preflight import fingerprints
-from orchestrator.settings import Scheduler
-from orchestrator.spec_reader import load_spec
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.settings import Scheduler
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("on_a_cluster")]
 

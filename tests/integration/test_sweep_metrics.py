@@ -21,7 +21,7 @@ from ports import free_port
 from ray_head import IN_COMMON, Head, ray_head
 
 import sweeps
-from orchestrator.metrics import METRICS
+from orchestrator.tracking.prometheus import METRICS
 
 pytest.importorskip("ray.dashboard.optional_deps", reason="needs ray[default]", exc_type=ImportError)
 from prometheus_client.parser import text_string_to_metric_families

@@ -98,7 +98,7 @@ def test_a_trial_of_two_processes_survives_the_loss_of_one(cluster, tmp_path):
 def _ours(process: psutil.Process, cluster) -> bool:
     """Whether it is a rank of a trial of this cluster."""
     try:
-        if "workers.rank" not in process.cmdline():
+        if "workers.rank_main" not in process.cmdline():
             return False
         raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()}
         return bool(raylets & {parent.pid for parent in process.parents()})

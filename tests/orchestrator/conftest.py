@@ -5,9 +5,9 @@ import json
 import pytest
 from searching import ORDERED, RANGES
 
-from orchestrator.plan import Planner
-from orchestrator.search import SearchedPoints
-from orchestrator.spec_reader import load_spec
+from orchestrator.plan.planner import Planner
+from orchestrator.search.searchers import SearchedPoints
+from orchestrator.spec.reader import load_spec
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.downstream import segmentation_jobs
-from orchestrator.plan import Planner, TrialPlan, Variant
-from orchestrator.preflight import fingerprints
-from orchestrator.ranking import Ranked, best_first, measured, unranked
-from orchestrator.spec_reader import load_spec
-from orchestrator.state import SweepState
-from orchestrator.summary import Summary, write_summary
-from orchestrator.workplace import Workplace
+from orchestrator.monitor.state import SweepState
+from orchestrator.plan.planner import Planner, TrialPlan, Variant
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.reporting.summary import Summary
+from orchestrator.reporting.write import write_summary
+from orchestrator.results.ranking import Ranked, best_first, measured, unranked
+from orchestrator.results.segmentation_jobs import segmentation_jobs
+from orchestrator.spec.reader import load_spec
+from orchestrator.workspace import Workplace
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage

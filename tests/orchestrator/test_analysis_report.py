@@ -6,12 +6,12 @@ import pytest
 import sweep_results
 from PIL import Image
 
-from orchestrator.analysis_figures import analysis_figure, draw_analyses
-from orchestrator.analysis_results import MOST_LINES, analysis_results, analysis_sections
-from orchestrator.recording import Recorder
-from orchestrator.report import write_report
-from orchestrator.tracking import Tracker
-from workers.figure_files import Curve, Picture, write_figures
+from orchestrator.reporting.analyses import MOST_LINES, analysis_results, analysis_sections
+from orchestrator.reporting.figures.analyses import analysis_figure, draw_analyses
+from orchestrator.reporting.write import write_report
+from orchestrator.tracking.recorder import Recorder
+from orchestrator.tracking.tracker import Tracker
+from workers.files.figures import Curve, Picture, write_figures
 
 METHODS = "axes={method: [{name: mctformer}, {name: aream, alpha_low: 0.3}], inference.layers: [none, all]}"
 KEY = "layer_gain-{:016x}"

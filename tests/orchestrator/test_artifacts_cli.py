@@ -9,8 +9,8 @@ from PIL import Image
 from test_stores import record
 
 from orchestrator import artifacts, control
-from orchestrator.orders import Orders
-from orchestrator.state import SweepState
+from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.state import SweepState
 from workers.artifacts.blobs import blob_name
 from workers.artifacts.holds import Hold
 from workers.artifacts.opening import open_store

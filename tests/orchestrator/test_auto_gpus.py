@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.auto_gpus import NOTHING_RAN, AutoGpus, expected
-from orchestrator.overseer import Overseer
-from orchestrator.plan import Planner
-from orchestrator.progress import Progress
-from orchestrator.settings import Limits
-from orchestrator.spec_reader import load_spec
-from orchestrator.state import SweepState
-from orchestrator.workplace import Workplace
+from orchestrator.cluster.auto_gpus import NOTHING_RAN, AutoGpus, expected
+from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.state import SweepState
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.plan.planner import Planner
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.settings import Limits
+from orchestrator.workspace import Workplace
 
 AUTO = "resources: {trial: {cpu: 2, gpu: auto}, segmentation: {gpu: auto}}"
 

@@ -13,9 +13,9 @@ from aream.config import Component
 from aream.data import coco2014, shapes, voc2012
 from aream.errors import DataError
 from orchestrator import check_data
-from orchestrator.preflight import prepare
-from orchestrator.spec_reader import load_spec
-from workers import staging
+from orchestrator.preflight.prepare import check_command, prepare
+from orchestrator.spec.reader import load_spec
+from workers.staging import cache
 
 SWEEP = """
 name: checked
@@ -38,8 +38,8 @@ def run(capsys):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
-    monkeypatch.setenv(staging.HANDED, "")
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "node"))
+    monkeypatch.setenv(cache.HANDED, "")
     return write_voc(tmp_path / "VOC2012")
 
 
@@ -145,6 +145,6 @@ def test_a_sweep_on_a_wrong_root_says_which_command_tells_more(run, root, tmp_pa
 )
 def test_the_command_names_the_same_dataset(config):
     component = Component(name=type(config).__module__.rpartition(".")[2], config=config)
-    words = shlex.split(check_data.check_command(component))[3:]
+    words = shlex.split(check_command(component))[3:]
     options = check_data._parser().parse_args(words)
     assert [found for found, _ in check_data._datasets(options)] == [component]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.cluster import connect
-from orchestrator.spec_reader import load_spec
+from orchestrator.cluster.connection import connect
+from orchestrator.spec.reader import load_spec
 
 
 def test_a_ray_that_cannot_start_here_says_why(tmp_path, monkeypatch):

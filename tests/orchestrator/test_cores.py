@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from orchestrator.cores import usable_cores
+from orchestrator.cluster.cores import usable_cores
 
 HERE = len(os.sched_getaffinity(0))
 
@@ -58,7 +58,7 @@ def test_version_1_without_a_limit(cores):
 
 
 def test_the_affinity_counts():
-    script = "from orchestrator.cores import usable_cores; print(usable_cores())"
+    script = "from orchestrator.cluster.cores import usable_cores; print(usable_cores())"
     one = min(os.sched_getaffinity(0))
     said = subprocess.run(["taskset", "-c", str(one), sys.executable, "-c", script], capture_output=True, text=True)
     assert (said.stdout, said.returncode) == ("1\n", 0)

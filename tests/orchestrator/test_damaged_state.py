@@ -12,18 +12,17 @@ from optuna.study import StudyDirection
 
 from aream.errors import AreamError, DamagedFile
 from orchestrator import control, report, status
-from orchestrator.auto_gpus import AutoGpus
-from orchestrator.locate import locate, remember_store
-from orchestrator.overseer import Overseer
-from orchestrator.recording import _remembered
-from orchestrator.search_record import _open_storage
-from orchestrator.settings import Limits
-from orchestrator.spool import Spool, SpoolUnavailable
-from orchestrator.stopped_trials import Stopped
-from orchestrator.sweep_folder import sweep_id
-from orchestrator.tracking import Tracker
-from orchestrator.trial_life import TrialLife
-from orchestrator.workplace import SEARCH_FILE, Workplace
+from orchestrator.cluster.auto_gpus import AutoGpus
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.preflight.sweep_folder import sweep_id
+from orchestrator.run.trial_events import TrialLife
+from orchestrator.search.record import _open_storage
+from orchestrator.search.stopped_trials import Stopped
+from orchestrator.spec.settings import Limits
+from orchestrator.tracking.recorder import _remembered
+from orchestrator.tracking.spool import Spool, SpoolUnavailable
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.workspace import SEARCH_FILE, Workplace, locate, remember_store
 
 DAMAGES = {
     "empty": b"",
@@ -243,7 +242,7 @@ def test_an_offset_that_cannot_be_written_sends_nothing_twice_and_is_told(tracke
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("orchestrator.spool.write_text", full)
+        patched.setattr("orchestrator.tracking.spool.write_text", full)
         tracker.end_run("a", "FINISHED")
         wait_for(lambda: tracker.problem)
         assert f"{tmp_path}/spool/offset: No space left on device" in tracker.problem

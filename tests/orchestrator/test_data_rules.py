@@ -15,7 +15,7 @@ from small_voc import SIZE, write_voc
 
 from aream.data._label_maps import _overlap, _shared
 from orchestrator import check_data, sweep
-from workers import staging
+from workers.staging import cache
 
 SWEEP = """
 name: judged
@@ -163,8 +163,8 @@ def _link_inside(root: Path) -> None:
 @pytest.fixture
 def judge(tmp_path, monkeypatch, capsys):
     """Whether the check of the data alone, that of the sweep's data, and the sweep's plan find nothing wrong."""
-    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
-    monkeypatch.setenv(staging.HANDED, "")
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "node"))
+    monkeypatch.setenv(cache.HANDED, "")
     root = write_voc(tmp_path / "VOC2012", train=len(TRAIN))
 
     def judged(damage, more: str = "") -> tuple[bool, bool, bool, str]:

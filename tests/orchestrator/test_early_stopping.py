@@ -5,11 +5,11 @@ import zlib
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.early_stopping import scheduler
-from orchestrator.search import ListedPoints
-from orchestrator.spec_reader import load_spec
-from orchestrator.stopped_trials import Seen
-from orchestrator.yaml_source import SpecError
+from orchestrator.search.early_stopping import scheduler
+from orchestrator.search.searchers import ListedPoints
+from orchestrator.search.stopped_trials import Seen
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.yaml_source import SpecError
 
 WARMUP, EPOCHS = 3, 12
 

@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from aream.errors import StoreUnavailable
-from orchestrator import entry, sweep, tuning
-from orchestrator.listening import Unreachable
-from orchestrator.overseer import Overseer
-from orchestrator.settings import Limits
+from orchestrator import sweep
+from orchestrator.console import command as entry
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.run import tuning
+from orchestrator.run.tune_callback import Unreachable
+from orchestrator.spec.settings import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """
@@ -86,7 +88,7 @@ def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, mo
 def test_a_log_on_a_full_disk_says_nothing(tmp_path, capfd):
     import logging
 
-    from orchestrator.workplace import Workplace
+    from orchestrator.workspace import Workplace
 
     workplace = Workplace(store_uri=None, runs=tmp_path, name="full")
     workplace.log_folder.mkdir(parents=True)

@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy.exc
 
 from aream.errors import ConfigError, StoreUnavailable
-from orchestrator.entry import command, tracebacks_go_to
-from orchestrator.state import SweepState
+from orchestrator.console.command import command, tracebacks_go_to
+from orchestrator.monitor.state import SweepState
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("sweep", "status", "control", "report", "artifacts", "submit", "node_checks", "check_data")
@@ -108,7 +108,7 @@ def test_no_secret_is_in_what_is_kept_of_an_error(capsys, tmp_path):
 def command_file(folder: Path, body: str) -> Path:
     path = folder / "own.py"
     path.write_text(
-        "import sys, time\nfrom orchestrator.entry import command, run\n@command\ndef main(arguments):\n"
+        "import sys, time\nfrom orchestrator.console.command import command, run\n@command\ndef main(arguments):\n"
         f"{body}\nrun(main)\n"
     )
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sweep_results import alpha_score, compute, planner, summarised, workplace
 
-from orchestrator.summary import print_results
+from orchestrator.reporting.terminal import print_results
 
 SAID = "train.select_by: given class, but the mAP of classes is the same in every epoch"
 

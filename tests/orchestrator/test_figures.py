@@ -8,10 +8,10 @@ import pytest
 import sweep_results
 from PIL import Image
 
-from orchestrator.figures import draw_figures
-from orchestrator.importance import axis_importance
-from orchestrator.pareto import front
-from orchestrator.settings import Objective
+from orchestrator.reporting.figures.training import draw_figures
+from orchestrator.results.importance import axis_importance
+from orchestrator.results.pareto import front
+from orchestrator.spec.settings import Objective
 
 GOALS = [Objective(metric="pseudo/miou", mode="max"), Objective(metric="cost/seconds", mode="min")]
 KINDS = {

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import sweep_results
 
-from orchestrator.forecast import expected_tasks
-from orchestrator.progress import time_left
-from orchestrator.state import SweepState
+from orchestrator.monitor.forecast import expected_tasks
+from orchestrator.monitor.progress import time_left
+from orchestrator.monitor.state import SweepState
 
 
 class Clock:

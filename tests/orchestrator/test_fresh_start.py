@@ -6,10 +6,10 @@ import pytest
 from test_stores import fill, record
 
 from aream.errors import ArtifactCorrupt, DamagedFile
-from orchestrator.fresh_start import begin_anew, computed, go_on, replaced
-from orchestrator.plan import Planner
-from orchestrator.sweep_folder import sweep_id
-from orchestrator.workplace import FRESH_FILE, Workplace
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.fresh_start import begin_anew, computed, go_on, replaced
+from orchestrator.preflight.sweep_folder import sweep_id
+from orchestrator.workspace import FRESH_FILE, Workplace
 from workers.artifacts.collection import collect
 from workers.artifacts.holds import Hold, all_holds
 from workers.artifacts.leases import Leases
@@ -119,7 +119,7 @@ def test_a_folder_in_which_no_sweep_ran_loses_nothing(sweep, name):
 def test_a_kill_while_the_folder_is_cleared_is_made_up_for(sweep, monkeypatch):
     planner, place = sweep
     (place.folder / "stopped.json").write_text("[]")
-    monkeypatch.setattr("orchestrator.fresh_start._own_files", lambda folder: 1 / 0)
+    monkeypatch.setattr("orchestrator.preflight.fresh_start._own_files", lambda folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         begin_anew(planner, place)
     monkeypatch.undo()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aream.errors import AreamError
-from orchestrator.preflight import prepare
-from orchestrator.spec_reader import load_spec
+from orchestrator.preflight.prepare import prepare
+from orchestrator.spec.reader import load_spec
 
 SWEEP = """
 name: keys

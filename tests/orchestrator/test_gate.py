@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from ray.tune.search import Searcher
 
-from orchestrator.first_problem import FirstProblem
-from orchestrator.gate import Gate
-from orchestrator.search import ListedPoints
+from orchestrator.run.requeue import FirstProblem, Gate
+from orchestrator.search.searchers import ListedPoints
 
 
 class Told(ListedPoints):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.gpu_share import HEADROOM, MARGIN, MOST, GpuNode, decide
-from workers.gpu_memory import CONTEXT_BYTES
+from orchestrator.cluster.gpu_share import HEADROOM, MARGIN, MOST, GpuNode, decide
+from workers.processes.gpu_memory import CONTEXT_BYTES
 
 GIB = 2**30
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sweep_results import alpha_score, compute, planner, summarised, workplace
 
-from orchestrator.state import SweepState
+from orchestrator.monitor.state import SweepState
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from orchestrator import importance
-from orchestrator.importance import axis_importance
+from orchestrator.results import importance
+from orchestrator.results.importance import axis_importance
 
 KINDS = {"inference.layers": "grid", "train.lr": "loguniform", "method.name": "grid", "method.alpha_low": "uniform"}
 

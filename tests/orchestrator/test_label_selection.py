@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.forecast import expected_tasks
-from orchestrator.label_selection import selected
-from orchestrator.spec_reader import SpecError, load_spec
+from orchestrator.monitor.forecast import expected_tasks
+from orchestrator.results.segmentation_jobs import selected
+from orchestrator.spec.reader import SpecError, load_spec
 from tests.orchestrator import sweep_results
 
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from orchestrator.axes import Axis
-from orchestrator.line_titles import line_titles
-from orchestrator.plan import shown, shown_beside
+from orchestrator.reporting.figures.drawing import line_titles
+from orchestrator.spec.axes import Axis, shown
+from orchestrator.text import shown_beside
 
 
 def test_only_what_tells_lines_apart_is_named():

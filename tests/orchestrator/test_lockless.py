@@ -9,9 +9,9 @@ import os
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.sweep_folder import held
-from orchestrator.workplace import Workplace
-from workers.file_lock import FileLock
+from orchestrator.preflight.sweep_folder import held
+from orchestrator.workspace import Workplace
+from workers.processes.file_lock import FileLock
 
 
 @pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])

@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from aream.errors import AreamError, Interrupted
-from orchestrator.log_text import log_text
+from orchestrator.monitor.logs import log_text
 from orchestrator.status import main
-from orchestrator.workplace import LOG_BYTES, Workplace
+from orchestrator.workspace import LOG_BYTES, Workplace
 
 KEY = "train_cam-0123456789abcdef"
 log = logging.getLogger("tested")

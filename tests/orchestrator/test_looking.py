@@ -10,10 +10,10 @@ import pytest
 from sweep_results import GRID
 
 from orchestrator import artifacts, check_data, control, report, status
-from orchestrator.orders import Orders
-from orchestrator.state import SweepState
+from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.state import SweepState
 from workers.artifacts.opening import open_store
-from workers.artifacts.processes import Process
+from workers.processes.identity import Process
 
 COMMANDS = {"artifacts": artifacts, "status": status, "control": control, "report": report, "check_data": check_data}
 

@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray.exceptions import NodeDiedError, RayTaskError, TaskUnschedulableError, WorkerCrashedError
 
-from orchestrator.lost_workers import why, worth_another_try
+from orchestrator.cluster.lost_workers import why, worth_another_try
 
 
 def task_error(cause: Exception) -> RayTaskError:

@@ -7,8 +7,8 @@ import itertools
 import pytest
 from sweep_results import alpha_score, compute, planner, summarised, workplace
 
-from orchestrator.method_pull import pull_remarks
-from orchestrator.summary import print_results
+from orchestrator.reporting.terminal import print_results
+from orchestrator.results.method_pull import pull_remarks
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import sweep_results
 from searching import end
 
 from aream.errors import ConfigError
-from orchestrator import metric_list, sweep
-from orchestrator.metric_checks import remarks
-from orchestrator.ranking import best_first, measured, unranked
-from orchestrator.spec_reader import load_spec
+from orchestrator import sweep
+from orchestrator.results.ranking import best_first, measured, unranked
+from orchestrator.spec import metrics
+from orchestrator.spec.metric_checks import remarks
+from orchestrator.spec.reader import load_spec
 from workers import metric
 
 NET = "vit: vit_tiny_patch16_224, patch_size: 8, dim: 12, heads: 2"
@@ -128,7 +129,7 @@ def test_every_stage_declares_what_it_measures():
 
 def test_one_name_has_one_better_end_and_unit():
     known = {}
-    for entry in metric_list.every():
+    for entry in metrics.every():
         facts = entry.metric.unit, entry.metric.better
         assert known.setdefault(entry.metric.name, facts) == facts, entry
 
@@ -136,7 +137,7 @@ def test_one_name_has_one_better_end_and_unit():
 def test_the_stages_of_a_configuration_are_those_that_are_ranked(tmp_path):
     (trial, *_) = sweep_results.planner(tmp_path).grid()
     stages = [trial.train, *trial.variants[0].stages.all()]
-    assert tuple(stage.name for stage in stages) == metric_list.OF_A_CONFIGURATION
+    assert tuple(stage.name for stage in stages) == metrics.OF_A_CONFIGURATION
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, None])

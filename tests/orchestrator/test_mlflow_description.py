@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from orchestrator.delivery import Delivery
-from orchestrator.description import LONGEST, fitted
+from orchestrator.tracking.backends.mlflow import Delivery
+from orchestrator.tracking.description import LONGEST, fitted
 
 HEAD, TAIL = ["a question", "", "| | alpha | trials |", "|---|---|---|"], ["", "Background threshold: searched."]
 

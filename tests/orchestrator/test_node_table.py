@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from orchestrator.node_table import Row, refused, render
-from workers.node_report import Finding
+from orchestrator.preflight.node_table import Row, refused, render
+from workers.checks.node import Finding
 
 FITS = Row("head 10.0.0.1 ab12cd", {"answers", "code", "data"})
 FAILS = Row(

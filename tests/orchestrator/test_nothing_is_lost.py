@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from test_stores import record
 
 from aream.errors import AreamError
-from orchestrator.fresh_start import begin_anew, computed, go_on, replaced
-from orchestrator.sweep_folder import sweep_id
-from orchestrator.workplace import Workplace
+from orchestrator.preflight.fresh_start import begin_anew, computed, go_on, replaced
+from orchestrator.preflight.sweep_folder import sweep_id
+from orchestrator.workspace import Workplace
 from workers.artifacts.collection import collect, tidy
 from workers.artifacts.holds import Hold, release
 from workers.artifacts.leases import Leases

@@ -9,10 +9,10 @@ import pytest
 from answers import Answering, answering
 
 from aream.errors import ConfigError
-from orchestrator.notify import Webhook
-from orchestrator.preflight import prepare
-from orchestrator.settings import Notify
-from orchestrator.spec_reader import load_spec
+from orchestrator.preflight.prepare import prepare
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.settings import Notify
+from orchestrator.tracking.webhook import Webhook
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aream.errors import DamagedFile
-from orchestrator.orders import WISHES, Orders
+from orchestrator.monitor.control_file import WISHES, Orders
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(WISHES),

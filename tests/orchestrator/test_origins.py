@@ -9,9 +9,9 @@ import pytest
 import sweep_results
 
 from orchestrator import sweep
-from orchestrator.origins import by_other_code, mixed, origins
-from orchestrator.records import RememberedRecords
-from workers.source import source_digest
+from orchestrator.results.origins import by_other_code, mixed, origins
+from orchestrator.results.records import RememberedRecords
+from workers.stage_source import source_digest
 
 
 @pytest.fixture

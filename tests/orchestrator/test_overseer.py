@@ -7,9 +7,9 @@ import json
 import pytest
 
 from aream.errors import ConfigError, DamagedFile
-from orchestrator.orders import Orders
-from orchestrator.overseer import Overseer
-from orchestrator.settings import Limits
+from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.spec.settings import Limits
 
 
 class Clock:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.pairing import paired_differences
-from orchestrator.report_sections import difference
+from orchestrator.reporting.sections import difference
+from orchestrator.results.pairing import paired_differences
 
 
 def entry(method: str, scores: list[float], **config) -> dict:

@@ -7,9 +7,9 @@ import re
 import pytest
 import sweep_results
 
-from orchestrator.spec_reader import load_spec
-from orchestrator.summary import print_results
-from orchestrator.yaml_source import SpecError
+from orchestrator.reporting.terminal import print_results
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.yaml_source import SpecError
 
 PAPER = """
 paper:

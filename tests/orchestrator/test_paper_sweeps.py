@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from orchestrator.downstream import segmentation_jobs
-from orchestrator.plan import Planner
-from orchestrator.preflight import fingerprints, trial_configs
-from orchestrator.ranking import rank
-from orchestrator.spec import SweepSpec
-from orchestrator.spec_reader import load_spec
-from orchestrator.summary import Summary, write_summary
-from orchestrator.workplace import Workplace
-from orchestrator.yaml_source import read_source
-from workers.runtime import Runtime
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.prepare import fingerprints, trial_configs
+from orchestrator.reporting.summary import Summary
+from orchestrator.reporting.write import write_summary
+from orchestrator.results.ranking import rank
+from orchestrator.results.segmentation_jobs import segmentation_jobs
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.spec import SweepSpec
+from orchestrator.spec.yaml_source import read_source
+from orchestrator.workspace import Workplace
+from workers.processes.runtime import Runtime
 from workers.stage import StageRunner
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import sweep_results
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.pareto import front, objectives
-from orchestrator.settings import Objective
+from orchestrator.results.pareto import front, objectives
+from orchestrator.spec.settings import Objective
 
 FEW = st.integers(0, 4)
 

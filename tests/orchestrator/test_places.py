@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from aream.errors import AreamError, ConfigError
-from orchestrator.locate import locate
-from orchestrator.preflight import prepare
-from orchestrator.spec_reader import load_spec
-from orchestrator.tracking_uri import sqlite_file
+from orchestrator.preflight.prepare import prepare
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.tracking_uri import sqlite_file
+from orchestrator.workspace import locate
 from workers.artifacts.opening import open_store
 
 TINY = """

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import sweep
-from orchestrator.plan import Planner, shared_stages
-from orchestrator.preflight import fingerprints
-from orchestrator.spec_reader import load_spec
+from orchestrator.plan.planner import Planner, shared_stages
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.spec.reader import load_spec
 
 GRID = """
 name: grid

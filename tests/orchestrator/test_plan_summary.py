@@ -11,11 +11,11 @@ from optuna.trial import TrialState
 from sweep_results import goal, planner, workplace
 
 from aream.config import canonical
-from orchestrator.downstream import segmentation_jobs
-from orchestrator.plan import Planner
-from orchestrator.plan_summary import PlanSummary, print_plan, summarise
-from orchestrator.ranking import rank
-from orchestrator.search_record import FAILED, STOPPED, Outcome, Recorded
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.preview import PlanSummary, print_plan, summarise
+from orchestrator.results.ranking import rank
+from orchestrator.results.segmentation_jobs import segmentation_jobs
+from orchestrator.search.record import FAILED, STOPPED, Outcome, Recorded
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage

@@ -13,14 +13,14 @@ import pytest
 import torch
 from small_voc import write_voc
 
-from aream import affinity_net
-from aream.affinity_net import AffinityNetConfig
+from aream.affinity_net import network as affinity_network
+from aream.affinity_net.network import AffinityNetConfig
 from aream.errors import AreamError, DataError
-from orchestrator.node_checks import refuse_unfit_machine
-from orchestrator.preflight import prepare
-from orchestrator.spec_reader import load_spec
-from workers import staging
+from orchestrator.preflight.nodes import refuse_unfit_machine
+from orchestrator.preflight.prepare import prepare
+from orchestrator.spec.reader import load_spec
 from workers.contents import Content
+from workers.staging import cache
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """
@@ -35,8 +35,8 @@ segmentation: {{model: {{encoder: resnet10t, output_stride: null, level: 1, rate
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
-    monkeypatch.setenv(staging.HANDED, "")
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "node"))
+    monkeypatch.setenv(cache.HANDED, "")
     write_voc(tmp_path / "VOC2012")
 
     def sweep(root: str = f"{tmp_path}/VOC2012", *settings: str):
@@ -120,7 +120,7 @@ def test_weights_of_a_refiner_in_any_variant_are_looked_at(sweep, tmp_path):
     """One content for each file, whatever else varies; a refiner that reads none is none."""
     network = "network: {width: 2, depths: [1, 1, 1, 1]}"
     torch.save({"conv1a.weight": torch.zeros(2, 3, 3, 3)}, tmp_path / "other.pth")
-    trained = affinity_net.build(AffinityNetConfig(width=2, depths=(1, 1, 1, 1)))
+    trained = affinity_network.build(AffinityNetConfig(width=2, depths=(1, 1, 1, 1)))
     torch.save(trained.state_dict(), tmp_path / "affinity.pth")
     refiners = "{name: psa, %s, trained: %s/%s}"
     axes = "axes={labels.refiner: [none, {name: psa, %s}, %s]}"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import sweep_results
 
-from orchestrator.ranking import measured
+from orchestrator.results.ranking import measured
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 import sweep_results
 
 from orchestrator import report
-from orchestrator.report import write_report
-from orchestrator.spreadsheet import ranking_csv
-from orchestrator.state import SweepState
-from orchestrator.summary import print_results
+from orchestrator.monitor.state import SweepState
+from orchestrator.reporting.ranking_csv import ranking_csv
+from orchestrator.reporting.terminal import print_results
+from orchestrator.reporting.write import write_report
 
 HOSTILE = "<script>alert(1)</script>\"'|`[x](javascript:y)\n# $\\frac{$"
 

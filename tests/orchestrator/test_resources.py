@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.resources import Node, refuse_impossible, requested, whole_gpus
-from orchestrator.settings import Resource, Resources
-from orchestrator.spec_reader import load_spec
+from orchestrator.cluster.resources import Node, refuse_impossible, requested, whole_gpus
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.settings import Resource, Resources
 
 HEAD = Node("head", {"CPU": 8.0, "memory": 1e9, "node:10.0.0.1": 1.0})
 A100 = Node("a", {"CPU": 4.0, "GPU": 2.0, "a100": 2.0, "accelerator_type:A100": 1.0})

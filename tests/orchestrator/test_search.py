@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from searching import LISTED, METHODS, end, play, study_of, texts
 
 from aream.errors import AreamError
-from orchestrator import search_study
+from orchestrator.search import study
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random", "nsga2"])
@@ -89,7 +89,7 @@ def test_refused_points_leave_the_objective_to_be_learned(search):
 
 
 def test_a_constraint_nothing_can_meet_ends_with_a_reason(search, monkeypatch):
-    monkeypatch.setattr(search_study, "MAX_TRIES", 100)
+    monkeypatch.setattr(study, "MAX_TRIES", 100)
     with pytest.raises(AreamError, match="where: 100 of 100 points in a row were refused"):
         search(where="where: ['method.alpha_low > 2']\n").suggest("t0")
     with pytest.raises(AreamError, match="where: no point of the axes"):

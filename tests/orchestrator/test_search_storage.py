@@ -20,13 +20,14 @@ from ports import free_port
 from searching import end
 
 from aream.errors import AreamError
-from orchestrator import entry, sweep
-from orchestrator.plan import Planner
-from orchestrator.search import SearchedPoints
-from orchestrator.search_record import SearchRecord, known_points
-from orchestrator.spec_reader import load_spec
-from orchestrator.yaml_source import SpecError
-from workers.masking import masked
+from orchestrator import sweep
+from orchestrator.console import command as entry
+from orchestrator.plan.planner import Planner
+from orchestrator.search.record import SearchRecord, known_points
+from orchestrator.search.searchers import SearchedPoints
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.yaml_source import SpecError
+from workers.processes.masking import masked
 
 SECRET = "s3cr:t/w@rd"
 SWEEP = """

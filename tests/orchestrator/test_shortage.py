@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.settings import Resource
-from orchestrator.shortage import PATIENCE_S, Shortage
+from orchestrator.cluster.shortage import PATIENCE_S, Shortage
+from orchestrator.spec.settings import Resource
 
 
 class Waiting:

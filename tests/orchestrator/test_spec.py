@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aream.methods import aream
-from orchestrator.spec_reader import load_spec
-from orchestrator.yaml_source import SpecError
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.yaml_source import SpecError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.plan import Planner
-from orchestrator.preflight import fingerprints
-from orchestrator.spec_reader import load_spec
-from orchestrator.yaml_source import SpecError
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.yaml_source import SpecError
 
 SMALL = """
 name: small

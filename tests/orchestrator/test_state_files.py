@@ -7,8 +7,8 @@ import json
 import pytest
 
 from orchestrator import sweep
-from orchestrator.sweep_folder import sweep_id
-from orchestrator.workplace import Workplace
+from orchestrator.preflight.sweep_folder import sweep_id
+from orchestrator.workspace import Workplace
 from workers.artifacts.holds import Hold
 
 SWEEP = """

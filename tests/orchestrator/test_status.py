@@ -11,9 +11,9 @@ import pytest
 
 from aream.errors import AreamError
 from orchestrator import status
-from orchestrator.state import SweepState
-from orchestrator.workplace import Workplace
-from workers.artifacts.processes import Process
+from orchestrator.monitor.state import SweepState
+from orchestrator.workspace import Workplace
+from workers.processes.identity import Process
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from orchestrator.settings import Scheduler
-from orchestrator.state import SweepState
-from orchestrator.stopped_trials import (
+from orchestrator.monitor.state import SweepState
+from orchestrator.search.stopped_trials import (
     BY_HAND,
     BY_SCHEDULER,
     add_stopped,
@@ -16,6 +15,7 @@ from orchestrator.stopped_trials import (
     stopped_sentence,
     stopped_tasks,
 )
+from orchestrator.spec.settings import Scheduler
 
 KEY, OTHER = "train_cam-0123456789abcdef", "train_cam-fedcba9876543210"
 ROWS = [{"epoch": 1.0, "val/map": 0.25, "lr": 0.1}, {"epoch": 2.0, "val/map": 0.5}, {"epoch": 3.0}]

@@ -10,17 +10,17 @@ import pytest
 import sweep_results
 
 from aream.errors import StoreUnavailable
-from orchestrator.later import Later
-from orchestrator.metrics import Metrics
-from orchestrator.notify import Webhook
-from orchestrator.overseer import Overseer
-from orchestrator.progress import Progress
-from orchestrator.recording import Recorder
-from orchestrator.records import RunRecords
-from orchestrator.settings import Limits, Notify
-from orchestrator.state import SweepState
-from orchestrator.tracking import Tracker
-from orchestrator.trial_life import Audience, TrialLife
+from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.state import SweepState
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.results.records import RunRecords
+from orchestrator.run.trial_events import Audience, TrialLife
+from orchestrator.spec.settings import Limits, Notify
+from orchestrator.tracking.later import Later
+from orchestrator.tracking.prometheus import Metrics
+from orchestrator.tracking.recorder import Recorder
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.webhook import Webhook
 from workers.artifacts.holds import Hold
 from workers.artifacts.store import ArtifactStore
 
@@ -144,8 +144,8 @@ def test_a_store_that_is_away_is_told_once_and_waited_for_once(caplog):
 
 def test_a_worker_hands_on_what_it_has_read_and_tune_keeps_none_of_it(tmp_path, monkeypatch):
     """The worker's own function, with a list in the place of Ray Tune."""
-    from orchestrator import tuning
-    from orchestrator.listening import RECORDS, Listening
+    from orchestrator.run import tuning
+    from orchestrator.run.tune_callback import RECORDS, Listening
 
     plan = sweep_results.planner(tmp_path, "axes.inference.layers=[all, shallow]", "seeds=[0]")
     place = sweep_results.workplace(plan)

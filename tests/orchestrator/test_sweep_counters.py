@@ -7,11 +7,11 @@ from datetime import datetime
 import pytest
 import sweep_results
 
-from orchestrator.metrics import METRICS, Metrics
-from orchestrator.ranking import rank
-from orchestrator.records import RememberedRecords
-from orchestrator.savings import stored_before, sweep_cost
-from orchestrator.state import SweepState
+from orchestrator.monitor.state import SweepState
+from orchestrator.results.ranking import rank
+from orchestrator.results.records import RememberedRecords
+from orchestrator.results.savings import stored_before, sweep_cost
+from orchestrator.tracking.prometheus import METRICS, Metrics
 
 CREATED = "2026-01-01T00:00:00+00:00"
 EARLIER = "2025-12-31T00:00:00+00:00"

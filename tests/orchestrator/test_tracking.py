@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.recording import _remembered
-from orchestrator.spool import Spool
-from orchestrator.state import MANY_TASKS, SweepState, read_state
-from orchestrator.tracking import Tracker
+from orchestrator.monitor.state import MANY_TASKS, SweepState, read_state
+from orchestrator.tracking.recorder import _remembered
+from orchestrator.tracking.spool import Spool
+from orchestrator.tracking.tracker import Tracker
 
 # mlflow's database layer warns about its own dependencies
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
@@ -241,18 +241,18 @@ def test_what_was_recorded_is_remembered_but_for_a_torn_line(tmp_path):
 
 
 def test_a_state_of_many_tasks_is_written_by_the_next_tick(tmp_path, monkeypatch):
-    monkeypatch.setattr("orchestrator.state.SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr("orchestrator.state.SAVE_SHARE", 1e9)
+    monkeypatch.setattr("orchestrator.monitor.state.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.monitor.state.SAVE_SHARE", 1e9)
     state = SweepState(tmp_path / "state.json", "many")
     for number in range(MANY_TASKS + 1):
         state.add(f"trial-{number}", "title", "trial", 1)
     state.update("trial-1", status="running")
-    monkeypatch.setattr("orchestrator.state.SAVE_EVERY_S", 1000.0)
+    monkeypatch.setattr("orchestrator.monitor.state.SAVE_EVERY_S", 1000.0)
     state.update("trial-1", status="done")
     written = tmp_path / "state.json"
     assert read_state(written)["tasks"][1]["status"] == "running"
     state.catch_up()
     assert read_state(written)["tasks"][1]["status"] == "running"
-    monkeypatch.setattr("orchestrator.state.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.monitor.state.SAVE_EVERY_S", 0.0)
     state.catch_up()
     assert read_state(written)["tasks"][1]["status"] == "done"

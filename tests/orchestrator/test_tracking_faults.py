@@ -18,11 +18,11 @@ from answers import answering, untrusted
 from ports import free_port
 
 from aream.errors import ConfigError
-from orchestrator.preflight import tracking_uri
-from orchestrator.spec_reader import load_spec
-from orchestrator.tracking import Tracker
-from orchestrator.tracking_check import check_tracking
-from orchestrator.tracking_uri import artifact_location, browse, default_uri, resolved_uri, sqlite_file
+from orchestrator.preflight.prepare import tracking_uri
+from orchestrator.spec.reader import load_spec
+from orchestrator.spec.tracking_uri import artifact_location, browse, default_uri, resolved_uri, sqlite_file
+from orchestrator.tracking.check import check_tracking
+from orchestrator.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 PATIENCE_S = 300
@@ -219,6 +219,6 @@ def test_a_server_that_is_away_or_busy_is_only_told(caplog):
 
 
 def test_a_user_without_a_name_can_record(monkeypatch):
-    from orchestrator.permissions import user_name
+    from orchestrator.console.permissions import user_name
 
     assert user_name(54321) == "user 54321"

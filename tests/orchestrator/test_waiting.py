@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_stores import record
 
-from orchestrator.waiting import LOOK_S, Held
+from orchestrator.run.lease_watch import LOOK_S, Held
 from workers.artifacts.leases import Leases
 from workers.artifacts.opening import open_store
 

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aream.errors import ConfigError
-from orchestrator.where import Where
+from orchestrator.spec.constraints import Where
 
 VALUES = {"a.x": 0.25, "a.y": 0.5, "layers": "all", "n": 3}
 

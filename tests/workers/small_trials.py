@@ -10,10 +10,10 @@ from aream.config import Component
 from aream.data import shapes
 from aream.data._examination import inspect
 from aream.methods import aream
-from aream.training import TrainConfig
+from aream.train import TrainConfig
 from workers.artifacts.opening import open_store
 from workers.components import build_dataset
-from workers.runtime import Runtime
+from workers.processes.runtime import Runtime
 from workers.stage import StageRunner
 from workers.trial import InferenceSection, TrialConfig
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aream import discover
 from workers import stages
-from workers.source import any_source_digest
+from workers.stage_source import any_source_digest
 
 FILE = Path(__file__).with_name("stage_sources.json")
 Sources = dict[str, dict[str, int | str]]

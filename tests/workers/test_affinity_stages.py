@@ -10,21 +10,21 @@ import torch
 from safetensors.torch import load_file
 from small_trials import TRIAL, Killed, Work, fingerprint
 
-from aream import affinity_net
-from aream.affinity_net import AffinityNetConfig
-from aream.affinity_run import AffinityTraining
-from aream.affinity_targets import AffinityScores
+from aream.affinity_net import network as affinity_network
+from aream.affinity_net.network import AffinityNetConfig
+from aream.affinity_net.targets import AffinityScores
+from aream.affinity_net.train import AffinityTraining
 from aream.config import Component
 from aream.data import shapes
 from aream.errors import ConfigError, DataError, DivergedError, Interrupted
-from aream.pseudo_labels import LabelsConfig
+from aream.labels.pseudo_labels import LabelsConfig
 from aream.refiners import psa
-from workers import rehearsal
+from workers.checks import rehearsal
 from workers.components import build_dataset
-from workers.label_files import read_labels
+from workers.files.labels import read_labels
+from workers.files.scores import read_scores, write_scores
 from workers.pipelines import training_stage, variant_stages
-from workers.runtime import Runtime
-from workers.score_files import read_scores, write_scores
+from workers.processes.runtime import Runtime
 from workers.stage import Stage
 from workers.stages import affinity_scores
 
@@ -117,7 +117,7 @@ def test_scores_of_a_dense_crf_train_too(work):
 def test_training_changes_the_new_layers_and_the_trunk(work):
     found = load_file(work.store.get(affinity_stage().key) / "model.safetensors")
     torch.manual_seed(0)
-    before = affinity_net.build(PSA.network).state_dict()
+    before = affinity_network.build(PSA.network).state_dict()
     assert found.keys() == before.keys()
     for name in ("f9.weight", "f8_3.weight", "b4.conv_branch2a.weight", "conv1a.weight", "bn7.running_mean"):
         assert not torch.equal(found[name], before[name]), name

@@ -11,15 +11,16 @@ import torch
 from PIL import Image
 from small_trials import DATA, TRIAL, Work, fingerprint
 
-from aream.batches import resized, to_tensor
 from aream.config import Component
 from aream.data import shapes
+from aream.engine.batches import resized
 from aream.errors import ConfigError, DataError, StageFailed
-from aream.inference import infer_cams
+from aream.images import to_tensor
+from aream.infer import infer_cams
 from aream.methods.aream import layer_entropies
 from workers import analysis, metric
 from workers.components import build_backbone, build_dataset, load_weights
-from workers.figure_files import Curve, parse_figures
+from workers.files.figures import Curve, parse_figures
 from workers.pipelines import variant_stages
 from workers.stages import attention_statistics
 from workers.trial import InferenceSection

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from aream.errors import DamagedFile
-from workers.atomic_write import StateFile, place_folder, write_bytes, write_json, write_text
+from workers.processes.atomic_write import StateFile, place_folder, write_bytes, write_json, write_text
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_file_system_that_cannot_sync_folders_is_written_to_nevertheless(tmp_p
 def test_a_reader_never_sees_half_of_what_a_killed_writer_wrote(tmp_path):
     path = tmp_path / "file"
     program = (
-        "import sys; from pathlib import Path; from workers.atomic_write import write_text\n"
+        "import sys; from pathlib import Path; from workers.processes.atomic_write import write_text\n"
         "for number in range(10**9): write_text(Path(sys.argv[1]), f'{number % 10}' * 300_000)"
     )
     for _ in range(3):

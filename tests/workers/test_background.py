@@ -2,7 +2,7 @@
 
 import threading
 
-from workers.background import begin, begin_repeating
+from workers.processes.background import begin, begin_repeating
 
 
 def test_an_error_that_ends_a_thread_is_logged(caplog):

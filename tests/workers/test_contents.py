@@ -14,13 +14,13 @@ from aream.backbones import mctformer_v2
 from aream.config import Component
 from aream.data import shapes, voc2012
 from aream.errors import DataError
-from workers import staging
 from workers.contents import Content
+from workers.staging import cache
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "node"))
     return write_voc(tmp_path / "VOC2012")
 
 

@@ -14,7 +14,7 @@ from aream.config import Component
 from aream.data import coco2014, shapes, voc2012
 from aream.data._examination import examine
 from aream.data._findings import Finding, Findings
-from workers.dataset_check import check_dataset
+from workers.checks.dataset import check_dataset
 
 FIRST, SECOND = "2007_000000", "2007_000001"
 VAL_FIRST = "2009_000000"

@@ -11,10 +11,10 @@ from test_affinity_stages import PSA
 from aream.backbones import mctformer_plus
 from aream.config import Component
 from aream.data import shapes
-from aream.pseudo_labels import LabelsConfig
-from aream.segmentation_config import SegmentationTraining
+from aream.labels.pseudo_labels import LabelsConfig
+from aream.segmentation.config import SegmentationTraining
 from aream.segmenters import deeplab
-from orchestrator import metric_list
+from orchestrator.spec import metrics
 from workers import analysis
 from workers.metric import of_stage
 from workers.pipelines import external_labels_stage, segmentation_stage, variant_stages
@@ -80,9 +80,9 @@ def test_every_epoch_reports_what_is_declared_and_nothing_else(ran):
 def test_a_ranking_and_a_scheduler_know_exactly_these(ran):
     trial, found = ran
     by_name = {stage.name: record for stage, record in found}
-    ranked = {name for stage in metric_list.OF_A_CONFIGURATION for name in by_name[stage].metrics}
+    ranked = {name for stage in metrics.OF_A_CONFIGURATION for name in by_name[stage].metrics}
     ranked |= {name for chosen in ANALYSES for name in by_name[chosen.name].metrics}
-    costs = {metric.name for metric in metric_list.COST}
-    assert set(metric_list.results(trial, ANALYSES)) == ranked | costs
-    assert set(metric_list.every_epoch(trial)) == {*by_name["train_cam"].history[-1]} - {"epoch"}
-    assert set(metric_list.downstream()) == set(by_name["eval_seg"].metrics)
+    costs = {metric.name for metric in metrics.COST}
+    assert set(metrics.results(trial, ANALYSES)) == ranked | costs
+    assert set(metrics.every_epoch(trial)) == {*by_name["train_cam"].history[-1]} - {"epoch"}
+    assert set(metrics.downstream()) == set(by_name["eval_seg"].metrics)

@@ -11,7 +11,7 @@ from small_trials import TRIAL, Work, fingerprint
 
 from workers.failures import may_pass, told
 from workers.pipelines import training_stage
-from workers.ranks import RankLost
+from workers.ranks.process_group import RankLost
 from workers.stages import warmup
 
 

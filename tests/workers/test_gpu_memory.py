@@ -9,11 +9,11 @@ import pytest
 import torch
 from small_trials import TRIAL, Work, fingerprint
 
-from workers import rehearsal
-from workers.gpu_memory import CONTEXT_BYTES, PATIENCE_S, SETTLED_S, CudaMemory, claim, smallest, tensor_share
-from workers.hardware import Hardware
+from workers.checks import rehearsal
 from workers.pipelines import training_stage, variant_stages
-from workers.runtime import Runtime
+from workers.processes.gpu_memory import CONTEXT_BYTES, PATIENCE_S, SETTLED_S, CudaMemory, claim, smallest, tensor_share
+from workers.processes.hardware import Hardware
+from workers.processes.runtime import Runtime
 from workers.stage import GPU_PEAK, StageRunner
 
 GIB = 2**30
@@ -106,7 +106,7 @@ def test_a_rehearsal_trains_and_infers_and_leaves_nothing(tmp_path, monkeypatch)
 
 def test_the_program_says_how_large_a_gpu_is():
     done = subprocess.run(
-        [sys.executable, "-m", "workers.gpu_memory"], capture_output=True, text=True, check=True, cwd=ROOT,
+        [sys.executable, "-m", "workers.processes.gpu_memory"], capture_output=True, text=True, check=True, cwd=ROOT,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.stdout == "0\n"

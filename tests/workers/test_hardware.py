@@ -16,12 +16,12 @@ from small_trials import DATA, TRIAL, Work, fingerprint
 from aream import discover
 from aream.config import Component
 from aream.errors import StageFailed
-from orchestrator.plan import Planner
-from orchestrator.preflight import fingerprints
-from orchestrator.spec_reader import load_spec
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.spec.reader import load_spec
 from workers import analysis, stages
-from workers.hardware import Hardware
 from workers.pipelines import external_labels_stage, segmentation_stage, training_stage, variant_stages
+from workers.processes.hardware import Hardware
 from workers.trial import SegmentationConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +30,10 @@ CUDA = Hardware(device="cuda")
 TRAINED = """
 import hashlib, json, sys
 from pathlib import Path
-from orchestrator.plan import Planner
-from orchestrator.preflight import fingerprints
-from orchestrator.spec_reader import load_spec
-from orchestrator.workplace import Workplace
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.spec.reader import load_spec
+from orchestrator.workspace import Workplace
 
 spec = load_spec(Path(sys.argv[1]), [f"resources={{trial: {{cpu: {sys.argv[2]}}}}}"])
 planner = Planner(spec, fingerprints(spec))

@@ -11,7 +11,7 @@ from aream.data import voc2012
 from aream.errors import ConfigError
 from aream.segmenters import deeplab
 from workers.components import build_dataset
-from workers.locations import PATH_MAP, local_path, localised, locations
+from workers.staging.locations import PATH_MAP, local_path, localised, locations
 from workers.trial import SegmentationConfig, TrialConfig
 
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from workers.masking import hide, masked, masked_content
-from workers.structured_log import JsonLines
+from workers.processes.masking import hide, masked, masked_content
+from workers.processes.structured_log import JsonLines
 
 SECRET = "s3cr.t-V4lue_0"
 

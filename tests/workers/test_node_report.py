@@ -14,10 +14,10 @@ from small_voc import write_voc
 
 from aream.config import Component
 from aream.data import voc2012
-from workers import staging
+from workers.checks.node import NodeProbe, differences, disk_findings, facts, gpu_findings, gpu_words
 from workers.contents import Content
-from workers.node_report import NodeProbe, differences, disk_findings, facts, gpu_findings, gpu_words
-from workers.sources import source_digest
+from workers.processes.provenance import source_digest
+from workers.staging import cache
 
 WORKS = {"torch": "2.13.0+cu130", "torch_cuda": "13.0", "driver_cuda": "13.0", "gpus": ["H200"] * 4, "error": None}
 
@@ -62,7 +62,7 @@ def test_the_digest_of_the_code_is_that_of_its_text(tmp_path):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(path.read_text())
         (copy / "aream" / "cam.py").write_text((root / "aream" / "cam.py").read_text() + addition)
-        command = "from workers.sources import source_digest; print(source_digest())"
+        command = "from workers.processes.provenance import source_digest; print(source_digest())"
         environment = {**os.environ, "PYTHONPATH": str(copy)}
         done = subprocess.run(
             [sys.executable, "-c", command], cwd=copy, env=environment, capture_output=True, text=True, check=True
@@ -133,7 +133,7 @@ def test_a_disk_that_is_nearly_full(tmp_path):
 
 
 def test_content_that_differs_or_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "node"))
 
     def content(name: str) -> Content:
         return Content("data", Component(name="voc2012", config=voc2012.Config(root=str(tmp_path / name))))

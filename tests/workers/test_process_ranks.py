@@ -11,12 +11,12 @@ import pytest
 import torch
 from small_trials import TRIAL, fingerprint, with_method
 
+from aream.engine.randomness import random_state
+from aream.engine.steps import Pieces
 from aream.errors import DivergedError, OutOfMemory
-from aream.randomness import random_state
-from aream.steps import Pieces
 from workers.pipelines import training_stage
-from workers.ranks import ProcessRanks, RankLost
-from workers.runtime import Runtime
+from workers.processes.runtime import Runtime
+from workers.ranks.process_group import ProcessRanks, RankLost
 from workers.stages import train_cam
 
 

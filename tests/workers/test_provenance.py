@@ -21,7 +21,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def revision(root: Path) -> str:
     """What the copy of the module under ``root`` says, asked from elsewhere."""
-    program = "from workers.provenance import code_revision; print(code_revision())"
+    program = "from workers.processes.provenance import code_revision; print(code_revision())"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r}); {program}"]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout.strip()
 

@@ -19,7 +19,7 @@ from small_trials import TRIAL, Killed, Work, fingerprint, with_method
 
 from aream.errors import ConfigError, Interrupted
 from workers.pipelines import training_stage
-from workers.ranks import RankLost
+from workers.ranks.process_group import RankLost
 
 STRAIGHT = dataclasses.replace(TRIAL, train=dataclasses.replace(TRIAL.train, warmup_epochs=0))
 """One stage, so that processes start once: each imports torch and timm."""
@@ -40,7 +40,7 @@ def weights(work: Work, stage):
 
 
 def ranks_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if "workers.rank" in child.cmdline()]
+    return [child for child in process.children(recursive=True) if "workers.rank_main" in child.cmdline()]
 
 
 def gone(processes: list[psutil.Process], seconds: float = 60) -> bool:
@@ -190,12 +190,14 @@ def test_a_first_rank_that_hears_of_nothing_is_ended(tmp_path):
         sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
         import pathlib, time, psutil
         from small_trials import TRIAL, fingerprint, Work
-        from workers import rank_processes
+        from workers.ranks import launcher
         from workers.pipelines import training_stage
-        rank_processes.GRACE_S = 2.0
+        launcher.GRACE_S = 2.0
         work = Work(pathlib.Path({str(tmp_path)!r}))
         def hang(stage, row):
-            [child.kill() for child in psutil.Process().children(recursive=True) if "workers.rank" in child.cmdline()]
+            for child in psutil.Process().children(recursive=True):
+                if "workers.rank_main" in child.cmdline():
+                    child.kill()
             time.sleep(600)
         work.runner.report = hang
         work.runner.run(training_stage(TRIAL, fingerprint, 2))

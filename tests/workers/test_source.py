@@ -18,14 +18,14 @@ from aream.backbones import conformer
 from aream.config import Component
 from workers import stages
 from workers.pipelines import training_stage, variant_stages
-from workers.source import any_source_digest, source_digest
+from workers.stage_source import any_source_digest, source_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 ASKED = """
 import json
 from aream import discover
 from workers import stages
-from workers.source import any_source_digest
+from workers.stage_source import any_source_digest
 print(json.dumps({name: any_source_digest(name) for name in discover.names(stages)}))
 """
 
@@ -57,11 +57,14 @@ def changed(tmp_path, today):
 
 
 def test_a_comment_and_a_docstring_change_nothing(changed):
-    assert changed("aream/cam.py", "\ndef ", '\n# Why.\ndef said() -> None:\n    """Of nothing."""\n\n\ndef ') == set()
+    assert (
+        changed("aream/cams/maps.py", "\ndef ", '\n# Why.\ndef said() -> None:\n    """Of nothing."""\n\n\ndef ')
+        == set()
+    )
 
 
 def test_a_formula_changes_who_computes_with_it(changed):
-    found = changed("aream/cam.py", "def normalise(", "def normalise(*old):\n    return None\n\n\ndef normalise(")
+    found = changed("aream/cams/maps.py", "def normalise(", "def normalise(*old):\n    return None\n\n\ndef normalise(")
     assert {"infer_cam", "pseudo_label"} & found
     assert "external_labels" not in found
 
@@ -69,7 +72,8 @@ def test_a_formula_changes_who_computes_with_it(changed):
 @pytest.mark.parametrize(
     ("file", "before", "after", "some", "none"),
     [
-        ("aream/segmentation.py", "self.step += 1", "self.step += 2", {"train_seg"}, {"train_cam", "pseudo_label"}),
+        ("aream/segmentation/train.py", "self.step += 1", "self.step += 2",
+         {"train_seg"}, {"train_cam", "pseudo_label"}),
         ("aream/methods/_plain.py", "return False", "return not True", {"train_cam"}, {"warmup", "infer_cam"}),
         ("aream/refiners/par.py", "\nimport torch\n", "\nimport torch\n\nEXTRA = 1\n",
          {"pseudo_label", "train_cam"}, {"external_labels"}),

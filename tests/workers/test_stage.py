@@ -10,13 +10,13 @@ from small_trials import DATA, TRIAL, Killed, Work, fingerprint, with_method
 from aream.backbones import conformer
 from aream.config import Component
 from aream.errors import Interrupted, StageFailed, StageHeld, StoreUnavailable
+from aream.labels.pseudo_labels import LabelsConfig
 from aream.methods import mctformer
-from aream.pseudo_labels import LabelsConfig
-from aream.segmentation_config import SegmentationEvaluation, SegmentationTraining
+from aream.segmentation.config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from workers.artifacts.leases import Leases
 from workers.components import build_dataset
-from workers.label_files import read_labels, write_labels
+from workers.files.labels import read_labels, write_labels
 from workers.pipelines import external_labels_stage, segmentation_stage, training_stage, variant_stages
 from workers.stages import layer_gain
 from workers.trial import InferenceSection, SegmentationConfig

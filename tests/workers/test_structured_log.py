@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from workers.structured_log import JsonLines, working_on
+from workers.processes.structured_log import JsonLines, working_on
 
 log = logging.getLogger("tested")
 

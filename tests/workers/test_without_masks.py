@@ -12,10 +12,10 @@ from small_voc import write_voc
 from aream.config import Component
 from aream.data import voc2012
 from aream.errors import StageFailed
-from aream.pseudo_labels import LabelsConfig
+from aream.labels.pseudo_labels import LabelsConfig
 from workers.artifacts.opening import open_store
 from workers.pipelines import variant_stages
-from workers.runtime import Runtime
+from workers.processes.runtime import Runtime
 from workers.stage import StageRunner
 from workers.trial import TrialConfig
 

@@ -9,10 +9,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from aream.errors import ArtifactCorrupt
-from workers.artifacts import temporary
 from workers.artifacts.index import FileEntry, parse
 from workers.artifacts.packing import PACK_BYTES, SMALL_BYTES, Pack, file_digest
 from workers.artifacts.storages._protocol import ObjectStorage
+from workers.processes import temporary
 
 BLOBS = "blobs/"
 THREADS = 4

@@ -20,7 +20,7 @@ from workers.artifacts.leases import LEASES, Leases
 from workers.artifacts.record import KEY_PATTERN, RECORDS, read_record, record_name, with_ancestors
 from workers.artifacts.storages._protocol import PROBES, ObjectInfo, ObjectStorage
 from workers.artifacts.store import ArtifactStore
-from workers.artifacts.temporary import orphaned
+from workers.processes.temporary import orphaned
 
 LIVE_GRACE_S = 24 * 3600.0
 """While a sweep or a stage runs, what its writers have not named yet is younger than this."""

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from aream.errors import AreamError
-from workers.artifacts.processes import Process
 from workers.artifacts.storages._protocol import ObjectStorage
+from workers.processes.identity import Process
 
 log = logging.getLogger(__name__)
 

@@ -55,7 +55,7 @@ class ArtifactRecord:
     device: str = ""
     """What it was computed on: kind, threads where they count, and model."""
     source: str = ""
-    """Digest of the code that the stage runs (``workers/source.py``)."""
+    """Digest of the code that the stage runs (``workers/stage_source.py``)."""
     index: str = ""
     """Digest of the blob that lists the files; filled in by the store."""
     files: int = 0

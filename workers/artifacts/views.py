@@ -14,11 +14,11 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from workers.artifacts import temporary
 from workers.artifacts.index import FileEntry
 from workers.artifacts.packing import file_digest
 from workers.artifacts.record import ArtifactRecord
-from workers.file_lock import LOOK_S, FileLock
+from workers.processes import temporary
+from workers.processes.file_lock import LOOK_S, FileLock
 
 log = logging.getLogger(__name__)
 

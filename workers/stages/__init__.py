@@ -1,4 +1,4 @@
-"""One file a stage: ``VERSION``, ``COMPUTES_ON`` (``workers/hardware.py``), ``METRICS``, ``Config`` and
+"""One file a stage: ``VERSION``, ``COMPUTES_ON`` (``workers/processes/hardware.py``), ``METRICS``, ``Config`` and
 ``run(config, inputs, out, context) -> metrics``.
 
 ``run`` reads its Config and the folders of its inputs, writes under ``out`` only, and returns scalars. Raise

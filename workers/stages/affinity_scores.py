@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aream.affinity_targets import AffinityScores, class_scores
+from aream.affinity_net.targets import AffinityScores, class_scores
 from aream.config import Component, config
-from workers.cam_files import read_cams
 from workers.components import build_dataset
-from workers.hardware import Part
-from workers.score_files import write_scores
+from workers.files.cams import read_cams
+from workers.files.scores import write_scores
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 from workers.stages.infer_cam import IMAGES
 

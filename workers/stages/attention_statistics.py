@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.affinity import attention, map_entropy
-from aream.attention_statistics import (
+from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.cams.affinity import attention, map_entropy
+from aream.cams.attention_statistics import (
     TopColumns,
     column_mass,
     effective_rank,
@@ -25,20 +26,21 @@ from aream.attention_statistics import (
     logarithmic,
     top_columns,
 )
-from aream.backbones._protocol import Backbone, BackboneOutput
-from aream.batches import MAX_SIDE, resized, to_tensor
-from aream.cam import normalise, refine
+from aream.cams.maps import normalise, refine
+from aream.cams.overlays import cam_row, matrix_row
 from aream.config import Component, config
-from aream.data._protocol import BACKGROUND, IGNORE, Dataset
+from aream.data._protocol import Dataset
+from aream.engine.batches import resized
+from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, entropy_cam
 from aream.errors import ConfigError, DivergedError
-from aream.overlays import cam_row, matrix_row
-from aream.steps import autocast
+from aream.images import MAX_SIDE, to_tensor
+from aream.metrics import BACKGROUND, IGNORE
 from workers.analysis import Subject
 from workers.components import build_backbone, build_dataset, load_weights
-from workers.figure_files import Curve, Picture, write_figures
-from workers.hardware import Part
+from workers.files.figures import Curve, Picture, write_figures
 from workers.metric import Metric, each_layer
+from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from aream.cams.overlays import overlay
 from aream.config import Component, config
 from aream.metrics import class_iou, counted_classes, mean_iou, pixel_accuracy
-from aream.overlays import overlay
-from aream.segmentation_config import SegmentationEvaluation
-from aream.segmentation_prediction import evaluate, predict
+from aream.segmentation.config import SegmentationEvaluation
+from aream.segmentation.predict import evaluate, predict
 from workers.components import build_dataset, build_segmenter, load_weights
-from workers.hardware import Part
-from workers.label_files import PALETTE
+from workers.files.labels import PALETTE
 from workers.metric import Metric
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import OVERLAYS, OVERLAYS_FOLDER
 from workers.stages.train_cam import WEIGHTS_FILE

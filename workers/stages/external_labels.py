@@ -12,14 +12,14 @@ from aream.config import Component, config, location
 from aream.data._files import read_bounded
 from aream.data._findings import Findings
 from aream.data._label_maps import check_label_maps
-from aream.data._protocol import IGNORE, Dataset
-from aream.metrics import confusion_matrix, counted_classes, mean_iou
+from aream.data._protocol import Dataset
+from aream.metrics import IGNORE, confusion_matrix, counted_classes, mean_iou
 from workers.components import build_dataset
-from workers.hardware import Part
-from workers.label_files import read_labels, write_labels
-from workers.locations import local_path
+from workers.files.labels import read_labels, write_labels
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import CLASSES, LABELS_FOLDER, MIOU, MIOU_ALL
+from workers.staging.locations import local_path
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from aream.config import config
 from aream.errors import DataError
-from aream.inference import infer_cams
-from aream.pseudo_labels import LabelsConfig, ThresholdSearch
+from aream.infer import infer_cams
+from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 from workers.analysis import Subject
 from workers.components import build_backbone, build_dataset, load_weights
-from workers.figure_files import Curve, write_figures
-from workers.hardware import Part
+from workers.files.figures import Curve, write_figures
 from workers.metric import Metric, each_layer
+from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
 from workers.stages import infer_cam, layer_gain
 from workers.stages.train_cam import WEIGHTS_FILE

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aream.config import Component, config
-from aream.inference import CamInference, infer_cams
-from workers.cam_files import write_cams
+from aream.infer import CamInference, infer_cams
 from workers.components import build_backbone, build_dataset, load_weights
-from workers.hardware import Part
+from workers.files.cams import write_cams
 from workers.metric import Metric
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 

@@ -13,14 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aream.batches import resized, to_tensor
 from aream.config import Component, config
+from aream.engine.batches import resized
+from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import DivergedError
-from aream.steps import autocast
+from aream.images import to_tensor
 from workers.components import build_backbone, build_dataset, load_weights
-from workers.hardware import Part
 from workers.metric import Metric, each_layer
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 
 VERSION = 2

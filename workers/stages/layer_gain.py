@@ -11,15 +11,15 @@ import numpy as np
 
 from aream.config import Component, config
 from aream.errors import DataError
-from aream.inference import UNREFINED
-from aream.label_free import Contrast
-from aream.pseudo_labels import LabelsConfig, ThresholdSearch
+from aream.infer import UNREFINED
+from aream.labels.label_free import Contrast
+from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 from workers.analysis import Subject
-from workers.cam_files import read_cams
 from workers.components import build_dataset
-from workers.figure_files import Curve, write_figures
-from workers.hardware import Part
+from workers.files.cams import read_cams
+from workers.files.figures import Curve, write_figures
 from workers.metric import Metric, each_layer
+from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
 
 VERSION = 1

@@ -13,19 +13,19 @@ import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from aream.cams.overlays import overlay
 from aream.config import Component, config
 from aream.data._protocol import Dataset
 from aream.errors import DataError
-from aream.inference import UNREFINED, ImageCams
-from aream.label_free import RULES, Contrast
-from aream.overlays import overlay
-from aream.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
+from aream.infer import UNREFINED, ImageCams
+from aream.labels.label_free import RULES, Contrast
+from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
 from aream.refiners._protocol import Refiner, network_of
-from workers.cam_files import read_cams
 from workers.components import build_dataset, build_refiner
-from workers.hardware import Part
-from workers.label_files import PALETTE, write_labels
+from workers.files.cams import read_cams
+from workers.files.labels import PALETTE, write_labels
 from workers.metric import Metric
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 from workers.stages.train_cam import WEIGHTS_FILE
 

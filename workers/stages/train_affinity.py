@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_file
 
-from aream import affinity_net
-from aream.affinity_net import AffinityNetConfig
-from aream.affinity_run import TERMS, AffinityRun, AffinityTraining, ReadScores
+from aream.affinity_net import network as affinity_network
+from aream.affinity_net.network import AffinityNetConfig
+from aream.affinity_net.train import TERMS, AffinityRun, AffinityTraining, ReadScores
 from aream.config import Component, config
 from aream.data._protocol import Dataset
 from aream.refiners import psa
-from aream.training import seed_everything
+from aream.train import seed_everything
 from workers.components import build_dataset
-from workers.hardware import Part
-from workers.locations import localised
+from workers.files.scores import read_scores
 from workers.metric import Metric
-from workers.runtime import Runtime
-from workers.score_files import read_scores
+from workers.processes.hardware import Part
+from workers.processes.runtime import Runtime
 from workers.stage import Row, Stage, StageContext
 from workers.stages import affinity_scores
 from workers.stages.train_cam import WEIGHTS_FILE
 from workers.stages.warmup import IN_PIECES
+from workers.staging.locations import localised
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device",)
@@ -103,5 +103,5 @@ def rehearse(config: Config, runtime: Runtime, steps: int) -> None:
 def _prepared(config: Config, dataset: Dataset, read_scores: ReadScores, runtime: Runtime) -> AffinityRun:
     """The training before its first step."""
     seed_everything(config.seed)
-    network = affinity_net.build(localised(config.network))
+    network = affinity_network.build(localised(config.network))
     return AffinityRun(network, dataset, read_scores, config.train, config.seed, device=runtime.device)

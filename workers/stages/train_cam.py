@@ -15,14 +15,14 @@ from torch import Tensor
 
 from aream import discover, methods
 from aream.config import Component, added, config
-from aream.ranks import ALONE, Ranks
+from aream.engine.ranks import ALONE, Ranks
 from aream.selection import remark, scored_labels
+from aream.train import Training, seed_everything
 from aream.train_config import TrainConfig
-from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
-from workers.hardware import Part
 from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
-from workers.runtime import Runtime
+from workers.processes.hardware import Part
+from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
 

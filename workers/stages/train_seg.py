@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 
 from aream.config import Component, config
 from aream.data._label_maps import refuse_ground_truth
-from aream.segmentation import SegmentationRun
-from aream.segmentation_config import SegmentationTraining
-from aream.training import seed_everything
+from aream.segmentation.config import SegmentationTraining
+from aream.segmentation.train import SegmentationRun
+from aream.train import seed_everything
 from workers.components import build_dataset, build_segmenter
-from workers.hardware import Part
-from workers.label_files import read_labels
+from workers.files.labels import read_labels
 from workers.metric import Metric
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import LABELS_FOLDER
 from workers.stages.train_cam import WEIGHTS_FILE

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from aream.config import Component, added, config
+from aream.train import Training, seed_everything
 from aream.train_config import TrainConfig
-from aream.training import Training, seed_everything
 from workers.components import build_backbone, build_dataset
-from workers.hardware import Part
 from workers.metric import Metric, each_loss
+from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 
 VERSION = 5

@@ -8,8 +8,9 @@ import pytest
 
 from aream.data import shapes
 from aream.data._examination import inspect
-from aream.data._protocol import IGNORE, Dataset
+from aream.data._protocol import Dataset
 from aream.errors import ConfigError
+from aream.metrics import IGNORE
 
 SMALL = shapes.Config(image_size=64, train_images=120, val_images=10)
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aream.dense_crf import DenseCRF, crf_scores, label_probabilities, with_background
+from aream.crf.dense_crf import DenseCRF, crf_scores, label_probabilities, with_background
 from aream.errors import ConfigError
-from aream.labels import reliable_labels
+from aream.labels.training_labels import reliable_labels
 from aream.refiners import crf
 
 SMALL = crf.Config(iterations=5, gaussian_sxy=2.0, bilateral_sxy=10.0, bilateral_srgb=20.0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from aream import affinity_net
-from aream.affinity_net import AffinityNetConfig
+from aream.affinity_net import network as affinity_network
+from aream.affinity_net.network import AffinityNetConfig
 from aream.config import Component
 from aream.errors import ConfigError
 from aream.methods import aream
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def refiner(**changes) -> RandomWalk:
     torch.manual_seed(0)
-    network = affinity_net.build(AffinityNetConfig(width=2, depths=(1, 1, 1, 1))).eval()
+    network = affinity_network.build(AffinityNetConfig(width=2, depths=(1, 1, 1, 1))).eval()
     return RandomWalk(psa.Config(**{"logt": 3, **changes}), network)
 
 
@@ -29,7 +29,7 @@ def published(walk: RandomWalk, image: torch.Tensor, cams: torch.Tensor, backgro
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.no_grad():
         features = walk.network.features(F.pad((image - mean) / std, pad)[None])
-        values = affinity_net.affinities(features)[0]
+        values = affinity_network.affinities(features)[0]
     full = F.avg_pool2d(F.pad(torch.cat([background[None], cams]), pad), 8)
     walked = psa_walk(values.double(), full.double(), walk.config.beta, walk.config.logt)
     return F.interpolate(walked[None], scale_factor=8, mode="bilinear", align_corners=False)[0, :, :h, :w]

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.describe import describe
-from orchestrator.job import Job
-from orchestrator.lab import read_lab
+from orchestrator.submission.describe import describe
+from orchestrator.submission.job import Job
+from orchestrator.submission.lab import read_lab
 
 SWEEP = """
 # Which rate?

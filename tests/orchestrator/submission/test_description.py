@@ -8,9 +8,9 @@ import labs
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.lab import read_lab
+from orchestrator.spec.yaml_source import SpecError
+from orchestrator.submission.lab import read_lab
 from orchestrator.submit import main
-from orchestrator.yaml_source import SpecError
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "s3cr-t-w0rd"

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aream.errors import ConfigError
-from orchestrator.submission import kuberay
-from orchestrator.submission._rayjob import manifest
+from orchestrator.submission.targets import kuberay
+from orchestrator.submission.targets.kuberay.manifest import manifest
 from orchestrator.submit import main
 
 FULL: dict[str, Any] = {

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from aream.errors import ConfigError
-from orchestrator.submission import ray as target
+from orchestrator.submission.targets import ray as target
 from orchestrator.submit import main
 
 ROOT = Path(__file__).resolve().parents[3]

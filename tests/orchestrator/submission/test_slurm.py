@@ -15,9 +15,9 @@ import labs
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.job import Job
-from orchestrator.submission import slurm as target
-from orchestrator.submission._slurm_commands import FoundJob
+from orchestrator.submission.job import Job
+from orchestrator.submission.targets import slurm as target
+from orchestrator.submission.targets.slurm.client import FoundJob
 from orchestrator.submit import main
 
 SHARED = "# ---- From here on"

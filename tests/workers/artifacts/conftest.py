@@ -13,9 +13,9 @@ from artifact_stores import reopened
 from moto.server import ThreadedMotoServer
 from staging_places import Place
 
-from workers import staging
-from workers.artifacts import processes
 from workers.artifacts.store import ArtifactStore
+from workers.processes import identity
+from workers.staging import cache
 
 KINDS = ("file", "s3")
 
@@ -70,26 +70,26 @@ def machine() -> Iterator[Callable[[str], None]]:
     with pytest.MonkeyPatch.context() as patched:
 
         def become(name: str) -> None:
-            patched.setattr(processes, "machine_id", lambda: name)
-            processes._this.cache_clear()
+            patched.setattr(identity, "machine_id", lambda: name)
+            identity._this.cache_clear()
 
         yield become
-    processes._this.cache_clear()
+    identity._this.cache_clear()
 
 
 @pytest.fixture
 def node(tmp_path, monkeypatch) -> Path:
     """The folder of a node that has staged nothing."""
-    monkeypatch.setenv(staging.FOLDER, str(tmp_path / "node"))
-    monkeypatch.delenv(staging.BYTES, raising=False)
-    monkeypatch.setenv(staging.HANDED, "")
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "node"))
+    monkeypatch.delenv(cache.BYTES, raising=False)
+    monkeypatch.setenv(cache.HANDED, "")
     return tmp_path / "node"
 
 
 @pytest.fixture
 def place(store_uri, node) -> Place:
     uri, endpoint = store_uri
-    staging.hand_on(staging.MAX_BYTES, endpoint, (uri, "unused", endpoint))
+    cache.hand_on(cache.MAX_BYTES, endpoint, (uri, "unused", endpoint))
     return Place(uri, endpoint)
 
 

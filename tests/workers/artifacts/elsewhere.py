@@ -10,12 +10,12 @@ ROOT = Path(__file__).resolve().parents[3]
 PROLOGUE = """
 import os, signal, sys
 from pathlib import Path
-from workers.artifacts import processes
+from workers.processes import identity
 from workers.artifacts.holds import Hold
 from workers.artifacts.leases import Leases
 from workers.artifacts.opening import open_store
 
-processes.machine_id = lambda: {machine!r}
+identity.machine_id = lambda: {machine!r}
 store = open_store({uri!r}, Path({scratch!r}), {endpoint!r})
 """
 

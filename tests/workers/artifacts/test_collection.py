@@ -18,8 +18,8 @@ from workers.artifacts.holds import Hold, all_holds, release
 from workers.artifacts.lineage import ancestors, descendants
 from workers.artifacts.opening import was_used
 from workers.artifacts.storages._protocol import PROBES
-from workers.artifacts.temporary import new_name
-from workers.label_export import export_labels
+from workers.files.voc_export import export_labels
+from workers.processes.temporary import new_name
 
 ROOT = Path(__file__).resolve().parents[3]
 WARMUP, TRAIN, CAMS, LABELS, ORPHAN = (
@@ -134,7 +134,7 @@ def test_what_a_check_was_killed_over_is_tidied_away(store, store_uri, tmp_path)
 import os, signal
 from pathlib import Path
 from workers.artifacts.opening import open_store
-from workers.artifacts.temporary import new_name
+from workers.processes.temporary import new_name
 
 storage = open_store({uri!r}, Path({str(folder)!r}), {endpoint!r}).storage
 storage.write("{PROBES}" + new_name(), b"probe")

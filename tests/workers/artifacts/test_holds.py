@@ -14,7 +14,7 @@ from test_stores import fill, record
 from workers.artifacts.collection import collect
 from workers.artifacts.holds import Hold, all_holds, read_hold
 from workers.artifacts.leases import SILENT_S, Leases
-from workers.artifacts.processes import machine_id
+from workers.processes.identity import machine_id
 
 OLD, KEPT, NEW, OTHERS = (f"train_cam-{number * 16}" for number in "0123")
 DRIVER = """

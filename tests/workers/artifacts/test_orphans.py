@@ -10,7 +10,7 @@ import pytest
 from elsewhere import begun, killed
 
 from workers.artifacts.collection import collect, tidy
-from workers.artifacts.temporary import STRANGER_S
+from workers.processes.temporary import STRANGER_S
 
 WRITER = """
 folder = store.staging()
@@ -58,7 +58,7 @@ def test_a_file_deep_inside_that_is_young_keeps_it(store, store_uri, tmp_path):
 
 
 def test_that_of_a_dead_process_of_this_machine_goes_at_once(store, store_uri, tmp_path):
-    from workers.artifacts.processes import machine_id
+    from workers.processes.identity import machine_id
 
     killed(machine_id(), store_uri, tmp_path / "here" / "artifacts", WRITER)
     tidy(store)

@@ -11,8 +11,8 @@ import pytest
 from staging_places import WEIGHTS, Place, archive, items
 
 from aream.errors import DataError, StoreUnavailable
-from workers import staging
-from workers.staging import staged
+from workers.staging import cache
+from workers.staging.cache import staged
 
 
 def test_bytes_that_are_not_those_written_beside_them(place, node):
@@ -78,7 +78,7 @@ def test_a_truncated_compressed_archive(folder, cut):
 
 
 def test_an_archive_that_unpacks_to_more_than_there_is_room_for(folder, node, monkeypatch):
-    monkeypatch.setenv(staging.BYTES, "10000000")
+    monkeypatch.setenv(cache.BYTES, "10000000")
     content = archive({f"zeros/{index}": bytes(1 << 20) for index in range(64)}, "w:gz")
     assert len(content) < 1_000_000
     with pytest.raises(StoreUnavailable, match="no room for 67"):
@@ -87,7 +87,7 @@ def test_an_archive_that_unpacks_to_more_than_there_is_room_for(folder, node, mo
 
 
 def test_objects_whose_names_are_no_paths(bucket, s3_endpoint, node):
-    staging.hand_on(staging.MAX_BYTES, s3_endpoint, (None, "unused", None))
+    cache.hand_on(cache.MAX_BYTES, s3_endpoint, (None, "unused", None))
     place = Place(f"s3://{bucket}", s3_endpoint)
     place.put("odd//a", b"a")
     place.put("both/a", b"a")

@@ -19,13 +19,13 @@ from staging_places import WEIGHTS, Place, archive, items
 from test_stores import KEY, fill, record
 
 from aream.errors import AreamError, ConfigError, DataError, StoreUnavailable
-from workers import staging
-from workers.staging import staged
+from workers.staging import cache
+from workers.staging.cache import staged
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """
 import logging, sys
-from workers.staging import staged
+from workers.staging.cache import staged
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 print(staged(sys.argv[1]), flush=True)
 sys.stdin.read()
@@ -89,8 +89,8 @@ def test_an_artifact_of_the_own_store(place, store_uri, tmp_path):
     store.put(KEY, fill(store.staging()), record())
     assert (staged(f"artifact://{KEY}") / "curve.json").read_text() == "{}"
     assert staged(f"artifact://{KEY}#labels/a.png").read_text() == "hello"
-    assert staging.artifact_key(f"artifact://{KEY}#labels") == KEY
-    assert staging.artifact_key(f"{place.uri}/x") is None
+    assert cache.artifact_key(f"artifact://{KEY}#labels") == KEY
+    assert cache.artifact_key(f"{place.uri}/x") is None
 
 
 def test_it_is_a_copy_of_its_own(folder):
@@ -106,14 +106,14 @@ def test_it_is_a_copy_of_its_own(folder):
 
 def test_a_worker_keeps_to_what_the_driver_saw(folder, monkeypatch):
     uri = folder.put("vit.pth", b"first")
-    staging.hand_on(staging.MAX_BYTES, None, (None, "unused", None))
+    cache.hand_on(cache.MAX_BYTES, None, (None, "unused", None))
     path = staged(uri)
-    for_workers = staging.handed_on()[staging.HANDED]
+    for_workers = cache.handed_on()[cache.HANDED]
     os.remove(uri.removeprefix("file://"))
-    monkeypatch.setenv(staging.HANDED, for_workers)
+    monkeypatch.setenv(cache.HANDED, for_workers)
     assert staged(uri) == path  # nobody is asked
     folder.put("vit.pth", b"second")
-    monkeypatch.setenv(staging.FOLDER, f"{os.environ[staging.FOLDER]}-of-another-node")
+    monkeypatch.setenv(cache.FOLDER, f"{os.environ[cache.FOLDER]}-of-another-node")
     with pytest.raises(DataError, match="not what it was when the sweep began"):
         staged(uri)
 
@@ -122,7 +122,7 @@ def test_a_changed_source_is_another_item(folder, monkeypatch):
     uri = folder.put("vit.pth", b"first")
     assert staged(uri).read_bytes() == b"first"
     folder.put("vit.pth", b"the second")
-    staging.hand_on(1 << 30, None, (None, "of the next sweep", None))
+    cache.hand_on(1 << 30, None, (None, "of the next sweep", None))
     assert staged(uri).read_bytes() == b"the second"
 
 
@@ -157,7 +157,7 @@ def stuck(bucket, s3_endpoint, node) -> Iterator[tuple[Stuck, str]]:
     """A server that has one item and does not give it yet."""
     uri = Place(f"s3://{bucket}", s3_endpoint).put("vit.pth", WEIGHTS)
     with Stuck(s3_endpoint, "vit.pth") as proxy:
-        staging.hand_on(staging.MAX_BYTES, proxy.url, (None, "unused", None))
+        cache.hand_on(cache.MAX_BYTES, proxy.url, (None, "unused", None))
         yield proxy, uri
         proxy.go_on.set()
 
@@ -201,14 +201,14 @@ def test_what_a_dead_process_left_takes_no_room(stuck, node, monkeypatch):
         first.kill()
     proxy.go_on.set()
     assert list((node / "partial").glob("*"))
-    monkeypatch.setenv(staging.BYTES, str(len(WEIGHTS) + 5000))
+    monkeypatch.setenv(cache.BYTES, str(len(WEIGHTS) + 5000))
     other = Place(uri.rpartition("/lab/")[0], proxy.url).put("other.pth", WEIGHTS)
     assert staged(other).read_bytes() == WEIGHTS
     assert not list((node / "partial").glob("*"))
 
 
 def test_eviction_leaves_what_a_live_process_uses(folder, node, monkeypatch):
-    monkeypatch.setenv(staging.BYTES, str(int(2.5 * len(WEIGHTS))))
+    monkeypatch.setenv(cache.BYTES, str(int(2.5 * len(WEIGHTS))))
     uris = [folder.put(f"{name}.pth", WEIGHTS) for name in "abcd"]
     with user(uris[0]) as living:
         path = Path(said(living))
@@ -227,7 +227,7 @@ def test_eviction_leaves_what_a_live_process_uses(folder, node, monkeypatch):
 
 
 def test_the_least_lately_used_goes_first(folder, node, monkeypatch):
-    monkeypatch.setenv(staging.BYTES, str(int(2.5 * len(WEIGHTS))))
+    monkeypatch.setenv(cache.BYTES, str(int(2.5 * len(WEIGHTS))))
     uris = [folder.put(f"{name}.pth", WEIGHTS) for name in "abc"]
     for uri in (uris[0], uris[1], uris[0], uris[2]):
         with user(uri) as process:
@@ -236,7 +236,7 @@ def test_the_least_lately_used_goes_first(folder, node, monkeypatch):
 
 
 def test_more_than_the_folder_may_ever_hold_evicts_nothing(folder, node, monkeypatch):
-    monkeypatch.setenv(staging.BYTES, str(2 * len(WEIGHTS)))
+    monkeypatch.setenv(cache.BYTES, str(2 * len(WEIGHTS)))
     small, large = folder.put("small.pth", WEIGHTS), folder.put("large.pth", 3 * WEIGHTS)
     with user(small) as process:
         said(process)
@@ -247,8 +247,8 @@ def test_more_than_the_folder_may_ever_hold_evicts_nothing(folder, node, monkeyp
 
 @pytest.mark.parametrize("limit", ["0", "-5", "lots", "1e9"])
 def test_an_impossible_limit(folder, monkeypatch, limit):
-    monkeypatch.setenv(staging.BYTES, limit)
-    with pytest.raises(ConfigError, match=staging.BYTES):
+    monkeypatch.setenv(cache.BYTES, limit)
+    with pytest.raises(ConfigError, match=cache.BYTES):
         staged(folder.put("a", b"a"))
 
 
@@ -259,7 +259,7 @@ def test_a_full_disk(folder, tmp_path, monkeypatch):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", str(disk)], capture_output=True).returncode:
         pytest.skip("this machine does not let tests mount a disk")
     try:
-        monkeypatch.setenv(staging.FOLDER, str(disk / "node"))
+        monkeypatch.setenv(cache.FOLDER, str(disk / "node"))
         with pytest.raises(StoreUnavailable, match=r"its disk has 0 bytes free beside the 1\.1 GB left to others"):
             staged(folder.put("vit.pth", WEIGHTS))
         assert not list((disk / "node" / "partial").glob("*"))
@@ -271,6 +271,6 @@ def test_what_is_handed_on_holds_no_secret(place, s3_keys, monkeypatch):
     if os.environ["AWS_SECRET_ACCESS_KEY"] == "testing":  # a server that takes any key; a path may hold that word
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
     staged(place.put("a", b"a"))
-    handed = staging.handed_on()[staging.HANDED]
+    handed = cache.handed_on()[cache.HANDED]
     assert set(json.loads(handed)) == {"max_bytes", "endpoint", "store", "versions"}
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in handed

@@ -12,16 +12,16 @@ from small_trials import TRIAL, Work, fingerprint
 
 from aream.config import Component
 from aream.errors import StageHeld, StoreUnavailable
-from aream.segmentation import SegmentationRun
-from aream.segmentation_config import SegmentationTraining
+from aream.segmentation.config import SegmentationTraining
+from aream.segmentation.train import SegmentationRun
 from aream.segmenters import deeplab
-from aream.training import Training
+from aream.train import Training
 from workers.artifacts.leases import Leases
 from workers.artifacts.storages.file import FolderStorage
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
 from workers.pipelines import segmentation_stage, training_stage, variant_stages
-from workers.runtime import Runtime
+from workers.processes.runtime import Runtime
 from workers.stage import StageRunner
 from workers.trial import SegmentationConfig
 

@@ -11,7 +11,7 @@ from test_stores import record
 
 from aream.errors import ConfigError
 from workers.artifacts.opening import VIEW_BYTES
-from workers.artifacts.processes import machine_id
+from workers.processes.identity import machine_id
 
 KEYS = [f"infer_cam-{number:016x}" for number in range(6)]
 SIZE, ROOM_FOR = 200_000, 3

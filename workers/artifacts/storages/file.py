@@ -12,9 +12,9 @@ from typing import TypeVar
 from urllib.parse import SplitResult, unquote
 
 from aream.errors import ConfigError, StoreUnavailable
-from workers.artifacts import temporary
 from workers.artifacts.storages._protocol import ObjectInfo
-from workers.atomic_write import sync, sync_folder
+from workers.processes import temporary
+from workers.processes.atomic_write import sync, sync_folder
 
 T = TypeVar("T")
 TEMPORARY = "staging"

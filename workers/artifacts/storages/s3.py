@@ -39,7 +39,7 @@ from workers.artifacts.storages._s3_errors import (
     in_transit,
     untrusted,
 )
-from workers.artifacts.temporary import new_name
+from workers.processes.temporary import new_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

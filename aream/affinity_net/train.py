@@ -1,0 +1,187 @@
+"""Training an AffinityNet on the scores of its images' classes.
+
+Source: Ahn and Kwak, PSA, CVPR 2018, section 3.2, and its authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms import ColorJitter
+
+from aream.affinity_net.network import AffinityNet, affinities
+from aream.affinity_net.pairs import LEAST_SIDE
+from aream.affinity_net.targets import affinity_loss, affinity_terms, pair_kinds, position_labels
+from aream.config import config
+from aream.data._protocol import Dataset
+from aream.engine.batches import seeded
+from aream.engine.poly_sgd import PolySgdRun
+from aream.engine.steps import OutOfMemoryPolicy, autocast, refuse_loss
+from aream.errors import ConfigError
+from aream.images import MAX_SIDE, to_tensor
+from aream.networks.resnet38 import STRIDE
+
+ReadScores = Callable[[str], Float32[np.ndarray, "2 k1 h w"]]
+"""Scores of an image's background and classes, for the low and the high alpha."""
+
+LOSS = "train/affinity_loss"
+TERMS = ("affinity_background", "affinity_class", "affinity_different")
+
+
+@config
+class AffinityTraining:
+    epochs: int = 5
+    """Passes over the train images (MCTformer, AReAM: 5; PSA, TransCAM: 8)."""
+    batch_size: int = 8
+    """Images a step."""
+    lr: float = 0.01
+    """Peak learning rate of the trunk's convolutions (SGD, poly 0.9); twice that for biases and norms that learn."""
+    head_lr_scale: float = 10.0
+    """Learning rate of the new 1x1 convolutions, as a multiple of ``lr``."""
+    weight_decay: float = 5e-4
+    """Of convolutions; biases and norms have none."""
+    momentum: float = 5e-4
+    """Deviates from what the authors meant, not from what they ran: their optimizer hands its weight decay on in the
+    place of SGD's momentum, and calls the exponent of the schedule momentum. 0.9 is what was meant."""
+    crop: int = 448
+    """Side of the square crop, pixels, a multiple of 8; smaller images are padded with pixels without a label."""
+    flip: bool = True
+    """Whether half of the images are mirrored."""
+    color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
+    """Strength of brightness, contrast, saturation and hue jitter."""
+    precision: str = "auto"
+    """auto, fp32, bf16 or fp16, as in the ``train`` section."""
+    out_of_memory: OutOfMemoryPolicy = "fail"
+    """fail or accumulate, as in the ``train`` section."""
+
+    def __post_init__(self) -> None:
+        for name, most in {"epochs": 1_000_000, "batch_size": 65_536}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}: need a number in 1..{most}, got {getattr(self, name)}")
+        for name in ("lr", "head_lr_scale"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ConfigError(f"weight_decay: need a decay >= 0, got {self.weight_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum: need 0 <= momentum < 1, got {self.momentum}")
+        if self.crop % STRIDE or not LEAST_SIDE * STRIDE <= self.crop <= MAX_SIDE:
+            raise ConfigError(
+                f"crop: need a multiple of {STRIDE} in {LEAST_SIDE * STRIDE}..{MAX_SIDE}, got {self.crop}; "
+                "smaller crops hold no pair"
+            )
+        if min(self.color_jitter) < 0 or self.color_jitter[3] > 0.5:
+            raise ConfigError(
+                f"color_jitter: need strengths >= 0, that of hue at most 0.5, got {list(self.color_jitter)}"
+            )
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            raise ConfigError(f"precision: allowed are auto, fp32, bf16, fp16, got {self.precision!r}")
+
+
+class AffinityRun(PolySgdRun):
+    """One AffinityNet's training."""
+
+    def __init__(
+        self,
+        network: AffinityNet,
+        dataset: Dataset,
+        read_scores: ReadScores,
+        config: AffinityTraining,
+        seed: int,
+        *,
+        device: torch.device,
+    ) -> None:
+        network.to(device)
+        self.affinity_net, self.dataset, self.read_scores, self.config = network, dataset, read_scores, config
+        self.jitter = ColorJitter(*config.color_jitter)
+        super().__init__(
+            network,
+            torch.optim.SGD(_groups(network, config), lr=config.lr, momentum=config.momentum),
+            dataset.ids("train"),
+            config,
+            seed,
+            device=device,
+            advice=f"lower labels.refiner.train.batch_size ({config.batch_size}) or labels.refiner.train.crop "
+            f"({config.crop})"
+            + (", or set labels.refiner.train.out_of_memory to accumulate" if config.out_of_memory == "fail" else ""),
+        )
+
+    def sample(self, image_id: str) -> tuple[Float[Tensor, "3 s s"], Int64[Tensor, "g g"]]:
+        """A crop of the image, its colours changed, perhaps mirrored, and the labels of its positions.
+
+        Deviates from the authors' code, which pads before it normalises: black, where inference and ours have the mean
+        colour. No pair there is counted.
+        """
+        image, scores = self.dataset.image(image_id), torch.from_numpy(self.read_scores(image_id))
+        with seeded("affinity", self.seed, self.epoch, image_id):
+            image = self.jitter(image)
+            top, left = (_drawn(length, self.config.crop) for length in scores.shape[2:])
+            mirrored = self.config.flip and np.random.random() < 0.5
+        pixels = _placed(to_tensor(image, self.affinity_net.mean, self.affinity_net.std), top, left, self.config.crop)
+        placed = _placed(scores, top, left, self.config.crop)
+        if mirrored:
+            pixels, placed = pixels.flip(-1), placed.flip(-1)
+        return pixels, position_labels(placed, STRIDE)
+
+    def gradients(self, ids: Sequence[str], samples: Sequence[Any], size: int, place: str) -> dict[str, float]:
+        self.optimizer.zero_grad(set_to_none=True)
+        kinds = pair_kinds(torch.stack([labels for _, labels in samples])).to(self.device)
+        counts = kinds.sum(dim=(0, 2, 3, 4))
+        total, sums = 0.0, torch.zeros(3, dtype=torch.float64)
+        for start in range(0, len(ids), size):
+            part = slice(start, start + size)
+            images = torch.stack([pixels for pixels, _ in samples[part]]).to(self.device)
+            with autocast(self.device, self.precision):
+                features = self.affinity_net.features(images)
+            terms = affinity_terms(affinities(features.float()), kinds[part], counts)
+            loss = affinity_loss(terms)
+            refuse_loss(dict(zip(TERMS, terms, strict=True)), loss, place, ids[part])
+            self.scaler.scale(loss).backward()
+            total += loss.item()
+            sums += terms.detach().double().cpu()
+        terms_found = zip(TERMS, sums.tolist(), counts.tolist(), strict=True)
+        found = {f"train/{name}_loss": value for name, value, count in terms_found if count}
+        return {LOSS: total} | found if found else {}
+
+    def refuse_nothing(self, place: str) -> None:
+        self.figures.refuse_nothing(
+            LOSS,
+            place,
+            f"in none of {len(self.ids)} images are the scores sure of two near positions (labels.refiner.targets says"
+            " when they are)",
+        )
+
+
+def _groups(network: AffinityNet, config: AffinityTraining) -> list[dict[str, Any]]:
+    """Weights and all else, of the trunk and of the new layers; what does not learn is in none."""
+    new = {id(parameter) for parameter in network.new_parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in new, parameter.ndim > 1), []).append(parameter)
+    found = []
+    for (is_new, is_weight), parameters in groups.items():
+        lr = config.lr * (config.head_lr_scale if is_new else 1.0) * (1.0 if is_weight else 2.0)
+        decay = config.weight_decay if is_weight else 0.0
+        found.append({"params": parameters, "lr": lr, "peak_lr": lr, "weight_decay": decay})
+    return found
+
+
+def _drawn(length: int, crop: int) -> int:
+    """Where a crop begins on an axis: in the image, or before it where the image is the smaller."""
+    space = length - crop
+    return int(np.random.randint(space + 1)) if space > 0 else -int(np.random.randint(1 - space))
+
+
+def _placed(maps: Float[Tensor, "*b h w"], top: int, left: int, crop: int) -> Float[Tensor, "*b s s"]:
+    """The crop of the maps, 0 outside of them."""
+    inside = maps[..., max(top, 0) : top + crop, max(left, 0) : left + crop]
+    before = (max(-left, 0), max(-top, 0))
+    border = (before[0], crop - before[0] - inside.shape[-1], before[1], crop - before[1] - inside.shape[-2])
+    return F.pad(inside, border)

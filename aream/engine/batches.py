@@ -1,0 +1,217 @@
+"""Images to tensors, with randomness that depends on (seed, epoch, image) alone.
+
+A training that is killed and resumed, or loaded by other numbers of loader processes, sees the same pixels in
+the same order, because nothing about them lives in a random state that would have to be carried along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from aream import augmentations, discover
+from aream.augmentations._protocol import Augment
+from aream.config import Component
+from aream.data._protocol import Dataset
+from aream.engine.ranks import part_of
+from aream.errors import ConfigError
+from aream.images import MAX_SCALE, MAX_SCALES, Statistics, to_tensor
+
+Sample = tuple[Tensor, Tensor, str, Tensor | None]
+"""Pixels, labels, id, and where the pixels are no padding."""
+
+
+def check_scales(key: str, scales: Sequence[float]) -> None:
+    """Refuse scales of images that no image has.
+
+    Raises:
+        ConfigError: none, too many, or one outside (0, MAX_SCALE].
+    """
+    if not 1 <= len(scales) <= MAX_SCALES or not all(0 < scale <= MAX_SCALE for scale in scales):
+        raise ConfigError(
+            f"{key}: need one or more positive scales of at most {MAX_SCALE:g}, at most {MAX_SCALES} of them, "
+            f"got {list(scales[:MAX_SCALES])}"
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: Float[Tensor, "b 3 h w"]
+    """Normalised with the backbone's mean and std."""
+    labels: Float[Tensor, "b c"]
+    ids: Sequence[str]
+    first: int = 0
+    """Where they start in the batch that they are one process's part of."""
+    whole: Sequence[str] = ()
+    """The ids of that batch; none: these images are all of it."""
+    valid: Bool[Tensor, "b h w"] | None = None
+    """False where an image is padding; None: nowhere."""
+
+    @property
+    def all_ids(self) -> Sequence[str]:
+        return self.whole or self.ids
+
+    def to(self, device: torch.device) -> Batch:
+        images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
+        valid = None if self.valid is None else self.valid.to(device, non_blocking=True)
+        return dataclasses.replace(self, images=images, labels=labels, valid=valid)
+
+    def split(self, size: int) -> list[Batch]:
+        """Parts of at most ``size`` images, in order."""
+        return [
+            Batch(
+                self.images[i : i + size],
+                self.labels[i : i + size],
+                self.ids[i : i + size],
+                self.first + i,
+                self.all_ids,
+                None if self.valid is None else self.valid[i : i + size],
+            )
+            for i in range(0, len(self.ids), size)
+        ]
+
+    def rgb(self, mean: Statistics, std: Statistics) -> Float[Tensor, "b 3 h w"]:
+        """The images in [0, 1]."""
+        scale = self.images.new_tensor(std)[:, None, None]
+        shift = self.images.new_tensor(mean)[:, None, None]
+        return (self.images * scale + shift).clamp(0, 1)
+
+
+@contextlib.contextmanager
+def seeded(*parts: object) -> Iterator[None]:
+    """Run the body with python, numpy and torch seeded from ``parts``; the states before it come back after."""
+    seed = int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed % 2**63)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def resized(image: Image.Image, side: int) -> Image.Image:
+    """A square of ``side`` pixels, bicubic; the aspect ratio is given up, as the host does at 224 px."""
+    return image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+class _TrainingImages(torch.utils.data.Dataset[Sample]):
+    def __init__(
+        self,
+        dataset: Dataset,
+        side: int,
+        augmentation: Component,
+        statistics: tuple[Statistics, Statistics],
+        seed: int,
+    ) -> None:
+        self.dataset, self.seed, self.ids = dataset, seed, list(dataset.ids("train"))
+        module = discover.load(augmentations, augmentation.name)
+        self.augment: Augment = module.build(augmentation.config, side, *statistics)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        image_id = self.ids[index]
+        image = self.dataset.image(image_id)
+        with seeded(self.seed, epoch, image_id):
+            pixels, valid = self.augment(image)
+        return pixels, torch.from_numpy(self.dataset.labels(image_id)), image_id, valid
+
+
+class TrainingBatches:
+    """The batches of any epoch from any step on, or one process's part of each."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        side: int,
+        batch_size: int,
+        augmentation: Component,
+        mean: Statistics,
+        std: Statistics,
+        seed: int,
+        loader_workers: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.images = _TrainingImages(dataset, side, augmentation, (mean, std), seed)
+        self.seed, self.loader_workers = seed, loader_workers
+        self.batch_size = min(batch_size, len(self.images))
+        if self.batch_size < ranks:
+            raise ConfigError(
+                f"train.batch_size: need an image for each of the {ranks} processes of a trial, got {self.batch_size}"
+            )
+        self.part = part_of(self.batch_size, rank, ranks)
+
+    def __len__(self) -> int:
+        """Batches an epoch; the last incomplete one is dropped, as the host does."""
+        return len(self.images) // self.batch_size
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        steps = [
+            order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+            for step in range(first_step, len(self))
+        ]
+        loader: DataLoader[Any] = DataLoader(
+            self.images,
+            batch_sampler=[
+                [(epoch, index) for index in step[self.part]] for step in steps
+            ],  # the epoch beside the index
+            num_workers=self.loader_workers,
+            collate_fn=_collate,
+            generator=torch.Generator().manual_seed(0),  # else the loader draws from the training's own state
+        )
+        for step, batch in zip(steps, loader, strict=True):
+            whole = [self.images.ids[index] for index in step]
+            yield dataclasses.replace(batch, first=self.part.start, whole=whole)
+
+
+def validation_batches(
+    dataset: Dataset,
+    *,
+    side: int,
+    batch_size: int,
+    mean: Statistics,
+    std: Statistics,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[Batch]:
+    """The val split, resized to a square, in list order; with several ``ranks`` every so manieth batch."""
+    ids = list(dataset.ids("val"))
+    for start in range(rank * batch_size, len(ids), batch_size * ranks):
+        yield _collate(
+            [
+                (
+                    to_tensor(resized(dataset.image(image_id), side), mean, std),
+                    torch.from_numpy(dataset.labels(image_id)),
+                    image_id,
+                    None,
+                )
+                for image_id in ids[start : start + batch_size]
+            ]
+        )
+
+
+def _collate(samples: list[Sample]) -> Batch:
+    images, labels, ids, valid = zip(*samples, strict=True)
+    padded = None if valid[0] is None else torch.stack(valid)
+    return Batch(torch.stack(images), torch.stack(labels), ids, valid=padded)

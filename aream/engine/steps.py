@@ -1,0 +1,138 @@
+"""One optimisation step: whole, or in pieces where memory does not hold the batch; refused where numbers run away."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from aream.engine.randomness import random_state, restore_random_state
+from aream.errors import DivergedError, OutOfMemory
+
+OutOfMemoryPolicy = Literal["fail", "accumulate"]
+NO_MEMORY = ("out of memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc", "Cannot allocate memory")
+T = TypeVar("T")
+
+
+class Pieces:
+    """How many images of a batch pass the network at once: all, until memory does not hold them.
+
+    Then the step is done again with half as many, down to one, and what held is kept for the rest of the training.
+    Gradients of the pieces add up to the whole batch's, apart from rounding, and apart from what sees other images of
+    its batch or draws random numbers for it: batch norm, dropout, drop path.
+    """
+
+    def __init__(self, batch_size: int, policy: OutOfMemoryPolicy, advice: str) -> None:
+        """``advice`` says what to change where even one image is too much, or the policy is to fail."""
+        self.batch_size, self.policy, self.advice = batch_size, policy, advice
+        self.size = batch_size
+
+    def row(self) -> dict[str, float]:
+        """What the training reports of it."""
+        return {"train/micro_batch": float(self.size)} if self.policy == "accumulate" else {}
+
+    def run(self, module: Any, gradients: Callable[[int], T], place: str) -> T:
+        """The result of ``gradients(size)`` at the largest size that memory holds.
+
+        Args:
+            module: the network; its buffers are as before the step when a step is done again.
+            gradients: starts from no gradient and leaves those of the whole batch.
+            place: the epoch and step, for the message.
+
+        Raises:
+            OutOfMemory: memory does not hold it, and the policy allows no smaller piece.
+        """
+        while True:
+            if self.policy == "fail" or self.size == 1:
+                with self.guarded(place):
+                    return gradients(self.size)
+            generators = random_state()
+            buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+            try:
+                return gradients(self.size)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside of `except`: the error holds the frames, and they hold what must be freed.
+            self.size //= 2
+            restore_random_state(generators)
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    @contextlib.contextmanager
+    def guarded(self, place: str) -> Iterator[None]:
+        """A failing allocation in the body becomes :class:`OutOfMemory`."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            parts = "" if self.size == self.batch_size else f" in pieces of {self.size}"
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OutOfMemory(
+                f"out of memory in {place}, {self.batch_size} images a batch{parts}: {self.advice} ({reason[:300]})"
+            ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU, by torch's allocator on a CPU, or anywhere else."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
+
+
+def resolved_precision(precision: str, device: str) -> str:
+    """What ``auto`` means on a kind of device."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device == "cuda" else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """The forward pass's arithmetic: fp32 on a CPU unless asked for."""
+    precision = resolved_precision(precision, device.type)
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+def refuse_loss(losses: Mapping[str, torch.Tensor], total: torch.Tensor, place: str, ids: Sequence[str]) -> None:
+    """
+    Raises:
+        DivergedError: the total is NaN or infinite; names its terms and the images.
+    """
+    if not torch.isfinite(total):
+        terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
+        raise DivergedError(f"loss is not finite in {place} ({terms}); images: {', '.join(ids)}")
+
+
+def apply_gradients(
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, place: str, ids: Sequence[str]
+) -> None:
+    """Step the optimizer; under fp16 the scaler leaves a step with gradients that overflow out, and scales less.
+
+    Raises:
+        DivergedError: a gradient is NaN or infinite though no scaling explains it; the weights are as before.
+    """
+    if not scaler.is_enabled():
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)):
+            raise DivergedError(f"gradient is not finite in {place}; images: {', '.join(ids)}")
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def refuse_row(row: Mapping[str, float], place: str) -> None:
+    """
+    Raises:
+        DivergedError: a metric is NaN or infinite.
+    """
+    wrong = [f"{name} {value:g}" for name, value in row.items() if not math.isfinite(value)]
+    if wrong:
+        raise DivergedError(f"metrics are not finite in {place}: {', '.join(wrong)}")

@@ -1,0 +1,22 @@
+"""Images as tensors, and how large they may be."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+MAX_SIDE = 8192
+"""Pixels a side of what a network is given: beyond, the mistake is in the configuration, not in the machine."""
+MAX_SCALE = 8.0
+MAX_SCALES = 32
+Statistics = tuple[float, float, float]
+"""Red, green, blue, of pixels in [0, 1]."""
+
+
+def to_tensor(image: Image.Image, mean: Statistics, std: Statistics) -> Float[Tensor, "3 h w"]:
+    """An RGB image as a normalised tensor of its own size."""
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

@@ -1,0 +1,97 @@
+"""What a trained segmenter says of an image, over scales and mirrored or not, and how often it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from aream.crf.dense_crf import DenseCRF
+from aream.data._protocol import Dataset
+from aream.engine.steps import autocast
+from aream.errors import DivergedError
+from aream.images import to_tensor
+from aream.metrics import confusion_matrix
+from aream.segmentation.config import Merge, SegmentationEvaluation
+from aream.segmenters._protocol import Segmenter
+
+Predictions = Iterator[tuple[str, UInt8[np.ndarray, "h w"]]]
+
+
+@torch.no_grad()
+def predict(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    split: str,
+    config: SegmentationEvaluation,
+    *,
+    device: torch.device,
+    precision: str,
+) -> Predictions:
+    """Predicted class ids of every image of a split at its own size.
+
+    Raises:
+        DivergedError: logits of an image are not finite.
+    """
+    segmenter.eval()
+    crf = None if config.crf is None else DenseCRF(config.crf)
+    for image_id in dataset.ids(split):
+        image = dataset.image(image_id)
+        views = _views(segmenter, image, config, device=device, precision=precision)
+        scores = merged(_finite(views, image_id), config.merge)
+        if crf is not None:
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            scores = crf.apply(pixels.to(device), scores)
+        yield image_id, scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+def merged(views: Iterable[Float[Tensor, "k h w"]], rule: Merge) -> Float[Tensor, "k h w"]:
+    """Class probabilities from the logits of one or more views; each pixel's sum to 1."""
+    total: Tensor | None = None
+    for logits in views:
+        scores = logits if rule == "mean_logits" else logits.softmax(dim=0)
+        if total is None:
+            total, count = scores, 1
+        else:
+            total, count = torch.maximum(total, scores) if rule == "max_softmax" else total + scores, count + 1
+    assert total is not None  # the configuration has at least one scale
+    return (total / count).softmax(dim=0) if rule == "mean_logits" else total / total.sum(dim=0)
+
+
+def _views(
+    segmenter: Segmenter, image: Image.Image, config: SegmentationEvaluation, *, device: torch.device, precision: str
+) -> Iterator[Float[Tensor, "k h w"]]:
+    """Logits of each scale, upright and mirrored back, at the image's size."""
+    for scale in config.scales:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        pixels = to_tensor(image.resize(size, Image.Resampling.BICUBIC), segmenter.mean, segmenter.std)
+        both = torch.stack([pixels, pixels.flip(-1)] if config.flip else [pixels])
+        with autocast(device, precision):
+            logits = segmenter(both.to(device)).float()
+        whole = F.interpolate(logits, size=(image.height, image.width), mode="bilinear", align_corners=False)
+        yield whole[0]
+        if config.flip:
+            yield whole[1].flip(-1)
+
+
+def _finite(views: Iterable[Float[Tensor, "k h w"]], image_id: str) -> Iterator[Float[Tensor, "k h w"]]:
+    for logits in views:
+        if not torch.isfinite(logits).all():
+            raise DivergedError(f"scores of the image {image_id} are not finite")
+        yield logits
+
+
+def evaluate(predictions: Predictions, dataset: Dataset) -> Int64[np.ndarray, "k k"]:
+    """One confusion matrix over all predicted images that have a mask."""
+    classes = len(dataset.class_names) + 1
+    total = np.zeros((classes, classes), dtype=np.int64)
+    for image_id, prediction in predictions:
+        mask = dataset.mask(image_id)
+        if mask is not None:
+            total += confusion_matrix(prediction, mask, classes)
+    return total

@@ -1,0 +1,206 @@
+"""What every command does alike: its exit status, one line for each error, signals, and a closed output.
+
+Exit status of all commands:
+
+    0    done
+    1    done, and something is wrong: trials failed, data or artifacts are damaged
+    2    refused: what was given cannot work; the message says what to change
+    3    an error of this program: the message names it and the file with its traceback
+    130  ended before its time (Ctrl-C, SIGTERM, SIGHUP, a budget, a disk, store or cluster that is gone): the same
+         command goes on
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import functools
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from orchestrator.console.permissions import DENIED, permission_advice
+from orchestrator.console.streams import lasting_streams
+
+DONE, NOT_ALL_WELL, REFUSED, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+
+Main = Callable[[Sequence[str]], int]
+AGAIN = "run the same command again to go on"
+SERVERS = {
+    "ray": "the Ray cluster",
+    "mlflow": "MLflow",
+    "optuna": "the record of the search",
+    "sqlalchemy": "the database",
+    "botocore": "the store",
+    "boto3": "the store",
+    "s3transfer": "the store",
+    "urllib3": "the network",
+    "requests": "the network",
+    "grpc": "the Ray cluster",
+}
+"""Packages whose errors tell of something outside -> what that is, for people."""
+NEVER = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+        errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EXDEV, errno.ENXIO, errno.ENODEV, errno.EFBIG,
+        errno.ENOTEMPTY, errno.ENOSYS, errno.EOPNOTSUPP,
+    }
+)  # fmt: skip
+"""Of the system's errors, those that the same command meets again."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_faults: list[Path] = []
+"""Folders for the traceback of an error of this program, the last one first."""
+
+
+def command(main: Main) -> Main:
+    """``main`` of a command, with every error told in one line and its documented exit status."""
+
+    @functools.wraps(main)
+    def reported(arguments: Sequence[str]) -> int:
+        _keep_matplotlib_calm()
+        with lasting_streams(), _interrupted_by_signals():
+            try:
+                return main(arguments)
+            except KeyboardInterrupt:
+                print(f"interrupted; {AGAIN}", file=sys.stderr)
+                return INTERRUPTED
+            except Exception as error:
+                words, status = explained(error, _name(main))
+                print(words, file=sys.stderr)
+                return status
+
+    return reported
+
+
+def run(main: Main) -> NoReturn:
+    """A command as this process, to its end."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def tracebacks_go_to(folder: Path) -> None:
+    """Where the traceback of an error of this program is to be written, if it can be."""
+    _faults.append(folder)
+
+
+def end_on_signals() -> None:
+    """SIGTERM and a closed terminal like Ctrl-C: the state is saved, and the exit status says that it can go on.
+
+    What the caller had ignored (``nohup``) stays ignored. Ray sets handlers of its own: to be called after it started.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def explained(error: Exception, name: str) -> tuple[str, int]:
+    """One error in words for people, and the exit status."""
+    from aream.errors import AreamError, Interrupted, StoreUnavailable
+
+    if isinstance(error, StoreUnavailable | Interrupted):
+        return f"{error}\nnothing that is stored is lost; {AGAIN}", INTERRUPTED
+    if isinstance(error, AreamError):
+        return str(error), REFUSED
+    server = _server(error)
+    if server is not None:
+        return f"{server}: {_one_line(error)}; nothing that is stored is lost; {AGAIN}", INTERRUPTED
+    if isinstance(error, OSError):
+        return _of_the_system(error)
+    kept = _keep_traceback(error, name)
+    where = f"its traceback is in {kept}" if kept else "".join(traceback.format_exception(error)).rstrip()
+    return f"an error of this program, {_one_line(error)}; nothing that is stored is lost; {where}", FAULT
+
+
+def _of_the_system(error: OSError) -> tuple[str, int]:
+    place = error.filename2 or error.filename
+    said = f"{place}: {error.strerror}" if place is not None else _one_line(error)
+    if place is None and "temporary directory" in str(error):  # Python tries them all, and says no reason
+        full = any(_why_not(folder) in FULL for folder in ("/tmp", "/var/tmp", os.environ.get("TMPDIR"), "."))
+        said = f"no folder for temporary files can be written ({error.strerror}); free some space, or set TMPDIR"
+        return said, INTERRUPTED if full else REFUSED
+    if error.errno in FULL:
+        return f"{said if place is not None else f'disk: {error.strerror}'}; free some space and run again", INTERRUPTED
+    if error.errno in DENIED and isinstance(place, str | bytes):
+        return f"{said}: {permission_advice(Path(os.fsdecode(place)))}", REFUSED
+    if error.errno in NEVER:
+        return said, REFUSED
+    return f"{said}; nothing that is stored is lost; {AGAIN}", INTERRUPTED
+
+
+def _server(error: Exception) -> str | None:
+    """What outside of this program an error of a library tells of."""
+    for kind in type(error).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package in SERVERS:
+            return SERVERS[package]
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
+
+
+def _keep_traceback(error: Exception, name: str) -> Path | None:
+    from workers.processes.masking import masked
+
+    text = masked("".join(traceback.format_exception(error)))
+    for folder in (*reversed(_faults), Path(tempfile.gettempdir())):
+        try:
+            handle, path = tempfile.mkstemp(prefix=f"{name}-error-", suffix=".txt", dir=folder)
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+        except OSError:
+            continue
+        return Path(path)
+    return None
+
+
+def _name(main: Main) -> str:
+    return Path(sys.modules[main.__module__].__file__ or "command").stem
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _keep_matplotlib_calm() -> None:
+    """It warns in three lines where no home can be written, and works as well in a folder for now."""
+    if "MPLCONFIGDIR" in os.environ or _why_not(os.path.expanduser("~")) is None:
+        return
+    with contextlib.suppress(OSError):  # nothing can be written anywhere: what needs to says so
+        folder = tempfile.mkdtemp(prefix="matplotlib-")
+        os.environ["MPLCONFIGDIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _why_not(folder: str | None) -> int | None:
+    """Of a folder in which no file with something in it can be written, the system's number for the reason; of a full
+    disk the rights do not tell."""
+    try:
+        with tempfile.TemporaryFile(dir=folder or ".") as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        return error.errno
+    return None
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    end_on_signals()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,170 @@
+"""Progress for people: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.monitor.forecast import Forecast, task_seconds, typical_seconds
+from orchestrator.monitor.state import SweepState, is_over
+from orchestrator.monitor.tasks import TaskState
+from orchestrator.spec.metrics import of_segmentation, of_training
+from orchestrator.text import duration
+from workers.processes.masking import masked
+
+log = logging.getLogger(__name__)
+
+SHOWN_TASKS = 20
+DRAW_EVERY_S, DRAW_SHARE = 0.25, 0.02
+"""Of a terminal's table: not more often, and no larger share of the driver's time."""
+STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
+"""Of the statuses known here; another is shown as it is."""
+
+
+class Progress:
+    """A context around the run; ``changed`` after every change of the state."""
+
+    def __init__(
+        self, state: SweepState, metric: str, log_file: Callable[[str], Path | None] = lambda key: None
+    ) -> None:
+        """``log_file``: where a task's log is, which is told with its failure."""
+        self.state, self.metric, self.log_file = state, metric, log_file
+        self.console = Console(file=sys.stdout, soft_wrap=True)
+        self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
+        self._drawn = self._rest = 0.0
+        self._behind = False
+
+    def __enter__(self) -> Progress:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.update(self.table())
+            self.live.stop()
+
+    def phase(self, text: str) -> None:
+        self.state.phase = text
+        self.state.save()
+        self.line(text)
+
+    def line(self, text: str) -> None:
+        """One plain line; on a terminal it goes above the table."""
+        text = masked(text)
+        log.info("%s", text)
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        if self.live:
+            self.live.console.print(text, highlight=False, markup=False)
+        else:
+            print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def changed(self, key: str) -> None:
+        task = self.state.tasks[key]
+        text = describe(task, self.metric)
+        if task.error and task.status in ("failed", "waiting") and (path := self.log_file(key)) is not None:
+            text += f" (log: {path})"
+            self._above(text)
+        log.info("%s", text, extra={"trial" if task.kind == "trial" else "stage": key, "status": task.status})
+        if self.live:
+            self._behind = True
+            self.catch_up()
+        else:
+            self._show(text)
+
+    def _above(self, text: str) -> None:
+        """Also said where a table is drawn: there it would be a word in one of many rows."""
+        if self.live:
+            self._show(text)
+
+    def catch_up(self) -> None:
+        """Draw the table of a terminal anew if there is news and it is time; a large one takes its time."""
+        began = time.monotonic()
+        if self.live and self._behind and began - self._drawn >= self._rest:
+            self.live.update(self.table())
+            self._behind, self._drawn = False, time.monotonic()
+            self._rest = max(DRAW_EVERY_S, (self._drawn - began) / DRAW_SHARE)
+
+    def table(self) -> Table:
+        return task_table(self.state, self.metric)
+
+
+def describe(task: TaskState, metric: str) -> str:
+    epoch = f" epoch {task.epoch}/{task.epochs}" if task.epochs and task.epoch else ""
+    shown = [f"{name} {task.metrics[name]:.3f}" for name in _shown(metric) if name in task.metrics]
+    cached = " (stored)" if task.cached else ""
+    error = f": {task.error}" if task.error else ""
+    return f"{task.kind} {task.status}{cached}{epoch}  {task.title}  {', '.join(shown)}{error}".rstrip()
+
+
+def _shown(metric: str) -> list[str]:
+    return list(dict.fromkeys([*of_training(), metric, *of_segmentation()]))
+
+
+def task_table(state: SweepState, metric: str) -> Table:
+    """Running and failed tasks first; finished ones are only counted where there are many."""
+    table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
+    names = list(dict.fromkeys([*of_training(), metric]))
+    for column in ("", "what", "status", "epoch", "time", "left", *names):
+        table.add_column(escape(column), overflow="fold")
+    order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
+    tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 2))
+    shown = tasks[:SHOWN_TASKS]
+    typical = {
+        kind: typical_seconds(task for task in tasks if task.kind == kind)
+        for kind in {task.kind for task in shown if task.status == "running"}
+    }
+    for task in shown:
+        numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in names]
+        status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
+        epochs = f"{task.epoch}/{task.epochs}" if task.epochs else ""
+        table.add_row(
+            escape(task.kind),
+            escape(task.title),
+            status,
+            epochs,
+            *_times(task, typical.get(task.kind), state.clock()),
+            *numbers,
+        )
+    if len(tasks) > SHOWN_TASKS:
+        table.add_row("", f"and {len(tasks) - SHOWN_TASKS} more")
+    return table
+
+
+def headline(state: SweepState) -> str:
+    """How many tasks stand where, how many of them came from the store, and how long the rest takes."""
+    counts = [f"{number} {status}" for status, number in sorted(state.counts().items())]
+    stored = sum(task.cached for task in state.tasks.values())
+    left = "" if is_over(state.phase) else time_left(state.forecast())
+    return ", ".join([*counts, *([f"{stored} from the store"] if stored else []), *([left] if left else [])])
+
+
+def time_left(left: Forecast) -> str:
+    """Empty where nothing is left to do."""
+    if left.complete:
+        return f"about {duration(left.seconds)} left" if left.seconds else ""
+    return f"at least {duration(left.seconds)} left" if left.seconds >= 1 else "time left unknown"
+
+
+def _times(task: TaskState, typical: float | None, now: float) -> tuple[str, str]:
+    """How long a task took or has been running, and how long it still will."""
+    if task.started is None or task.cached:
+        return "", ""
+    if task.status != "running":
+        return duration(task.ended - task.started) if task.ended is not None else "", ""
+    seconds, certain = task_seconds(task, typical, now)
+    known = f"{'' if certain else '> '}{duration(seconds)}" if certain or seconds else "unknown"
+    return duration(now - task.started), known

@@ -1,0 +1,229 @@
+"""What can be known before a worker is asked for: data that reads, weights that fit, a store that can be written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aream.config import Component
+from aream.errors import DataError
+from aream.refiners._protocol import network_of
+from orchestrator.cluster.auto_gpus import expected
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.state_files import refuse_damaged
+from orchestrator.spec.data_use import label_folders, label_points, use_of
+from orchestrator.spec.spec import SweepSpec
+from orchestrator.spec.tracking_uri import TRACKING_VARIABLE, default_uri, resolved_uri
+from orchestrator.tracking.check import check_tracking
+from orchestrator.tracking.webhook import webhook_url
+from orchestrator.workspace import Workplace
+from workers.checks.dataset import refuse_use
+from workers.checks.training_step import check_affinity_net, check_host, check_segmenter
+from workers.components import build_dataset, check_refiner
+from workers.contents import Content
+from workers.staging import cache
+from workers.staging.cache import artifact_key
+from workers.staging.locations import locations
+from workers.trial import TrialConfig
+
+if TYPE_CHECKING:
+    from aream.config import Component
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that was looked at from here."""
+
+    workplace: Workplace
+    planner: Planner
+    contents: Sequence[tuple[Content, str]]
+    """What it reads from outside of its store, with what this machine found it to be."""
+    reread: bool = False
+    """Whether nodes too read it though nothing about its files changed."""
+
+    @property
+    def spec(self) -> SweepSpec:
+        return self.planner.spec
+
+    @property
+    def artifacts(self) -> set[str]:
+        """Keys of artifacts in the place of data or weights."""
+        keys = {artifact_key(place) for content, _ in self.contents for place in content.locations}
+        return {key for key in keys if key is not None}
+
+    @property
+    def default_tracking_uri(self) -> str:
+        return default_uri(self.workplace.runs)
+
+    @property
+    def tracking_uri(self) -> str:
+        return tracking_uri(self.spec, self.default_tracking_uri)
+
+
+def tracking_uri(spec: SweepSpec, default: str) -> str:
+    """Of the sweep file, the environment, or the runs folder; absolute.
+
+    Raises:
+        ConfigError: none that MLflow could write to.
+    """
+    if spec.tracking_uri is None and os.environ.get(TRACKING_VARIABLE):
+        return resolved_uri(os.environ[TRACKING_VARIABLE], spec.folder, TRACKING_VARIABLE)
+    return resolved_uri(spec.tracking_uri or default, spec.folder)
+
+
+def prepare(spec: SweepSpec, *, reread: bool = False, fresh: bool = False) -> Prepared:
+    """Read what changed since this machine last read it, or everything again, and check what can be checked from here.
+
+    Raises:
+        AreamError: data, weights, a store, a file of earlier runs or a configuration that cannot be used.
+    """
+    workplace = Workplace(
+        store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
+    )
+    webhook_url(spec.notify)
+    workplace.check()
+    workplace.store().storage.check()
+    refuse_damaged(workplace, fresh=fresh)
+    check_tracking(tracking_uri(spec, default_uri(workplace.runs)), spec.experiment or spec.name)
+    allow_staging(spec)
+    trials = trial_configs(spec)
+    _check_networks(spec, trials)
+    for refiner in _label_refiners(spec):
+        check_refiner(refiner)
+    contents = [(content, _identity(content, reread)) for content in _contents(spec, trials)]
+    for dataset in datasets(spec, trials):
+        with _saying_how_to_check(dataset):
+            refuse_use(dataset, use_of(spec))
+    prints = {repr(content.component): found for content, found in contents if content.key == "data"}
+    planner = Planner(spec, prints, expected(workplace, spec))
+    outside = [(content, found) for content, found in contents if content.locations]
+    return Prepared(workplace, planner, outside, reread)
+
+
+def allow_staging(spec: SweepSpec) -> None:
+    """Tell this process and its children where content that lies in a store comes from."""
+    cache.hand_on(
+        spec.staging.max_bytes,
+        spec.staging.endpoint or spec.store_endpoint,
+        (spec.store_uri, str(spec.runs_dir / "artifacts"), spec.store_endpoint),
+    )
+
+
+def datasets(spec: SweepSpec, trials: Sequence[TrialConfig]) -> list[Component]:
+    """Every dataset that a sweep reads, once."""
+    return _distinct([spec.base.data, *(trial.data for trial in trials)])
+
+
+def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
+    """Every training point of a grid, or every dataset and backbone that a search may propose."""
+    if spec.search is None:
+        return [spec.trial(values, spec.seeds[0]) for values in spec.training_points()]
+    varied = [axis.key for axis in spec.training_axes() if axis.key.split(".")[0] in ("data", "backbone")]
+    return [
+        spec.trial(values, spec.seeds[0])
+        for values in spec.points_of([*varied, "train.image_size", "train.batch_size"])
+    ]
+
+
+def fingerprints(spec: SweepSpec) -> dict[str, str]:
+    """Read every dataset the sweep names once; returns its content's identity by its component.
+
+    Raises:
+        DataError: naming the files that cannot be used.
+    """
+    contents = _contents(spec, trial_configs(spec))
+    return {repr(content.component): content.identity() for content in contents if content.key == "data"}
+
+
+def _check_networks(spec: SweepSpec, trials: Sequence[TrialConfig]) -> None:
+    """Build every distinct network once with its weights, and try a step of its training.
+
+    Raises:
+        AreamError: a weight file that is missing or does not fit, or a step that cannot be taken.
+    """
+    processes, seen = spec.resources.trial.process_count, set()
+    for trial in trials:
+        train = trial.train
+        what = (_key(trial.data), _key(trial.backbone), train.image_size, train.batch_size, train.out_of_memory)
+        if what not in seen:
+            seen.add(what)
+            with _saying_how_to_check(trial.data):
+                dataset = build_dataset(trial.data)
+            check_host(trial.backbone, len(dataset.class_names), train, len(dataset.ids("train")), processes)
+    with _saying_how_to_check(spec.base.data):
+        dataset = build_dataset(spec.base.data)
+    for refiner in _distinct([trial.labels.refiner for trial in label_points(spec)]):
+        check_affinity_net(refiner, len(dataset.ids("train")))
+    for point in _segmentation_points(spec):
+        check_segmenter(spec.segmentation_config(point), len(dataset.class_names) + 1, len(dataset.ids("train")))
+
+
+def _identity(content: Content, reread: bool) -> str:
+    if content.key != "data":
+        return content.remembered_identity(reread=reread)
+    with _saying_how_to_check(content.component):
+        return content.remembered_identity(reread=reread)
+
+
+@contextlib.contextmanager
+def _saying_how_to_check(component: Component) -> Iterator[None]:
+    """An error of a dataset says which command lists all that is wrong with it."""
+    try:
+        yield
+    except DataError as error:
+        if not list(locations(component)):
+            raise
+        raise DataError(f"{error}\nall that is wrong with the data: {check_command(component)}") from error
+
+
+def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Content]:
+    """Everything that the sweep reads from outside of its store; what is drawn or random too, which lies nowhere."""
+    for component in datasets(spec, trials):
+        yield Content("data", component)
+    for component in _distinct([trial.backbone for trial in trials]):
+        yield Content("backbone.weights", component)
+    for component in _label_refiners(spec):
+        yield Content("labels.refiner", component)
+    segmentations = [spec.segmentation_config(point) for point in _segmentation_points(spec)]
+    for component in _distinct([segmentation.model for segmentation in segmentations]):
+        yield Content("segmentation.model.weights", component)
+    for folder in label_folders(spec):
+        yield Content("segmentation.labels", spec.base.data, folder)
+
+
+def _label_refiners(spec: SweepSpec) -> list[Component]:
+    """Those that have a network and read files: one for each set of files, whatever else varies."""
+    refiners = [trial.labels.refiner for trial in label_points(spec)]
+    found = {(refiner.name, *locations(refiner.config)): refiner for refiner in refiners if network_of(refiner)}
+    return [refiner for (_, *files), refiner in found.items() if files]
+
+
+def _segmentation_points(spec: SweepSpec) -> list[dict[str, object]]:
+    return spec.segmentation_points() if spec.segmentation_data is not None else []
+
+
+def _distinct(components: Sequence[Component]) -> list[Component]:
+    return list({_key(component): component for component in components}.values())
+
+
+def _key(component: Component) -> str:
+    return repr(component)
+
+
+def check_command(component: Component) -> str:
+    """The command line that checks a dataset."""
+    import dataclasses
+
+    words = ["python -m orchestrator.check_data", component.name]
+    for field in dataclasses.fields(component.config):
+        value = getattr(component.config, field.name)
+        if field.name == "root":
+            words += ["--root", shlex.quote(str(value))]
+        elif value != field.default:
+            words += ["--set", shlex.quote(f"{field.name}={json.dumps(value)}")]
+    return " ".join(words)

@@ -1,0 +1,33 @@
+"""Whether a sweep can go on from the files that its earlier runs left, before anything is read or run."""
+
+from __future__ import annotations
+
+from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.supervisor import spent_before
+from orchestrator.preflight.fresh_start import begun_anew
+from orchestrator.preflight.sweep_folder import id_file, sweep_id
+from orchestrator.workspace import Workplace
+from workers.artifacts.holds import all_holds, held_keys
+
+
+def refuse_damaged(workplace: Workplace, *, fresh: bool) -> None:
+    """Read what a run will read; changes nothing.
+
+    Args:
+        fresh: whether it begins anew, and asks only who it was and what others hold.
+
+    Raises:
+        DamagedFile: a file of the sweep's folder cannot be read.
+        ArtifactCorrupt: a list of what sweeps hold cannot be read.
+    """
+    storage = workplace.store().storage
+    known = sweep_id(workplace) if id_file(workplace).exists() else None  # looking makes none
+    if fresh:
+        for _ in all_holds(storage):
+            pass
+        return
+    begun_anew(workplace)
+    Orders.read(workplace.orders_file)
+    spent_before(workplace.spent_file)
+    if known is not None:
+        held_keys(storage, known)

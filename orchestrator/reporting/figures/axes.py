@@ -1,0 +1,159 @@
+"""Pictures of how the axes relate to results: the Pareto front, importance, parallel coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.collections import LineCollection
+
+from orchestrator.reporting.figures.drawing import new_figure, save, shortened
+from orchestrator.results.importance import LISTED
+from orchestrator.text import show, shown_beside
+
+NAMED_POINTS = 12
+MOST_TICKS = 12
+ABSENT = -0.12
+"""Height of configurations that do not have an axis."""
+FAN = 0.05
+"""How far lines through one listed value lie apart, so that one does not hide the others."""
+
+
+def pareto_figure(content: Mapping[str, Any], folder: Path) -> Path | None:
+    """All configurations in the plane of the first two objectives; None for fewer than two."""
+    pareto = content.get("pareto")
+    if not pareto:
+        return None
+    up, across = pareto["objectives"][:2]
+    names = (across["metric"], up["metric"])
+    points = {
+        position: [entry["metrics"][name] for name in names]
+        for position, entry in enumerate(content["ranking"])
+        if all(name in entry["metrics"] for name in names)
+    }
+    if len(points) < 2:
+        return None
+    figure, axes = new_figure(7, 4.5)
+    front = sorted((position for position in pareto["front"] if position in points), key=lambda key: points[key])
+    rest = np.array([point for position, point in points.items() if position not in front]).reshape(-1, 2)
+    best = np.array([points[position] for position in front]).reshape(-1, 2)
+    axes.scatter(rest[:, 0], rest[:, 1], s=18, color="0.65", label="others")
+    if len(pareto["objectives"]) == 2:
+        axes.plot(best[:, 0], best[:, 1], "-", color="C3", linewidth=0.8)
+    errors = [[content["ranking"][position]["spread"].get(name, 0.0) for position in front] for name in names]
+    axes.errorbar(best[:, 0], best[:, 1], xerr=errors[0], yerr=errors[1], fmt="none", ecolor="C3", alpha=0.35)
+    axes.scatter(best[:, 0], best[:, 1], s=32, color="C3", zorder=3, label="front")
+    for index in np.unique(np.linspace(0, len(front) - 1, NAMED_POINTS).astype(int)):
+        axes.annotate(f"#{front[index] + 1}", best[index], xytext=(5, 5), textcoords="offset points", fontsize=8)
+    values = np.array(list(points.values()))[:, 0]
+    if values.min() > 0 and values.max() > 20 * values.min():
+        axes.set_xscale("log")
+    for goal, label in ((across, axes.set_xlabel), (up, axes.set_ylabel)):
+        label(f"{goal['metric']} ({'higher' if goal['mode'] == 'max' else 'lower'} is better)")
+    axes.margins(0.1)
+    axes.legend(fontsize=8)
+    return save(figure, folder / "pareto.png")
+
+
+def importance_figure(content: Mapping[str, Any], folder: Path) -> Path | None:
+    """A bar an axis; None where importance was left out."""
+    shares = content.get("importance", {}).get("shares")
+    if not shares:
+        return None
+    figure, axes = new_figure(7, 1.0 + 0.32 * len(shares))
+    names = [shortened(key, 40) for key in shares]
+    bars = axes.barh(names, list(shares.values()), color="C0", height=0.65)
+    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.1 * max(shares.values()))
+    axes.set_xlabel(f"share of importance for {content['importance']['metric']}")
+    return save(figure, folder / "importance.png")
+
+
+def parallel_figure(content: Mapping[str, Any], folder: Path) -> Path | None:
+    """A line a configuration over all axes that vary to the rank metric; None for fewer than two."""
+    metric, mode = content["rank"]["metric"], content["rank"]["mode"]
+    entries = [entry for entry in content["ranking"] if metric in entry["metrics"]]
+    kinds = content.get("axis_kinds", {})
+    scales = [_scale(key, kinds.get(key, "grid"), [entry["config"] for entry in entries]) for key in content["axes"]]
+    scales = [scale for scale in scales if len(set(scale.heights)) > 1]
+    if len(entries) < 2 or not scales:
+        return None
+    scores = np.array([entry["metrics"][metric] for entry in entries])
+    scales.append(_numeric(metric, list(scores), logarithmic=False))
+    order = np.argsort(scores if mode == "max" else -scores, kind="stable")
+    fan = np.empty(len(entries))
+    fan[order] = np.linspace(-FAN, FAN, len(entries))
+    heights = np.array([scale.heights + (fan if scale.listed else 0) for scale in scales]).T
+    lines = [np.column_stack([np.arange(len(scales)), heights[index]]) for index in order]
+    width, opacity = (1.6, 0.9) if len(entries) <= 40 else (0.8, 0.5)
+    figure, axes = new_figure(max(7.0, 1.7 * len(scales)), 4.5)
+    collection = LineCollection(lines, cmap="viridis", linewidths=width, alpha=opacity)
+    collection.set_array(scores[order])
+    axes.add_collection(collection)
+    axes.plot(np.arange(len(scales)), heights[order[-1]], color="C3", linewidth=2.2, label="best")
+    for position, scale in enumerate(scales):
+        axes.axvline(position, color="0.3", linewidth=0.8)
+        for height, text in scale.ticks:
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+            axes.text(position + 0.03, height, text, fontsize=7, va="center", bbox=box, zorder=4)
+    axes.set_xticks(range(len(scales)), [shortened(scale.name, 40).replace(".", ".\n") for scale in scales], fontsize=8)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(scales) - 1 + 0.45)
+    lowest = min(float(heights.min()), 0.0)
+    axes.set_ylim(lowest - 0.06, 1.0 + FAN + 0.03)
+    axes.spines[:].set_visible(False)
+    axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return save(figure, folder / "parallel.png")
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """One vertical line: where each configuration crosses it, and what stands beside it."""
+
+    name: str
+    heights: np.ndarray
+    ticks: Sequence[tuple[float, str]]
+    listed: bool
+
+
+def _scale(key: str, kind: str, configs: Sequence[Mapping[str, Any]]) -> _Scale:
+    present = [config[key] for config in configs if key in config]
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
+    if kind not in LISTED and numbers:
+        return _numeric(key, [config.get(key) for config in configs], logarithmic=kind == "loguniform")
+    texts = [config.get(key) for config in shown_beside(configs)]
+    values = (
+        [show(value) for value in sorted(set(present))] if numbers else [text for text in texts if text is not None]
+    )
+    values = list(dict.fromkeys(values))
+    places = {text: index / max(1, len(values) - 1) for index, text in enumerate(values)}
+    heights = np.array([ABSENT if text is None else places[text] for text in texts])
+    step = max(1, -(-len(places) // MOST_TICKS))
+    ticks = [(height, shortened(text, 24)) for text, height in list(places.items())[::step]]
+    return _Scale(key, heights, _with_absent(ticks, heights), listed=True)
+
+
+def _numeric(name: str, values: Sequence[Any], logarithmic: bool) -> _Scale:
+    present = np.array([value for value in values if value is not None], dtype=float)
+    low, high = (present.min(), present.max()) if len(present) else (0.0, 0.0)
+
+    def height(value: Any) -> float:
+        if value is None:
+            return ABSENT
+        if low == high:
+            return 0.5
+        share = np.log(value / low) / np.log(high / low) if logarithmic else (value - low) / (high - low)
+        return float(share)
+
+    marks = np.geomspace(low, high, 5) if logarithmic and low > 0 else np.linspace(low, high, 5)
+    ticks = [(height(mark), f"{mark:.4g}") for mark in (marks if low < high else marks[:1])]
+    heights = np.array([height(value) for value in values])
+    return _Scale(name, heights, _with_absent(ticks, heights), listed=False)
+
+
+def _with_absent(ticks: list[tuple[float, str]], heights: np.ndarray) -> list[tuple[float, str]]:
+    return [*ticks, (ABSENT, "absent")] if (heights == ABSENT).any() else ticks

@@ -1,0 +1,38 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.reporting.sections import Section, Table
+
+
+def _markdown(content: Mapping[str, Any], parts: Sequence[Section], figures: Sequence[tuple[Path, str]]) -> str:
+    lines = [f"# {_md(content['name'])}", "", _md(content["question"])]
+    for part in parts:
+        lines += ["", f"## {_md(part.heading)}", ""]
+        for sentence in part.sentences:
+            lines += [_md(sentence), ""]
+        if part.table:
+            lines += _markdown_table(part.table)
+            lines += [""] if part.points else []
+        lines += [f"- {_md(point)}" for point in part.points]
+    lines += [f"\n![{_md(caption)}](figures/{path.name})" for path, caption in figures]
+    lines += ["", f"Code {_md(content['code'])}; {_md(content['created'])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(table: Table) -> list[str]:
+    header = "| " + " | ".join(map(_md, table.header)) + " |"
+    rows = ["| " + " | ".join(map(_md, row)) + " |" for row in table.rows]
+    return [header, "|" + "---|" * len(table.header), *rows]
+
+
+def _md(text: str) -> str:
+    """Plain text as Markdown: one line, no cell borders, links or tags of its own."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("[", "\\[").replace("`", "\\`")

@@ -1,0 +1,197 @@
+"""The result of a sweep as data: ``summary.json``, and the tables made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from aream.config import plain
+from aream.data._protocol import Dataset
+from aream.labels.pseudo_labels import RULE_DESCRIPTIONS
+from aream.selection import remark, scored_labels
+from orchestrator.monitor.state import SweepState
+from orchestrator.reporting.terminal import _columns
+from orchestrator.results.importance import axis_importance
+from orchestrator.results.method_pull import pull_remarks
+from orchestrator.results.origins import by_other_code, mixed, origins, other_code_sentence
+from orchestrator.results.pairing import paired_differences, without_loss
+from orchestrator.results.paper import compared
+from orchestrator.results.pareto import front, objectives
+from orchestrator.results.ranking import Ranked, mean_and_spread
+from orchestrator.results.records import Records, RememberedRecords
+from orchestrator.results.savings import stored_before, sweep_cost
+from orchestrator.results.segmentation_jobs import SegmentationJob
+from orchestrator.search.stopped_trials import stopped_sentence, stopped_tasks
+from orchestrator.spec.metric_checks import remarks
+from orchestrator.spec.metrics import known, number
+from orchestrator.spec.spec import SweepSpec
+from orchestrator.text import shown_beside
+from orchestrator.tracking.recorder import trial_run
+from workers.components import build_dataset
+from workers.processes.provenance import code_revision, library_versions
+from workers.stage import Stage
+from workers.trial import TrialConfig
+
+
+@dataclass(frozen=True)
+class Summary:
+    spec: SweepSpec
+    ranking: Sequence[Ranked]
+    jobs: Sequence[SegmentationJob]
+    failures: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    run: SweepState | None = None
+    """The run that made it; what that found in the store is reported."""
+    settled: Mapping[str, str] = field(default_factory=dict)
+    """Job -> why it got the GPUs it got, where the sweep file left that open."""
+    unranked: Mapping[str, str] = field(default_factory=dict)
+    """Title of a configuration without the metric that is ranked by -> why."""
+
+    def to_json(self, store: Records) -> dict[str, Any]:
+        spec, records = self.spec, RememberedRecords(store)
+        dataset = build_dataset(spec.base.data)
+        entries = [entry.to_json(spec.ranked_by.metric, spec.ranked_by.mode) for entry in self.ranking]
+        jobs = [self._job(job, records) for job in self.jobs]
+        for position, entry in enumerate(entries):
+            rows = [job for job in jobs if job["rank"] == position and job["metrics"]]
+            if rows:
+                means, spread = mean_and_spread([row["metrics"] for row in rows])
+                entry["metrics"] |= means
+                entry["spread"] |= spread
+            for seed, metrics in entry["per_seed"].items():
+                own = [row["metrics"] for row in rows if str(row["seed"]) == seed]
+                entry["per_seed"][seed] = metrics | (mean_and_spread(own)[0] if own else {})
+            entry["method"] = self._trials[position].method.name
+            entry["without_loss"] = without_loss(entry["method"])
+        for entry, difference in zip(
+            entries, paired_differences(entries, spec.ranked_by.metric, spec.ranked_by.mode), strict=True
+        ):
+            entry["paired"] = difference
+        goals = objectives(spec)
+        kinds = {axis.key: axis.kind for axis in spec.axes}
+        return {
+            "name": spec.name,
+            "question": spec.description,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rank": {"metric": spec.ranked_by.metric, "mode": spec.ranked_by.mode},
+            "axes": [axis.key for axis in spec.axes],
+            "axis_kinds": kinds,
+            "seeds": list(spec.seeds),
+            "data": {
+                "name": spec.base.data.name,
+                "fingerprints": sorted(set(self.fingerprints.values())),
+                "train_images": len(dataset.ids("train")),
+                "val_images": len(dataset.ids("val")),
+                "classes": list(dataset.class_names),
+                "scored_classes": list(dataset.scored_classes),
+            },
+            "metrics": {
+                name: {"caption": metric.caption, "unit": metric.unit, "better": metric.better}
+                for name in dict.fromkeys(name for entry in entries for name in entry["metrics"])
+                if (metric := known(name)) is not None
+            },
+            "protocol": self._protocol(),
+            "ranking": entries,
+            "paper": compared(spec, entries),
+            "pareto": {
+                "objectives": [asdict(objective) for objective in goals],
+                "front": front([entry["metrics"] for entry in entries], goals),
+            },
+            "importance": axis_importance(entries, kinds, spec.ranked_by.metric, spec.ranked_by.mode),
+            "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),
+            "resources": plain(self.spec.resources),
+            "settled": dict(self.settled),
+            "store": None if self.run is None else stored_before(self.run, self._stages(), records),
+            "segmentation": jobs,
+            "failures": dict(self.failures),
+            "unranked": dict(self.unranked),
+            "remarks": [
+                *remarks(spec),
+                *self._epochs_judged_otherwise(dataset),
+                *pull_remarks(self._of_trainings(records)),
+                *self._mixtures(records),
+            ],
+            "origins": self._origins(records),
+            "stopped": {} if self.run is None else stopped_tasks(self.run),
+            "code": code_revision(),
+            "versions": library_versions(),
+        }
+
+    def _origins(self, records: Records) -> list[dict[str, Any]]:
+        return origins(self._stages(), records)
+
+    def _mixtures(self, records: Records) -> list[str]:
+        """What is not one among the results."""
+        behind = {ancestor.key: ancestor for stage in self._stages() for ancestor in stage.ancestry()}
+        other = other_code_sentence(by_other_code(behind.values(), records))
+        return [*mixed(self._origins(records)), *([other] if other else [])]
+
+    def _stages(self) -> Iterator[Stage]:
+        for entry in self.ranking:
+            for variant in entry.variants.values():
+                yield from variant.stages.all()
+        yield from (job.stage for job in self.jobs)
+
+    @cached_property
+    def _trials(self) -> list[TrialConfig]:
+        """Of each ranked configuration; one takes a third of a millisecond."""
+        return [self.spec.trial(entry.config, self.spec.seeds[0]) for entry in self.ranking]
+
+    def _of_trainings(self, records: Records) -> list[Mapping[str, float]]:
+        """Metrics of every training, once each."""
+        trainings = {stage.inputs["host"].key for stage in self._stages() if stage.name == "infer_cam"}
+        return [records.record(key).metrics for key in trainings]
+
+    def _epochs_judged_otherwise(self, dataset: Dataset) -> list[str]:
+        """What to say of trainings whose kept epoch was not chosen by the metric that was asked for."""
+        trains = {trial.train: None for trial in self._trials}
+        labels = scored_labels(dataset) if trains else None
+        said = [remark(train, labels) for train in trains] if labels is not None else []
+        return list(dict.fromkeys(text for text in said if text is not None))
+
+    def _protocol(self) -> dict[str, str]:
+        """How the threshold was set, and what counts."""
+        rules = {trial.labels.rule for trial in self._trials} or {self.spec.base.labels.rule}
+        return {
+            "threshold": "; ".join(sorted(RULE_DESCRIPTIONS[rule] for rule in rules)),
+            "absent_classes": self.spec.base.labels.absent_classes,
+        }
+
+    def _job(self, job: SegmentationJob, records: Records) -> dict[str, Any]:
+        stored = records.has(job.stage.key)
+        return {
+            "key": job.stage.key,
+            "title": job.title,
+            "rank": job.rank,
+            "seed": job.seed,
+            "point": job.point,
+            "label_artifact": job.labels.key,
+            "trial_key": job.trial_key,
+            "metrics": records.record(job.stage.key).metrics if stored else {},
+        }
+
+    def description(self, notes: Sequence[str] = ()) -> str:
+        """Markdown for the tracker's parent run, with links to its children (``{{run:...}}`` is filled in there)."""
+        content = [self.spec.description, ""] if self.spec.description else []
+        keys = [axis.key for axis in self.spec.axes]
+        metrics = _columns(self.spec.ranked_by.metric, [entry.metrics for entry in self.ranking])
+        content.append("| | " + " | ".join([*keys, *metrics, "trials"]) + " |")
+        content.append("|---" * (len(keys) + len(metrics) + 2) + "|")
+        texts = shown_beside([entry.config for entry in self.ranking])
+        for position, entry in enumerate(self.ranking[:20]):
+            cells = [texts[position].get(key, "") for key in keys]
+            cells += [number(name, entry.metrics.get(name), entry.spread.get(name)) for name in metrics]
+            links = [f"[seed {seed}]({{{{run:{trial_run(entry.trial_keys[seed])}}}}})" for seed in entry.seeds]
+            content.append(f"| {position + 1} | " + " | ".join([*cells, " ".join(links)]) + " |")
+        for job in self.jobs:
+            content.append("")
+            content.append(f"[segmentation: {job.title}]({{{{run:segmentation/{job.stage.key}}}}})")
+        content += ["", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None)]
+        if self.run is not None and (sentence := stopped_sentence(stopped_tasks(self.run))):
+            content += ["", f"{sentence}."]
+        content += [f"\nNote: {sentence}." for sentence in notes]
+        content += ["", f"Background threshold: {self._protocol()['threshold']}."]
+        return "\n".join(content)

@@ -1,0 +1,51 @@
+"""A sweep's summary and report, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aream.config import canonical
+from orchestrator.reporting.html import _html, _overlays
+from orchestrator.reporting.markdown import _markdown
+from orchestrator.reporting.summary import Summary
+from orchestrator.results.records import Records
+from orchestrator.workspace import Workplace
+from workers.artifacts.store import ArtifactStore
+from workers.processes.atomic_write import write_json
+
+if TYPE_CHECKING:
+    from workers.artifacts.store import ArtifactStore
+
+
+def write_summary(
+    summary: Summary, workplace: Workplace, store: ArtifactStore, records: Records | None = None
+) -> list[Path]:
+    """Write summary.json, report.html, report.md and figures; returns what a tracker should keep.
+
+    Args:
+        records: what is known of the artifacts already; None: the store tells.
+    """
+    content = summary.to_json(records or store)
+    canonical(content)  # refuses NaN and anything that is not plain data before it is written
+    write_json(workplace.summary_file, content, indent=1)
+    return [workplace.summary_file, *write_report(content, store, workplace.folder)]
+
+
+def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[Path]:
+    """Write both reports and their figures into ``folder``; returns every file written."""
+    from orchestrator.reporting.analyses import analysis_results, analysis_sections
+    from orchestrator.reporting.comparisons import comparison_sections
+    from orchestrator.reporting.figures.analyses import draw_analyses
+    from orchestrator.reporting.figures.training import draw_figures
+    from orchestrator.reporting.sections import sections
+    from workers.processes.atomic_write import write_text
+
+    analyses = analysis_results(content, store)
+    figures = draw_figures(content, store, folder / "figures") + draw_analyses(analyses, folder / "figures")
+    ranking, *others = sections(content)
+    parts = [ranking, *comparison_sections(content), *others, *analysis_sections(analyses)]
+    write_text(folder / "report.html", _html(content, parts, figures, _overlays(content, store)))
+    write_text(folder / "report.md", _markdown(content, parts, figures))
+    return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]

@@ -1,0 +1,313 @@
+"""Running a sweep: plan, shared stages, trials, ranking, segmentation, report. Running it again is resuming it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aream.errors import AreamError, StoreUnavailable
+from orchestrator.cluster.auto_gpus import AutoGpus
+from orchestrator.monitor.forecast import expected_tasks
+from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.state import SweepState
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.tasks import ENDED
+from orchestrator.plan.planner import Planner, TrialPlan, shared_stages
+from orchestrator.preflight import fresh_start
+from orchestrator.preflight.sweep_folder import sweep_id
+from orchestrator.reporting.summary import Summary
+from orchestrator.reporting.write import write_summary
+from orchestrator.results.ranking import Ranked, best_first, measured, unranked
+from orchestrator.results.records import RunRecords
+from orchestrator.results.segmentation_jobs import SegmentationJob, segmentation_jobs
+from orchestrator.run.outcome import Outcome
+from orchestrator.run.stage_events import StageLife
+from orchestrator.run.trial_events import Audience, TrialLife
+from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER, Seen, stopped_sentence, stopped_tasks
+from orchestrator.spec.metric_checks import remarks
+from orchestrator.spec.settings import Resource
+from orchestrator.spec.spec import SweepSpec
+from orchestrator.tracking.prometheus import Metrics
+from orchestrator.tracking.recorder import SWEEP, Recorder, trial_run
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.webhook import Webhook
+from orchestrator.workspace import Workplace
+from workers.artifacts.collection import tidy
+from workers.artifacts.holds import Hold
+from workers.processes.masking import masked
+from workers.stage import Stage
+
+if TYPE_CHECKING:
+    from orchestrator.run.channel import Board
+
+log = logging.getLogger(__name__)
+
+TRACKING_CLOSE_S = 30.0
+
+
+class Driver:
+    """One run of a sweep."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        workplace: Workplace,
+        tracker: Tracker,
+        start_ray: Callable[[Callable[[str], None]], Board],
+        reads: Collection[str] = (),
+    ) -> None:
+        """``reads``: keys of artifacts in the place of data or weights, which nobody may collect meanwhile."""
+        self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
+        self.spec, self.store = planner.spec, workplace.store()
+        self.records = RunRecords(self.store)
+        expected, metric = expected_tasks(self.spec), self.spec.ranked_by.metric
+        self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, metric=metric)
+        self.progress = Progress(self.state, metric, workplace.log_file)
+        self.tracker = tracker
+        self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
+        self.overseer = Overseer(workplace.orders_file, workplace.spent_file, self.spec.limits)
+        self.overseer.each_tick = self._tick
+        self.metrics = Metrics(self.state, tracker.left)
+        self.auto = AutoGpus(workplace, self.overseer, self.progress, self._board)
+        self.auto.check(self.spec)
+        self.webhook = Webhook(self.spec.name, self.spec.notify)
+        replaces = fresh_start.replaced(workplace)
+        self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name, reads, replaces)
+        self.told = Audience(self.state, self.progress, self.recorder, self.metrics, self.webhook)
+        stopped_file = workplace.folder / "stopped.json"
+        self.trials = TrialLife(self.spec, self.records, self.told, self.overseer, self.hold, stopped_file)
+
+    def run(self) -> Outcome:
+        with self.progress, self.hold:
+            self.recorder.open_sweep()
+            for remark in remarks(self.spec):
+                self.progress.line(f"note: {remark}")
+            listed = self._listed()
+            if self._planned_anew("trial", [stage for trial in listed for stage in trial.stages()]):
+                listed = self._listed()
+            for trial in listed:
+                self.trials.add(trial)
+            self.hold.save()
+            self._prelude(listed or self.planner.corners())
+            self._run_trials(listed)
+            self._adopt(self.auto.remembered(self.spec, "trial"))
+            self.progress.phase("ranking")
+            trials, wanted = list(self.trials.plans.values()), self.spec.ranked_by
+            found = measured(trials, self.records, self.spec.resources.trial)
+            ranking, left_out = best_first(found, wanted.metric, wanted.mode), unranked(found, wanted.metric)
+            for title, why in left_out.items():
+                self.progress.line(f"not ranked: {title}: {why}")
+            jobs = self._segmentation(ranking)
+            self.progress.phase("writing the report")
+            fingerprints = self.planner.fingerprints
+            summary = Summary(
+                self.spec, ranking, jobs, self.trials.failures, fingerprints, self.state, self.auto.why, left_out
+            )
+            files = write_summary(summary, self.workplace, self.store, self.records)
+            self._close(summary, files)
+            self.overseer.save()
+            self._tidy()
+            ended = self.overseer.ending
+            if not (ended or self.trials.failures):
+                self._all_is_there()
+            self.progress.phase(f"stopped ({ended})" if ended else "finished")
+        text = f"ended before its time: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
+        if stopped := stopped_sentence(stopped_tasks(self.state)):
+            text += f", {stopped}"
+        self.webhook.tell("stopped" if ended else "done", text, self.state.counts())
+        left = self.tracker.close(TRACKING_CLOSE_S)
+        self.metrics.sample(last=True)
+        self.webhook.close()
+        return Outcome(ranking, self.trials.failures, left, ended, left_out)
+
+    def _all_is_there(self) -> None:
+        """What only earlier versions of the sweep named is left to whoever collects."""
+        if self.spec.search:
+            from orchestrator.search.record import known_points
+
+            for point in known_points(self.planner, self.workplace.folder):
+                trials = [self.planner.trial(point.values, seed) for seed in self.spec.seeds]
+                self.hold.add(stage.key for trial in trials for stage in trial.stages())
+        self.hold.complete()
+        fresh_start.computed(self.workplace)
+
+    def abandon(self, phase: str, status: str) -> None:
+        """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""
+        self.state.phase = phase
+        self.recorder.drop()
+        for task in self.state.tasks.values():
+            if task.status == "running":
+                task.status = "waiting"
+        for step in (
+            self.state.save,
+            self.overseer.save,
+            lambda: self.webhook.tell("stopped", phase, self.state.counts()),
+            lambda: self.tracker.end_run(SWEEP, status),
+            lambda: self.tracker.close(TRACKING_CLOSE_S / 3),
+            lambda: self.metrics.sample(last=True),
+            self.webhook.close,
+        ):
+            with contextlib.suppress(OSError):  # on a full disk, the others are done nevertheless
+                step()
+
+    def _tidy(self) -> None:
+        try:
+            tidy(self.store)
+        except AreamError as error:  # all results are there
+            log.warning("what killed processes left stays for the next run: %s", error)
+
+    def _listed(self) -> list[TrialPlan]:
+        """None of a search, whose trials are not known before."""
+        return [] if self.spec.search else self.planner.grid()
+
+    def _planned_anew(self, job: str, stages: Sequence[Stage]) -> bool:
+        """Whether what the cluster gives to a job makes other keys than were planned; unasked where all is stored."""
+        undecided = getattr(self.spec.resources, job).gpu == "auto"
+        if not undecided or (stages and all(self._stored(stage) for stage in stages)):
+            return False
+        before, self.planner = self.planner, self.auto.agreeing(self.planner, job)
+        return self.planner is not before
+
+    def _stored(self, stage: Stage) -> bool:
+        return self.records.has(stage.key)
+
+    def _present(self, trials: Sequence[TrialPlan]) -> set[str]:
+        """Keys of their stages that are stored."""
+        return self.records.present([stage.key for trial in trials for stage in trial.stages()])
+
+    def _tick(self) -> None:
+        if self.state.problem != self.tracker.problem:
+            self.state.problem = self.tracker.problem
+            self.state.save(soon=True)
+        self.state.catch_up()
+        self.progress.catch_up()
+        self.metrics.sample()
+
+    def _board(self) -> Board:
+        board = self.start_ray(self.progress.line)
+        if where := self.metrics.send():
+            self.progress.line(where)
+        return board
+
+    def _prelude(self, trials: Sequence[TrialPlan]) -> None:
+        """Stages that several trials need, once; those only needed to reach stages already stored are left out."""
+        present = self._present(trials)
+        open_trials = [trial for trial in trials if any(stage.key not in present for stage in trial.stages())]
+        shared = [stage for stage in shared_stages(open_trials) if stage.key not in present]
+        if open_trials and (spent := self.overseer.budget_spent()):  # before Ray is started for nothing
+            self.overseer.end(spent)
+        if shared and not self.overseer.is_over():
+            self.progress.phase(f"{len(shared)} stages shared by several trials")
+            self._run_stages(shared, "shared stage", self.auto.whole(self.spec, "trial"))
+
+    def _adopt(self, spec: SweepSpec) -> None:
+        if spec != self.spec:
+            self.spec, self.planner = spec, dataclasses.replace(self.planner, spec=spec)
+            self.trials.spec = spec
+            self.recorder.resolved(spec)
+
+    def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
+        early = self.trials.stopped().by(self.spec.scheduler)
+        by_hand = {key for key, wish in self.overseer.orders.trials.items() if wish == "stop"}
+        pending, seen, present = [], [], self._present(listed)
+        for trial in listed:
+            if all(stage.key in present for stage in trial.stages()):
+                self.state.update(trial.key, cached=True)
+                self.trials.started(trial)
+                rows = self.records.record(trial.key).history
+                for row in rows:
+                    self.recorder.trial_row(trial, row)
+                self.trials.finished(trial)
+                seen.append(Seen(trial.values, trial.seed, rows))
+            elif trial.key in by_hand:
+                self.state.update(trial.key, status="stopped", error=BY_HAND)
+            elif trial.key in early and trial.key not in present:
+                self.state.update(trial.key, status="stopped", error=BY_SCHEDULER)
+                seen.append(Seen(trial.values, trial.seed, early[trial.key]))
+            else:
+                pending.append(trial)
+        if pending or self.spec.search:
+            self._adopt(self.auto.for_trials(self.planner, pending or self.planner.corners()))
+        if (not pending and not self.spec.search) or self.overseer.is_over():
+            return
+        self.progress.phase("trials")
+        board = self._board()
+        from orchestrator.run.tuning import run_trials
+
+        out = frozenset(by_hand if listed else by_hand | early.keys())
+        life, overseer = self.trials, self.overseer
+        run_trials(self.planner, self.workplace, life, overseer, board, listed=pending, stopped=out, seen=seen)
+        for trial in pending:
+            if self.state.tasks[trial.key].status not in ENDED:
+                if self.overseer.is_over():
+                    self.state.update(trial.key, status="waiting")
+                else:
+                    self.trials.failed(trial, "it did not end; run the same command again")
+        self._leave_if_store_is_away()
+
+    def _leave_if_store_is_away(self) -> None:
+        """A ranking of what is stored cannot be read either.
+
+        Raises:
+            StoreUnavailable: as a worker told it.
+        """
+        if self.overseer.away is not None:
+            raise StoreUnavailable(self.overseer.away)
+
+    def _segmentation(self, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
+        jobs = segmentation_jobs(self.planner, ranking)
+        if jobs and self._planned_anew("segmentation", [job.stage for job in jobs]):
+            jobs = segmentation_jobs(self.planner, ranking)
+        pending = [job for job in jobs if not self._stored(job.stage)]
+        epochs = {job.stage.key: job.stage.inputs["segmenter"].config.train.known_epochs for job in jobs}
+        for job in jobs:
+            self.state.add(job.stage.key, job.title, "segmentation", epochs[job.stage.key])
+            if job not in pending:
+                self.state.update(job.stage.key, status="done", cached=True)
+                self.metrics.stages(job.stage.ancestry(), self.records, self.spec.resources.segmentation)
+        self.hold.add(stage.key for job in jobs for stage in job.stage.ancestry())
+        self._adopt(self.auto.for_segmentation(self.spec, pending))
+        if pending and not self.overseer.is_over():
+            self.progress.phase(f"{len(pending)} segmentation jobs")
+            self._run_stages([job.stage for job in pending], "segmentation", self.spec.resources.segmentation)
+        for job in jobs:
+            if self._stored(job.stage):
+                record = self.records.record(job.stage.key)
+                train = self.records.record(record.inputs["segmenter"])
+                parent = trial_run(job.trial_key) if job.trial_key else SWEEP
+                self.state.row(job.stage.key, dict(record.metrics))
+                self.recorder.segmentation(job.stage, job.title, job.labels, parent, record.metrics, train.history)
+        return jobs
+
+    def _run_stages(self, stages: Sequence[Stage], kind: str, resource: Resource) -> None:
+        board = self._board()
+        from orchestrator.run.stage_tasks import StageTasks  # needs ray
+
+        life = StageLife(self.told, self.records, kind, resource)
+        for stage in stages:
+            life.add(stage)
+        self.hold.save()
+        tasks = StageTasks(
+            stages,
+            self.workplace,
+            resource,
+            self.spec.limits,
+            self.overseer,
+            life.on_event,
+            self.trials.stalled,
+            self.trials.short,
+            board,
+        )
+        self.trials.failures |= {key: masked(why) for key, why in tasks.run().items()}
+        self._leave_if_store_is_away()
+
+    def _close(self, summary: Summary, files: Sequence[Path]) -> None:
+        best = summary.ranking[0].metrics if summary.ranking else {}
+        status = "KILLED" if self.overseer.ending else "FAILED" if self.trials.failures else "FINISHED"
+        notes = json.loads(self.workplace.summary_file.read_text())["remarks"]
+        self.recorder.close_sweep(summary.description(notes), files, best, status)

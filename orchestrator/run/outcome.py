@@ -1,0 +1,20 @@
+"""How one run of a sweep ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.results.ranking import Ranked
+
+
+@dataclass
+class Outcome:
+    ranking: list[Ranked]
+    failures: dict[str, str] = field(default_factory=dict)
+    """Key -> reason."""
+    untracked: int = 0
+    """Tracking events kept for the next run because the server is away."""
+    ended: str | None = None
+    """Why the sweep ended before its work was done."""
+    unranked: dict[str, str] = field(default_factory=dict)
+    """Title of a configuration without the metric that is ranked by -> why."""

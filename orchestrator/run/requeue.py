@@ -1,0 +1,123 @@
+"""Between the source of points and Ray Tune: points whose stage another process computes, or that somebody paused,
+come back and are given out again later, without holding a slot meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.search import Searcher
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A point that came back."""
+
+    inner: str
+    """Its name for the source."""
+    config: Config
+    held: str | None
+    """The stage that another process computes; None: paused."""
+
+
+class Gate(Searcher):
+    def __init__(
+        self,
+        points: Searcher,
+        problem: FirstProblem,
+        *,
+        look: Callable[[], None],
+        closed: Callable[[], bool],
+        paused: Callable[[], bool],
+        open_for: Callable[[Config, str | None], bool],
+        dropped: Callable[[Config], bool],
+    ) -> None:
+        """
+        Args:
+            points: the source: a list or a search.
+            problem: keeps what goes wrong in ``points`` while a trial ends.
+            look: called at every question: while nothing runs, Tune asks for points and does nothing else.
+            closed: whether nothing more is to begin.
+            paused: whether nothing is to begin for now.
+            open_for: whether a point may run, given the stage it was held by.
+            dropped: whether a point that came back is never to run.
+        """
+        super().__init__(metric=points.metric, mode=points.mode)
+        self.points, self.problem = points, problem
+        self.look, self.closed, self.paused = look, closed, paused
+        self.open_for, self.dropped = open_for, dropped
+        self.running: dict[str, tuple[str, Config]] = {}
+        """Tune's trial id -> the source's name, and the point."""
+        self.returned: list[Returned] = []
+        self.exhausted = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores its searcher beside the trials, for a restore of its own that is not used here."""
+        return {}
+
+    def suggest(self, trial_id: str) -> Config | str | None:
+        self.look()
+        if self.closed():
+            return Searcher.FINISHED
+        if self.paused():
+            return None
+        for index, back in enumerate(self.returned):
+            if self.dropped(back.config):
+                del self.returned[index]
+                self.points.on_trial_complete(back.inner, None, error=True)
+                return None
+            if self.open_for(back.config, back.held):
+                del self.returned[index]
+                self.running[trial_id] = back.inner, back.config
+                return dict(back.config)
+        if not self.exhausted:
+            found = self.points.suggest(trial_id)
+            if found == Searcher.FINISHED:
+                self.exhausted = True
+            elif found is not None:
+                self.running[trial_id] = trial_id, dict(found)
+                return dict(found)
+            else:
+                return None
+        return None if self.running or self.returned else Searcher.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        with self.problem.kept():
+            self.points.on_trial_result(self.running[trial_id][0], result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        inner, config = self.running.pop(trial_id)
+        if result and (result.get("held") or result.get("paused") or result.get("away")):
+            self.returned.append(Returned(inner, config, result.get("held")))
+            return
+        with self.problem.kept():
+            self.points.on_trial_complete(inner, result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a sweep continues from its store, not from a Tune checkpoint."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a search continues by running its sweep again, not from a Tune checkpoint")
+
+
+class FirstProblem:
+    """The first of them. Raised at once, Tune would take it for a failure of the trial and run that once more."""
+
+    def __init__(self) -> None:
+        self.first: Exception | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.first = self.first or error
+
+    def show(self) -> None:
+        """Raises the problem, if there is one."""
+        if self.first is not None:
+            raise self.first

@@ -1,0 +1,252 @@
+"""Stages as Ray tasks: the shared prelude before the trials, the segmentation jobs after them.
+
+Ray alone does not answer for a task on a node that fell silent without dying, so the store and the workers' signs of
+life are asked too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
+from orchestrator.cluster import connection
+from orchestrator.cluster.lost_workers import why, worth_another_try
+from orchestrator.cluster.shortage import Shortage
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.run.channel import EVERYTHING, Board, Line, Sign, kill_worker
+from orchestrator.run.lease_watch import Held
+from orchestrator.spec.settings import Limits, Resource
+from orchestrator.workspace import Workplace
+from workers.failures import may_pass, told
+from workers.stage import Row, Stage
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+SILENT_S = 60.0
+"""A worker silent for so long may have ended without Ray saying so: its result is looked for in the store."""
+
+
+@dataclass(frozen=True)
+class TaskEvent:
+    """What became of a stage: its new status, a row of metrics while it runs, why it failed."""
+
+    stage: Stage
+    status: str
+    row: Row | None = None
+    error: str | None = None
+
+
+@dataclass
+class _Attempt:
+    stage: Stage
+    asked: float
+    begun: bool = False
+    """Whether a worker has it; Ray keeps a task that waits for a slot to itself."""
+    cancelled: bool = False
+
+
+@ray.remote
+def run_stage_task(stage: Stage, workplace: Workplace, cpu: float, gpu: float, board: Any) -> dict[str, Any]:
+    """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
+    try:
+        with workplace.logged(stage.key), Line(board, stage.key) as line:
+            runner = workplace.runner(cpu=cpu, gpu=gpu, report=lambda reporting, row: line.post(row), stop=line.stop)
+            runner.run(stage)
+    except StageHeld as error:
+        return {"held": error.key}
+    except Interrupted:
+        return {"paused": True}
+    except StoreUnavailable as error:
+        return {"away": str(error)}
+    except AreamError as error:
+        return {"failure": str(error)}
+    except Exception as error:
+        if may_pass(error) or isinstance(error, ray.exceptions.RayError):
+            raise
+        return {"failure": told(error)}
+    return {}
+
+
+class StageTasks:
+    """Runs stages, each after those of its inputs that are in the list."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        workplace: Workplace,
+        resource: Resource,
+        limits: Limits,
+        overseer: Overseer,
+        on_event: Callable[[TaskEvent], None],
+        on_stalled: Callable[[str], None],
+        on_short: Callable[[str | None], None],
+        board: Board,
+    ) -> None:
+        self.by_key = {stage.key: stage for stage in stages}
+        self.waiting = dict(self.by_key)
+        self.workplace, self.resource, self.limits = workplace, resource, limits
+        self.overseer, self.on_event, self.on_stalled = overseer, on_event, on_stalled
+        self.store = workplace.store()
+        self.watch = Held(self.store)
+        self.held: dict[str, str] = {}
+        """Stage -> the stage that another process computes."""
+        self.running: dict[ray.ObjectRef, _Attempt] = {}
+        self.lost: dict[str, int] = {}
+        self.errors: dict[str, str] = {}
+        self.board = board
+        self.shortage = Shortage(resource, connection.free, on_short)
+
+    def run(self) -> dict[str, str]:
+        """Returns key -> error of those that failed; what was stopped before its end is in neither list.
+
+        A stage whose input failed is not started and counts as failed with that reason.
+        """
+        while self.running or not self._over():
+            begun = [attempt.stage.key for attempt in self.running.values() if attempt.begun]
+            self.overseer.tick(dict.fromkeys(begun, self.resource.gpus))
+            if self.overseer.ending is None and not self.overseer.paused:
+                self._submit()
+            self._collect()
+        return self.errors
+
+    def _over(self) -> bool:
+        return self.overseer.ending is not None or not (self.waiting or self.held)
+
+    def _submit(self) -> None:
+        for key, by in list(self.held.items()):
+            if self.watch.free(by):
+                del self.held[key]
+                self.waiting[key] = self.by_key[key]
+        for stage in [stage for stage in self.waiting.values() if self._ready(stage)]:
+            del self.waiting[stage.key]
+            failed = next((key for key in _inputs(stage) if key in self.errors), None)
+            if failed is not None:
+                self._fail(stage, f"its input {failed} failed")
+                continue
+            options = run_stage_task.options(
+                num_cpus=self.resource.cpu,
+                num_gpus=self.resource.gpus,
+                resources=dict(self.resource.custom),
+                name=stage.key,
+                max_retries=0,
+            )
+            task = options.remote(stage, self.workplace, self.resource.cpu, self.resource.gpus, self.board.actor)
+            self.running[task] = _Attempt(stage, time.monotonic())
+
+    def _collect(self) -> None:
+        if self.running:
+            done, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
+        else:
+            time.sleep(POLL_S)
+            done = []
+        stop = self.overseer.ending is not None or self.overseer.paused
+        if stop:
+            self._cancel_what_waits()
+        rows, signs = self.board.look([EVERYTHING] if stop else [])
+        for attempt in self.running.values():
+            # An older sign is that of a worker that was lost.
+            sign = (signs or {}).get(attempt.stage.key)
+            if sign is not None and sign.silent_s <= time.monotonic() - attempt.asked:
+                self._begun(attempt)
+        for key, row in rows:
+            if key in self.by_key:
+                self.on_event(TaskEvent(self.by_key[key], "running", row=row))
+        for task in done:
+            attempt = self.running.pop(task)
+            if not attempt.cancelled:
+                self._begun(attempt)
+            self._ended(task, attempt.stage)
+        if signs is not None:
+            self._reconcile(signs)
+            begun = any(attempt.begun for attempt in self.running.values())
+            self.shortage.look(wanted=bool(self.running), running=begun)
+
+    def _cancel_what_waits(self) -> None:
+        """What has no worker yet may wait for one for ever, and no worker reads there that it is to stop."""
+        for task, attempt in self.running.items():
+            if not (attempt.begun or attempt.cancelled):
+                attempt.cancelled = True
+                ray.cancel(task)
+
+    def _begun(self, attempt: _Attempt) -> None:
+        if not attempt.begun:
+            attempt.begun = True
+            self.on_event(TaskEvent(attempt.stage, "running"))
+
+    def _ended(self, task: ray.ObjectRef, stage: Stage) -> None:
+        try:
+            outcome = ray.get(task)
+        except ray.exceptions.TaskCancelledError:
+            self.waiting[stage.key] = stage
+            self.on_event(TaskEvent(stage, "paused"))
+        except ray.exceptions.RayError as error:
+            if worth_another_try(error):
+                self._again(stage, why(error))
+            else:
+                self._fail(stage, why(error))
+        else:
+            if outcome.get("failure"):
+                self._fail(stage, outcome["failure"])
+            elif outcome.get("held"):
+                self.held[stage.key] = outcome["held"]
+                holder = self.watch.holder(outcome["held"])
+                self.on_event(TaskEvent(stage, "held", error=f"{outcome['held']} is being computed by {holder}"))
+            elif outcome.get("away"):
+                self.waiting[stage.key] = stage
+                self.overseer.store_away(outcome["away"])
+                self.on_event(TaskEvent(stage, "held", error=outcome["away"]))
+            elif outcome.get("paused"):
+                self.waiting[stage.key] = stage
+                self.on_event(TaskEvent(stage, "paused"))
+            else:
+                self.on_event(TaskEvent(stage, "done"))
+
+    def _reconcile(self, signs: dict[str, Sign]) -> None:
+        """Believe the store before Ray; kill, or give up, what shows no sign of life."""
+        for task, attempt in list(self.running.items()):
+            sign = signs.get(attempt.stage.key)
+            silent = sign.silent_s if sign is not None else time.monotonic() - attempt.asked
+            if silent < SILENT_S:
+                continue
+            if sign is not None and self.watch.free(attempt.stage.key) and self.store.has(attempt.stage.key):
+                del self.running[task]
+                self.on_event(TaskEvent(attempt.stage, "done"))
+            elif silent >= self.limits.stalled_minutes * 60:
+                del self.running[task]
+                if sign is None:  # it waits for a slot that others have, or its worker hangs before its first line
+                    ray.cancel(task, force=True)
+                    self.waiting[attempt.stage.key] = attempt.stage
+                    continue
+                self.on_stalled(attempt.stage.key)
+                if not kill_worker(sign):
+                    ray.cancel(task, force=True)
+                self._again(attempt.stage, f"no sign of life for {silent:.0f} s")
+
+    def _again(self, stage: Stage, reason: str) -> None:
+        self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
+        if self.lost[stage.key] > self.limits.retries:
+            self._fail(stage, f"tried {self.lost[stage.key]} times, each in vain; the last time: {reason}")
+            return
+        self.waiting[stage.key] = stage
+        count = f"try {self.lost[stage.key] + 1} of {self.limits.retries + 1}"
+        self.on_event(TaskEvent(stage, "waiting", error=f"{reason}; {count} follows"))
+
+    def _fail(self, stage: Stage, reason: str) -> None:
+        self.errors[stage.key] = reason
+        self.overseer.count_failure()
+        self.on_event(TaskEvent(stage, "failed", error=reason))
+
+    def _ready(self, stage: Stage) -> bool:
+        unfinished = {*self.waiting, *self.held, *(attempt.stage.key for attempt in self.running.values())}
+        return not any(key in unfinished for key in _inputs(stage))
+
+
+def _inputs(stage: Stage) -> list[str]:
+    return [ancestor.key for ancestor in stage.ancestry() if ancestor.key != stage.key]

@@ -1,0 +1,142 @@
+"""The life of a trial, told by Tune or by the store, and handed on to the state, the tracker, metrics and webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.state import SweepState
+from orchestrator.monitor.supervisor import Overseer
+from orchestrator.plan.planner import TrialPlan
+from orchestrator.results.records import Records, RunRecords
+from orchestrator.search.stopped_trials import BY_SCHEDULER, Stopped, add_stopped, read_stopped
+from orchestrator.spec.metrics import of_training
+from orchestrator.spec.spec import SweepSpec
+from orchestrator.tracking.prometheus import Metrics
+from orchestrator.tracking.recorder import Recorder
+from orchestrator.tracking.webhook import Webhook
+from workers.artifacts.holds import Hold
+from workers.artifacts.record import ArtifactRecord
+from workers.processes.masking import masked
+from workers.stage import Row
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who is told how a sweep does."""
+
+    state: SweepState
+    progress: Progress
+    recorder: Recorder
+    metrics: Metrics
+    webhook: Webhook
+
+
+class TrialLife:
+    """The listener of all trials of one run."""
+
+    def __init__(
+        self, spec: SweepSpec, records: RunRecords, told: Audience, overseer: Overseer, hold: Hold, stopped_file: Path
+    ) -> None:
+        """``stopped_file`` keeps the trials that the scheduler stopped early."""
+        self.spec, self.records, self.overseer, self.hold = spec, records, overseer, hold
+        self.state, self.progress, self.recorder = told.state, told.progress, told.recorder
+        self.metrics, self.webhook = told.metrics, told.webhook
+        self.stopped_file = stopped_file
+        self.plans: dict[str, TrialPlan] = {}
+        self.failures: dict[str, str] = {}
+        self.rows: dict[str, dict[float, Row]] = {}
+        """Epochs of the trials that a scheduler may stop."""
+        self.interrupted_phase = ""
+
+    def started(self, trial: TrialPlan) -> None:
+        self.add(trial)
+        self.recorder.trial(trial)
+        if self.state.tasks[trial.key].status == "running":  # Tune begins it again: its worker was lost
+            self.metrics.add("retries", kind="trial")
+        self.state.update(trial.key, status="running", error=None)
+        self.progress.changed(trial.key)
+
+    def row(self, trial: TrialPlan, row: Row) -> None:
+        self.state.row(trial.key, row)
+        self.recorder.trial_row(trial, row)
+        if self.spec.scheduler is not None and "epoch" in row:
+            self.rows.setdefault(trial.key, {})[row["epoch"]] = row
+        if row.get("epoch", 0) >= trial.train.config.train.warmup:  # earlier rows are the shared warm-up's
+            self.progress.changed(trial.key)
+
+    def finished(self, trial: TrialPlan, handed: Sequence[ArtifactRecord] = ()) -> None:
+        """``handed``: records of its stages that the worker has read, and the driver need not read again."""
+        self.rows.pop(trial.key, None)
+        self.records.take(handed)
+        records = self.records
+        self._note_best(trial, records)
+        self.state.update(trial.key, status="done")
+        self.recorder.trial_done(trial, records)
+        self.metrics.finished(trial, records, self.spec.resources.trial)
+        self.progress.changed(trial.key)
+
+    def stopped_early(self, trial: TrialPlan, reason: str) -> None:
+        if all(self.records.has(stage.key) for stage in trial.stages()):  # finished earlier, and told so again
+            self.finished(trial)
+            return
+        self.state.update(trial.key, status="stopped", error=reason)
+        rows = self.rows.pop(trial.key, {})
+        if reason == BY_SCHEDULER and self.spec.scheduler is not None:
+            add_stopped(self.stopped_file, self.spec.scheduler, trial.key, [rows[epoch] for epoch in sorted(rows)])
+        self.recorder.trial_ended(trial, "KILLED", reason)
+        self.progress.changed(trial.key)
+
+    def failed(self, trial: TrialPlan, error: str) -> None:
+        self.add(trial)
+        error = masked(error)
+        self.failures[trial.key] = error
+        self.metrics.add("failures", kind="trial")
+        self.state.update(trial.key, status="failed", error=error)
+        self.recorder.trial_ended(trial, "FAILED", error)
+        self.progress.changed(trial.key)
+        self.webhook.tell("failed", f"{trial.title} failed: {error}", self.state.counts())
+
+    def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None:
+        self.state.update(trial.key, status=status, error=reason)
+        self.progress.changed(trial.key)
+
+    def again(self, trial: TrialPlan, reason: str) -> None:
+        """Its worker was lost, or its machine had a fault; Tune begins it once more."""
+        self.progress.line(f"{trial.title} is tried again: {reason} (log: {self.progress.log_file(trial.key)})")
+
+    def stalled(self, key: str) -> None:
+        minutes = self.spec.limits.stalled_minutes
+        self.progress.line(f"{key} shows no sign of work for {minutes:g} min; its worker is killed")
+        self.webhook.tell("stalled", f"{key} stalled", self.state.counts())
+
+    def short(self, missing: str | None) -> None:
+        """What is waited for is shown as the phase, so that ``status`` tells it; None: it has come."""
+        if missing is None:
+            self.progress.phase(self.interrupted_phase)
+            return
+        self.interrupted_phase = self.state.phase
+        self.progress.phase(f"{self.state.phase}, {missing}")
+        self.webhook.tell("stalled", missing, self.state.counts())
+
+    def add(self, trial: TrialPlan) -> None:
+        known = self.plans.get(trial.key)
+        if known is None or len(trial.variants) >= len(known.variants):
+            self.plans[trial.key] = trial
+            self.hold.add(stage.key for stage in trial.stages())
+        self.state.add(trial.key, trial.title, "trial", self.spec.base.train.epochs)
+
+    def stopped(self) -> Stopped:
+        """The trials that a scheduler stopped early, in this run or an earlier one."""
+        return read_stopped(self.stopped_file)
+
+    def _note_best(self, trial: TrialPlan, records: Records) -> None:
+        metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
+        stages = [stage for variant in trial.variants for stage in variant.stages.all()]
+        results = [records.record(stage.key).metrics for stage in stages]
+        found = [metrics[metric] for metrics in results if metric in metrics]
+        trained = records.record(trial.key).metrics
+        shown = {name: trained[name] for name in of_training() if name in trained}
+        self.state.tasks[trial.key].metrics |= shown | ({metric: pick(found)} if found else {})

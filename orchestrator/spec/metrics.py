@@ -1,0 +1,106 @@
+"""Every metric that a sweep may have, by name: those of its stages, and what its results cost."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from aream.config import Component
+from workers.metric import Better, Listed, Metric, found, listed, of_stage
+from workers.trial import TrialConfig
+
+if TYPE_CHECKING:
+    pass
+
+TRAINING = "train_cam"
+OF_A_CONFIGURATION = (TRAINING, "infer_cam", "pseudo_label")
+"""Stages whose metrics a ranked configuration has, beside its analyses'."""
+DOWNSTREAM = "eval_seg"
+
+
+@functools.cache
+def every() -> tuple[Listed, ...]:
+    """All of them, in the order of a table's columns: training, labels, what is made from them, cost."""
+    order = (*OF_A_CONFIGURATION, DOWNSTREAM)
+    first = [Listed(metric, stage) for stage in order for metric in of_stage(stage)]
+    return (*first, *(Listed(metric, "") for metric in COST), *(entry for entry in listed() if entry not in first))
+
+
+@functools.cache
+def known(name: str) -> Metric | None:
+    """The metric of a name, whichever stage makes it."""
+    entry = found(name, every())
+    return None if entry is None else entry.metric
+
+
+def better(name: str) -> Better | None:
+    """Which end of a metric is the good one; None: neither, or no such metric."""
+    metric = known(name)
+    return None if metric is None else metric.better
+
+
+def results(trial: TrialConfig, analyses: Iterable[Component]) -> list[str]:
+    """What a ranked configuration has, before any segmenter is trained."""
+    return [name for metric in _of_a_configuration(analyses) if metric.result for name in metric.names(trial)]
+
+
+def every_epoch(trial: TrialConfig) -> list[str]:
+    """What a training reports while it runs."""
+    return [name for metric in of_stage(TRAINING) if metric.epochs for name in metric.names(trial)]
+
+
+def downstream() -> list[str]:
+    """What a segmenter trained on the labels of a configuration adds to it."""
+    return [metric.name for metric in of_stage(DOWNSTREAM)]
+
+
+def columns(*shown: str) -> list[str]:
+    """The names that have a column of their own, in order."""
+    return [entry.metric.name for entry in every() if entry.metric.shown in shown and _has_columns(entry)]
+
+
+def of_training() -> list[str]:
+    """What is shown of a training while it runs."""
+    return [metric.name for metric in of_stage(TRAINING) if metric.epochs and metric.shown == "always"]
+
+
+def of_segmentation() -> list[str]:
+    """What is shown of a trained segmenter."""
+    return [metric.name for metric in of_stage(DOWNSTREAM) if metric.shown == "always"]
+
+
+def selected(name: str) -> str:
+    """What a training's result is called beside the curve of the same metric over its epochs, which goes on."""
+    metric = known(name)
+    return f"selected/{name}" if metric is not None and metric.epochs else name
+
+
+def number(name: str, value: float | None, spread: float | None = None) -> str:
+    """A metric for a table cell; seconds with fewer decimals than shares."""
+    if value is None:
+        return ""
+    metric = known(name)
+    decimals = 1 if metric is not None and metric.unit == "s" else 4
+    return f"{value:.{decimals}f} ± {spread:.{decimals}f}" if spread else f"{value:.{decimals}f}"
+
+
+def _of_a_configuration(analyses: Iterable[Component]) -> list[Metric]:
+    stages = (*OF_A_CONFIGURATION, *(analysis.name for analysis in analyses))
+    return [*(metric for stage in stages for metric in of_stage(stage)), *COST]
+
+
+def _has_columns(entry: Listed) -> bool:
+    return entry.stage in ("", DOWNSTREAM, *OF_A_CONFIGURATION)
+
+
+SECONDS, GPU_SECONDS = "cost/seconds", "cost/gpu_seconds"
+
+
+COST = (
+    Metric(
+        SECONDS, "worker seconds of everything the labels were computed from, shared stages in full", "s", "min",
+        shown="report",
+    ),
+    Metric(GPU_SECONDS, "the same at the trials' share of a GPU", "s", "min", shown="report"),
+)  # fmt: skip

@@ -1,0 +1,19 @@
+"""Which configurations of a ranking train a segmenter: the best, or the best of every method, backbone and so on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.spec.spec import SweepSpec, Values
+    from workers.trial import Selection
+
+
+def selected_at_most(spec: SweepSpec, selection: Selection) -> int:
+    """Before there is a ranking."""
+    return selection.top * len({_group(spec, selection, point) for point in spec.points_of(selection.of_each)})
+
+
+def _group(spec: SweepSpec, selection: Selection, values: Values) -> str:
+    """A key that does not exist at the point makes a group of its own."""
+    return repr([spec.read(key, values) if spec.exists(key, values) else None for key in selection.of_each])

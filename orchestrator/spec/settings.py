@@ -1,0 +1,295 @@
+"""The sections of a sweep file that are not a trial's configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Literal
+
+from aream.config import Component, config
+from aream.errors import ConfigError
+from orchestrator.spec.metrics import better
+from orchestrator.spec.paper import Paper
+from workers.analysis import options_class
+from workers.metric import Better
+from workers.processes.masking import hide, masked
+from workers.staging.cache import MAX_BYTES
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
+"""What lies beside the folders of sweeps; so do files whose name begins with mlflow.db."""
+
+
+def is_sweep_name(text: str) -> bool:
+    """Whether a sweep may have it, as far as its signs go."""
+    return NAME.fullmatch(text) is not None
+
+
+RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
+STORAGES = ("sqlite:///", "postgresql://")
+
+
+@config
+class Goal:
+    """A metric and the end of it that is looked for."""
+
+    metric: str
+    mode: Better
+
+
+def goal(metric: str, mode: Better | None = None) -> Goal:
+    """``mode`` None: the metric's own better end."""
+    return Goal(metric=metric, mode=mode or better(metric) or "max")
+
+
+@config
+class Objective:
+    metric: str
+    """Of a trial's best variant, or ``cost/seconds`` and ``cost/gpu_seconds``."""
+    mode: Literal["max", "min"] | None = None
+    """null: the metric's own better end."""
+
+
+@config
+class Search:
+    algorithm: Literal["tpe", "random", "nsga2", "gp"] = "tpe"
+    trials: int
+    """Points to try, each at every seed. Raised, the same search goes on."""
+    seed: int = 0
+    objectives: tuple[Objective, ...] = ()
+    """What is searched for; none: the sweep's ``rank``. The mean over seeds counts."""
+    storage: str | None = None
+    """Optuna storage, ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``; null: a file in the sweep's folder."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or self.seed < 0:
+            raise ConfigError(f"trials: need a positive number and a seed >= 0, got {self.trials} and {self.seed}")
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) != len(metrics):
+            raise ConfigError(f"objectives: need different metrics, got {', '.join(metrics)}")
+        if self.storage is not None and not self.storage.startswith(STORAGES):
+            raise ConfigError(f"storage: need null or a URL that starts with {' or '.join(STORAGES)}")
+
+
+@config
+class Scheduler:
+    name: Literal["asha", "median"] = "asha"
+    metric: str = "val/map"
+    """Reported every epoch."""
+    mode: Literal["max", "min"] | None = None
+    """null: the metric's own better end."""
+    grace_epochs: int = 1
+    """Epochs after the warm-up that every trial gets: those of the warm-up are shared and tell no trials apart."""
+    reduction_factor: int = 3
+    """Of asha: one in so many goes on from each rung to the next, which is so many times further."""
+    min_trials: int = 3
+    """Of median: trials that must have come as far before one can be stopped."""
+
+    def __post_init__(self) -> None:
+        if self.grace_epochs < 1:
+            raise ConfigError(f"grace_epochs: need a positive number, got {self.grace_epochs}")
+        if self.reduction_factor < 2:
+            raise ConfigError(f"reduction_factor: need 2 or more, got {self.reduction_factor}")
+        if self.min_trials < 1:
+            raise ConfigError(f"min_trials: need a positive number, got {self.min_trials}")
+
+
+@config
+class Rank:
+    metric: str = "pseudo/miou"
+    mode: Literal["max", "min"] | None = None
+    """null: the metric's own better end."""
+
+
+@config
+class Resource:
+    cpu: float = 1.0
+    """Cores, of all processes together; torch computes with as many threads."""
+    gpu: float | Literal["auto"] = 0.0
+    """A fraction up to 1, which others share the GPU with; a whole number: one process a GPU; or ``auto``: as many
+    trials share a GPU as their measured memory allows, and on a cluster without one they run on CPUs."""
+    processes: int | None = None
+    """Of a trial: processes on one node that share every batch; null: one a GPU, and one where there is none. The steps
+    are those of one process but for rounding, so trials with other numbers of processes are other trials."""
+    custom: Mapping[str, float] = field(default_factory=dict)
+    """Ray resources that a node must have beside these, such as a kind of GPU (``a100: 1``); nodes name what they have
+    with ``ray start --resources``."""
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a job; none while ``auto`` is not decided."""
+        return 0.0 if self.gpu == "auto" else self.gpu
+
+    @property
+    def threads(self) -> int:
+        """Of torch on the CPU."""
+        return max(1, int(self.cpu))
+
+    @property
+    def process_count(self) -> int:
+        return self.processes or max(1, int(self.gpus))
+
+    def __post_init__(self) -> None:
+        if self.cpu <= 0:
+            raise ConfigError(f"cpu: need a positive number, got {self.cpu}")
+        if self.gpus < 0 or (self.gpus > 1 and not float(self.gpus).is_integer()):
+            raise ConfigError(f"gpu: need auto, a fraction in [0, 1] or a whole number, got {self.gpu}")
+        if self.processes is not None and self.processes < 1:
+            raise ConfigError(f"processes: need a positive number or null, got {self.processes}")
+        if self.gpus not in (0, self.process_count) and self.process_count > 1:
+            raise ConfigError(f"gpu: need 0 or one for each of the {self.process_count} processes, got {self.gpu}")
+        for name, amount in self.custom.items():
+            if name.lower() in RAY_RESOURCES or not name.isprintable() or not name.strip():
+                raise ConfigError(f"custom: need a name other than {', '.join(RAY_RESOURCES)}, got {name!r}")
+            if amount <= 0 or (amount > 1 and not float(amount).is_integer()):
+                raise ConfigError(f"custom: {name}: need a fraction in (0, 1] or a whole number, got {amount}")
+
+
+@config
+class Resources:
+    trial: Resource = Resource()
+    segmentation: Resource = Resource()
+    autoscaling: bool = False
+    """Whether the cluster starts nodes when they are asked for: what no node has now is waited for, not refused."""
+
+    def __post_init__(self) -> None:
+        if self.segmentation.process_count > 1:
+            raise ConfigError("segmentation: a segmenter trains in one process: need at most one GPU and process")
+
+
+@config
+class Limits:
+    """When a sweep, or a trial of it, ends before its work is done."""
+
+    retries: int = 3
+    """How often a trial or stage is tried again after its worker or node died, or a disk or network failed; it goes on
+    from its checkpoint. What its code raises by itself is not tried again."""
+    failures: int | None = None
+    """Failed trials at which the sweep ends; null: it goes on. ``--fail-fast`` means 1."""
+    gpu_hours: float | None = None
+    """GPU share times hours, over all runs of this sweep, at which it ends; run it again with more to go on."""
+    wall_hours: float | None = None
+    """Hours after which one run of this sweep ends; run it again to go on."""
+    stalled_minutes: float = 30.0
+    """A running stage that shows no sign of work for so long is killed and tried again."""
+
+    def __post_init__(self) -> None:
+        for name in ("failures", "gpu_hours", "wall_hours", "stalled_minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name}: need a positive number, got {value}")
+        if self.retries < 0:
+            raise ConfigError(f"retries: need 0 or more, got {self.retries}")
+
+
+@config
+class Notify:
+    """A POST of JSON with ``text``, ``event``, ``sweep`` and the counts of its tasks; chat services show ``text``."""
+
+    webhook_env: str | None = None
+    """Environment variable that holds the URL: a webhook's URL is a secret, and this file is kept with the results.
+    null: AREAM_WEBHOOK, where it is set."""
+    events: tuple[Literal["done", "failed", "stalled", "stopped"], ...] = ("done", "failed", "stalled", "stopped")
+    """What is told: the sweep's end, a failed trial, a stalled one, an end before its time."""
+
+    def __post_init__(self) -> None:
+        if self.webhook_env is not None and not VARIABLE.fullmatch(self.webhook_env):
+            hide(self.webhook_env)
+            raise ConfigError(
+                "webhook_env: need the name of an environment variable (letters, digits, _) that holds the webhook's"
+                " URL, not the URL; what was given is not shown, as it may be a secret"
+            )
+
+
+@config
+class Tracking:
+    uri: str | None = None
+    """MLflow tracking URI; null: MLFLOW_TRACKING_URI, else sqlite in the runs folder."""
+    experiment: str | None = None
+    """MLflow experiment; null: the sweep's name."""
+
+
+@config
+class Store:
+    uri: str | None = None
+    """Folder, file:///FOLDER or s3://BUCKET/PREFIX of the artifact store; null: artifacts in the runs folder."""
+    endpoint: str | None = None
+    """URL of a server that speaks S3; null: AWS, or AWS_ENDPOINT_URL_S3. Credentials come from boto3's own chain."""
+
+
+@config
+class Nodes:
+    """How the nodes of a cluster are checked before the sweep asks one for anything."""
+
+    answer_seconds: float = 120.0
+    """A node that has not answered for so long counts as silent; Ray drops one that is gone after about 60."""
+    read_minutes: float = 120.0
+    """Longest that a node may take to fetch and read data and weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("answer_seconds", "read_minutes"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
+
+
+@config
+class Staging:
+    """What each node keeps of data and weights that are given as URIs."""
+
+    max_bytes: int = MAX_BYTES
+    """Of the node's folder for them; a node's own AREAM_STAGING_BYTES goes before."""
+    endpoint: str | None = None
+    """URL of the server that ``s3://`` means there; null: that of the store."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1:
+            raise ConfigError(f"max_bytes: need a positive number, got {self.max_bytes}")
+
+
+@config
+class Settings:
+    """The parts of a sweep file that are not a trial's configuration."""
+
+    name: str
+    seeds: tuple[int, ...] = (0,)
+    search: Search | None = None
+    scheduler: Scheduler | None = None
+    rank: Rank = Rank()
+    analyses: tuple[Component, ...] = field(default=(), metadata={"components": options_class})
+    """Stages that look at what each trial made: names, or sections with a name and options."""
+    paper: Paper | None = None
+    """Published numbers that the results are held against."""
+    resources: Resources = Resources()
+    limits: Limits = Limits()
+    notify: Notify = Notify()
+    concurrency: int | None = None
+    """Trials beside each other at most; null: as many as the resources allow."""
+    tracking: Tracking = Tracking()
+    store: Store = Store()
+    nodes: Nodes = Nodes()
+    staging: Staging = Staging()
+    runs: str = "runs"
+    """Folder of results, checkpoints and the default store, relative to where the command runs."""
+
+    def __post_init__(self) -> None:
+        if not is_sweep_name(self.name):
+            raise ConfigError(f"name: need letters, digits, . _ - (at most 64, no leading sign), got {self.name!r}")
+        lower = self.name.lower()  # some file systems know no capitals
+        if lower in RESERVED or lower.startswith("mlflow.db") or lower.endswith((".yaml", ".yml")):
+            raise ConfigError(
+                f"name: {self.name!r} is taken by what lies beside the folders of sweeps, or means a sweep file: need"
+                f" another than {', '.join(RESERVED)}, mlflow.db and *.yaml"
+            )
+        if not self.runs.strip() or not self.runs.isprintable():
+            raise ConfigError(f"runs: need a folder, without control characters, got {self.runs!r}")
+        if "://" in self.runs:
+            raise ConfigError(f"runs: need a folder of this machine, got {masked(self.runs)!r}; a store has store.uri")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"seeds: need one or more different numbers >= 0, got {list(self.seeds)}")
+        chosen = [analysis.name for analysis in self.analyses]
+        if len(set(chosen)) != len(chosen):
+            raise ConfigError(f"analyses: need different ones, got {', '.join(chosen)}")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise ConfigError(f"concurrency: need a positive number or null, got {self.concurrency}")

@@ -1,0 +1,50 @@
+"""Values and durations as people read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+def show(value: Any) -> str:
+    """A short text for an axis value: a component's name, settings and lists without spaces."""
+    if isinstance(value, Mapping):
+        rest = ",".join(f"{key}={show(item)}" for key, item in value.items() if key != "name")
+        return f"{value['name']}({rest})" if "name" in value and rest else str(value.get("name", rest))
+    if isinstance(value, list | tuple):
+        return f"[{','.join(show(item) for item in value)}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def telling(value: Any, others: Sequence[Any]) -> Any:
+    """Of a component its name and the settings in which the others of that name differ; anything else as it is."""
+    if not isinstance(value, Mapping) or "name" not in value:
+        return value
+    namesakes = [other for other in others if isinstance(other, Mapping) and other.get("name") == value["name"]]
+    settings = {key for other in namesakes for key in other} - {"name"}
+    varying = {
+        key
+        for key in settings
+        if len({(key in other, json.dumps(other.get(key), sort_keys=True)) for other in namesakes}) > 1
+    }
+    return {key: item for key, item in value.items() if key == "name" or key in varying}
+
+
+def shown_beside(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """For each configuration of a table: axis -> the value as a text, in which a component has the settings that vary
+    among these configurations and no others."""
+    columns: dict[str, list[Any]] = {}
+    for config in configs:
+        for key, value in config.items():
+            columns.setdefault(key, []).append(value)
+    return [{key: show(telling(value, columns[key])) for key, value in config.items()} for config in configs]
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,68 @@
+"""What the tracking server, its database or MLflow says for good, told apart from what may be over tomorrow."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+from workers.processes.masking import masked
+
+WORDS = (
+    (r"out-of-date database schema|No such revision|Can't locate revision",
+     "its tables are of another version of MLflow: back it up, and run `mlflow db upgrade {uri}` with the newer one"),
+    (r"filesystem tracking backend|maintenance mode",
+     "MLflow supports folders of files no more: use sqlite:///FILE; `mlflow migrate-filestore` moves what is there"),
+    (r"file is not a database|database disk image is malformed|no such table|no such column",
+     "it is no database of MLflow's, or a damaged one: name another file"),
+    (r"readonly database|unable to open database file|Permission denied|permission denied",
+     "it cannot be written by this user"),
+    (r"password authentication failed|no password supplied|Access denied|28P01|28000|42501",
+     "its database refuses this user or password"),
+    (r"database \S+ does not exist|3D000|Unknown database", "its database does not exist"),
+    (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLCertVerificationError",
+     "its certificate is not trusted: name the lab's in MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE"),
+    (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "it does not speak https: use http://"),
+    (r"error code 401|error code 403|UNAUTHENTICATED|PERMISSION_DENIED|Permission denied|not authenticated",
+     "it refuses this user: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"),
+    (r"error code 404|ENDPOINT_NOT_FOUND|error code 405|Expecting value: line 1",
+     "something answers there that is no MLflow server"),
+    (r"Invalid url|InvalidUrlException|unsupported URI|Failed to parse|Could not parse|Can't load plugin"
+     r"|No host supplied|InvalidSchema|No connection adapters",
+     "not a URI that MLflow knows"),
+    (r"Unity Catalog tracking URI|Unity Catalog backend",
+     "MLflow keeps no runs in Unity Catalog: need sqlite:///FILE, another database, http(s)://HOST or databricks"),
+    (r"Databricks credential configuration failed", "Databricks' credentials are not configured"),
+    (r"Invalid experiment name", "the name of the experiment is not allowed"),
+)  # fmt: skip
+"""What is said somewhere in an error -> what that means, and what to do."""
+PASSES = re.compile(r"database is locked|database or disk is full|Connection refused|timed out|error code (429|5\d\d)")
+
+
+class TrackingRefused(Exception):
+    """Nothing can be recorded until somebody changes something; the message says what."""
+
+
+def permanent_fault(error: BaseException, uri: str) -> str | None:
+    """Why repeating will never help, and what will; None: it may."""
+    chain = list(_chain(error))
+    for each in chain:
+        if isinstance(each, TrackingRefused):
+            return str(each)
+        if isinstance(each, ModuleNotFoundError):
+            return f"its database needs the Python package {each.name}, which is not installed"
+    said = "\n".join(f"{type(each).__name__}: {each} {getattr(each, 'error_code', '')}" for each in chain)
+    if PASSES.search(said):
+        return None
+    for pattern, words in WORDS:
+        if re.search(pattern, said):
+            return words.format(uri=shlex.quote(masked(uri)))
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

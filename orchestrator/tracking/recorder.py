@@ -1,0 +1,298 @@
+"""What of a sweep goes into MLflow: sweep > trial > variant or segmentation job."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
+from orchestrator.plan.planner import TrialPlan, Variant
+from orchestrator.results.origins import origin_of
+from orchestrator.results.records import Records
+from orchestrator.spec.metrics import selected
+from orchestrator.spec.spec import SweepSpec
+from orchestrator.text import show
+from orchestrator.tracking.later import Later
+from orchestrator.tracking.tracker import Tracker
+from workers.artifacts.blobs import by_blob
+from workers.artifacts.record import ArtifactRecord
+from workers.artifacts.store import ArtifactStore
+from workers.files.figures import FIGURES_FILE, parse_figures
+from workers.processes.atomic_write import write_json, write_text
+from workers.processes.masking import masked, masked_content
+from workers.processes.provenance import code_revision
+from workers.stage import Row, Stage
+from workers.stages.pseudo_label import OVERLAYS_FOLDER
+
+log = logging.getLogger(__name__)
+
+SWEEP = "sweep"
+
+
+class Recorder:
+    """Turns the driver's events into tracker calls, each thing once over all runs of the sweep."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        spec: SweepSpec,
+        fingerprints: Mapping[str, str],
+        store: ArtifactStore,
+        folder: Path,
+    ) -> None:
+        self.tracker, self.spec, self.store = tracker, spec, store
+        self.later, self.one_at_a_time = Later("recording"), threading.Lock()
+        self.ending: set[str] = set()
+        """Trials whose results wait to be recorded."""
+        self.memory = folder / "recorded.jsonl"
+        self.steps = _remembered(self.memory, tracker.spool.size)
+        """Run -> last step logged; -1 once it is finished."""
+        self.data_digest = "+".join(sorted({digest[:16] for digest in fingerprints.values()}))
+
+    def open_sweep(self) -> None:
+        spec = self.spec
+        self.tracker.start_run(
+            SWEEP,
+            name=spec.name,
+            tags={
+                "aream.kind": "sweep",
+                "mlflow.source.name": str(spec.path),
+                "mlflow.source.type": "PROJECT",
+                "aream.spec": spec.digest[:16],
+                "aream.code": code_revision(),
+                "aream.data": self.data_digest,
+            },
+            params={axis.key: show(list(axis.extremes())) for axis in spec.axes} | {"seeds": show(list(spec.seeds))},
+        )
+        self.resolved(spec)
+        source = spec.path.read_text()
+        if masked(source) == source:
+            self.tracker.log_file(SWEEP, spec.path)
+        else:
+            without_password = self.memory.parent / spec.path.name
+            write_text(without_password, masked(source))
+            self.tracker.log_file(SWEEP, without_password)
+
+    def resolved(self, spec: SweepSpec) -> None:
+        """The whole configuration; again once what it left open is decided."""
+        config = self.memory.parent / "config.json"
+        write_json(config, masked_content(spec.resolved()), indent=1)
+        self.tracker.log_file(SWEEP, config)
+
+    def trial(self, trial: TrialPlan) -> None:
+        if self._finished(trial.key) or trial.key in self.ending:
+            return
+        self.tracker.start_run(
+            trial_run(trial.key),
+            name=trial.title,
+            parent=SWEEP,
+            tags={
+                "aream.kind": "trial",
+                "aream.trial_key": trial.key,
+                "aream.stages": " ".join(stage.key for stage in trial.train.ancestry()),
+                "aream.code": code_revision(),
+                "aream.data": self.data_digest,
+            },
+            params={**{key: show(value) for key, value in trial.values.items()}, "seed": trial.seed},
+        )
+        data = self.spec.base.data
+        self.tracker.log_dataset(trial_run(trial.key), data.name, self.data_digest[:36], data.name, "training")
+
+    def row(self, key: str, row: Row, run: str) -> None:
+        """One epoch; rows that an earlier run of this sweep logged are left out."""
+        step = int(row.get("epoch", 0))
+        if self.steps.get(key) == -1 or step <= self.steps.get(key, 0):
+            return
+        self.tracker.log_metrics(run, {name: value for name, value in row.items() if name != "epoch"}, step)
+        self._remember(key, step)
+
+    def trial_row(self, trial: TrialPlan, row: Row) -> None:
+        self.row(trial.key, row, trial_run(trial.key))
+
+    def trial_done(self, trial: TrialPlan, records: Records) -> None:
+        """Variants as runs of their own; the trial carries the best of them.
+
+        It takes dozens of reads of the store, for pictures, so another thread does it.
+        """
+        if not self._finished(trial.key) and trial.key not in self.ending:
+            self.ending.add(trial.key)
+            self.later.do(lambda: self._trial_done(trial, records))
+
+    def drop(self) -> None:
+        """Leave what waits to the next run."""
+        self.later.drop()
+
+    def _trial_done(self, trial: TrialPlan, records: Records) -> None:
+        metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
+        labels = [variant.stages.labels.key for variant in trial.variants]
+        pictures = {key: self._pictures(key, records, "curve.json") for key in labels}
+        results = [(variant, self._variant(trial, variant, records, pictures)) for variant in trial.variants]
+        scored = [(metrics[metric], index) for index, (_, metrics) in enumerate(results) if metric in metrics]
+        epochs = len(records.record(trial.key).history)
+        if scored:
+            variant, metrics = results[pick(scored)[1]]
+            # Its curves end at the last epoch; what the labels were made with is that of the selected one.
+            shown = {selected(name): value for name, value in metrics.items()}
+            self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
+            self._log_files(trial_run(trial.key), pictures[variant.stages.labels.key], OVERLAYS_FOLDER)
+            for analysis in variant.stages.analyses:
+                self._analysis(trial_run(trial.key), analysis, records)
+        self.tracker.set_tags(trial_run(trial.key), _origin_tags(records.record(trial.key)))
+        self.tracker.end_run(trial_run(trial.key), "FINISHED")
+        self._finish(trial.key)
+
+    def trial_ended(self, trial: TrialPlan, status: str, reason: str) -> None:
+        """Failed or stopped early; some fail before they start."""
+        self.trial(trial)
+        self.tracker.set_tags(trial_run(trial.key), {"aream.reason": reason[:4000]})
+        self.tracker.end_run(trial_run(trial.key), status)
+
+    def segmentation(
+        self, job: Stage, title: str, labels: Stage, parent: str, metrics: Row, history: Sequence[Row]
+    ) -> None:
+        """A finished segmentation job, with its labels as lineage."""
+        if self._finished(job.key):
+            return
+        run = f"segmentation/{job.key}"
+        self.tracker.start_run(
+            run,
+            name=f"segmentation: {title}",
+            parent=parent,
+            tags={
+                "aream.kind": "segmentation",
+                "aream.stages": " ".join(stage.key for stage in job.ancestry()),
+                "aream.labels": labels.key,
+                "aream.data": self.data_digest,
+                **_origin_tags(self.store.record(job.key)),
+            },
+            params={"label_artifact": labels.key},
+        )
+        for row in history:
+            self.tracker.log_metrics(run, {k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
+        self.tracker.log_metrics(run, metrics, len(history))
+        self._log_files(run, self._pictures(job.key, self.store))
+        self.tracker.end_run(run, "FINISHED")
+        self._finish(job.key)
+
+    def close_sweep(self, description: str, files: Sequence[Path], best: Mapping[str, float], status: str) -> None:
+        self.later.finish()
+        self.tracker.describe(SWEEP, description)
+        for path in files:
+            self.tracker.log_file(SWEEP, path, "figures" if path.suffix == ".png" else "")
+        self.tracker.log_metrics(SWEEP, {f"best/{name}": value for name, value in best.items()}, 0)
+        self.tracker.end_run(SWEEP, status)
+
+    def _variant(
+        self, trial: TrialPlan, variant: Variant, records: Records, pictures: Mapping[str, Mapping[str, bytes]]
+    ) -> dict[str, float]:
+        metrics: dict[str, float] = dict(records.record(trial.key).metrics)
+        for stage in variant.stages.all():
+            metrics |= records.record(stage.key).metrics
+        run = f"variant/{trial.key}/{variant.stages.labels.key}"
+        own = {key: text for key, text in variant.shown.items() if key not in trial.values}
+        title = ", ".join(f"{key}={text}" for key, text in own.items()) or "labels"
+        self.tracker.start_run(
+            run,
+            name=title,
+            parent=trial_run(trial.key),
+            tags={
+                "aream.kind": "variant",
+                "aream.trial_key": trial.key,
+                "aream.labels": variant.stages.labels.key,
+                "aream.stages": " ".join(stage.key for stage in variant.stages.all()),
+                "aream.data": self.data_digest,
+                **_origin_tags(records.record(variant.stages.labels.key)),
+            },
+            params={key: show(value) for key, value in variant.values.items()},
+        )
+        self.tracker.log_metrics(run, metrics, 0)
+        self._log_files(run, pictures[variant.stages.labels.key])
+        self.tracker.end_run(run, "FINISHED")
+        return metrics
+
+    def _pictures(self, key: str, records: Records, *others: str) -> dict[str, bytes]:
+        """Overlays and ``others`` of an artifact by path: its thousands of labels stay where they are."""
+        return self._contents(key, records, lambda path: path.startswith(f"{OVERLAYS_FOLDER}/") or path in others)
+
+    def _contents(self, key: str, records: Records, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """Files of an artifact by path, one read for those that lie beside each other."""
+        try:
+            entries = [entry for entry in self.store.files(records.record(key)) if wanted(entry.path)]
+            read = [(group, self.store.blobs.content(group, key)) for group in by_blob(entries)]
+        except (ArtifactCorrupt, ArtifactNotFound) as error:  # whoever needs it computes it again; a record does not
+            log.warning("not recorded: %s", error)
+            return {}
+        return {entry.path: content for group, contents in read for entry, content in zip(group, contents, strict=True)}
+
+    def _log_files(self, run: str, files: Mapping[str, bytes], only: str = "") -> None:
+        for path, content in files.items():
+            folder, _, name = path.rpartition("/")
+            if folder.startswith(only):
+                self.tracker.log_content(run, name, content, folder)
+
+    def _analysis(self, run: str, stage: Stage, records: Records) -> None:
+        """What an analysis shows: its curves with the layer as step, and its pictures as files."""
+        content = self._contents(stage.key, records, lambda path: path == FIGURES_FILE).get(FIGURES_FILE)
+        if content is None:
+            return
+        try:
+            figures = parse_figures(content)
+        except DataError as error:
+            log.warning("not recorded: %s", error)
+            return
+        for layer in range(max((len(curve.values) for curve in figures.curves), default=0)):
+            values = {
+                f"{stage.name}/{curve.name}": curve.values[layer]
+                for curve in figures.curves
+                if layer < len(curve.values)
+            }
+            self.tracker.log_metrics(run, values, layer)
+        self.tracker.log_content(run, FIGURES_FILE, content, stage.name)
+        shown = {picture.path: picture.name for picture in figures.pictures}
+        for path, picture in self._contents(stage.key, records, lambda path: path in shown).items():
+            self.tracker.log_content(run, f"{shown[path]}.png", picture, stage.name)
+
+    def _finished(self, key: str) -> bool:
+        return self.steps.get(key) == -1
+
+    def _finish(self, key: str) -> None:
+        self._remember(key, -1)
+
+    def _remember(self, key: str, step: int) -> None:
+        """Appended, not written anew: a sweep of thousands of trials remembers tens of thousands of rows."""
+        self.steps[key] = step
+        with self.one_at_a_time, self.memory.open("a") as file:
+            file.write(f"\n{json.dumps([key, step, self.tracker.spool.size])}")
+
+
+def _origin_tags(record: ArtifactRecord) -> dict[str, str]:
+    """What made a result, which an earlier run of other code may have stored."""
+    return {f"aream.{name}": value for name, value in origin_of(record).items()}
+
+
+def _remembered(memory: Path, spooled: int) -> dict[str, int]:
+    """Run -> last step that reached the spool, of which ``spooled`` bytes are there.
+
+    A line torn by a kill counts as not written, and so does one whose event a power cut took from the spool.
+    """
+    steps: dict[str, int] = {}
+    lines = memory.read_bytes().splitlines() if memory.exists() else []
+    damaged = 0
+    for line in filter(None, lines):
+        try:
+            key, step, behind = json.loads(line)
+            if behind <= spooled:
+                steps[str(key)] = int(step)
+        except (ValueError, TypeError, RecursionError):
+            damaged += line is not lines[-1]
+    if damaged:
+        log.warning("%s: %d lines are damaged; what they tell is recorded once more", memory, damaged)
+    return steps
+
+
+def trial_run(key: str) -> str:
+    """The tracker's name of a trial's run."""
+    return f"trial/{key}"

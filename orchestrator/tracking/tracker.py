@@ -1,0 +1,164 @@
+"""The one writer of MLflow. Calls append to a spool and return; a thread delivers, and waits out a dead server.
+
+Runs have names of our own ("sweep", "trial/KEY"): MLflow's run is found again by its tags, so a retry, a resumed
+sweep or a replayed spool continues the run it began instead of making another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import random
+import re
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.spec.tracking_uri import resolved_uri
+from orchestrator.tracking.backends.mlflow import Delivery, is_event
+from orchestrator.tracking.backends.mlflow_faults import permanent_fault
+from orchestrator.tracking.spool import Event, Spool, SpoolUnavailable
+from workers.processes.background import begin
+from workers.processes.masking import masked, masked_content
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+PARAM_LENGTH = 6000
+LONGEST_WAIT_S = 30.0
+NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_\-. /:]")
+
+
+class Tracker:
+    """Records a sweep's runs; ``close`` before the process ends."""
+
+    def __init__(self, uri: str, experiment: str, sweep_id: str, spool_dir: Path, default_uri: str) -> None:
+        self.uri = resolved_uri(uri or default_uri, Path.cwd())
+        self.spool_dir = spool_dir
+        self.spool = Spool(spool_dir, is_event)
+        self.problem: str | None = None
+        """Why nothing can be delivered at the moment."""
+        self.permanent: str | None = None
+        """Why nothing will be until somebody changes something; what waits stays in the spool."""
+        self.refused = 0
+        """Events that MLflow will never take, kept in ``refused.jsonl`` with what it says."""
+        self.delivery = Delivery(self.uri, experiment, sweep_id, self._keep_refused)
+        self.counted = 0
+        self.closing = threading.Event()
+        self.news = threading.Event()
+        self.deadline = math.inf
+        self.thread = begin("tracking", self._deliver)
+
+    def start_run(
+        self,
+        run: str,
+        *,
+        name: str,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+    ) -> None:
+        values = {NOT_IN_A_NAME.sub("_", key): str(value)[:PARAM_LENGTH] for key, value in (params or {}).items()}
+        self._append("start", run, name=name, parent=parent, tags=dict(tags or {}), params=values)
+
+    def log_metrics(self, run: str, metrics: Mapping[str, float], step: int) -> None:
+        """Numbers that are not finite are left out."""
+        finite = {NOT_IN_A_NAME.sub("_", k): float(v) for k, v in metrics.items() if math.isfinite(v)}
+        if finite:
+            self._append("metrics", run, metrics=finite, step=step)
+
+    def log_file(self, run: str, path: Path, folder: str = "") -> None:
+        """Keep a file with the run; it is copied at once, so it may change afterwards."""
+        self.log_content(run, path.name, path.read_bytes(), folder)
+
+    def log_content(self, run: str, name: str, content: bytes, folder: str = "") -> None:
+        """Keep bytes with the run as a file."""
+        kept = self.spool_dir / "files" / uuid.uuid4().hex / name
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(content)
+        self._append("file", run, path=str(kept), bytes=len(content), folder=folder)
+
+    def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        self._append("tags", run, tags=dict(tags))
+
+    def describe(self, run: str, markdown: str) -> None:
+        """The run's description; ``{{run:NAME}}`` becomes the link to that run."""
+        self._append("describe", run, text=markdown)
+
+    def log_dataset(self, run: str, name: str, digest: str, source: str, context: str) -> None:
+        self._append("dataset", run, name=name, digest=digest, source=source, context=context)
+
+    def end_run(self, run: str, status: str) -> None:
+        """``status`` is FINISHED, FAILED or KILLED."""
+        self._append("end", run, status=status)
+
+    def close(self, timeout_s: float) -> int:
+        """Deliver what is left; returns how many events wait for the next time because the server is away."""
+        self.deadline = time.monotonic() + timeout_s
+        self.closing.set()
+        self.news.set()
+        self.thread.join(timeout_s + 1)
+        try:
+            try:
+                left = self.spool.left()
+            finally:
+                self.spool.close()
+        except SpoolUnavailable as error:
+            log.warning("tracking: %s", error)
+            return max(self.counted, 1)
+        return left
+
+    def left(self) -> int:
+        """How many events wait, as it was last seen where the spool cannot be read."""
+        with contextlib.suppress(SpoolUnavailable):
+            self.counted = self.spool.left()
+        return self.counted
+
+    @property
+    def refused_file(self) -> Path:
+        return self.spool_dir / "refused.jsonl"
+
+    def _keep_refused(self, event: Event, why: str) -> None:
+        reason = masked(why.splitlines()[0] if why else "no reason given")
+        with self.refused_file.open("a") as file:
+            file.write(json.dumps({"event": event, "reason": reason}) + "\n")
+        self.refused += 1
+        log.warning("MLflow refuses %s of %s: %s; kept in %s", event["kind"], event["run"], reason, self.refused_file)
+
+    def _append(self, kind: str, run: str, **content: Any) -> None:
+        self.spool.append({"kind": kind, "run": run, "time": int(time.time() * 1000), **masked_content(content)})
+        self.news.set()
+
+    def _deliver(self) -> None:
+        """The thread: in order, in batches, until closed and empty or out of time."""
+        wait = 0.5
+        while True:
+            closing = self.closing.is_set()  # before reading: what is appended last comes before the closing
+            try:
+                events = self.spool.pending(BATCH)
+                self.delivery.write([event for event, _ in events])
+                if events:
+                    self.spool.done(events[-1][1])
+            except Exception as error:  # whatever the server, its database or a disk does must not reach the training
+                self.permanent = None if isinstance(error, SpoolUnavailable) else permanent_fault(error, self.uri)
+                reason = self.permanent or (str(error).splitlines()[0] if str(error) else type(error).__name__)
+                self.problem = masked(reason if isinstance(error, SpoolUnavailable) else f"{self.uri}: {reason}")
+                log.warning("tracking waits: %s", self.problem)
+                if time.monotonic() + wait > self.deadline or (self.permanent and closing):
+                    return
+                self.closing.wait(wait * random.uniform(0.5, 1.5))
+                if self.closing.is_set():
+                    time.sleep(min(wait, 1.0))
+                wait = min(wait * 2, LONGEST_WAIT_S)
+                continue
+            wait, self.problem, self.permanent = 0.5, None, None
+            if (closing and not events) or time.monotonic() > self.deadline:
+                return
+            if not events:
+                self.news.wait(1.0)
+                self.news.clear()

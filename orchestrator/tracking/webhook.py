@@ -1,0 +1,84 @@
+"""Telling a webhook how a sweep does; a webhook that is away changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+import urllib.request
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from aream.errors import ConfigError
+from orchestrator.spec.settings import Notify
+from workers.processes.background import begin
+from workers.processes.masking import hide, masked
+
+log = logging.getLogger(__name__)
+
+USUAL = "AREAM_WEBHOOK"
+TIMEOUT_S = 10.0
+TRIES = 3
+
+
+def webhook_url(settings: Notify) -> str:
+    """Where messages go; empty: no variable is named, and the usual one is not set. No message quotes it from now on.
+
+    Raises:
+        ConfigError: the variable that is named is not set, or holds no http(s) URL.
+    """
+    name = settings.webhook_env or USUAL
+    url = os.environ.get(name, "").strip()
+    if not url:
+        if settings.webhook_env is not None:
+            raise ConfigError(
+                f"notify.webhook_env: the environment variable {name} is not set; set it to the webhook's URL, or leave"
+                " the key out"
+            )
+        return ""
+    hide(url)
+    if not _is_usable(url):
+        raise ConfigError(f"{name}: need a webhook's URL, http(s)://HOST/...; what it holds is not shown")
+    return url
+
+
+def _is_usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and url.isascii() and not re.search(r"[\s\x00-\x1f\x7f]", url)
+
+
+class Webhook:
+    def __init__(self, sweep: str, settings: Notify) -> None:
+        """Raises ``ConfigError`` as :func:`webhook_url` does."""
+        self.sweep, self.events, self.url = sweep, settings.events, webhook_url(settings)
+        self.threads: list[threading.Thread] = []
+
+    def tell(self, event: str, text: str, counts: Mapping[str, int]) -> None:
+        """Send one event, in a thread of its own."""
+        if not self.url or event not in self.events:
+            return
+        content = {"text": masked(f"{self.sweep}: {text}"), "event": event, "sweep": self.sweep, "counts": dict(counts)}
+        body = json.dumps(content).encode()
+        thread = begin("webhook", lambda: self._send(body))
+        self.threads = [known for known in self.threads if known.is_alive()] + [thread]
+
+    def close(self) -> None:
+        """Wait for what is being sent."""
+        for thread in self.threads:
+            thread.join(TIMEOUT_S)
+
+    def _send(self, body: bytes) -> None:
+        headers = {"Content-Type": "application/json"}
+        for _ in range(TRIES):
+            try:
+                request = urllib.request.Request(self.url, body, headers)
+                with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+                    return
+            except Exception as error:  # http.client raises errors of its own for answers that are none
+                log.warning("the webhook did not take a message: %s", type(error).__name__)

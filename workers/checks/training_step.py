@@ -1,0 +1,93 @@
+"""Whether networks can take a training step of the sizes asked for, tried without numbers and without a GPU.
+
+On torch's meta device a forward pass of the largest batch takes no memory and next to no time; what only shapes decide,
+such as batch norm over a single number a channel, shows there as it would hours later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from aream.affinity_net import network as affinity_network
+from aream.backbones._protocol import has_batch_norm
+from aream.config import Component
+from aream.engine.steps import OutOfMemoryPolicy
+from aream.errors import AreamError, ConfigError
+from aream.refiners import psa
+from aream.train_config import TrainConfig
+from workers.components import build_backbone, build_segmenter
+from workers.staging.locations import localised
+from workers.trial import SegmentationConfig
+
+NO_VARIANCE = "Expected more than 1 value per channel"
+"""What torch says where batch norm has one number to normalise."""
+
+
+def check_host(backbone: Component, classes: int, train: TrainConfig, images: int, processes: int) -> None:
+    """Build the host with its weights, and try a step of its training.
+
+    Args:
+        images: of the train split.
+        processes: that share a batch.
+
+    Raises:
+        AreamError: weights that do not fit, or a step that cannot be taken.
+    """
+    host = build_backbone(backbone, classes, train.image_size)
+    batch = min(train.batch_size, images)
+    if batch < processes:
+        raise ConfigError(
+            f"train.batch_size: need an image for each of the {processes} processes of a trial; a batch has {batch} "
+            f"of {images} train images"
+        )
+    if processes > 1 and has_batch_norm(host):
+        raise ConfigError(
+            f"resources.trial: {backbone.name} has batch norm, which sees the images of one process only; train it "
+            f"with one process, not {processes}"
+        )
+    _try_step(host, host, batch, train.image_size, "train", train.out_of_memory)
+
+
+def check_segmenter(segmentation: SegmentationConfig, classes: int, images: int) -> None:
+    """The same of a segmenter; ``classes`` counts the background."""
+    train = segmentation.train
+    segmenter = build_segmenter(segmentation.model, classes, train.crop)
+    batch = min(train.batch_size, images)
+    _try_step(segmenter, segmenter, batch, train.crop, "segmentation.train", train.out_of_memory)
+
+
+def check_affinity_net(refiner: Component, images: int) -> None:
+    """The same of the network that a refiner wants trained, where it wants one."""
+    config = localised(refiner.config)
+    if not isinstance(config, psa.Config) or not psa.needs_network(config):
+        return
+    network, train = affinity_network.build(config.network), config.train
+    batch = min(train.batch_size, images)
+    _try_step(network, network.features, batch, train.crop, "labels.refiner.train", train.out_of_memory)
+
+
+def _try_step(
+    module: Any, forward: Callable[[torch.Tensor], Any], batch: int, side: int, key: str, policy: OutOfMemoryPolicy
+) -> None:
+    module.to(torch.device("meta")).train()
+    sizes = {batch: f"{key}.batch_size, of which a batch has {batch} here"}
+    if policy == "accumulate":
+        sizes.setdefault(1, f"{key}.out_of_memory: accumulate, whose pieces may be single images")
+    for size, what in sizes.items():
+        try:
+            # What cannot be tried without numbers is not known here.
+            with torch.no_grad(), contextlib.suppress(RuntimeError, NotImplementedError):
+                forward(torch.empty(size, 3, side, side, device="meta"))
+        except AreamError as error:
+            raise ConfigError(f"{what}: {error}") from error
+        except ValueError as error:
+            if NO_VARIANCE not in str(error):
+                raise
+            raise ConfigError(
+                f"{what}: batch norm has a single number a channel in a step of {size} image of {side} pixels a side; "
+                "need more images a step, or larger ones"
+            ) from error

@@ -1,0 +1,158 @@
+"""CAMs on disk: float32 maps on the patch grid in safetensors shards, with an index; no pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from aream.data._files import read_bounded
+from aream.data._images import MAX_PIXELS
+from aream.data._lists import SAFE_ID
+from aream.errors import DataError
+from aream.images import MAX_SCALE
+from aream.infer import ImageCams, ScaleMaps
+from aream.metrics import IGNORE
+
+IMAGES_A_SHARD = 512
+INDEX_FILE = "index.json"
+SHARD_NAME = "cams-{:05d}.safetensors"
+SHARD = re.compile(r"cams-[0-9]{5,}\.safetensors")
+LEAST_COVERED = 1 / 1024
+"""Share of the grid that an image covers at least: one pixel of the largest patch."""
+T = TypeVar("T")
+View = tuple[tuple[float, float], tuple[int, int] | None, bool]
+"""What :class:`ScaleMaps` says of its maps."""
+
+
+def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
+    """Write ``index.json`` and ``cams-*.safetensors``; returns the number of images."""
+    index = []
+    remaining = iter(cams)
+    for number, shard in enumerate(iter(lambda: list(islice(remaining, IMAGES_A_SHARD)), [])):
+        name = SHARD_NAME.format(number)
+        save_file(
+            {
+                f"{image.image_id}/{position}": scale.maps.contiguous()
+                for image in shard
+                for position, scale in enumerate(image.scales)
+            },
+            folder / name,
+        )
+        index += [
+            {
+                "id": image.image_id,
+                "shard": name,
+                "size": image.size,
+                "classes": image.classes,
+                "views": [
+                    {"covered": scale.covered, "size": scale.size, "mirrored": scale.mirrored} for scale in image.scales
+                ],
+            }
+            for image in shard
+        ]
+    (folder / INDEX_FILE).write_text(json.dumps(index))
+    return len(index)
+
+
+def read_cams(folder: Path) -> Iterator[ImageCams]:
+    """The images in the order they were written.
+
+    Raises:
+        DataError: the folder holds no CAM index, or its entries are not what :func:`write_cams` writes.
+    """
+    shard = ""
+    for entry in _read_index(folder / INDEX_FILE):
+        try:
+            if entry.shard != shard:
+                shard = entry.shard
+                opened = safe_open(folder / shard, framework="pt")
+            maps = [opened.get_tensor(f"{entry.id}/{position}") for position in range(len(entry.views))]
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{folder / entry.shard}: holds no CAMs of {entry.id} ({error})") from error
+        for tensor in maps:
+            shape = tuple(tensor.shape)
+            if tensor.dtype != torch.float32 or len(shape) != 4 or shape[1] != len(entry.classes) or 0 in shape[2:]:
+                raise DataError(
+                    f"{folder / entry.shard}: the maps of {entry.id} are {tensor.dtype} of shape {shape}; "
+                    f"need float32 of shape (maps, {len(entry.classes)}, height, width)"
+                )
+        yield ImageCams(
+            entry.id,
+            entry.size,
+            entry.classes,
+            tuple(ScaleMaps(tensor, *view) for tensor, view in zip(maps, entry.views, strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One image of the index."""
+
+    id: str
+    shard: str
+    size: tuple[int, int]
+    classes: tuple[int, ...]
+    views: tuple[View, ...]
+
+    def __post_init__(self) -> None:
+        """Ids and shards become paths, sizes become arrays: none may be another than this module writes."""
+        if not SAFE_ID.fullmatch(self.id) or ".." in self.id:
+            raise ValueError(f"{self.id[:80]!r} is not an image id")
+        if not SHARD.fullmatch(self.shard):
+            raise ValueError(f"{self.shard[:80]!r} is not the name of a shard, such as {SHARD_NAME.format(0)}")
+        if len(self.size) != 2 or min(self.size) < 1 or math.prod(self.size) > MAX_PIXELS:
+            raise ValueError(f"{self.id}: need a height and width of at most {MAX_PIXELS} pixels, got {self.size}")
+        if list(self.classes) != sorted({c for c in self.classes if 0 <= c < IGNORE - 1}):
+            raise ValueError(f"{self.id}: need ascending classes in 0..{IGNORE - 2}, got {self.classes[:20]}")
+        covered, sizes, _ = zip(*self.views, strict=True) if self.views else ((), (), ())
+        if not covered or not all(
+            len(shares) == 2 and all(LEAST_COVERED <= share <= 1 for share in shares) for shares in covered
+        ):
+            raise ValueError(f"{self.id}: need shares in [{LEAST_COVERED}, 1] of each scale, got {covered[:20]}")
+        most = [math.ceil(MAX_SCALE * side) for side in self.size]
+        if not all(
+            size is None or (len(size) == 2 and all(1 <= side <= top for side, top in zip(size, most, strict=True)))
+            for size in sizes
+        ):
+            raise ValueError(f"{self.id}: need sizes of at most {MAX_SCALE:g} times the image's, got {sizes[:20]}")
+
+
+def _read_index(path: Path) -> list[_Entry]:
+    try:
+        return [
+            _Entry(
+                id=_typed(entry["id"], str),
+                shard=_typed(entry["shard"], str),
+                size=_typed(tuple(_typed(side, int) for side in entry["size"]), tuple),
+                classes=tuple(_typed(c, int) for c in entry["classes"]),
+                views=tuple(_view(view) for view in entry["views"]),
+            )
+            for entry in json.loads(read_bounded(path))
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: is no CAM index ({type(error).__name__}: {error})") from error
+
+
+def _view(entry: Mapping[str, Any]) -> View:
+    size = entry["size"]
+    return (
+        _typed(tuple(_typed(share, float) for share in entry["covered"]), tuple),
+        None if size is None else _typed(tuple(_typed(side, int) for side in size), tuple),
+        _typed(entry["mirrored"], bool),
+    )
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"need a {kind.__name__}, got {str(value)[:80]!r}")
+    return value

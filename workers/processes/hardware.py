@@ -1,0 +1,74 @@
+"""What a stage computes on, as far as its bytes depend on it: part of its identity, decided when a sweep is planned.
+
+A GPU rounds otherwise than a CPU, and on a CPU sums are split over threads: weights of one thread and of two differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from aream.engine.steps import resolved_precision
+
+Part = Literal["device", "threads"]
+"""What a stage file names in ``COMPUTES_ON``: ``device`` where networks run on the GPU that a worker may have,
+``threads`` where torch computes on the CPU even then."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    """Of torch on the CPU, over all processes of a stage."""
+
+    def identity(self, parts: tuple[Part, ...]) -> dict[str, Any]:
+        """What of it a stage's key holds."""
+        kind = {"device": self.device} if "device" in parts else {}
+        return kind | ({"threads": self.threads} if self.counts_threads(parts) else {})
+
+    def counts_threads(self, parts: tuple[Part, ...]) -> bool:
+        """Whether results may depend on the number of threads; where they do not, one is taken."""
+        return "threads" in parts or ("device" in parts and self.device == "cpu")
+
+    def of(self, config: Any) -> Any:
+        """A copy of a training's configuration with ``auto`` precision decided."""
+        return dataclasses.replace(config, precision=resolved_precision(config.precision, self.device))
+
+
+CPU = Hardware()
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """So many for torch while the body runs, whatever the cores of this worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def described(hardware: Hardware, parts: tuple[Part, ...]) -> str:
+    """What this machine computed a stage on, for people."""
+    counted = ""
+    if hardware.counts_threads(parts):
+        counted = f", {hardware.threads} thread{'' if hardware.threads == 1 else 's'}"
+    if hardware.device == "cuda" and "device" in parts:
+        return f"cuda{counted}: {torch.cuda.get_device_name()}"
+    return f"cpu{counted}: {_cpu_name()}"
+
+
+@functools.cache
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return "CPU"

@@ -1,0 +1,42 @@
+"""How a worker runs, as opposed to what it computes: nothing here is part of an identity."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from workers.processes.gpu_memory import CudaMemory, GpuMemory, claim_once
+
+
+@dataclass(frozen=True)
+class Runtime:
+    gpu: bool = False
+    """Whether the scheduler gave this worker a (share of a) GPU."""
+    gpu_share: float = 1.0
+    """How much of it; the rest is left to others."""
+    threads: int = 1
+    """CPU threads of torch: the cores the scheduler gave. One number for a machine keeps its results equal."""
+    loader_workers: int = 0
+    """Processes that decode images beside the training."""
+    checkpoint_s: float = 60.0
+    """Seconds of work that are lost at most when a worker dies."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda" if self.gpu else "cpu")
+
+    def prepare(self) -> None:
+        """Set threads and deterministic kernels for this process; to be called before the first CUDA call."""
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_num_threads(self.threads)
+        # Some upsampling kernels have no deterministic gradient on CUDA; they warn instead of stopping the run.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+        if self.gpu:
+            claim_once(self.gpu_share)
+
+    def memory(self) -> GpuMemory | None:
+        """Of the GPU it computes on; None: it computes on the CPU."""
+        return CudaMemory() if self.gpu else None
