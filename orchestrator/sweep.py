@@ -13,19 +13,16 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cluster.access import keep_own_ray_private, send_token_to_cluster
-from orchestrator.cluster.cores import usable_cores
 from orchestrator.console.command import (
     DONE,
     INTERRUPTED,
     NOT_ALL_WELL,
     REFUSED,
     command,
-    end_on_signals,
     run,
     tracebacks_go_to,
 )
@@ -33,7 +30,6 @@ from workers.processes.masking import masked
 
 if TYPE_CHECKING:
     from orchestrator.preflight.prepare import Prepared
-    from orchestrator.run.channel import Board
     from orchestrator.tracking.tracker import Tracker
 
 
@@ -86,41 +82,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
-    from aream.errors import StoreUnavailable
-    from orchestrator.preflight.fresh_start import begin_anew, go_on
-    from orchestrator.preflight.sweep_folder import held, sweep_id
     from orchestrator.reporting.terminal import print_results
-    from orchestrator.run.driver import Driver
+    from orchestrator.run.session import run_sweep
     from orchestrator.spec.tracking_uri import browse
-    from orchestrator.tracking.tracker import Tracker
-    from orchestrator.workspace import remember_store
 
-    spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
-    with held(workplace):
-        workplace = begin_anew(planner, workplace) if options.fresh else go_on(workplace)
-        prepared = dataclasses.replace(prepared, workplace=workplace)
-        if spec.search:
-            from orchestrator.search.record import prepare_record  # optuna takes a second to import
-
-            prepare_record(planner, workplace.folder, fresh=options.fresh)
-        remember_store(workplace)
-        uri, default_uri = prepared.tracking_uri, prepared.default_tracking_uri
-        tracker = Tracker(
-            uri, spec.experiment or spec.name, sweep_id(workplace), workplace.folder / "tracking", default_uri
-        )
-        session = _RaySession(prepared, options.address)
-        driver = Driver(planner, workplace, tracker, session.start, prepared.artifacts)
-        try:
-            with workplace.logged("sweep", aloud=True):
-                outcome = driver.run()
-        except (KeyboardInterrupt, StoreUnavailable):
-            driver.abandon("interrupted", "KILLED")
-            raise
-        except Exception:
-            driver.abandon("failed", "FAILED")
-            raise
-        finally:
-            session.stop()
+    workplace = prepared.workplace
+    outcome, tracker = run_sweep(prepared, address=options.address, fresh=options.fresh)
     print_results(json.loads(workplace.summary_file.read_text()))
     print(f"report: {workplace.folder / 'report.html'}")
     _say_what_is_untracked(tracker, outcome.untracked)
@@ -147,38 +114,6 @@ def _say_what_is_untracked(tracker: Tracker, left: int) -> None:
         print(f"tracking: {left} events wait for {masked(tracker.uri)}; run the same command again to send them")
     if tracker.refused:
         print(f"tracking: MLflow refused {tracker.refused} events; they are kept in {tracker.refused_file}")
-
-
-class _RaySession:
-    """Ray, started only when something has to run, and its nodes looked at before they are asked for anything."""
-
-    def __init__(self, prepared: Prepared, address: str | None) -> None:
-        self.prepared, self.address = prepared, address
-        self.board: Board | None = None
-
-    def start(self, say: Callable[[str], None]) -> Board:
-        if self.board is None:
-            if self.address is None:
-                say(f"starting Ray on {usable_cores()} cores of this machine")
-                keep_own_ray_private()
-            else:
-                say(f"connecting to Ray at {self.address}")
-                send_token_to_cluster()
-            from orchestrator.cluster.connection import connect
-            from orchestrator.preflight.nodes import refuse_unfit, refuse_unfit_machine
-            from orchestrator.run.channel import Board
-
-            connect(self.address, self.prepared.spec)
-            end_on_signals()  # Ray has just set handlers of its own
-            refuse_unfit_machine(self.prepared, say) if self.address is None else refuse_unfit(self.prepared, say)
-            self.board = Board()
-        return self.board
-
-    def stop(self) -> None:
-        if "ray" in sys.modules:
-            from orchestrator.cluster.connection import disconnect
-
-            disconnect()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,16 @@ PATIENCE_S = 20.0
 NUMBER_BYTES = 8
 
 
+class NoCheckpoint:
+    """Of a stage that is run once, apart from the store."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        return
+
+    def load(self) -> dict[str, Any] | None:
+        return None
+
+
 class CheckpointFile:
     """A sha256 digest, a number that grows with every save, and what ``torch.save`` wrote."""
 

@@ -37,7 +37,7 @@ from workers.artifacts.leases import Lease, Leases
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
-from workers.checkpoint import CheckpointFile
+from workers.checkpoint import CheckpointFile, NoCheckpoint
 from workers.failures import may_pass
 from workers.processes.gpu_memory import GpuMemory
 from workers.processes.hardware import CPU, Hardware, threads
@@ -193,6 +193,20 @@ class StageRunner:
             self.report(stage, dict(row))
         return record
 
+    def run_into(self, stage: Stage, out: Path) -> Row:
+        """Compute a stage into an empty folder, on its stored inputs, and leave its own place in the store as it is.
+
+        Raises:
+            AreamError: what the stage raises.
+        """
+        inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
+        with (
+            threads(stage.threads),
+            self._context(stage, inputs, NoCheckpoint(), lambda row: self.report(stage, row), self.stop) as context,
+        ):
+            metrics: Row = stage.module.run(stage.config, inputs, out, context)
+        return metrics
+
     def _stored(self, stage: Stage) -> ArtifactRecord | None:
         try:
             return self.store.record(stage.key)
@@ -255,7 +269,7 @@ class StageRunner:
         self,
         stage: Stage,
         inputs: Mapping[str, Path],
-        checkpoint: CheckpointFile,
+        checkpoint: Checkpoint,
         report: Callable[[Row], None],
         stop: Callable[[], bool],
     ) -> Iterator[StageContext]:

@@ -1,0 +1,91 @@
+"""One run of a prepared sweep, from its lock to the last event told: what the command and Python start alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+
+from aream.errors import StoreUnavailable
+from orchestrator.cluster.access import keep_own_ray_private, send_token_to_cluster
+from orchestrator.cluster.cores import usable_cores
+from orchestrator.console.command import end_on_signals
+from orchestrator.preflight.fresh_start import begin_anew, go_on
+from orchestrator.preflight.prepare import Prepared
+from orchestrator.preflight.sweep_folder import held, sweep_id
+from orchestrator.run.channel import Board
+from orchestrator.run.driver import Driver
+from orchestrator.run.outcome import Outcome
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.workspace import remember_store
+
+
+def run_sweep(prepared: Prepared, *, address: str | None = None, fresh: bool = False) -> tuple[Outcome, Tracker]:
+    """Run or resume a sweep, rank it and write its report.
+
+    Args:
+        address: of a Ray cluster; None: one of this machine, started where something has to run.
+        fresh: whether everything is computed anew, whatever is stored.
+
+    Raises:
+        AreamError: another process runs the sweep, a node cannot run it, or a store was away for too long.
+        KeyboardInterrupt: it was interrupted; what was computed is stored, and the next run goes on there.
+    """
+    spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
+    with held(workplace):
+        workplace = begin_anew(planner, workplace) if fresh else go_on(workplace)
+        prepared = dataclasses.replace(prepared, workplace=workplace)
+        if spec.search:
+            from orchestrator.search.record import prepare_record  # optuna takes a second to import
+
+            prepare_record(planner, workplace.folder, fresh=fresh)
+        remember_store(workplace)
+        uri, default_uri = prepared.tracking_uri, prepared.default_tracking_uri
+        tracker = Tracker(
+            uri, spec.experiment or spec.name, sweep_id(workplace), workplace.folder / "tracking", default_uri
+        )
+        session = _RaySession(prepared, address)
+        driver = Driver(planner, workplace, tracker, session.start, prepared.artifacts)
+        try:
+            with workplace.logged("sweep", aloud=True):
+                return driver.run(), tracker
+        except (KeyboardInterrupt, StoreUnavailable):
+            driver.abandon("interrupted", "KILLED")
+            raise
+        except Exception:
+            driver.abandon("failed", "FAILED")
+            raise
+        finally:
+            session.stop()
+
+
+class _RaySession:
+    """Ray, started only when something has to run, and its nodes looked at before they are asked for anything."""
+
+    def __init__(self, prepared: Prepared, address: str | None) -> None:
+        self.prepared, self.address = prepared, address
+        self.board: Board | None = None
+
+    def start(self, say: Callable[[str], None]) -> Board:
+        if self.board is None:
+            if self.address is None:
+                say(f"starting Ray on {usable_cores()} cores of this machine")
+                keep_own_ray_private()
+            else:
+                say(f"connecting to Ray at {self.address}")
+                send_token_to_cluster()
+            from orchestrator.cluster.connection import connect
+            from orchestrator.preflight.nodes import refuse_unfit, refuse_unfit_machine
+            from orchestrator.run.channel import Board
+
+            connect(self.address, self.prepared.spec)
+            end_on_signals()  # Ray has just set handlers of its own
+            refuse_unfit_machine(self.prepared, say) if self.address is None else refuse_unfit(self.prepared, say)
+            self.board = Board()
+        return self.board
+
+    def stop(self) -> None:
+        if "ray" in sys.modules:
+            from orchestrator.cluster.connection import disconnect
+
+            disconnect()
