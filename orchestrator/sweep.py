@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     planner, workplace = prepared.planner, prepared.workplace
     recorded = known_points(planner, workplace.folder) if spec.search and not options.fresh else ()
     workplace = dataclasses.replace(workplace, after=math.inf) if options.fresh else begun_anew(workplace)
-    print_plan(summarise(planner, workplace.store(), recorded), as_json=options.json)
+    print_plan(summarise(planner, workplace.store(), recorded, why=options.why), as_json=options.json)
     return DONE
 
 
@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("sweep", metavar="SWEEP.yaml")
     parser.add_argument("--plan", action="store_true", help="show what would run, and run nothing")
+    parser.add_argument(
+        "--why", action="store_true", help="with --plan: what tells each stage to run from the nearest stored one"
+    )
     parser.add_argument("--json", action="store_true", help="with --plan: as JSON")
     parser.add_argument(
         "--set",

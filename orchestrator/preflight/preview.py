@@ -15,12 +15,14 @@ from rich.tree import Tree
 
 from orchestrator.monitor.forecast import expected_tasks
 from orchestrator.plan.planner import Planner
+from orchestrator.plan.why import reasons
 from orchestrator.preflight.estimate import estimate
 from orchestrator.results.origins import by_other_code, other_code_sentence
 from orchestrator.results.records import RememberedRecords
 from orchestrator.search.record import STOPPED, Recorded
 from orchestrator.spec.metric_checks import remarks
 from orchestrator.text import duration
+from workers.artifacts.lineage import readable_records
 from workers.artifacts.store import ArtifactStore
 
 
@@ -49,13 +51,21 @@ class PlanSummary:
     """What is allowed in the sweep file and yet seldom meant."""
     other_code: dict[str, int] = field(default_factory=dict)
     """Stage name -> how many are stored that other code computed."""
+    why: dict[str, str] | None = None
+    """Key of each stage to run -> what tells it from the nearest stored result of its kind, where that was asked."""
     segmentation_jobs: int = 0
     """At most: as many as are selected, at every seed and point of the segmentation axes."""
 
 
-def summarise(planner: Planner, store: ArtifactStore, recorded: Sequence[Recorded] = ()) -> PlanSummary:
+def summarise(
+    planner: Planner, store: ArtifactStore, recorded: Sequence[Recorded] = (), *, why: bool = False
+) -> PlanSummary:
     """Everything known before running: for a grid every stage, for a search the number of trainings and what is left
-    of the points ``recorded`` by earlier runs."""
+    of the points ``recorded`` by earlier runs.
+
+    Args:
+        why: whether to say of each stage to run why it is not stored.
+    """
     spec = planner.spec
     trials = planner.corners() if spec.search else planner.grid()
     points = recorded[: spec.search.trials] if spec.search else ()
@@ -74,6 +84,7 @@ def summarise(planner: Planner, store: ArtifactStore, recorded: Sequence[Recorde
         StageRow(key, stage.name, counts[key], key in stored, [parent.key for parent in stage.inputs.values()])
         for key, stage in ordered.items()
     ]
+    missing = [stage for key, stage in ordered.items() if key not in stored]
     found = sum(
         stage.name == "train_cam" and stage.key in {trial.key for trial in trials} for stage in ordered.values()
     )
@@ -101,6 +112,7 @@ def summarise(planner: Planner, store: ArtifactStore, recorded: Sequence[Recorde
         ],
         remarks=remarks(spec),
         other_code=by_other_code((ordered | begun).values(), RememberedRecords(store)),
+        why={one.key: one.words for one in reasons(missing, readable_records(store))} if why else None,
         segmentation_jobs=expected_tasks(spec).get("segmentation", 0),
     )
 
@@ -126,6 +138,8 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     stored = sum(row.stored for row in plan.stages)
     if plan.stages:
         console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
+    for key, words in (plan.why or {}).items():
+        console.print(f"why {key}: {words}", markup=False, soft_wrap=True)
     for remark in [*plan.remarks, *filter(None, [other_code_sentence(plan.other_code)])]:
         console.print(f"note: {remark}", markup=False)
     for line in _cost(plan):

@@ -55,14 +55,18 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def described(hardware: Hardware, parts: tuple[Part, ...]) -> str:
-    """What this machine computed a stage on, for people."""
+def computed_on(hardware: Hardware, parts: tuple[Part, ...]) -> str:
+    """The kind of device that a stage's identity holds, and its threads where they count, for people."""
     counted = ""
     if hardware.counts_threads(parts):
         counted = f", {hardware.threads} thread{'' if hardware.threads == 1 else 's'}"
-    if hardware.device == "cuda" and "device" in parts:
-        return f"cuda{counted}: {torch.cuda.get_device_name()}"
-    return f"cpu{counted}: {_cpu_name()}"
+    return f"{hardware.device if 'device' in parts else 'cpu'}{counted}"
+
+
+def described(hardware: Hardware, parts: tuple[Part, ...]) -> str:
+    """What this machine computed a stage on, for people: the kind, a colon and the model."""
+    on_gpu = hardware.device == "cuda" and "device" in parts
+    return f"{computed_on(hardware, parts)}: {torch.cuda.get_device_name() if on_gpu else _cpu_name()}"
 
 
 @functools.cache
