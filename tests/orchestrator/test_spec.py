@@ -218,8 +218,11 @@ def test_relative_locations_stay_where_the_file_was_read(write, tmp_path, monkey
     assert trial.backbone.config.weights == str(here / "b.pth")
 
 
-def test_the_sweep_in_the_readme_is_valid(write):
-    whole, further, shown = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_sweeps_in_the_docs_are_valid(write):
+    (front,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    texts = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweep_file.md").read_text(), re.DOTALL)
+    whole, further, shown = texts
+    assert whole == front
     assert len(load_spec(write(whole)).training_points()) == 6
     spec = load_spec(write(f"name: further\n{further}"))
     assert spec.search is not None
