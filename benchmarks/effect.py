@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from benchmarks.paired import Rows, change, differences, interval, mean_and_spread, spread
-from orchestrator.reporting.figures.drawing import line_titles
+from orchestrator.reporting.drawing import line_titles
 
 RESULT = Path(__file__).parent / "results" / "effect.json"
 DEEPEST = 3

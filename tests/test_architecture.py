@@ -49,7 +49,7 @@ WRITES = {"write_text", "write_bytes", "savefig"}
 WRITES_ALONE = {
     "orchestrator/tracking/tracker.py": "a spooled file: its event, written after it, tells its size",
     "orchestrator/submission/targets/ray/__init__.py": "a temporary folder that is sent away",
-    "orchestrator/reporting/figures/drawing.py": "a picture in memory",
+    "orchestrator/reporting/drawing.py": "a picture in memory",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
-from orchestrator.reporting.figures.drawing import line_titles
+from orchestrator.reporting.drawing import line_titles
 from orchestrator.reporting.sections import Section, Table
 from workers.artifacts.store import ArtifactStore
 from workers.files.figures import FIGURES_FILE, Figures, Picture, parse_figures

@@ -82,7 +82,7 @@ def _figure(path: Path, caption: str) -> str:
 
 def _overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Path, str]]:
     """Those of the best configuration's labels."""
-    from orchestrator.reporting.figures.training import readable
+    from orchestrator.reporting.drawing import readable
 
     folder = readable(store, content["ranking"][0]["label_artifact"]) if content["ranking"] else None
     return [] if folder is None else [(path, path.stem) for path in sorted(folder.glob("overlays/*.png"))[:OVERLAYS]]

@@ -7,7 +7,9 @@ import sweep_results
 from PIL import Image
 
 from orchestrator.reporting.analyses import MOST_LINES, analysis_results, analysis_sections
-from orchestrator.reporting.figures.analyses import analysis_figure, draw_analyses
+from orchestrator.reporting.figures import analyses
+from orchestrator.reporting.figures._protocol import Results
+from orchestrator.reporting.figures.analyses import analysis_figure
 from orchestrator.reporting.write import write_report
 from orchestrator.tracking.recorder import Recorder
 from orchestrator.tracking.tracker import Tracker
@@ -137,7 +139,7 @@ def test_a_summary_without_analyses_has_none(analysed):
 def test_one_layer_alone(tmp_path):
     made = Analysed(tmp_path, depth=1)
     results = analysis_results(made.content, made.store)
-    draw_analyses(results, tmp_path / "figures")
+    analyses.draw(Results({}, None, results), tmp_path / "figures")
     assert "layer 0" in analysis_sections(results)[0].table.header
 
 

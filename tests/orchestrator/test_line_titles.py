@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from orchestrator.reporting.figures.drawing import line_titles
+from orchestrator.reporting.drawing import line_titles
 from orchestrator.spec.axes import Axis, shown
 from orchestrator.text import shown_beside
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from orchestrator.reporting.analyses import AnalysisResult, Panel
-from orchestrator.reporting.figures.drawing import save
+from orchestrator.reporting.drawing import save
+from orchestrator.reporting.figures._protocol import Drawn, Results
 from workers.processes.atomic_write import write_bytes
+
+PLACE = 70
 
 COLUMNS = 3
 WIDTH, HEIGHT = 5.2, 3.6
@@ -19,11 +21,10 @@ WIDTH, HEIGHT = 5.2, 3.6
 BASELINE_COLOURS = ("black", "dimgray", "darkgray")
 
 
-def draw_analyses(results: Sequence[AnalysisResult], folder: Path) -> list[tuple[Path, str]]:
-    """Write one figure an analysis, and its pictures; returns (file, caption)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for result in results:
+def draw(results: Results, folder: Path) -> Drawn:
+    """One figure an analysis, and its pictures."""
+    drawn: Drawn = []
+    for result in results.analyses:
         if result.panels:
             captions = "; ".join(f"{panel.y}: {panel.caption}" for panel in result.panels)
             path = save(analysis_figure(result), folder / f"{result.name}.png")

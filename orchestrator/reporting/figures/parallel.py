@@ -1,4 +1,4 @@
-"""Pictures of how the axes relate to results: the Pareto front, importance, parallel coordinates."""
+"""Parallel coordinates: every configuration over the axes that vary."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import LineCollection
 
-from orchestrator.reporting.figures.drawing import new_figure, save, shortened
+from orchestrator.reporting.drawing import new_figure, save, shortened
+from orchestrator.reporting.figures._protocol import Drawn, Results
 from orchestrator.results.importance import LISTED
 from orchestrator.text import show, shown_beside
 
-NAMED_POINTS = 12
+PLACE = 30
+
 MOST_TICKS = 12
 ABSENT = -0.12
 """Height of configurations that do not have an axis."""
@@ -22,58 +24,18 @@ FAN = 0.05
 """How far lines through one listed value lie apart, so that one does not hide the others."""
 
 
-def pareto_figure(content: Mapping[str, Any], folder: Path) -> Path | None:
-    """All configurations in the plane of the first two objectives; None for fewer than two."""
-    pareto = content.get("pareto")
-    if not pareto:
-        return None
-    up, across = pareto["objectives"][:2]
-    names = (across["metric"], up["metric"])
-    points = {
-        position: [entry["metrics"][name] for name in names]
-        for position, entry in enumerate(content["ranking"])
-        if all(name in entry["metrics"] for name in names)
-    }
-    if len(points) < 2:
-        return None
-    figure, axes = new_figure(7, 4.5)
-    front = sorted((position for position in pareto["front"] if position in points), key=lambda key: points[key])
-    rest = np.array([point for position, point in points.items() if position not in front]).reshape(-1, 2)
-    best = np.array([points[position] for position in front]).reshape(-1, 2)
-    axes.scatter(rest[:, 0], rest[:, 1], s=18, color="0.65", label="others")
-    if len(pareto["objectives"]) == 2:
-        axes.plot(best[:, 0], best[:, 1], "-", color="C3", linewidth=0.8)
-    errors = [[content["ranking"][position]["spread"].get(name, 0.0) for position in front] for name in names]
-    axes.errorbar(best[:, 0], best[:, 1], xerr=errors[0], yerr=errors[1], fmt="none", ecolor="C3", alpha=0.35)
-    axes.scatter(best[:, 0], best[:, 1], s=32, color="C3", zorder=3, label="front")
-    for index in np.unique(np.linspace(0, len(front) - 1, NAMED_POINTS).astype(int)):
-        axes.annotate(f"#{front[index] + 1}", best[index], xytext=(5, 5), textcoords="offset points", fontsize=8)
-    values = np.array(list(points.values()))[:, 0]
-    if values.min() > 0 and values.max() > 20 * values.min():
-        axes.set_xscale("log")
-    for goal, label in ((across, axes.set_xlabel), (up, axes.set_ylabel)):
-        label(f"{goal['metric']} ({'higher' if goal['mode'] == 'max' else 'lower'} is better)")
-    axes.margins(0.1)
-    axes.legend(fontsize=8)
-    return save(figure, folder / "pareto.png")
+def draw(results: Results, folder: Path) -> Drawn:
+    """Needs two configurations."""
+    path = _parallel(results.content, folder)
+    metric = results.content["rank"]["metric"]
+    caption = (
+        f"every configuration over the axes that vary, coloured by {metric}; lines through a listed value lie beside "
+        "each other, the better the higher"
+    )
+    return [] if path is None else [(path, caption)]
 
 
-def importance_figure(content: Mapping[str, Any], folder: Path) -> Path | None:
-    """A bar an axis; None where importance was left out."""
-    shares = content.get("importance", {}).get("shares")
-    if not shares:
-        return None
-    figure, axes = new_figure(7, 1.0 + 0.32 * len(shares))
-    names = [shortened(key, 40) for key in shares]
-    bars = axes.barh(names, list(shares.values()), color="C0", height=0.65)
-    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.1 * max(shares.values()))
-    axes.set_xlabel(f"share of importance for {content['importance']['metric']}")
-    return save(figure, folder / "importance.png")
-
-
-def parallel_figure(content: Mapping[str, Any], folder: Path) -> Path | None:
+def _parallel(content: Mapping[str, Any], folder: Path) -> Path | None:
     """A line a configuration over all axes that vary to the rank metric; None for fewer than two."""
     metric, mode = content["rank"]["metric"], content["rank"]["mode"]
     entries = [entry for entry in content["ranking"] if metric in entry["metrics"]]

@@ -9,7 +9,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from orchestrator.text import show, telling
+from workers.artifacts.store import ArtifactStore
 from workers.processes.atomic_write import write_bytes
 
 DPI = 130
@@ -55,3 +57,14 @@ def _short(key: str, value: Any, configs: Sequence[Mapping[str, Any]]) -> Any:
     if isinstance(value, Mapping) and "name" not in value:
         return None
     return telling(value, [config[key] for config in configs if key in config])
+
+
+CURVES = 6
+
+
+def readable(store: ArtifactStore, key: str) -> Path | None:
+    """The artifact's folder; None where it is gone or damaged, which is no reason to have no report."""
+    try:
+        return store.get(key)
+    except (ArtifactNotFound, ArtifactCorrupt):
+        return None

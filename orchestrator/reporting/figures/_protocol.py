@@ -1,0 +1,46 @@
+"""What a figure of the report is: one file here, found by its name.
+
+It holds ``draw(results, folder) -> Drawn``, which writes what the results allow as PNGs into the folder and returns
+each with its caption, and ``PLACE``: the report shows figures in its order, those of one place by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from aream import discover
+from orchestrator.reporting import figures
+from orchestrator.reporting.analyses import AnalysisResult
+from workers.artifacts.store import ArtifactStore
+
+Drawn = list[tuple[Path, str]]
+"""Files with their captions."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a figure may show."""
+
+    content: Mapping[str, Any]
+    """Of ``summary.json``."""
+    store: ArtifactStore
+    analyses: Sequence[AnalysisResult] = ()
+
+
+class ReportFigure(Protocol):
+    PLACE: int
+
+    def draw(self, results: Results, folder: Path) -> Drawn:
+        """Write what the results allow; nothing where they allow none."""
+        ...
+
+
+def draw_figures(results: Results, folder: Path) -> Drawn:
+    """Every figure of this package that the results allow, in the report's order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    modules = {name: cast(ReportFigure, discover.load(figures, name)) for name in discover.names(figures)}
+    ordered = sorted(modules, key=lambda name: (modules[name].PLACE, name))
+    return [drawn for name in ordered for drawn in modules[name].draw(results, folder)]

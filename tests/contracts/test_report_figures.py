@@ -1,0 +1,37 @@
+"""What every figure of the report keeps to, new ones included."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+from sweep_content import content
+
+from aream import discover
+from orchestrator.reporting import figures
+from orchestrator.reporting.figures._protocol import Results
+from workers.artifacts.opening import open_store
+
+NAMES = discover.names(figures)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(None, tmp_path / "artifacts")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_result_is_no_figure(name, store, tmp_path):
+    assert discover.load(figures, name).draw(Results(content(0), store), tmp_path) == []
+    assert list(tmp_path.glob("*.png")) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [1, 12])
+def test_what_is_drawn_is_a_picture_with_a_caption(name, count, store, tmp_path):
+    module = discover.load(figures, name)
+    assert isinstance(module.PLACE, int)
+    for path, caption in module.draw(Results(content(count), store), tmp_path):
+        assert path.parent == tmp_path
+        assert caption
+        with Image.open(path) as picture:
+            picture.verify()
