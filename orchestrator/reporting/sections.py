@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.reporting.ranking_table import FRONT, front_marks, ranking_rows
 from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.spec.metrics import GPU_SECONDS, known, number, of_segmentation
 from orchestrator.spec.metrics import columns as listed_columns
 from orchestrator.text import duration, shown_beside
 
-FRONT = "●"
+TO_BASELINE = "difference to the baseline"
 OVER_ALL = "_all"
 """Ends the name of a mean over all classes, where another is over the scored ones."""
 LISTED_PAIRS = 50
@@ -75,26 +76,23 @@ def front_caption(pareto: Mapping[str, Any]) -> str:
 def _ranking(content: Mapping[str, Any]) -> Section:
     axes, metrics, entries = list(content["axes"]), columns(content), content["ranking"]
     compared = any(entry.get("paired") for entry in entries)
-    texts = shown_beside([entry["config"] for entry in entries])
-    front = content.get("pareto", {}).get("front", [])
+    marks = front_marks(content) if content.get("pareto", {}).get("front") else None
     header = [
         "#",
         *axes,
         *metrics,
-        *(["to the plain host"] if compared else []),
+        *([TO_BASELINE] if compared else []),
         "seeds",
-        *(["front"] if front else []),
+        *(["front"] if marks else []),
     ]
     rows = [
         [
-            str(position + 1),
-            *(texts[position].get(key, "") for key in axes),
-            *(number(name, entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
+            *cells,
             *([difference(entry.get("paired"))] if compared else []),
             str(len(entry["seeds"])),
-            *([FRONT if position in front else ""] if front else []),
+            *([marks[position]] if marks else []),
         ]
-        for position, entry in enumerate(entries)
+        for position, (entry, cells) in enumerate(zip(entries, ranking_rows(content, metrics), strict=True))
     ]
     table = Table(header, rows, marked=frozenset({0}), text=frozenset(range(1, 1 + len(axes))))
     return Section("Ranking", (), table, _facts(content, compared))
@@ -132,8 +130,8 @@ def _facts(content: Mapping[str, Any], compared: bool) -> list[str]:
     facts += content.get("remarks", [])
     if compared:
         facts.append(
-            f"to the plain host: difference of {content['rank']['metric']} to the best configuration trained without "
-            "the method, all other axes equal, seed by seed; mean ± sample standard deviation of the differences."
+            f"{TO_BASELINE}: of {content['rank']['metric']}, to the best configuration trained without the method, all "
+            "other axes equal, seed by seed; mean ± sample standard deviation of the differences."
         )
     return facts
 
@@ -152,11 +150,11 @@ def _pairs(content: Mapping[str, Any]) -> Section | None:
         ]
         for position, pair in pairs[:LISTED_PAIRS]
     ]
-    sentences = [f"{content['rank']['metric']} of a configuration minus that of the plain host with the same seed."]
+    sentences = [f"{content['rank']['metric']} of a configuration minus that of the baseline with the same seed."]
     if len(pairs) > LISTED_PAIRS:
         sentences.append(f"The first {LISTED_PAIRS} of {len(pairs)} configurations; all are in summary.json.")
-    header = ["configuration", "plain host", *(f"seed {seed}" for seed in seeds), "mean ± std"]
-    return Section("Against the plain host, seed by seed", sentences, Table(header, rows))
+    header = ["configuration", "baseline", *(f"seed {seed}" for seed in seeds), "mean ± std"]
+    return Section("Against the baseline, seed by seed", sentences, Table(header, rows))
 
 
 def _front(content: Mapping[str, Any]) -> Section | None:

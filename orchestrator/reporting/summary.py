@@ -13,7 +13,6 @@ from aream.data._protocol import Dataset
 from aream.labels.pseudo_labels import RULE_DESCRIPTIONS
 from aream.selection import remark, scored_labels
 from orchestrator.monitor.state import SweepState
-from orchestrator.reporting.terminal import _columns
 from orchestrator.results.importance import axis_importance
 from orchestrator.results.method_pull import pull_remarks
 from orchestrator.results.origins import by_other_code, mixed, origins, other_code_sentence
@@ -24,12 +23,10 @@ from orchestrator.results.ranking import Ranked, mean_and_spread
 from orchestrator.results.records import Records, RememberedRecords
 from orchestrator.results.savings import stored_before, sweep_cost
 from orchestrator.results.segmentation_jobs import SegmentationJob
-from orchestrator.search.stopped_trials import stopped_sentence, stopped_tasks
+from orchestrator.search.stopped_trials import stopped_tasks
 from orchestrator.spec.metric_checks import remarks
-from orchestrator.spec.metrics import known, number
+from orchestrator.spec.metrics import known
 from orchestrator.spec.spec import SweepSpec
-from orchestrator.text import shown_beside
-from orchestrator.tracking.recorder import trial_run
 from workers.components import build_dataset
 from workers.processes.provenance import code_revision, library_versions
 from workers.stage import Stage
@@ -172,26 +169,3 @@ class Summary:
             "trial_key": job.trial_key,
             "metrics": records.record(job.stage.key).metrics if stored else {},
         }
-
-    def description(self, notes: Sequence[str] = ()) -> str:
-        """Markdown for the tracker's parent run, with links to its children (``{{run:...}}`` is filled in there)."""
-        content = [self.spec.description, ""] if self.spec.description else []
-        keys = [axis.key for axis in self.spec.axes]
-        metrics = _columns(self.spec.ranked_by.metric, [entry.metrics for entry in self.ranking])
-        content.append("| | " + " | ".join([*keys, *metrics, "trials"]) + " |")
-        content.append("|---" * (len(keys) + len(metrics) + 2) + "|")
-        texts = shown_beside([entry.config for entry in self.ranking])
-        for position, entry in enumerate(self.ranking[:20]):
-            cells = [texts[position].get(key, "") for key in keys]
-            cells += [number(name, entry.metrics.get(name), entry.spread.get(name)) for name in metrics]
-            links = [f"[seed {seed}]({{{{run:{trial_run(entry.trial_keys[seed])}}}}})" for seed in entry.seeds]
-            content.append(f"| {position + 1} | " + " | ".join([*cells, " ".join(links)]) + " |")
-        for job in self.jobs:
-            content.append("")
-            content.append(f"[segmentation: {job.title}]({{{{run:segmentation/{job.stage.key}}}}})")
-        content += ["", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None)]
-        if self.run is not None and (sentence := stopped_sentence(stopped_tasks(self.run))):
-            content += ["", f"{sentence}."]
-        content += [f"\nNote: {sentence}." for sentence in notes]
-        content += ["", f"Background threshold: {self._protocol()['threshold']}."]
-        return "\n".join(content)

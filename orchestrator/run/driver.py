@@ -21,6 +21,7 @@ from orchestrator.plan.planner import Planner, TrialPlan, shared_stages
 from orchestrator.preflight import fresh_start
 from orchestrator.preflight.sweep_folder import sweep_id
 from orchestrator.reporting.summary import Summary
+from orchestrator.reporting.tracker_page import tracker_page
 from orchestrator.reporting.write import write_summary
 from orchestrator.results.ranking import Ranked, best_first, measured, unranked
 from orchestrator.results.records import RunRecords
@@ -309,5 +310,5 @@ class Driver:
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:
         best = summary.ranking[0].metrics if summary.ranking else {}
         status = "KILLED" if self.overseer.ending else "FAILED" if self.trials.failures else "FINISHED"
-        notes = json.loads(self.workplace.summary_file.read_text())["remarks"]
-        self.recorder.close_sweep(summary.description(notes), files, best, status)
+        content = json.loads(self.workplace.summary_file.read_text())
+        self.recorder.close_sweep(tracker_page(content), files, best, status)

@@ -1,0 +1,37 @@
+"""The ranking as text cells: what the terminal, the report and the tracker show of it, each with columns of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.spec.metrics import columns, number
+from orchestrator.text import shown_beside
+
+FRONT = "●"
+
+
+def main_columns(content: Mapping[str, Any]) -> list[str]:
+    """What a narrow table has room for: the main metrics that occur, and what is ranked by."""
+    wanted = dict.fromkeys([*columns("always"), content["rank"]["metric"]])
+    return [name for name in wanted if any(name in entry["metrics"] for entry in content["ranking"])]
+
+
+def ranking_rows(content: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
+    """A row a configuration, best first: its rank, the value on every axis, and every metric with its spread."""
+    entries = content["ranking"]
+    texts = shown_beside([entry["config"] for entry in entries])
+    return [
+        [
+            str(position),
+            *(text.get(key, "") for key in content["axes"]),
+            *(number(name, entry["metrics"].get(name), entry["spread"].get(name)) for name in metrics),
+        ]
+        for position, (entry, text) in enumerate(zip(entries, texts, strict=True), start=1)
+    ]
+
+
+def front_marks(content: Mapping[str, Any]) -> list[str]:
+    """A cell a configuration: marked where it lies on the Pareto front."""
+    front = content.get("pareto", {}).get("front", [])
+    return [FRONT if position in front else "" for position in range(len(content["ranking"]))]

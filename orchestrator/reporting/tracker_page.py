@@ -1,0 +1,38 @@
+"""What a tracker's page of a sweep says: the ranking with links to its runs, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.reporting.ranking_table import main_columns, ranking_rows
+from orchestrator.search.stopped_trials import stopped_sentence
+from orchestrator.spec.metrics import known
+from orchestrator.tracking.recorder import trial_run
+
+MOST_ROWS = 20
+
+
+def tracker_page(content: Mapping[str, Any]) -> str:
+    """Of a summary's content; links are ``{{run:NAME}}``, which a tracker's backend fills in."""
+    return "\n".join(_lines(content))
+
+
+def _lines(content: Mapping[str, Any]) -> Iterator[str]:
+    if content["question"]:
+        yield from (content["question"], "")
+    metrics = main_columns(content)
+    yield "| | " + " | ".join([*content["axes"], *metrics, "trials"]) + " |"
+    yield "|---" * (len(content["axes"]) + len(metrics) + 2) + "|"
+    rows = zip(content["ranking"], ranking_rows(content, metrics), strict=True)
+    for entry, cells in list(rows)[:MOST_ROWS]:
+        runs = zip(entry["seeds"], entry["trial_keys"], strict=True)
+        links = " ".join(f"[seed {seed}]({{{{run:{trial_run(key)}}}}})" for seed, key in runs)
+        yield "| " + " | ".join([*cells, links]) + " |"
+    for job in content["segmentation"]:
+        yield from ("", f"[segmentation: {job['title']}]({{{{run:segmentation/{job['key']}}}}})")
+    yield from ("", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None))
+    if content["stopped"]:
+        yield from ("", f"{stopped_sentence(content['stopped'])}.")
+    yield from (f"\nNote: {sentence}." for sentence in content["remarks"])
+    yield from ("", f"Background threshold: {content['protocol']['threshold']}.")
