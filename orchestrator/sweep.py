@@ -26,7 +26,6 @@ from orchestrator.console.command import (
     run,
     tracebacks_go_to,
 )
-from workers.processes.masking import masked
 
 if TYPE_CHECKING:
     from orchestrator.preflight.prepare import Prepared
@@ -87,14 +86,14 @@ def _parser() -> argparse.ArgumentParser:
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from orchestrator.reporting.terminal import print_results
     from orchestrator.run.session import run_sweep
-    from orchestrator.spec.tracking_uri import browse
 
     workplace = prepared.workplace
     outcome, tracker = run_sweep(prepared, address=options.address, fresh=options.fresh)
     print_results(json.loads(workplace.summary_file.read_text()))
     print(f"report: {workplace.folder / 'report.html'}")
     _say_what_is_untracked(tracker, outcome.untracked)
-    print(f"browse: {browse(tracker.uri)}")
+    if backend:
+        print(f"browse: {backend.browse()}")
     for key, reason in outcome.failures.items():
         print(f"failed: {key}: {reason} (log: {workplace.log_file(key)})", file=sys.stderr)
     if outcome.ended:
@@ -109,14 +108,14 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
 def _say_what_is_untracked(tracker: Tracker, left: int) -> None:
     if left and tracker.permanent:
         print(
-            f"tracking: {left} events wait in {tracker.spool_dir}: {masked(tracker.uri)}: {tracker.permanent};"
+            f"tracking: {left} events wait in {tracker.spool_dir}: {tracker.where}: {tracker.permanent};"
             " then run the same command again to send them",
             file=sys.stderr,
         )
     elif left:
-        print(f"tracking: {left} events wait for {masked(tracker.uri)}; run the same command again to send them")
+        print(f"tracking: {left} events wait for {tracker.where}; run the same command again to send them")
     if tracker.refused:
-        print(f"tracking: MLflow refused {tracker.refused} events; they are kept in {tracker.refused_file}")
+        print(f"tracking: {tracker.where} refused {tracker.refused} events; they are kept in {tracker.refused_file}")
 
 
 if __name__ == "__main__":

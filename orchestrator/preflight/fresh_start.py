@@ -27,8 +27,8 @@ from workers.processes.temporary import new_name
 
 FILES = (
     "sweep_id", "store.json", "state.json", "orders.json", "spent.json", "stopped.json", "gpus.json", "config.json",
-    "recorded.jsonl", "summary.json", "report.html", "report.md", "ranking.csv", SEARCH_FILE,
-    "tracking/events.jsonl", "tracking/offset", "logs/*.log", "logs/*.log.1", "figures/*.png",
+    "summary.json", "report.html", "report.md", "ranking.csv", SEARCH_FILE, "tracking/*/recorded.jsonl",
+    "tracking/*/events.jsonl", "tracking/*/offset", "logs/*.log", "logs/*.log.1", "figures/*.png",
 )  # fmt: skip
 """Of a sweep's folder, all that this project writes there; Ray Tune's folder beside it goes as a whole."""
 TUNE, TUNES_OWN = "tune", ("tuner.pkl", ".validate_storage_marker", "experiment_state-*.json")

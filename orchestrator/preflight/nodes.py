@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,9 +11,7 @@ from workers.checks.node import Finding, disk_findings
 
 if TYPE_CHECKING:
     from orchestrator.preflight.prepare import Prepared
-
-
-TRACKING_S = 5.0
+    from orchestrator.tracking.backends._protocol import Backend
 
 
 TITLE = "nodes that are to run the sweep"
@@ -39,7 +35,7 @@ def check_nodes(prepared: Prepared, purpose: str, say: Callable[[str], None] = p
         rows = look_at_nodes(prepared, probe, say)
     finally:
         storage.delete(probe)
-    driver = _driver_row(prepared.tracking_uri)
+    driver = _driver_row(prepared.tracking)
     return [driver, *rows] if driver.checked else rows
 
 
@@ -84,18 +80,11 @@ def _refuse_missing_gpu(job: str) -> None:
         raise ConfigError(f"resources.{job}.gpu: torch sees no GPU on this machine; nvidia-smi tells more")
 
 
-def _driver_row(tracking_uri: str) -> Row:
+def _driver_row(tracking: Backend | None) -> Row:
     """Only the driver talks to the tracking server; rows wait in its spool while that is away."""
     row = Row("driver")
-    if tracking_uri.startswith(("http://", "https://")):
+    if tracking is not None and tracking.remote:
         row.checked.add("tracking")
-        try:
-            urllib.request.urlopen(f"{tracking_uri.rstrip('/')}/health", timeout=TRACKING_S).close()
-        except urllib.error.HTTPError as error:
-            if error.code not in (401, 403):  # it answers; who may write is another question
-                words = f"{tracking_uri} answers {error.code}; rows wait on disk until it takes them"
-                row.findings.append(Finding("tracking", words, hard=False))
-        except (OSError, ValueError) as error:
-            words = f"{tracking_uri} does not answer ({error}); rows wait on disk until it does"
-            row.findings.append(Finding("tracking", words, hard=False))
+        if why := tracking.check():
+            row.findings.append(Finding("tracking", why, hard=False))
     return row

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import logging
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aream import discover
 from aream.config import Component
 from aream.errors import DataError
 from aream.refiners._protocol import network_of
@@ -18,8 +19,8 @@ from orchestrator.plan.planner import Planner
 from orchestrator.preflight.state_files import refuse_damaged
 from orchestrator.spec.data_use import label_folders, label_points, use_of
 from orchestrator.spec.spec import SweepSpec
-from orchestrator.spec.tracking_uri import TRACKING_VARIABLE, default_uri, resolved_uri
-from orchestrator.tracking.check import check_tracking
+from orchestrator.tracking import backends
+from orchestrator.tracking.backends._protocol import Backend
 from orchestrator.tracking.webhook import webhook_url
 from orchestrator.workspace import Workplace
 from workers.checks.dataset import refuse_use
@@ -33,6 +34,8 @@ from workers.trial import TrialConfig
 
 if TYPE_CHECKING:
     from aream.config import Component
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,23 +60,20 @@ class Prepared:
         return {key for key in keys if key is not None}
 
     @property
-    def default_tracking_uri(self) -> str:
-        return default_uri(self.workplace.runs)
-
-    @property
-    def tracking_uri(self) -> str:
-        return tracking_uri(self.spec, self.default_tracking_uri)
+    def tracking(self) -> Backend | None:
+        return tracking_backend(self.spec, self.workplace)
 
 
-def tracking_uri(spec: SweepSpec, default: str) -> str:
-    """Of the sweep file, the environment, or the runs folder; absolute.
+def tracking_backend(spec: SweepSpec, workplace: Workplace) -> Backend | None:
+    """Where the sweep's runs are recorded; None: nowhere.
 
     Raises:
-        ConfigError: none that MLflow could write to.
+        ConfigError: no record could lie there.
     """
-    if spec.tracking_uri is None and os.environ.get(TRACKING_VARIABLE):
-        return resolved_uri(os.environ[TRACKING_VARIABLE], spec.folder, TRACKING_VARIABLE)
-    return resolved_uri(spec.tracking_uri or default, spec.folder)
+    backend: Backend | None = discover.load(backends, spec.tracking.name).open_backend(
+        spec.tracking.config, workplace, spec.folder
+    )
+    return backend
 
 
 def prepare(spec: SweepSpec, *, reread: bool = False, fresh: bool = False) -> Prepared:
@@ -89,7 +89,9 @@ def prepare(spec: SweepSpec, *, reread: bool = False, fresh: bool = False) -> Pr
     workplace.check()
     workplace.store().storage.check()
     refuse_damaged(workplace, fresh=fresh)
-    check_tracking(tracking_uri(spec, default_uri(workplace.runs)), spec.experiment or spec.name)
+    tracking = tracking_backend(spec, workplace)
+    if tracking is not None and (why := tracking.check()):
+        log.warning("tracking: %s", why)
     allow_staging(spec)
     trials = trial_configs(spec)
     _check_networks(spec, trials)

@@ -20,7 +20,7 @@ def sweep_id(workplace: Workplace) -> str:
     """A name for this folder's sweep in the tracker, made once: resuming finds the same runs.
 
     Raises:
-        DamagedFile: it cannot be told, and another one would begin all runs in MLflow anew.
+        DamagedFile: it cannot be told, and another one would begin all recorded runs anew.
     """
 
     def parse(content: bytes) -> str:
@@ -30,8 +30,8 @@ def sweep_id(workplace: Workplace) -> str:
 
     file = StateFile(
         id_file(workplace),
-        "the name under which MLflow and the store know this sweep",
-        "write into it the tag `aream.sweep` of the sweep's MLflow run, or delete it: runs in MLflow then begin anew,"
+        "the name under which its record and the store know this sweep",
+        "write into it the tag `aream.sweep` of the sweep's MLflow run, or delete it: its runs then begin anew,"
         " and results are kept",
         parse,
     )

@@ -16,11 +16,11 @@ from orchestrator.preflight.sweep_folder import held, sweep_id
 from orchestrator.run.channel import Board
 from orchestrator.run.driver import Driver
 from orchestrator.run.outcome import Outcome
-from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.workspace import remember_store
 
 
-def run_sweep(prepared: Prepared, *, address: str | None = None, fresh: bool = False) -> tuple[Outcome, Tracker]:
+def run_sweep(prepared: Prepared, *, address: str | None = None, fresh: bool = False) -> tuple[Outcome, Tracker | NoTracker]:
     """Run or resume a sweep, rank it and write its report.
 
     Args:
@@ -40,10 +40,8 @@ def run_sweep(prepared: Prepared, *, address: str | None = None, fresh: bool = F
 
             prepare_record(planner, workplace.folder, fresh=fresh)
         remember_store(workplace)
-        uri, default_uri = prepared.tracking_uri, prepared.default_tracking_uri
-        tracker = Tracker(
-            uri, spec.experiment or spec.name, sweep_id(workplace), workplace.folder / "tracking", default_uri
-        )
+        backend, spool_dir = prepared.tracking, workplace.folder / "tracking" / spec.tracking.name
+        tracker = Tracker(backend, sweep_id(workplace), spool_dir) if backend else NoTracker()
         session = _RaySession(prepared, address)
         driver = Driver(planner, workplace, tracker, session.start, prepared.artifacts)
         try:

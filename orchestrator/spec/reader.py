@@ -23,7 +23,7 @@ from orchestrator.spec.build import Invalid, build, home, join
 from orchestrator.spec.constraints import Where
 from orchestrator.spec.settings import Search, Settings
 from orchestrator.spec.spec import MAX_POINTS, SweepSpec
-from orchestrator.spec.tracking_uri import resolved_uri
+from orchestrator.spec.sqlite_uri import absolute_database
 from orchestrator.spec.yaml_source import DOTTED_SECTIONS, Problem, Source, SpecError, read_source
 from workers.trial import SegmentationConfig, TrialConfig
 
@@ -45,7 +45,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
 def _absolute_storage(search: Search | None) -> Search | None:
     if search is None or search.storage is None or not search.storage.startswith("sqlite"):
         return search
-    return dataclasses.replace(search, storage=resolved_uri(search.storage, Path.cwd(), "search.storage"))
+    return dataclasses.replace(search, storage=absolute_database(search.storage, Path.cwd(), "search.storage"))
 
 
 class _Reader:
@@ -91,8 +91,7 @@ class _Reader:
             limits=settings.limits,
             notify=settings.notify,
             concurrency=settings.concurrency,
-            tracking_uri=settings.tracking.uri,
-            experiment=settings.tracking.experiment,
+            tracking=settings.tracking,
             store_uri=settings.store.uri,
             store_endpoint=settings.store.endpoint,
             nodes=settings.nodes,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 
+from aream import discover
 from aream.config import Component, config
 from aream.errors import ConfigError
 from orchestrator.spec.metrics import better
@@ -28,6 +30,7 @@ def is_sweep_name(text: str) -> bool:
 
 
 RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
+TRACKERS = "orchestrator.tracking.backends"
 STORAGES = ("sqlite:///", "postgresql://")
 
 
@@ -204,14 +207,6 @@ class Notify:
 
 
 @config
-class Tracking:
-    uri: str | None = None
-    """MLflow tracking URI; null: MLFLOW_TRACKING_URI, else sqlite in the runs folder."""
-    experiment: str | None = None
-    """MLflow experiment; null: the sweep's name."""
-
-
-@config
 class Store:
     uri: str | None = None
     """Folder, file:///FOLDER or s3://BUCKET/PREFIX of the artifact store; null: artifacts in the runs folder."""
@@ -248,6 +243,10 @@ class Staging:
             raise ConfigError(f"max_bytes: need a positive number, got {self.max_bytes}")
 
 
+def _default_tracker() -> Component:
+    return Component(name="mlflow", config=discover.load(importlib.import_module(TRACKERS), "mlflow").Config())
+
+
 @config
 class Settings:
     """The parts of a sweep file that are not a trial's configuration."""
@@ -266,7 +265,8 @@ class Settings:
     notify: Notify = Notify()
     concurrency: int | None = None
     """Trials beside each other at most; null: as many as the resources allow."""
-    tracking: Tracking = Tracking()
+    tracking: Component = field(default_factory=_default_tracker, metadata={"component": TRACKERS})
+    """Where runs are recorded; without a name, in MLflow."""
     store: Store = Store()
     nodes: Nodes = Nodes()
     staging: Staging = Staging()

@@ -47,8 +47,7 @@ class SweepSpec:
     limits: Limits
     notify: Notify
     concurrency: int | None
-    tracking_uri: str | None
-    experiment: str | None
+    tracking: Component
     store_uri: str | None
     store_endpoint: str | None
     nodes: Nodes

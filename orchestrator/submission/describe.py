@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aream import discover
 from aream.errors import ConfigError
 from orchestrator.spec.build import build, strict
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.spec import SweepSpec
-from orchestrator.spec.tracking_uri import TRACKING_VARIABLE
 from orchestrator.spec.yaml_source import read_source
 from orchestrator.submission.job import Job
 from orchestrator.submission.lab import Lab
+from orchestrator.tracking import backends
 from workers.processes.masking import masked
 from workers.processes.provenance import code_revision
 from workers.staging.cache import is_uri
@@ -74,11 +75,9 @@ def _check_places(spec: SweepSpec, lab: Lab, runs: str) -> None:
             f"store.uri: {given}: a folder that other nodes do not see; set it to s3://BUCKET/PREFIX in the sweep or in"
             " the lab's `overrides`, or say `shared: true` in the lab file where every node mounts that folder"
         )
-    if spec.tracking_uri is None and TRACKING_VARIABLE not in {*lab.environment, *lab.secrets}:
-        raise ConfigError(
-            f"tracking.uri: not given; set it in the sweep, in the lab's `overrides`, or as {TRACKING_VARIABLE} in the"
-            " lab's `environment`"
-        )
+    tracking = discover.load(backends, spec.tracking.name)
+    if hasattr(tracking, "check_job"):
+        tracking.check_job(spec.tracking.config, {*lab.environment, *lab.secrets})
 
 
 def _check_locations(spec: SweepSpec) -> None:

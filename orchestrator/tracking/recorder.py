@@ -1,4 +1,4 @@
-"""What of a sweep goes into MLflow: sweep > trial > variant or segmentation job."""
+"""What of a sweep is recorded as runs: sweep > trial > variant or segmentation job."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ class Recorder:
         self.later, self.one_at_a_time = Later("recording"), threading.Lock()
         self.ending: set[str] = set()
         """Trials whose results wait to be recorded."""
-        self.memory = folder / "recorded.jsonl"
-        self.steps = _remembered(self.memory, tracker.spool.size)
+        self.folder = folder
+        self.memory = tracker.spool_dir / "recorded.jsonl" if tracker.records else None
+        self.steps = _remembered(self.memory, tracker.spool.size) if self.memory else {}
         """Run -> last step logged; -1 once it is finished."""
         self.data_digest = "+".join(sorted({digest[:16] for digest in fingerprints.values()}))
 
@@ -59,8 +60,7 @@ class Recorder:
             name=spec.name,
             tags={
                 "aream.kind": "sweep",
-                "mlflow.source.name": str(spec.path),
-                "mlflow.source.type": "PROJECT",
+                "aream.source": str(spec.path),
                 "aream.spec": spec.digest[:16],
                 "aream.code": code_revision(),
                 "aream.data": self.data_digest,
@@ -72,13 +72,13 @@ class Recorder:
         if masked(source) == source:
             self.tracker.log_file(SWEEP, spec.path)
         else:
-            without_password = self.memory.parent / spec.path.name
+            without_password = self.folder / spec.path.name
             write_text(without_password, masked(source))
             self.tracker.log_file(SWEEP, without_password)
 
     def resolved(self, spec: SweepSpec) -> None:
         """The whole configuration; again once what it left open is decided."""
-        config = self.memory.parent / "config.json"
+        config = self.folder / "config.json"
         write_json(config, masked_content(spec.resolved()), indent=1)
         self.tracker.log_file(SWEEP, config)
 
@@ -117,7 +117,7 @@ class Recorder:
 
         It takes dozens of reads of the store, for pictures, so another thread does it.
         """
-        if not self._finished(trial.key) and trial.key not in self.ending:
+        if self.tracker.records and not self._finished(trial.key) and trial.key not in self.ending:
             self.ending.add(trial.key)
             self.later.do(lambda: self._trial_done(trial, records))
 
@@ -219,6 +219,8 @@ class Recorder:
 
     def _contents(self, key: str, records: Records, wanted: Callable[[str], bool]) -> dict[str, bytes]:
         """Files of an artifact by path, one read for those that lie beside each other."""
+        if not self.tracker.records:
+            return {}
         try:
             entries = [entry for entry in self.store.files(records.record(key)) if wanted(entry.path)]
             read = [(group, self.store.blobs.content(group, key)) for group in by_blob(entries)]
@@ -264,6 +266,8 @@ class Recorder:
     def _remember(self, key: str, step: int) -> None:
         """Appended, not written anew: a sweep of thousands of trials remembers tens of thousands of rows."""
         self.steps[key] = step
+        if self.memory is None:
+            return
         with self.one_at_a_time, self.memory.open("a") as file:
             file.write(f"\n{json.dumps([key, step, self.tracker.spool.size])}")
 

@@ -9,13 +9,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from orchestrator.tracking.events import Event
 from workers.processes.atomic_write import StateFile, write_text
 
 log = logging.getLogger(__name__)
-
-Event = dict[str, Any]
 
 
 class SpoolUnavailable(Exception):

@@ -1,6 +1,7 @@
-"""The one writer of MLflow. Calls append to a spool and return; a thread delivers, and waits out a dead server.
+"""The one writer of a sweep's record. Calls append to a spool and return; a thread delivers, and waits out a
+dead server.
 
-Runs have names of our own ("sweep", "trial/KEY"): MLflow's run is found again by its tags, so a retry, a resumed
+Runs have names of our own ("sweep", "trial/KEY"), by which a backend finds what it made of them: a retry, a resumed
 sweep or a replayed spool continues the run it began instead of making another.
 """
 
@@ -11,7 +12,6 @@ import json
 import logging
 import math
 import random
-import re
 import threading
 import time
 import uuid
@@ -19,26 +19,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.spec.tracking_uri import resolved_uri
-from orchestrator.tracking.backends.mlflow import Delivery, is_event
-from orchestrator.tracking.backends.mlflow_faults import permanent_fault
-from orchestrator.tracking.spool import Event, Spool, SpoolUnavailable
+from orchestrator.tracking.backends._protocol import Backend, TrackingRefused
+from orchestrator.tracking.events import Event, is_event
+from orchestrator.tracking.spool import Spool, SpoolUnavailable
 from workers.processes.background import begin
 from workers.processes.masking import masked, masked_content
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
-PARAM_LENGTH = 6000
 LONGEST_WAIT_S = 30.0
-NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_\-. /:]")
 
 
 class Tracker:
     """Records a sweep's runs; ``close`` before the process ends."""
 
-    def __init__(self, uri: str, experiment: str, sweep_id: str, spool_dir: Path, default_uri: str) -> None:
-        self.uri = resolved_uri(uri or default_uri, Path.cwd())
+    records = True
+
+    def __init__(self, backend: Backend, sweep_id: str, spool_dir: Path) -> None:
+        self.where = backend.where
         self.spool_dir = spool_dir
         self.spool = Spool(spool_dir, is_event)
         self.problem: str | None = None
@@ -46,8 +45,8 @@ class Tracker:
         self.permanent: str | None = None
         """Why nothing will be until somebody changes something; what waits stays in the spool."""
         self.refused = 0
-        """Events that MLflow will never take, kept in ``refused.jsonl`` with what it says."""
-        self.delivery = Delivery(self.uri, experiment, sweep_id, self._keep_refused)
+        """Events that will never be taken, kept in ``refused.jsonl`` with why."""
+        self.delivery = backend.delivery(sweep_id, self._keep_refused)
         self.counted = 0
         self.closing = threading.Event()
         self.news = threading.Event()
@@ -63,12 +62,12 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         params: Mapping[str, object] | None = None,
     ) -> None:
-        values = {NOT_IN_A_NAME.sub("_", key): str(value)[:PARAM_LENGTH] for key, value in (params or {}).items()}
+        values = {key: str(value) for key, value in (params or {}).items()}
         self._append("start", run, name=name, parent=parent, tags=dict(tags or {}), params=values)
 
     def log_metrics(self, run: str, metrics: Mapping[str, float], step: int) -> None:
         """Numbers that are not finite are left out."""
-        finite = {NOT_IN_A_NAME.sub("_", k): float(v) for k, v in metrics.items() if math.isfinite(v)}
+        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         if finite:
             self._append("metrics", run, metrics=finite, step=step)
 
@@ -128,7 +127,8 @@ class Tracker:
         with self.refused_file.open("a") as file:
             file.write(json.dumps({"event": event, "reason": reason}) + "\n")
         self.refused += 1
-        log.warning("MLflow refuses %s of %s: %s; kept in %s", event["kind"], event["run"], reason, self.refused_file)
+        what = f"{event['kind']} of {event['run']}"
+        log.warning("%s refuses %s: %s; kept in %s", self.where, what, reason, self.refused_file)
 
     def _append(self, kind: str, run: str, **content: Any) -> None:
         self.spool.append({"kind": kind, "run": run, "time": int(time.time() * 1000), **masked_content(content)})
@@ -145,9 +145,9 @@ class Tracker:
                 if events:
                     self.spool.done(events[-1][1])
             except Exception as error:  # whatever the server, its database or a disk does must not reach the training
-                self.permanent = None if isinstance(error, SpoolUnavailable) else permanent_fault(error, self.uri)
+                self.permanent = str(error) if isinstance(error, TrackingRefused) else None
                 reason = self.permanent or (str(error).splitlines()[0] if str(error) else type(error).__name__)
-                self.problem = masked(reason if isinstance(error, SpoolUnavailable) else f"{self.uri}: {reason}")
+                self.problem = masked(reason if isinstance(error, SpoolUnavailable) else f"{self.where}: {reason}")
                 log.warning("tracking waits: %s", self.problem)
                 if time.monotonic() + wait > self.deadline or (self.permanent and closing):
                     return
@@ -162,3 +162,23 @@ class Tracker:
             if not events:
                 self.news.wait(1.0)
                 self.news.clear()
+
+
+class NoTracker(Tracker):
+    """Records nothing, and keeps nothing for later."""
+
+    records = False
+
+    def __init__(self) -> None:
+        self.problem = self.permanent = None
+        self.refused = 0
+
+    def log_content(self, run: str, name: str, content: bytes, folder: str = "") -> None: ...
+
+    def close(self, timeout_s: float) -> int:
+        return 0
+
+    def left(self) -> int:
+        return 0
+
+    def _append(self, kind: str, run: str, **content: Any) -> None: ...

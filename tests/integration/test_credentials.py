@@ -126,5 +126,5 @@ def test_nothing_that_a_sweep_leaves_holds_a_credential(store, ray_folder, tmp_p
     assert any("records/train_cam-" in place for place in places)
     assert any(place.endswith("raylet.out") for place in places), "Ray's logs are elsewhere"
     assert any("/logs/train_cam-" in place for place in places)
-    assert any("/tracking/events.jsonl" in place for place in places)
+    assert any("/tracking/mlflow/events.jsonl" in place for place in places)
     assert not leaks(places)

@@ -11,6 +11,7 @@ from orchestrator.reporting.figures import analyses
 from orchestrator.reporting.figures._protocol import Results
 from orchestrator.reporting.figures.analyses import analysis_figure
 from orchestrator.reporting.write import write_report
+from orchestrator.tracking.backends.mlflow import Backend
 from orchestrator.tracking.recorder import Recorder
 from orchestrator.tracking.tracker import Tracker
 from workers.files.figures import Curve, Picture, write_figures
@@ -147,7 +148,7 @@ def test_one_layer_alone(tmp_path):
 @pytest.mark.filterwarnings("ignore::Warning")  # mlflow's database layer warns about its own dependencies
 def test_the_tracker_gets_curves_over_layers_and_pictures(analysed, tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tracker = Tracker(uri, "experiment", "sweep-1", tmp_path / "spool", uri)
+    tracker = Tracker(Backend(uri, "experiment"), "sweep-1", tmp_path / "spool")
     recorder = Recorder(tracker, analysed.plan.spec, analysed.plan.fingerprints, analysed.store, tmp_path)
     recorder.open_sweep()
     trial = next(trial for trial in analysed.plan.grid() if trial.values["method"]["name"] == "aream")

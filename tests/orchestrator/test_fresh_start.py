@@ -90,8 +90,8 @@ def test_once_all_is_computed_everything_counts_again(sweep):
 
 def test_only_files_that_this_project_writes_go(sweep, tmp_path):
     planner, place = sweep
-    own = ("state.json", "spent.json.damaged", "report.html", "logs/sweep.log", "figures/alphas.png", "tracking/offset",
-           "tune/tuner.pkl", "tune/run/result.json")  # fmt: skip
+    own = ("state.json", "spent.json.damaged", "report.html", "logs/sweep.log", "figures/alphas.png",
+           "tracking/mlflow/offset", "tune/tuner.pkl", "tune/run/result.json")  # fmt: skip
     foreign = ("thesis.tex", "figures/paper.svg", "tracking/notes.md", "logs/other/sweep.log", "data/report.html")
     for name in (*own, *foreign):
         (place.folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from orchestrator.tracking.backends._mlflow_limits import LONGEST, fitted
 from orchestrator.tracking.backends.mlflow import Delivery
-from orchestrator.tracking.description import LONGEST, fitted
 
 HEAD, TAIL = ["a question", "", "| | alpha | trials |", "|---|---|---|"], ["", "Background threshold: searched."]
 
@@ -44,7 +44,7 @@ def test_mlflow_keeps_all_of_it(tmp_path):
     text = "\n".join([*HEAD, *(f"| {row} | 0.25 | {links} |" for row in range(40)), *TAIL])
     delivery.write([start])
     delivery.write([{"kind": "describe", "run": "sweep", "text": text, "time": 1}])
-    kept = delivery.client.get_run(delivery.runs["sweep"]).data.tags["mlflow.note.content"]
+    kept = delivery.client.get_run(delivery.runs.id("sweep")).data.tags["mlflow.note.content"]
     assert kept.endswith(TAIL[-1])
     assert "more lines: report.html" in kept
     assert len(re.findall(r"\(#/experiments/\d+/runs/[0-9a-f]{32}\)", kept)) % 5 == 0
@@ -67,7 +67,7 @@ def test_what_is_written_together_is_all_written(tmp_path):
             )
         ]
     )
-    run = delivery.client.get_run(delivery.runs["sweep"])
+    run = delivery.client.get_run(delivery.runs.id("sweep"))
     assert run.data.tags["mlflow.note.content"] == "a question"
     assert run.data.tags["best"] == "yes"
     assert run.data.params == {"alpha": "0.25"}

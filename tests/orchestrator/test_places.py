@@ -7,7 +7,7 @@ import pytest
 from aream.errors import AreamError, ConfigError
 from orchestrator.preflight.prepare import prepare
 from orchestrator.spec.reader import load_spec
-from orchestrator.spec.tracking_uri import sqlite_file
+from orchestrator.spec.sqlite_uri import sqlite_file
 from orchestrator.workspace import locate
 from workers.artifacts.opening import open_store
 
@@ -52,7 +52,7 @@ def test_runs_may_lie_at_home(spec, tmp_path):
     assert prepared.workplace.folder == tmp_path / "home" / "aream runs" / "tiny"
     assert prepared.workplace.folder.is_dir()
     assert not (tmp_path / "~").exists()
-    assert sqlite_file(prepared.tracking_uri) == tmp_path / "home" / "aream runs" / "mlflow.db"
+    assert sqlite_file(prepared.tracking.uri) == tmp_path / "home" / "aream runs" / "mlflow.db"
 
 
 @pytest.mark.parametrize(

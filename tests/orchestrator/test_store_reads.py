@@ -16,6 +16,7 @@ from orchestrator.monitor.supervisor import Overseer
 from orchestrator.results.records import RunRecords
 from orchestrator.run.trial_events import Audience, TrialLife
 from orchestrator.spec.settings import Limits, Notify
+from orchestrator.tracking.backends.mlflow import Backend
 from orchestrator.tracking.later import Later
 from orchestrator.tracking.prometheus import Metrics
 from orchestrator.tracking.recorder import Recorder
@@ -60,7 +61,7 @@ class Desk:
         spec = self.plan.spec
         state = SweepState(place.state_file, spec.name)
         uri = f"sqlite:///{folder}/mlflow.db"
-        self.tracker = Tracker(uri, "experiment", "sweep-1", folder / "tracking", uri)
+        self.tracker = Tracker(Backend(uri, "experiment"), "sweep-1", folder / "tracking")
         self.tracker.delivery.write = lambda group: None
         place.folder.mkdir(parents=True, exist_ok=True)
         self.recorder = Recorder(self.tracker, spec, self.plan.fingerprints, self.store, place.folder)

@@ -1,4 +1,4 @@
-"""Events into MLflow: the only module that knows it."""
+"""Runs in MLflow, on a server or in a database: the only module that knows it."""
 
 from __future__ import annotations
 
@@ -8,86 +8,105 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from aream.config import config
+from aream.errors import ConfigError
 from orchestrator.console.permissions import user_name
-from orchestrator.spec.tracking_uri import artifact_location, sqlite_file
-from orchestrator.tracking.backends.mlflow_faults import TrackingRefused
-from orchestrator.tracking.description import fitted
-from orchestrator.tracking.spool import Event
+from orchestrator.spec.sqlite_uri import sqlite_file
+from orchestrator.tracking.backends._mlflow_faults import faults_told, impatient
+from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_value, fitted
+from orchestrator.tracking.backends._mlflow_runs import Runs, UnknownRun
+from orchestrator.tracking.backends._mlflow_uri import (
+    SERVERS,
+    artifact_location,
+    browse,
+    default_uri,
+    refuse_unusable_file,
+    resolved_uri,
+)
+from orchestrator.tracking.backends._protocol import Refuse, TrackingRefused
+from orchestrator.tracking.events import Event, grouped, kept_file
+from orchestrator.workspace import Workplace
 from workers.processes.masking import masked
 
-log = logging.getLogger(__name__)
-
+VARIABLE = "MLFLOW_TRACKING_URI"
 TOGETHER = ("metrics", "file")
 """Kinds of events that the server takes many of at once."""
-RUNS_A_PAGE = 1000
 LINK = re.compile(r"\{\{run:([^{}]+)\}\}")
 
 
-CONTENT: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "start": {"name": str, "parent": (str, type(None)), "tags": dict, "params": dict},
-    "metrics": {"metrics": dict, "step": int},
-    "file": {"path": str, "bytes": int, "folder": str},
-    "tags": {"tags": dict},
-    "describe": {"text": str},
-    "dataset": {"name": str, "digest": str, "source": str, "context": str},
-    "end": {"status": str},
-}
-"""Kind of event -> what it holds beside its run and time."""
+@config
+class Config:
+    uri: str | None = None
+    """MLflow tracking URI; null: MLFLOW_TRACKING_URI, else sqlite in the runs folder."""
+    experiment: str | None = None
+    """MLflow experiment; null: the sweep's name."""
 
 
-def is_event(event: Event) -> bool:
-    """Whether an event can be written: one that lacks something would block everything behind it for ever."""
-    content = {"run": str, "time": int} | CONTENT.get(str(event.get("kind")), {"no such kind": int})
-    return all(isinstance(event.get(name, ...), kind) for name, kind in content.items())
+def open_backend(config: Config, workplace: Workplace, home: Path) -> Backend:
+    """At the URI of the sweep file, the environment, or the runs folder."""
+    if config.uri is None and os.environ.get(VARIABLE):
+        uri = resolved_uri(os.environ[VARIABLE], home, VARIABLE)
+    else:
+        uri = resolved_uri(config.uri or default_uri(workplace.runs), home)
+    return Backend(uri, config.experiment or workplace.name)
 
 
-def _grouped(events: list[Event]) -> list[list[Event]]:
-    """Consecutive metrics of one run together, so its consecutive files for one folder, the rest alone; order kept."""
-    groups: list[list[Event]] = []
-    for event in events:
-        last = groups[-1][-1] if groups else None
-        if last and event["kind"] in TOGETHER and _place(last) == _place(event):
-            groups[-1].append(event)
-        else:
-            groups.append([event])
-    return groups
+def check_job(config: Config, variables: Collection[str]) -> None:
+    if config.uri is None and VARIABLE not in variables:
+        raise ConfigError(
+            f"tracking.uri: not given; set it in the sweep, in the lab's `overrides`, or as {VARIABLE} in the lab's"
+            " `environment`"
+        )
 
 
-def _place(event: Event) -> tuple[str, str, str]:
-    return event["kind"], event["run"], event.get("folder", "")
+class Backend:
+    def __init__(self, uri: str, experiment: str) -> None:
+        """``uri``: absolute."""
+        self.uri, self.experiment = uri, experiment
+        self.where, self.remote = masked(uri), uri.startswith(SERVERS)
 
+    def check(self) -> str | None:
+        """Ask for the experiment; makes no database."""
+        file = sqlite_file(self.uri)
+        if file is not None:
+            refuse_unusable_file(file)
+            if not file.exists() or not file.stat().st_size:
+                return None
+        try:
+            with impatient():
+                Delivery(self.uri, self.experiment, "").check()
+        except TrackingRefused as error:
+            raise ConfigError(f"tracking.uri: {self.where}: {error}") from error
+        except Exception as error:  # whatever MLflow, its server or database say
+            said = masked(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            return f"{self.where} does not answer now; rows wait on disk until it does ({said[:300]})"
+        return None
 
-class UnknownRun(Exception):
-    """An event of a run that was never started: waiting would block everything behind it for ever."""
+    def browse(self) -> str:
+        return browse(self.uri)
+
+    def delivery(self, sweep_id: str, refuse: Refuse) -> Delivery:
+        return Delivery(self.uri, self.experiment, sweep_id, refuse)
 
 
 class Delivery:
     """Writes events to MLflow; used by the writer thread alone. Writing an event twice changes nothing."""
 
-    def __init__(
-        self, uri: str, experiment: str, sweep_id: str, refuse: Callable[[Event, str], None] = lambda event, why: None
-    ) -> None:
-        """``refuse`` keeps an event that MLflow understands and will never take, with what it says."""
+    def __init__(self, uri: str, experiment: str, sweep_id: str, refuse: Refuse = lambda event, why: None) -> None:
         self.uri, self.experiment, self.sweep_id, self.refuse = uri, experiment, sweep_id, refuse
         self.client: Any = None
         self.experiment_id = ""
-        self.runs: dict[str, str] = {}
-        self.listed = False
-        """Whether ``runs`` holds all that the server has of this sweep: nobody else starts any."""
+        self.runs: Any = None
+        """``Runs`` of the client."""
 
     def write(self, events: list[Event]) -> None:
-        """In their order.
-
-        Raises:
-            TrackingRefused: nothing can be written until somebody changes something.
-            Exception: whatever MLflow and what is below it raise; trying again may help.
-        """
-        for group in _grouped(events):
-            self._write(group)
+        with faults_told(self.uri):
+            for group in grouped(events, TOGETHER):
+                self._write(group)
 
     def _write(self, group: list[Event]) -> None:
         """Events of one kind; more than one only of those that the server takes together."""
@@ -106,7 +125,7 @@ class Delivery:
                 self.refuse(each, str(error))
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # somebody purged it: what is there is looked up anew
-                self.client, self.runs, self.listed = None, {}, False
+                self.client = None
                 raise
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
                 raise
@@ -123,7 +142,7 @@ class Delivery:
 
         Raises:
             TrackingRefused: it was deleted, or its name is not allowed.
-            Exception: as of ``write``.
+            Exception: whatever MLflow and what is below it raise.
         """
         from mlflow.exceptions import MlflowException
         from mlflow.utils.validation import _validate_experiment_name
@@ -132,7 +151,8 @@ class Delivery:
             _validate_experiment_name(self.experiment)
         except MlflowException as error:
             raise TrackingRefused(f"the experiment's name {self.experiment!r} is not allowed: {error}") from error
-        found = self._open().get_experiment_by_name(self.experiment)
+        with faults_told(self.uri):
+            found = self._open().get_experiment_by_name(self.experiment)
         if found is not None:
             self._refuse_deleted(found)
 
@@ -163,7 +183,7 @@ class Delivery:
         else:
             self._refuse_deleted(found)
             self.experiment_id = found.experiment_id
-        self.client = client
+        self.client, self.runs = client, Runs(client, self.experiment_id, self.sweep_id)
 
     def _look_at_experiment(self) -> None:
         self._refuse_deleted(self.client.get_experiment(self.experiment_id))
@@ -171,70 +191,33 @@ class Delivery:
     def _refuse_deleted(self, experiment: Any) -> None:
         if experiment.lifecycle_stage != "deleted":
             return
-        variable = f"MLFLOW_TRACKING_URI={shlex.quote(masked(self.uri))}"
+        variable = f"{VARIABLE}={shlex.quote(masked(self.uri))}"
         raise TrackingRefused(
             f"the experiment {self.experiment!r} was deleted; restore it with `{variable} mlflow experiments restore"
             f" --experiment-id {experiment.experiment_id}`, or give another `tracking.experiment`"
         )
 
-    def _id(self, run: str) -> str:
-        """MLflow's id of one of our runs.
-
-        Raises:
-            UnknownRun: it was never started.
-        """
-        if run not in self.runs and not self.listed:
-            self._list_runs()
-        if run not in self.runs:
-            raise UnknownRun("this run was never started")
-        return self.runs[run]
-
-    def _list_runs(self) -> None:
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                f"tags.`aream.sweep` = '{self.sweep_id}'",
-                max_results=RUNS_A_PAGE,
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
-            for run in page:  # of two with one name the newer stays, as a single search would find it
-                self.runs.setdefault(run.data.tags["aream.run"], run.info.run_id)
-            token = page.token
-            if not token:
-                break
-        self.listed = True
-
     def _start(self, event: Event) -> None:
         from mlflow.entities import Param, RunTag
 
+        tags = {**event["tags"], "mlflow.runName": event["name"]}
+        if source := tags.pop("aream.source", None):
+            tags |= {"mlflow.source.name": source, "mlflow.source.type": "PROJECT"}
+        params = {allowed_name(key): allowed_value(value) for key, value in event["params"].items()}
         try:
-            run_id = self._id(event["run"])
+            run_id = self.runs.id(event["run"])
         except UnknownRun:
-            tags = {
-                **event["tags"],
-                "aream.sweep": self.sweep_id,
-                "aream.run": event["run"],
-                "mlflow.runName": event["name"],
-                "mlflow.user": user_name(os.geteuid()),
-            }
+            tags["mlflow.user"] = user_name(os.geteuid())
             if event["parent"]:
-                tags["mlflow.parentRunId"] = self._id(event["parent"])
-            self.listed = False  # until the answer is here: a lost answer may be that of a run that was made
-            created = self.client.create_run(
-                self.experiment_id, start_time=event["time"], tags=tags, run_name=event["name"]
-            )
-            run_id = self.runs[event["run"]] = created.info.run_id
-            self.listed = True
+                tags["mlflow.parentRunId"] = self.runs.id(event["parent"])
+            run_id = self.runs.create(event["run"], start_time=event["time"], tags=tags, run_name=event["name"])
             known = {}
         else:
             self.client.set_terminated(run_id, "RUNNING")
-            tags = {**event["tags"], "mlflow.runName": event["name"]}
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
             known = self.client.get_run(run_id).data.params
-        new = {key: value for key, value in event["params"].items() if key not in known}
-        changed = {f"now.{k}": v for k, v in event["params"].items() if k in known and known[k] != v}
+        new = {key: value for key, value in params.items() if key not in known}
+        changed = {f"now.{k}": v for k, v in params.items() if k in known and known[k] != v}
         self.client.log_batch(
             run_id,
             params=[Param(key, value) for key, value in new.items()],
@@ -245,22 +228,16 @@ class Delivery:
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(name, value, event["time"], event["step"])
+            Metric(allowed_name(name), value, event["time"], event["step"])
             for event in group
             for name, value in event["metrics"].items()
         ]
         for start in range(0, len(metrics), 1000):
-            self.client.log_batch(self._id(group[0]["run"]), metrics=metrics[start : start + 1000])
+            self.client.log_batch(self.runs.id(group[0]["run"]), metrics=metrics[start : start + 1000])
 
     def _file(self, group: list[Event]) -> None:
-        left = []
-        for event in group:
-            path = Path(event["path"])
-            if path.exists() and path.stat().st_size != event["bytes"]:  # by a power cut
-                log.warning("%s of %s is damaged and left out; what it shows is in the report", path.name, event["run"])
-            elif path.exists():  # gone where an earlier delivery of the event succeeded
-                left.append(path)
-        run_id, folder = self._id(group[0]["run"]), group[0]["folder"] or None
+        left = [path for event in group if (path := kept_file(event)) is not None]
+        run_id, folder = self.runs.id(group[0]["run"]), group[0]["folder"] or None
         if left:
             artifacts = self._artifacts(run_id)
             if len(left) == 1:
@@ -283,23 +260,23 @@ class Delivery:
         from mlflow.entities import RunTag
 
         tags = [RunTag(key, str(value)) for key, value in event["tags"].items()]
-        self.client.log_batch(self._id(event["run"]), tags=tags)
+        self.client.log_batch(self.runs.id(event["run"]), tags=tags)
 
     def _describe(self, event: Event) -> None:
         def link(match: re.Match[str]) -> str:
             try:
-                return f"#/experiments/{self.experiment_id}/runs/{self._id(match[1])}"
+                return f"#/experiments/{self.experiment_id}/runs/{self.runs.id(match[1])}"
             except UnknownRun:
                 return "#"
 
-        self.client.set_tag(self._id(event["run"]), "mlflow.note.content", fitted(LINK.sub(link, event["text"])))
+        self.client.set_tag(self.runs.id(event["run"]), "mlflow.note.content", fitted(LINK.sub(link, event["text"])))
 
     def _dataset(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(event["name"], event["digest"], "local", event["source"])
         tags = [InputTag("mlflow.data.context", event["context"])]
-        self.client.log_inputs(self._id(event["run"]), [DatasetInput(dataset, tags)])
+        self.client.log_inputs(self.runs.id(event["run"]), [DatasetInput(dataset, tags)])
 
     def _end(self, event: Event) -> None:
-        self.client.set_terminated(self._id(event["run"]), event["status"], end_time=event["time"])
+        self.client.set_terminated(self.runs.id(event["run"]), event["status"], end_time=event["time"])

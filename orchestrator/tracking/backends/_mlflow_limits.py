@@ -1,10 +1,24 @@
-"""The text that MLflow shows on a run's page, which it cuts where it finds it too long."""
+"""What MLflow takes: names without most signs, and no long texts, which it refuses or cuts."""
 
 from __future__ import annotations
 
+import re
+
+NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_\-. /:]")
+LONGEST_PARAM = 6000
 LONGEST = 8000
 """Characters of a tag in MLflow."""
 LEFT_OUT = "... and {count} more lines: report.html and report.md among this run's artifacts have everything."
+
+
+def allowed_name(name: str) -> str:
+    """Of a metric or parameter."""
+    return NOT_IN_A_NAME.sub("_", name)
+
+
+def allowed_value(value: object) -> str:
+    """Of a parameter."""
+    return str(value)[:LONGEST_PARAM]
 
 
 def fitted(text: str, longest: int = LONGEST) -> str:

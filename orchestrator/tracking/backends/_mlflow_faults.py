@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
 from collections.abc import Iterator
 
+from orchestrator.tracking.backends._protocol import TrackingRefused
 from workers.processes.masking import masked
 
 WORDS = (
@@ -39,8 +42,34 @@ WORDS = (
 PASSES = re.compile(r"database is locked|database or disk is full|Connection refused|timed out|error code (429|5\d\d)")
 
 
-class TrackingRefused(Exception):
-    """Nothing can be recorded until somebody changes something; the message says what."""
+ANSWER_S = 10
+
+
+@contextlib.contextmanager
+def faults_told(uri: str) -> Iterator[None]:
+    """Raises what is said for good as ``TrackingRefused``."""
+    try:
+        yield
+    except Exception as error:
+        if (why := permanent_fault(error, uri)) is None:
+            raise
+        raise TrackingRefused(why) from error
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Within it, MLflow's client asks a server once and waits ``ANSWER_S`` seconds."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_S)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def permanent_fault(error: BaseException, uri: str) -> str | None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import sqlalchemy.exc
-from sqlalchemy.engine import URL, make_url
-
 from aream.errors import ConfigError
+from orchestrator.console.permissions import permission_advice
+from orchestrator.spec.sqlite_uri import absolute_database, sqlite_file, sqlite_uri
+from orchestrator.tracking.check import refuse_unwritable
 from workers.processes.masking import masked
 
 SERVERS = ("http://", "https://", "databricks")
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
 
 def default_uri(runs: Path) -> str:
     """A database in the runs folder, whatever signs its name has."""
-    return _rendered(URL.create("sqlite", database=str(runs / "mlflow.db")))
+    return sqlite_uri(runs / "mlflow.db")
 
 
 def resolved_uri(uri: str, folder: Path, key: str = "tracking.uri") -> str:
@@ -43,25 +43,7 @@ def resolved_uri(uri: str, folder: Path, key: str = "tracking.uri") -> str:
             f"{key}: given {uri!r}, a folder of files, which MLflow supports no more: need sqlite:///FILE, another"
             " database or http(s)://HOST; `mlflow migrate-filestore` moves what such a folder holds"
         )
-    try:
-        url = make_url(uri)
-    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        raise ConfigError(
-            f"{key}: not the URI of a database or server: need sqlite:///FILE or http(s)://..."
-        ) from error
-    if url.get_backend_name() != "sqlite":
-        return uri
-    if not url.database or url.database == ":memory:":
-        raise ConfigError(
-            f"{key}: given {uri!r}, a database in memory, which nobody could look at: need sqlite:///FILE"
-        )
-    if url.database.startswith("file:"):
-        return uri
-    try:
-        file = folder / Path(url.database).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"{key}: given {uri!r}; there is no such user's home folder") from error
-    return _rendered(url.set(database=str(file)))
+    return absolute_database(uri, folder, key)
 
 
 def _check_server(uri: str, key: str) -> None:
@@ -80,12 +62,22 @@ def _check_server(uri: str, key: str) -> None:
         )
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file of a database of SQLite's; None: the URI means something else."""
-    if not uri.startswith("sqlite"):
-        return None
-    database = make_url(uri).database or ""
-    return None if database.startswith("file:") else Path(database)
+def refuse_unusable_file(file: Path) -> None:
+    """See that a database can be written there, or made; makes its folder.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"tracking.uri: {file.parent} cannot be made ({error.strerror})") from error
+    for place in (file, file.parent) if file.exists() else (file.parent,):
+        if not os.access(place, os.W_OK):
+            raise ConfigError(f"tracking.uri: {file} cannot be written; {permission_advice(place)}")
+    if file.is_dir():
+        raise ConfigError(f"tracking.uri: {file} is a folder: need the file of a database")
+    refuse_unwritable(file.parent, "tracking.uri")  # SQLite makes files beside its own
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
@@ -107,7 +99,3 @@ def browse(uri: str) -> str:
         return masked(uri)
     words = [str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", masked(uri)]
     return shlex.join(words)
-
-
-def _rendered(url: URL) -> str:
-    return url.render_as_string(hide_password=False)
