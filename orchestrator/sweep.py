@@ -92,8 +92,8 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     print_results(json.loads(workplace.summary_file.read_text()))
     print(f"report: {workplace.folder / 'report.html'}")
     _say_what_is_untracked(tracker, outcome.untracked)
-    if backend:
-        print(f"browse: {backend.browse()}")
+    if prepared.tracking:
+        print(f"browse: {prepared.tracking.browse()}")
     for key, reason in outcome.failures.items():
         print(f"failed: {key}: {reason} (log: {workplace.log_file(key)})", file=sys.stderr)
     if outcome.ended:

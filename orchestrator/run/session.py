@@ -20,7 +20,9 @@ from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.workspace import remember_store
 
 
-def run_sweep(prepared: Prepared, *, address: str | None = None, fresh: bool = False) -> tuple[Outcome, Tracker | NoTracker]:
+def run_sweep(
+    prepared: Prepared, *, address: str | None = None, fresh: bool = False
+) -> tuple[Outcome, Tracker | NoTracker]:
     """Run or resume a sweep, rank it and write its report.
 
     Args:

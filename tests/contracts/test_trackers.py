@@ -121,19 +121,15 @@ def read_mlflow(folder: Path) -> None:
 
 
 def read_tensorboard(folder: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     root = workplace(folder).folder / "tensorboard"
-    found = {}
-    for path in root.rglob("*tfevents*"):
-        found[str(path.parent.relative_to(root))] = EventAccumulator(str(path.parent)).Reload()
+    found, curves = in_tensorboard(root), curves_in_tensorboard(root)
     titles = sorted(found)
     assert [title.split("/")[-1].rpartition("-")[0] for title in titles] == ["alphas", "alpha 0.1", "alpha 0.2"]
     assert all(title.startswith(f"{titles[0]}/") for title in titles[1:])
+    assert curves[titles[0]] == {}
     for title, points in zip(titles[1:], CURVES.values(), strict=True):
-        scalars = found[title].Scalars("val/map")
-        assert [(point.step, pytest.approx(point.value)) for point in scalars] == points
-        assert found[title].Tags()["scalars"] == ["val/map"]
+        assert curves[title] == {"val/map": [(step, pytest.approx(value)) for step, value in points]}
+        assert "_hparams_/session_start_info" in found[title].PluginTagToContent("hparams")
     first = found[titles[1]]
     (image,) = first.Images("overlays/first")
     assert (image.width, image.height) == (4, 3)
@@ -141,6 +137,25 @@ def read_tensorboard(folder: Path) -> None:
     assert "| aream.code | 1a2b |" in text(first, "tags")
     assert [text(found[title], "status") for title in titles] == ["FINISHED", "FINISHED", "KILLED"]
     assert text(found[titles[0]], "description").endswith("| one |")
+
+
+def in_tensorboard(root: Path) -> dict[str, Any]:
+    """What TensorBoard itself reads, by the name it shows of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    everything = {"scalars": 0, "images": 0, "tensors": 0}
+    return {
+        str(path.parent.relative_to(root)): EventAccumulator(str(path.parent), everything).Reload()
+        for path in root.rglob("*tfevents*")
+    }
+
+
+def curves_in_tensorboard(root: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Run -> metric -> (step, value), as often as they are there."""
+    return {
+        title: {tag: [(point.step, point.value) for point in run.Scalars(tag)] for tag in run.Tags()["scalars"]}
+        for title, run in in_tensorboard(root).items()
+    }
 
 
 def text(events: Any, tag: str) -> str:
