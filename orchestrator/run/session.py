@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aream.errors import StoreUnavailable
 from orchestrator.cluster.access import keep_own_ray_private, send_token_to_cluster
@@ -13,11 +14,13 @@ from orchestrator.console.command import end_on_signals
 from orchestrator.preflight.fresh_start import begin_anew, go_on
 from orchestrator.preflight.prepare import Prepared
 from orchestrator.preflight.sweep_folder import held, sweep_id
-from orchestrator.run.channel import Board
 from orchestrator.run.driver import Driver
 from orchestrator.run.outcome import Outcome
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.workspace import remember_store
+
+if TYPE_CHECKING:
+    from orchestrator.run.channel import Board
 
 
 def run_sweep(
