@@ -23,6 +23,10 @@ def config(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, kw_only=True, slots=True)(cls)
 
 
+PRETRAINED = "pretrained"
+"""In the place of a weight file: those that timm has published for the named model."""
+
+
 def location(default: Any = dataclasses.MISSING) -> Any:
     """A field that says where bytes lie, never what they are: no part of an identity."""
     return dataclasses.field(default=default, metadata={"location": True})

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aream.errors import ConfigError
+from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.plan.planner import TrialPlan
 from orchestrator.preflight.prepare import Prepared, prepare
 from orchestrator.results.opened import LabelledImage, Results
@@ -173,7 +174,8 @@ def run_stage(spec: SweepSpec, key: str, out: str | Path) -> Row:
 
 def _runner(prepared: Prepared) -> StageRunner:
     resource = prepared.spec.resources.trial
-    return prepared.workplace.runner(cpu=resource.cpu, gpu=float(prepared.planner.hardware("trial").device == "cuda"))
+    gpu = float(prepared.planner.hardware("trial").device == "cuda")
+    return stage_runner(prepared.workplace, cpu=resource.cpu, gpu=gpu)
 
 
 def _trial(prepared: Prepared, point: Mapping[str, Any], seed: int | None) -> TrialPlan:

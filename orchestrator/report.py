@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.console.command import command, run
-from orchestrator.reporting.write import write_report
 
 if TYPE_CHECKING:
     pass
@@ -43,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.csv is not None:
         _write_csv(content, options.csv or str(workplace.folder / "ranking.csv"))
         return 0
+    from orchestrator.reporting.write import write_report
+
     for path in write_report(content, workplace.store(), workplace.folder)[:2]:
         print(path)
     return 0

@@ -8,21 +8,18 @@ import logging
 import logging.handlers
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from aream.errors import AreamError, ConfigError, Interrupted, StageHeld
 from orchestrator.console.permissions import DENIED, permission_advice
-from orchestrator.spec.build import home
-from orchestrator.spec.settings import is_sweep_name
+from orchestrator.spec.names import home, is_sweep_name
 from workers.artifacts.opening import open_store
 from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.processes.atomic_write import StateFile, write_json
-from workers.processes.runtime import Runtime
 from workers.processes.structured_log import JsonLines, working_on
-from workers.stage import Row, Stage, StageRunner
 
 log = logging.getLogger(__name__)
 
@@ -99,21 +96,6 @@ class Workplace:
     def log_file(self, key: str) -> Path:
         return self.log_folder / f"{key}.log"
 
-    def runner(
-        self,
-        *,
-        cpu: float,
-        gpu: float,
-        report: Callable[[Stage, Row], None] = lambda stage, row: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> StageRunner:
-        """A stage runner on this machine, its process prepared for the cores and the (share of a) GPU it was given."""
-        runtime = Runtime(
-            gpu=gpu > 0, gpu_share=min(gpu, 1.0), threads=max(1, int(cpu)), loader_workers=self.loader_workers
-        )
-        runtime.prepare()
-        return StageRunner(self.store(), runtime, report, stop)
-
     @contextlib.contextmanager
     def logged(self, key: str, *, aloud: bool = False, **ids: str) -> Iterator[None]:
         """Write what the body logs, and the traceback it ends with, to the log file of ``key``: JSON lines with the
@@ -182,14 +164,15 @@ def locate(sweep: str, runs: str) -> Workplace:
     """The workplace of a sweep named by its YAML file or by its name under the folder ``runs``.
 
     Raises:
-        AreamError: neither exists, the YAML is invalid, or the folder's note of its store is damaged.
+        AreamError: neither exists, the YAML does not say where its results go, or the folder's note of its store is
+            damaged.
     """
     if sweep.endswith((".yaml", ".yml")):
-        from orchestrator.spec.reader import load_spec
+        from orchestrator.spec.place import read_place
 
-        spec = load_spec(Path(sweep))
+        place = read_place(Path(sweep))
         return Workplace(
-            store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
+            store_uri=place.store.uri, runs=place.runs_dir, name=place.name, store_endpoint=place.store.endpoint
         )
     folder = runs_folder(runs)
     if not is_sweep_name(sweep) or not (folder / sweep).is_dir():

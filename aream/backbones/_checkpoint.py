@@ -18,14 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from aream.config import PRETRAINED
 from aream.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
 USUAL = ("model", "model.state_dict", "state_dict", "state_dict.model")
 """Where the weights lie that a training file is about, the first that there is."""
-PRETRAINED = "pretrained"
-"""Value of ``weights`` that asks timm for the published weights of the named model."""
 
 
 def check_weights_key(weights: str | None, key: str | None) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._checkpoint import (
-    PRETRAINED,
     fit_state_dict,
     read_state_dict,
     weights_fingerprint,
@@ -28,6 +27,7 @@ from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD, 
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._timm_vit import create_vit, run_block
 from aream.cams.affinity import LayerQK, mean_attention
+from aream.config import PRETRAINED
 from aream.errors import ConfigError
 
 TRAINED_WITH = "_extra_state"

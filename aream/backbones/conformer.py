@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._checkpoint import (
-    PRETRAINED,
     check_weights_key,
     fit_state_dict,
     read_state_dict,
@@ -30,7 +29,7 @@ from aream.backbones._conformer_blocks import ConvBlock, CoupledBlock, transform
 from aream.backbones._conformer_layouts import HEADS, adapt
 from aream.backbones._protocol import BackboneOutput, Padding
 from aream.backbones._timm_vit import run_block
-from aream.config import added, config, location
+from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError
 
 PUBLISHED_SPLIT = (9, 12)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._attention_record import AttentionRecord
-from aream.backbones._checkpoint import PRETRAINED, fit_state_dict, read_state_dict, weights_fingerprint
+from aream.backbones._checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
 from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._protocol import BackboneOutput
@@ -28,6 +28,7 @@ from aream.backbones._timm_transformer import ALLOWED, FAILURES, check_published
 from aream.backbones._vit_config import Config
 from aream.backbones._vit_layouts import fit_transformer
 from aream.cams.affinity import LayerQK, mean_attention
+from aream.config import PRETRAINED
 from aream.errors import ConfigError
 
 __all__ = ["Config", "TimmTransformer", "build", "fingerprint", "shape"]

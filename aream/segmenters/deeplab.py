@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._checkpoint import (
-    PRETRAINED,
     check_weights_key,
     fit_state_dict,
     read_state_dict,
     weights_fingerprint,
 )
 from aream.backbones._timm_names import architecture, check_tag
-from aream.config import added, config, location
+from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError, DataError
 
 

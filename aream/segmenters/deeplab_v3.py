@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 
 from aream.backbones._checkpoint import (
-    PRETRAINED,
     check_weights_key,
     fit_state_dict,
     read_state_dict,
     weights_fingerprint,
 )
-from aream.config import added, config, location
+from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError
 
 Encoder = Literal["resnet50", "resnet101", "mobilenet_v3_large"]

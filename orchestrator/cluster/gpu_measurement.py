@@ -18,6 +18,7 @@ from orchestrator.cluster.connection import nodes
 from orchestrator.cluster.gpu_share import GpuNode, Share, decide
 from orchestrator.cluster.lost_workers import why
 from orchestrator.cluster.resources import gpu_nodes
+from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import TICK_S, Overseer
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.workspace import Workplace
@@ -140,7 +141,7 @@ def _rehearse(trial: TrialPlan, workplace: Workplace, cpu: float) -> dict[str, A
     memory = CudaMemory()
     with workplace.logged(f"rehearsal-{trial.key}"):
         try:
-            runtime = workplace.runner(cpu=cpu, gpu=1).runtime
+            runtime = stage_runner(workplace, cpu=cpu, gpu=1).runtime
             peak = peak_bytes(trial.train.config, cams, runtime, memory, trial.stages())
             return {"peak": peak, "total": memory.total()}
         except AreamError as error:

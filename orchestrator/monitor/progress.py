@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +17,6 @@ from rich.table import Table
 from orchestrator.monitor.forecast import Forecast, task_seconds, typical_seconds
 from orchestrator.monitor.state import SweepState, is_over
 from orchestrator.monitor.tasks import TaskState
-from orchestrator.spec.metrics import of_segmentation, of_training
 from orchestrator.text import duration
 from workers.processes.masking import masked
 
@@ -34,10 +33,14 @@ class Progress:
     """A context around the run; ``changed`` after every change of the state."""
 
     def __init__(
-        self, state: SweepState, metric: str, log_file: Callable[[str], Path | None] = lambda key: None
+        self, state: SweepState, told: Sequence[str], log_file: Callable[[str], Path | None] = lambda key: None
     ) -> None:
-        """``log_file``: where a task's log is, which is told with its failure."""
-        self.state, self.metric, self.log_file = state, metric, log_file
+        """
+        Args:
+            told: metrics that a line has where a task has them.
+            log_file: where a task's log is, which is told with its failure.
+        """
+        self.state, self.told, self.log_file = state, told, log_file
         self.console = Console(file=sys.stdout, soft_wrap=True)
         self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
         self._drawn = self._rest = 0.0
@@ -74,7 +77,7 @@ class Progress:
 
     def changed(self, key: str) -> None:
         task = self.state.tasks[key]
-        text = describe(task, self.metric)
+        text = describe(task, self.told)
         if task.error and task.status in ("failed", "waiting") and (path := self.log_file(key)) is not None:
             text += f" (log: {path})"
             self._above(text)
@@ -99,26 +102,21 @@ class Progress:
             self._rest = max(DRAW_EVERY_S, (self._drawn - began) / DRAW_SHARE)
 
     def table(self) -> Table:
-        return task_table(self.state, self.metric)
+        return task_table(self.state)
 
 
-def describe(task: TaskState, metric: str) -> str:
+def describe(task: TaskState, metrics: Sequence[str]) -> str:
     epoch = f" epoch {task.epoch}/{task.epochs}" if task.epochs and task.epoch else ""
-    shown = [f"{name} {task.metrics[name]:.3f}" for name in _shown(metric) if name in task.metrics]
+    shown = [f"{name} {task.metrics[name]:.3f}" for name in metrics if name in task.metrics]
     cached = " (stored)" if task.cached else ""
     error = f": {task.error}" if task.error else ""
     return f"{task.kind} {task.status}{cached}{epoch}  {task.title}  {', '.join(shown)}{error}".rstrip()
 
 
-def _shown(metric: str) -> list[str]:
-    return list(dict.fromkeys([*of_training(), metric, *of_segmentation()]))
-
-
-def task_table(state: SweepState, metric: str) -> Table:
+def task_table(state: SweepState) -> Table:
     """Running and failed tasks first; finished ones are only counted where there are many."""
     table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
-    names = list(dict.fromkeys([*of_training(), metric]))
-    for column in ("", "what", "status", "epoch", "time", "left", *names):
+    for column in ("", "what", "status", "epoch", "time", "left", *state.columns):
         table.add_column(escape(column), overflow="fold")
     order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
     tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 2))
@@ -128,7 +126,7 @@ def task_table(state: SweepState, metric: str) -> Table:
         for kind in {task.kind for task in shown if task.status == "running"}
     }
     for task in shown:
-        numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in names]
+        numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in state.columns]
         status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
         epochs = f"{task.epoch}/{task.epochs}" if task.epochs else ""
         table.add_row(

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,15 @@ class SweepState:
         name: str,
         clock: Callable[[], float] = time.time,
         expected: Mapping[str, int] | None = None,
-        metric: str = "",
+        columns: Sequence[str] = (),
     ) -> None:
         """
         Args:
             expected: how many tasks of a kind there will be at most, where they are not all added at the start.
-            metric: shown of every task; "": none.
+            columns: metrics that are shown of every task.
         """
         self.path, self.name, self.clock = path, name, clock
-        self.expected, self.metric = dict(expected or {}), metric
+        self.expected, self.columns = dict(expected or {}), tuple(columns)
         self.tasks: dict[str, TaskState] = {}
         self.phase = "planning"
         self.problem: str | None = None
@@ -100,7 +100,7 @@ class SweepState:
         content = {
             "name": self.name,
             "phase": self.phase,
-            "metric": self.metric,
+            "columns": self.columns,
             "problem": self.problem,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -147,7 +147,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def restored(content: Mapping[str, Any], clock: Callable[[], float] = time.time) -> SweepState:
     """The state that a file's content tells of; what another version wrote beside it is left out."""
-    state = SweepState(Path(), content["name"], clock, content.get("expected"), content["metric"])
+    columns = [str(name) for name in content.get("columns", ())]
+    state = SweepState(Path(), content["name"], clock, content.get("expected"), columns)
     state.phase, state.problem, state.started = content["phase"], content.get("problem"), float(content["started"])
     known = {own.name for own in fields(TaskState)}
     for task in content["tasks"]:

@@ -31,6 +31,7 @@ from orchestrator.run.stage_events import StageLife
 from orchestrator.run.trial_events import Audience, TrialLife
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER, Seen, stopped_sentence, stopped_tasks
 from orchestrator.spec.metric_checks import remarks
+from orchestrator.spec.metrics import of_segmentation, of_training
 from orchestrator.spec.settings import Resource
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.tracking.prometheus import Metrics
@@ -66,9 +67,10 @@ class Driver:
         self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
         self.spec, self.store = planner.spec, workplace.store()
         self.records = RunRecords(self.store)
-        expected, metric = expected_tasks(self.spec), self.spec.ranked_by.metric
-        self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, metric=metric)
-        self.progress = Progress(self.state, metric, workplace.log_file)
+        shown = tuple(dict.fromkeys([*of_training(), self.spec.ranked_by.metric]))
+        expected = expected_tasks(self.spec)
+        self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, columns=shown)
+        self.progress = Progress(self.state, (*shown, *of_segmentation()), workplace.log_file)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
         self.overseer = Overseer(workplace.orders_file, workplace.spent_file, self.spec.limits)

@@ -18,6 +18,7 @@ from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator.cluster import connection
 from orchestrator.cluster.lost_workers import why, worth_another_try
 from orchestrator.cluster.shortage import Shortage
+from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import Overseer
 from orchestrator.run.channel import EVERYTHING, Board, Line, Sign, kill_worker
 from orchestrator.run.lease_watch import Held
@@ -57,7 +58,7 @@ def run_stage_task(stage: Stage, workplace: Workplace, cpu: float, gpu: float, b
     """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
     try:
         with workplace.logged(stage.key), Line(board, stage.key) as line:
-            runner = workplace.runner(cpu=cpu, gpu=gpu, report=lambda reporting, row: line.post(row), stop=line.stop)
+            runner = stage_runner(workplace, cpu=cpu, gpu=gpu, report=lambda _, row: line.post(row), stop=line.stop)
             runner.run(stage)
     except StageHeld as error:
         return {"held": error.key}

@@ -28,6 +28,7 @@ from ray.tune.search import Searcher
 
 from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator.cluster.resources import requested
+from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import Overseer
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.results.records import RememberedRecords, lineage_cost
@@ -95,7 +96,7 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
             tune.report(dict(row))
 
     with workplace.logged(trial.key, trial=trial.key):
-        runner = workplace.runner(cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
+        runner = stage_runner(workplace, cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
         records = RememberedRecords(runner.store)
         records.take([runner.run(trial.train)])
         results = []

@@ -7,14 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aream.config import plain
 from orchestrator.monitor.state import SweepState
-from orchestrator.spec.settings import Scheduler
-from orchestrator.spec.spec import Values
 from workers.processes.atomic_write import StateFile, write_json
-from workers.stage import Row
+
+if TYPE_CHECKING:
+    from orchestrator.spec.settings import Scheduler
+    from orchestrator.spec.spec import Values
+    from workers.stage import Row
 
 BY_SCHEDULER = "stopped early by the scheduler"
 BY_HAND = "stopped from another terminal"

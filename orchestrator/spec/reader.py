@@ -19,7 +19,7 @@ from orchestrator.spec.axes import (
     ConditionError,
     parse_axis,
 )
-from orchestrator.spec.build import Invalid, build, home, join
+from orchestrator.spec.build import Invalid, build, join
 from orchestrator.spec.constraints import Where
 from orchestrator.spec.settings import Search, Settings
 from orchestrator.spec.spec import MAX_POINTS, SweepSpec
@@ -73,7 +73,7 @@ class _Reader:
         if self.problems or settings is None:
             raise SpecError(self.problems)
         try:
-            runs = Path.cwd() / home(settings.runs, "runs")
+            runs = settings.runs_dir
             search = _absolute_storage(settings.search)
         except ConfigError as error:
             self.report(*str(error).split(": ", 1))

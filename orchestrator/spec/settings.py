@@ -13,22 +13,13 @@ from aream.config import Component, config
 from aream.errors import ConfigError
 from orchestrator.spec.metrics import better
 from orchestrator.spec.paper import Paper
+from orchestrator.spec.place import Place
 from workers.analysis import options_class
 from workers.metric import Better
-from workers.processes.masking import hide, masked
+from workers.processes.masking import hide
 from workers.staging.cache import MAX_BYTES
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
-"""What lies beside the folders of sweeps; so do files whose name begins with mlflow.db."""
-
-
-def is_sweep_name(text: str) -> bool:
-    """Whether a sweep may have it, as far as its signs go."""
-    return NAME.fullmatch(text) is not None
-
-
 RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
 TRACKERS = "orchestrator.tracking.backends"
 STORAGES = ("sqlite:///", "postgresql://")
@@ -207,14 +198,6 @@ class Notify:
 
 
 @config
-class Store:
-    uri: str | None = None
-    """Folder, file:///FOLDER or s3://BUCKET/PREFIX of the artifact store; null: artifacts in the runs folder."""
-    endpoint: str | None = None
-    """URL of a server that speaks S3; null: AWS, or AWS_ENDPOINT_URL_S3. Credentials come from boto3's own chain."""
-
-
-@config
 class Nodes:
     """How the nodes of a cluster are checked before the sweep asks one for anything."""
 
@@ -248,10 +231,9 @@ def _default_tracker() -> Component:
 
 
 @config
-class Settings:
+class Settings(Place):
     """The parts of a sweep file that are not a trial's configuration."""
 
-    name: str
     seeds: tuple[int, ...] = (0,)
     search: Search | None = None
     scheduler: Scheduler | None = None
@@ -267,25 +249,11 @@ class Settings:
     """Trials beside each other at most; null: as many as the resources allow."""
     tracking: Component = field(default_factory=_default_tracker, metadata={"component": TRACKERS})
     """Where runs are recorded; without a name, in MLflow."""
-    store: Store = Store()
     nodes: Nodes = Nodes()
     staging: Staging = Staging()
-    runs: str = "runs"
-    """Folder of results, checkpoints and the default store, relative to where the command runs."""
 
     def __post_init__(self) -> None:
-        if not is_sweep_name(self.name):
-            raise ConfigError(f"name: need letters, digits, . _ - (at most 64, no leading sign), got {self.name!r}")
-        lower = self.name.lower()  # some file systems know no capitals
-        if lower in RESERVED or lower.startswith("mlflow.db") or lower.endswith((".yaml", ".yml")):
-            raise ConfigError(
-                f"name: {self.name!r} is taken by what lies beside the folders of sweeps, or means a sweep file: need"
-                f" another than {', '.join(RESERVED)}, mlflow.db and *.yaml"
-            )
-        if not self.runs.strip() or not self.runs.isprintable():
-            raise ConfigError(f"runs: need a folder, without control characters, got {self.runs!r}")
-        if "://" in self.runs:
-            raise ConfigError(f"runs: need a folder of this machine, got {masked(self.runs)!r}; a store has store.uri")
+        Place.__post_init__(self)  # slots leave no super()
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds: need one or more different numbers >= 0, got {list(self.seeds)}")
         chosen = [analysis.name for analysis in self.analyses]

@@ -25,7 +25,7 @@ def made(tmp_path):
         path.write_text(f"name: x\n{resources}\n")
         workplace = Workplace(store_uri=None, runs=tmp_path / "runs", name="x")
         overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", Limits())
-        progress = Progress(SweepState(workplace.state_file, "x"), "pseudo/miou")
+        progress = Progress(SweepState(workplace.state_file, "x"), ["pseudo/miou"])
         return load_spec(path), AutoGpus(workplace, overseer, progress, lambda: pytest.fail("Ray was asked for"))
 
     return made

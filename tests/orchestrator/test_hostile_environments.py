@@ -25,7 +25,7 @@ def finished(tmp_path_factory) -> Path:
     plan = planner(folder)
     compute(workplace(plan).store(), plan.grid(), alpha_score)
     summarised(plan)
-    state = SweepState(workplace(plan).state_file, "grid", metric="pseudo/miou")
+    state = SweepState(workplace(plan).state_file, "grid", columns=["pseudo/miou"])
     state.phase = "finished"
     state.save()
     return folder

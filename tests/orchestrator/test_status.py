@@ -22,7 +22,7 @@ def place(tmp_path) -> Workplace:
 
 
 def running(place: Workplace, title: str = "alpha=0.2") -> SweepState:
-    state = SweepState(place.state_file, "s")
+    state = SweepState(place.state_file, "s", columns=["val/map"])
     state.phase = "trials"
     for key in ("train_cam-aaaaaaaaaaaa", "train_cam-bbbbbbbbbbbb", "train_cam-cccccccccccc"):
         state.add(key, title, "trial", epochs=4)

@@ -65,7 +65,7 @@ class Desk:
         self.tracker.delivery.write = lambda group: None
         place.folder.mkdir(parents=True, exist_ok=True)
         self.recorder = Recorder(self.tracker, spec, self.plan.fingerprints, self.store, place.folder)
-        progress = Progress(state, "pseudo/miou", place.log_file)
+        progress = Progress(state, ["pseudo/miou"], place.log_file)
         told = Audience(state, progress, self.recorder, Metrics(state, lambda: 0), Webhook("s", Notify()))
         overseer = Overseer(place.orders_file, place.folder / "spent.json", Limits())
         hold = Hold(written.storage, "5eed" * 8, "s")

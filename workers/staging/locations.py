@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aream.backbones._checkpoint import PRETRAINED
-from aream.config import is_config
+from aream.config import PRETRAINED, is_config
 from aream.errors import ConfigError
 from workers.staging.cache import is_uri, staged
 

@@ -1,0 +1,29 @@
+"""Names of sweeps and folders, as people may give them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from aream.errors import ConfigError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
+"""What lies beside the folders of sweeps; so do files whose name begins with mlflow.db."""
+
+
+def is_sweep_name(text: str) -> bool:
+    """Whether a sweep may have it, as far as its signs go."""
+    return NAME.fullmatch(text) is not None
+
+
+def home(path: str, key: str) -> Path:
+    """A path with ``~`` and ``~USER`` replaced.
+
+    Raises:
+        ConfigError: nobody knows that home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key}: given {path!r}; there is no such user's home folder") from error
