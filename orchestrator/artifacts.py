@@ -1,11 +1,4 @@
-"""The artifact store from the command line.
-
-    python -m orchestrator.artifacts ls [STAGE]
-    python -m orchestrator.artifacts show KEY              # record, files, lineage up and down
-    python -m orchestrator.artifacts verify [KEY ...]      # reads every byte; exit status 1 where one is wrong
-    python -m orchestrator.artifacts export KEY FOLDER     # pseudo-labels in PASCAL VOC's layout
-    python -m orchestrator.artifacts sweeps                # which sweeps name artifacts here
-    python -m orchestrator.artifacts gc [--dry-run] [--grace HOURS] [--forget SWEEP]
+"""List, check, export and collect the artifacts of a store.
 
 The store is the one in runs/artifacts, or --store URI, or that of --sweep NAME|SWEEP.yaml. A key may be shortened.
 """
@@ -14,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.console.command import command, run
+from orchestrator.console.command import NOT_ALL_WELL, command, run
 from orchestrator.console.streams import output_is_lost
 
 if TYPE_CHECKING:
@@ -28,40 +20,56 @@ if TYPE_CHECKING:
 FILES_SHOWN = 20
 
 
-@command
-def main(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
-    return int(COMMANDS[options.command](_open(options), options))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.artifacts", description="List, check, export and collect artifacts."
-    )
-    parser.add_argument("--store", metavar="URI", help="a folder, file:///FOLDER or s3://BUCKET/PREFIX")
-    parser.add_argument("--endpoint", help="URL of a server that speaks S3")
-    parser.add_argument("--sweep", help="use the store of this sweep")
-    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(store=None, endpoint=None, sweep=None, runs="runs")
+    _add_place(parser)
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_place(place)  # behind a sub-command too; where it is given to neither, the defaults stand
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("ls", help="artifacts, one a line: key, files, bytes, seconds, when")
+
+    def add(name: str, words: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=words, description=words, parents=[place])
+
+    listing = add("ls", "artifacts, one a line: key, files, bytes, seconds, when")
     listing.add_argument("stage", nargs="?", help="only those of one stage, such as pseudo_label")
-    show = commands.add_parser("show", help="record, files and lineage of one artifact")
+    show = add("show", "record, files and lineage of one artifact")
     show.add_argument("key")
     show.add_argument("--json", action="store_true")
-    verify = commands.add_parser("verify", help="read every byte and compare it with its digest")
+    verify = add("verify", "read every byte and compare it with its digest")
     verify.add_argument("keys", nargs="*", metavar="KEY", help="default: all")
     verify.add_argument("--discard", action="store_true", help="forget what is damaged, so that it is computed again")
-    export = commands.add_parser("export", help="write pseudo-labels into a new folder in PASCAL VOC's layout")
+    export = add("export", "write pseudo-labels into a new folder in PASCAL VOC's layout")
     export.add_argument("key")
-    export.add_argument("folder", type=Path)
-    commands.add_parser("sweeps", help="sweeps that name artifacts of this store")
-    collect = commands.add_parser("gc", help="remove what no sweep names")
-    collect.add_argument("--dry-run", action="store_true", help="only say what would go")
+    export.add_argument("folder", type=Path, metavar="FOLDER")
+    add("sweeps", "sweeps that name artifacts of this store")
+    collect = add("gc", "remove what no sweep names")
+    collect.add_argument("--dry-run", action="store_true", help="say what would be removed")
     collect.add_argument(
         "--grace", type=float, default=24.0, metavar="HOURS", help="keep what is younger (default: 24)"
     )
     collect.add_argument("--forget", metavar="SWEEP", help="first drop this sweep's claim on its artifacts (its id)")
-    return parser
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="URI", help="a folder, file:///FOLDER or s3://BUCKET/PREFIX")
+    parser.add_argument("--endpoint", metavar="URL", help="of a server that speaks S3")
+    parser.add_argument("--sweep", metavar="NAME|SWEEP.yaml", help="use the store of this sweep")
+    parser.add_argument("--runs", metavar="FOLDER", help="the runs folder (default: runs)")
+
+
+@command(
+    add_arguments,
+    """
+%(prog)s ls pseudo_label
+%(prog)s show KEY --sweep thresholds
+%(prog)s verify                   # reads every byte
+%(prog)s export KEY FOLDER        # pseudo-labels in PASCAL VOC's layout
+%(prog)s gc --dry-run --grace 48
+""",
+    {NOT_ALL_WELL: "an artifact is damaged"},
+)
+def main(options: argparse.Namespace) -> int:
+    return int(COMMANDS[options.command](_open(options), options))
 
 
 def _open(options: argparse.Namespace) -> ArtifactStore:

@@ -1,6 +1,6 @@
-"""Pause, resume or stop a sweep, or one trial of it, from another terminal.
+"""Pause, resume or stop a sweep, or one trial of it.
 
-    python -m orchestrator.control NAME|SWEEP.yaml pause|resume|stop [--trial KEY]
+To be run from another terminal.
 
 What runs saves its checkpoint and gives its slot back; nothing is lost. A paused sweep waits for `resume`; a stopped
 one ends (exit status 130) and goes on where it was when its command is run again. A sweep that does not run takes no
@@ -15,20 +15,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.console.command import command, run
+from orchestrator.console.parser import add_sweep
 
 WISH = {"pause": "pause", "resume": "run", "stop": "stop"}
 
 
-@command
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.control", description="Pause, resume or stop a sweep."
-    )
-    parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
     parser.add_argument("wish", choices=list(WISH))
     parser.add_argument("--trial", metavar="KEY", help="one trial, by its key or the beginning of it")
-    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
-    options = parser.parse_args(arguments)
+
+
+@command(
+    add_arguments,
+    """
+%(prog)s thresholds pause
+%(prog)s thresholds resume
+%(prog)s thresholds stop --trial train_cam-3eca
+""",
+)
+def main(options: argparse.Namespace) -> int:
     from aream.errors import ConfigError
     from orchestrator.monitor.control_file import Orders
     from orchestrator.status import observed

@@ -1,8 +1,7 @@
-"""Every node of the cluster is looked at before the sweep asks one for anything: one table of what fails where.
+"""Say whether every node of a cluster can run a sweep.
 
-    python -m orchestrator.node_checks SWEEP.yaml --address HOST:6379 [--set KEY=VALUE]
-
-runs the checks alone and prints the table. Exit status: 0 the sweep can run there, 2 it cannot, or it is invalid.
+One table has what fails where. A sweep looks at them itself before it asks one for anything; this runs the checks
+alone.
 
 A node that fails is not left out quietly: it would take trials and fail them, or make other bytes under the same keys.
 Repair it, or take it out of the cluster (``ray stop`` there). A node whose resources no job of the sweep fits is not
@@ -13,28 +12,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestrator.console.command import DONE, REFUSED, command, run
-from orchestrator.preflight.node_table import refused, render
-from orchestrator.preflight.nodes import ADVICE, TITLE, check_nodes
-
-if TYPE_CHECKING:
-    pass
+from orchestrator.console.parser import add_overrides
 
 
-@command
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.node_checks", description="Whether every node of a cluster can run a sweep."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="SWEEP.yaml")
     parser.add_argument("--address", required=True, help="of the Ray cluster")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
-    options = parser.parse_args(arguments)
+    add_overrides(parser)
+
+
+@command(
+    add_arguments,
+    "%(prog)s sweeps/thresholds.yaml --address head:6379",
+    {DONE: "the sweep can run there", REFUSED: "it cannot, or it is invalid"},
+)
+def main(options: argparse.Namespace) -> int:
     from orchestrator.cluster.access import send_token_to_cluster
+    from orchestrator.preflight.node_table import refused, render
+    from orchestrator.preflight.nodes import ADVICE, TITLE, check_nodes
     from orchestrator.preflight.prepare import prepare
     from orchestrator.spec.reader import load_spec
 

@@ -1,31 +1,23 @@
-"""report.html (self-contained) and report.md of a sweep, from its summary and the store; or its ranking as CSV.
+"""Write the reports of a sweep, or its ranking as CSV.
 
-python -m orchestrator.report NAME|SWEEP.yaml [--csv [FILE]]
+report.html (self-contained) and report.md are made from its summary and the store.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.console.command import command, run
-
-if TYPE_CHECKING:
-    pass
+from orchestrator.console.parser import add_sweep
 
 
-@command
-def main(arguments: Sequence[str]) -> int:
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.report", description="Write report.html and report.md."
-    )
-    parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
-    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
     parser.add_argument(
         "--csv",
         nargs="?",
@@ -34,7 +26,17 @@ def main(arguments: Sequence[str]) -> int:
         help="write the ranking as CSV instead, a row a configuration and seed (default: ranking.csv beside the "
         "reports; -: print it)",
     )
-    options = parser.parse_args(arguments)
+
+
+@command(
+    add_arguments,
+    """
+%(prog)s thresholds
+%(prog)s thresholds --csv
+%(prog)s thresholds --csv -
+""",
+)
+def main(options: argparse.Namespace) -> int:
     from orchestrator.workspace import locate
 
     workplace = locate(options.sweep, options.runs)

@@ -1,8 +1,4 @@
-"""What a sweep is doing, from another terminal.
-
-python -m orchestrator.status NAME|SWEEP.yaml [--watch [SECONDS]] [--json]
-python -m orchestrator.status NAME|SWEEP.yaml --log KEY
-"""
+"""Show what a sweep is doing, from another terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +7,11 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.console.command import command, run
+from orchestrator.console.parser import add_sweep
 from orchestrator.console.streams import output_is_lost
 
 if TYPE_CHECKING:
@@ -25,33 +22,15 @@ if TYPE_CHECKING:
 WATCH_S = 2.0
 
 
-@command
-def main(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
-    from orchestrator.workspace import locate
-
-    workplace = locate(options.sweep, options.runs)
-    if options.log is not None:
-        from orchestrator.monitor.logs import log_text
-
-        for line in log_text(workplace.log_folder, options.log):
-            if output_is_lost():
-                break
-            print(line)
-    elif options.watch is None:
-        _print(observed(workplace), options.json)
-    else:
-        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-            _watch(workplace, options.watch, options.json)
-            return 0
-        return 130
-    return 0
+def _period(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"need 0.1 to 86400 seconds, got {text}")
+    return seconds
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.status", description="Trials and stages of a sweep.")
-    parser.add_argument("sweep", help="name of a sweep under the runs folder, or its YAML")
-    parser.add_argument("--runs", default="runs", help="the runs folder (default: runs; a YAML names its own)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -72,14 +51,35 @@ def _parser() -> argparse.ArgumentParser:
         help="print the log of a trial, shared stage or segmentation job as text (its key, or how that begins); "
         "sweep: the driver's",
     )
-    return parser
 
 
-def _period(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"need 0.1 to 86400 seconds, got {text}")
-    return seconds
+@command(
+    add_arguments,
+    """
+%(prog)s thresholds
+%(prog)s thresholds --watch
+%(prog)s thresholds --log train_cam-3eca
+""",
+)
+def main(options: argparse.Namespace) -> int:
+    from orchestrator.workspace import locate
+
+    workplace = locate(options.sweep, options.runs)
+    if options.log is not None:
+        from orchestrator.monitor.logs import log_text
+
+        for line in log_text(workplace.log_folder, options.log):
+            if output_is_lost():
+                break
+            print(line)
+    elif options.watch is None:
+        _print(observed(workplace), options.json)
+    else:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            _watch(workplace, options.watch, options.json)
+            return 0
+        return 130
+    return 0
 
 
 def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:

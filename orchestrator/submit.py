@@ -1,13 +1,6 @@
-"""Send a sweep to the lab's cluster, and look after it there; the YAML stays as it is.
+"""Send a sweep to the lab's cluster, and look after it there.
 
-    python -m orchestrator.submit SWEEP.yaml --to ray|kuberay|slurm [--lab LAB.yaml] [--set K=V ...] [--dry-run]
-    python -m orchestrator.submit --status ID --to ray
-    python -m orchestrator.submit --follow ID --to ray
-    python -m orchestrator.submit --stop ID --to ray
-
-The output is followed until the job ends, unless it is detached. Exit status: the job's own (0 all done, 1 some trials
-failed, 2 the sweep is invalid, 130 stopped); 2 too where nothing was sent, 130 where only the following was
-interrupted: the job goes on.
+The YAML stays as it is. The output is followed until the job ends, unless it is detached.
 """
 
 from __future__ import annotations
@@ -16,30 +9,18 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.console.command import DONE, INTERRUPTED, command, run
+from aream.errors import ConfigError
+from orchestrator.console.command import DONE, INTERRUPTED, NOT_ALL_WELL, REFUSED, command, run
+from orchestrator.console.parser import add_overrides
 
 if TYPE_CHECKING:
     from orchestrator.submission.targets._protocol import Target
 
 
-@command
-def main(arguments: Sequence[str]) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    wishes = [options.sweep, options.status, options.follow, options.stop]
-    if sum(wish is not None for wish in wishes) != 1:
-        parser.error("give a SWEEP.yaml, or one of --status, --follow and --stop with an ID")
-    return _act(options)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.submit", description="Send a sweep to the lab's cluster, or look after one there."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="SWEEP.yaml", nargs="?")
     parser.add_argument("--to", metavar="TARGET", required=True, help="ray, kuberay or slurm")
     parser.add_argument(
@@ -48,16 +29,34 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("AREAM_LAB", "lab.yaml"),
         help="what the lab's cluster is (default: $AREAM_LAB, else lab.yaml)",
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML (repeatable)"
-    )
+    add_overrides(parser)
     parser.add_argument("--image", help="container image, instead of the lab's")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     parser.add_argument("--detach", action="store_true", help="print the id and return; do not wait for the job")
     parser.add_argument("--status", metavar="ID", help="say how a job does")
     parser.add_argument("--follow", metavar="ID", help="print a job's output until it ends; exit as it does")
     parser.add_argument("--stop", metavar="ID", help="have a job save its state and end")
-    return parser
+
+
+@command(
+    add_arguments,
+    """
+%(prog)s sweeps/thresholds.yaml --to slurm --dry-run
+%(prog)s sweeps/thresholds.yaml --to ray
+%(prog)s --follow ID --to ray
+""",
+    {
+        DONE: "the job's own: all done",
+        NOT_ALL_WELL: "the job's own: some trials failed",
+        REFUSED: "nothing was sent, or the job's own: the sweep is invalid",
+        INTERRUPTED: "the job was stopped, or only following it was interrupted: then it goes on",
+    },
+)
+def main(options: argparse.Namespace) -> int:
+    wishes = [options.sweep, options.status, options.follow, options.stop]
+    if sum(wish is not None for wish in wishes) != 1:
+        raise ConfigError("give a SWEEP.yaml, or one of --status, --follow and --stop with an ID")
+    return _act(options)
 
 
 def _act(options: argparse.Namespace) -> int:

@@ -1,9 +1,6 @@
 """Plan, run or resume, rank and report a sweep.
 
-    python -m orchestrator.sweep sweeps/thresholds.yaml
-
-Exit status: 0 all done, 1 some trials failed, 2 the sweep is invalid, 3 an error of this program, 130 ended early (run
-it again to resume).
+Running it again resumes it: what is finished comes from the store.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +22,39 @@ from orchestrator.console.command import (
     run,
     tracebacks_go_to,
 )
+from orchestrator.console.parser import add_overrides
 
 if TYPE_CHECKING:
     from orchestrator.preflight.prepare import Prepared
     from orchestrator.tracking.tracker import Tracker
 
 
-@command
-def main(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sweep", metavar="SWEEP.yaml")
+    parser.add_argument("--plan", action="store_true", help="show what would run, and run nothing")
+    parser.add_argument(
+        "--why", action="store_true", help="with --plan: what tells each stage to run from the nearest stored one"
+    )
+    parser.add_argument("--json", action="store_true", help="with --plan: as JSON")
+    add_overrides(parser)
+    parser.add_argument("--address", help="an existing Ray cluster; default: a local one, on loopback only")
+    parser.add_argument("--fail-fast", action="store_true", help="end the sweep with the first failed trial")
+    parser.add_argument(
+        "--reread", action="store_true", help="read data and weights again, though sizes and times are as they were"
+    )
+    parser.add_argument("--fresh", action="store_true", help="compute everything anew, whatever is stored")
+
+
+@command(
+    add_arguments,
+    """
+%(prog)s sweeps/thresholds.yaml
+%(prog)s sweeps/thresholds.yaml --plan --why
+%(prog)s sweeps/thresholds.yaml --set train.lr=1e-4 --set 'seeds=[0, 1, 2]'
+""",
+    {DONE: "all done", NOT_ALL_WELL: "some trials failed; they are named, with their logs"},
+)
+def main(options: argparse.Namespace) -> int:
     # Imported only now: --help answers before torch is read.
     from orchestrator.preflight.prepare import prepare
     from orchestrator.spec.reader import load_spec
@@ -55,32 +75,6 @@ def main(arguments: Sequence[str]) -> int:
     workplace = dataclasses.replace(workplace, after=math.inf) if options.fresh else begun_anew(workplace)
     print_plan(summarise(planner, workplace.store(), recorded, why=options.why), as_json=options.json)
     return DONE
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.sweep", description="Run a sweep; running it again resumes it."
-    )
-    parser.add_argument("sweep", metavar="SWEEP.yaml")
-    parser.add_argument("--plan", action="store_true", help="show what would run, and run nothing")
-    parser.add_argument(
-        "--why", action="store_true", help="with --plan: what tells each stage to run from the nearest stored one"
-    )
-    parser.add_argument("--json", action="store_true", help="with --plan: as JSON")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the YAML (repeatable)",
-    )
-    parser.add_argument("--address", help="an existing Ray cluster; default: a local one, on loopback only")
-    parser.add_argument("--fail-fast", action="store_true", help="end the sweep with the first failed trial")
-    parser.add_argument(
-        "--reread", action="store_true", help="read data and weights again, though sizes and times are as they were"
-    )
-    parser.add_argument("--fresh", action="store_true", help="compute everything anew, whatever is stored")
-    return parser
 
 
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:

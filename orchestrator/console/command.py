@@ -1,38 +1,40 @@
-"""What every command does alike: its exit status, one line for each error, signals, and a closed output.
-
-Exit status of all commands:
-
-    0    done
-    1    done, and something is wrong: trials failed, data or artifacts are damaged
-    2    refused: what was given cannot work; the message says what to change
-    3    an error of this program: the message names it and the file with its traceback
-    130  ended before its time (Ctrl-C, SIGTERM, SIGHUP, a budget, a disk, store or cluster that is gone): the same
-         command goes on
-"""
+"""What every command does alike: its help, its exit status, one line for each error, signals, and a closed output."""
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import errno
-import functools
 import os
 import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from orchestrator.console.parser import Parser
 from orchestrator.console.permissions import DENIED, permission_advice
 from orchestrator.console.streams import lasting_streams
 
 DONE, NOT_ALL_WELL, REFUSED, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+STATUSES = {
+    DONE: "done",
+    NOT_ALL_WELL: "done, and something is wrong: trials failed, data or artifacts are damaged",
+    REFUSED: "refused: what was given cannot work; the message says what to change",
+    FAULT: "an error of this program: the message names it and the file with its traceback",
+    INTERRUPTED: "ended before its time (Ctrl-C, SIGTERM, SIGHUP, a budget, a disk, store or cluster that is gone):"
+    " the same command goes on",
+}
+"""Exit statuses of all commands."""
 
-Main = Callable[[Sequence[str]], int]
+Act = Callable[[argparse.Namespace], int]
+Arguments = Callable[[argparse.ArgumentParser], None]
 AGAIN = "run the same command again to go on"
 SERVERS = {
     "ray": "the Ray cluster",
@@ -60,27 +62,63 @@ _faults: list[Path] = []
 """Folders for the traceback of an error of this program, the last one first."""
 
 
-def command(main: Main) -> Main:
-    """``main`` of a command, with every error told in one line and its documented exit status."""
+class Command:
+    """A command of a module, whose docstring is its description: called with arguments it returns its exit status,
+    with every error told in one line."""
 
-    @functools.wraps(main)
-    def reported(arguments: Sequence[str]) -> int:
+    def __init__(self, act: Act, add_arguments: Arguments, examples: str, statuses: Mapping[int, str]) -> None:
+        self.act, self.add_arguments = act, add_arguments
+        self._name = Path(sys.modules[act.__module__].__file__ or "command").stem
+        self._texts = texts(sys.modules[act.__module__].__doc__, examples, statuses)
+
+    def __call__(self, arguments: Sequence[str], prog: str | None = None) -> int:
+        """``prog``: what a person called it by; None: its module."""
         _keep_matplotlib_calm()
         with lasting_streams(), _interrupted_by_signals():
             try:
-                return main(arguments)
+                return self.act(self.parser(prog).parse_args(arguments))
             except KeyboardInterrupt:
                 print(f"interrupted; {AGAIN}", file=sys.stderr)
                 return INTERRUPTED
             except Exception as error:
-                words, status = explained(error, _name(main))
+                words, status = explained(error, self._name)
                 print(words, file=sys.stderr)
                 return status
 
-    return reported
+    def parser(self, prog: str | None = None) -> Parser:
+        parser = Parser(prog=prog or f"python -m orchestrator.{self._name}", **self._texts)
+        self.add_arguments(parser)
+        return parser
+
+    def add_to(self, commands: argparse._SubParsersAction[Any], name: str) -> None:
+        """Make it a sub-command of another parser."""
+        first = self._texts["description"].partition("\n")[0]
+        self.add_arguments(commands.add_parser(name, help=first.rstrip("."), **self._texts))
 
 
-def run(main: Main) -> NoReturn:
+def texts(description: str | None, examples: str, statuses: Mapping[int, str] = STATUSES) -> dict[str, Any]:
+    """What the help of a command says beside its options."""
+    lines = "".join(f"  {line}\n" for line in examples.strip().splitlines())
+    ends = "".join(
+        textwrap.fill(f"{status:<4} {words}", 100, initial_indent="  ", subsequent_indent=" " * 7) + "\n"
+        for status, words in statuses.items()
+    )
+    return {"description": (description or "").strip(), "epilog": f"examples:\n{lines}\nexit status:\n{ends}"}
+
+
+def command(
+    add_arguments: Arguments, examples: str, statuses: Mapping[int, str] | None = None
+) -> Callable[[Act], Command]:
+    """Make a command of what acts on its options.
+
+    Args:
+        examples: a line each, of which ``%(prog)s`` is what the command is called by.
+        statuses: what exit statuses mean here more closely than in ``STATUSES``.
+    """
+    return lambda act: Command(act, add_arguments, examples, {**STATUSES, **(statuses or {})})
+
+
+def run(main: Command) -> NoReturn:
     """A command as this process, to its end."""
     sys.exit(main(sys.argv[1:]))
 
@@ -161,10 +199,6 @@ def _keep_traceback(error: Exception, name: str) -> Path | None:
             continue
         return Path(path)
     return None
-
-
-def _name(main: Main) -> str:
-    return Path(sys.modules[main.__module__].__file__ or "command").stem
 
 
 def _interrupt(number: int, frame: object) -> None:

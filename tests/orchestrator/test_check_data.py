@@ -146,5 +146,5 @@ def test_a_sweep_on_a_wrong_root_says_which_command_tells_more(run, root, tmp_pa
 def test_the_command_names_the_same_dataset(config):
     component = Component(name=type(config).__module__.rpartition(".")[2], config=config)
     words = shlex.split(check_command(component))[3:]
-    options = check_data._parser().parse_args(words)
+    options = check_data.main.parser().parse_args(words)
     assert [found for found, _ in check_data._datasets(options)] == [component]

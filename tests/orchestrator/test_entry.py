@@ -19,7 +19,7 @@ from orchestrator.console.command import command, tracebacks_go_to
 from orchestrator.monitor.state import SweepState
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("sweep", "status", "control", "report", "artifacts", "submit", "node_checks", "check_data")
+COMMANDS = ("sweep", "status", "control", "report", "artifacts", "submit", "node_checks", "check_data", "init", "ui")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 TINY = """
 name: tiny
@@ -41,7 +41,7 @@ def test_every_module_that_is_run_is_a_command():
         if "__main__" in source:
             assert path.stem in COMMANDS
             mains = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "main"]
-            assert [ast.unparse(decorator) for decorator in mains[0].decorator_list] == ["command"]
+            assert [ast.unparse(decorator.func) for decorator in mains[0].decorator_list] == ["command"]
             assert source.rstrip().endswith('if __name__ == "__main__":\n    run(main)')
 
 
@@ -76,8 +76,8 @@ def test_an_error_of_the_system_is_one_line_and_no_failed_trial(name, tmp_path):
     ],
 )
 def test_each_kind_of_error_has_its_status(error, status, words, capsys, tmp_path):
-    @command
-    def main(arguments):
+    @command(no_arguments, "")
+    def main(options):
         raise error
 
     tracebacks_go_to(tmp_path)
@@ -93,8 +93,8 @@ def test_each_kind_of_error_has_its_status(error, status, words, capsys, tmp_pat
 
 
 def test_no_secret_is_in_what_is_kept_of_an_error(capsys, tmp_path):
-    @command
-    def main(arguments):
+    @command(no_arguments, "")
+    def main(options):
         raise ValueError("cannot open https://dapiSECRET@host/x?token=abcdef")
 
     tracebacks_go_to(tmp_path)
@@ -105,10 +105,15 @@ def test_no_secret_is_in_what_is_kept_of_an_error(capsys, tmp_path):
         assert "SECRET" not in text.replace('dapiSECRET@host/x?token=abcdef")', "")  # the line of the source
 
 
+def no_arguments(parser):
+    """Of a command that takes none."""
+
+
 def command_file(folder: Path, body: str) -> Path:
     path = folder / "own.py"
     path.write_text(
-        "import sys, time\nfrom orchestrator.console.command import command, run\n@command\ndef main(arguments):\n"
+        "import sys, time\nfrom orchestrator.console.command import command, run\n"
+        "@command(lambda parser: None, '')\ndef main(options):\n"
         f"{body}\nrun(main)\n"
     )
     return path

@@ -16,6 +16,7 @@ from orchestrator.spec.sqlite_uri import absolute_database, sqlite_file, sqlite_
 from orchestrator.tracking.check import refuse_unwritable
 from workers.processes.masking import masked
 
+VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http://", "https://", "databricks")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
@@ -23,6 +24,21 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 def default_uri(runs: Path) -> str:
     """A database in the runs folder, whatever signs its name has."""
     return sqlite_uri(runs / "mlflow.db")
+
+
+def record_uri(given: str | None, runs: Path, folder: Path) -> str:
+    """Where a sweep is recorded: what its file says, the environment, or a database in the runs folder; absolute.
+
+    Args:
+        given: ``tracking.uri`` of the file.
+        folder: where relative files start.
+
+    Raises:
+        ConfigError: nothing that MLflow could write to.
+    """
+    if given is None and os.environ.get(VARIABLE):
+        return resolved_uri(os.environ[VARIABLE], folder, VARIABLE)
+    return resolved_uri(given or default_uri(runs), folder)
 
 
 def resolved_uri(uri: str, folder: Path, key: str = "tracking.uri") -> str:

@@ -21,18 +21,17 @@ from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_
 from orchestrator.tracking.backends._mlflow_runs import Runs, UnknownRun
 from orchestrator.tracking.backends._mlflow_uri import (
     SERVERS,
+    VARIABLE,
     artifact_location,
     browse,
-    default_uri,
+    record_uri,
     refuse_unusable_file,
-    resolved_uri,
 )
 from orchestrator.tracking.backends._protocol import Refuse, TrackingRefused
 from orchestrator.tracking.events import Event, grouped, kept_file
 from orchestrator.workspace import Workplace
 from workers.processes.masking import masked
 
-VARIABLE = "MLFLOW_TRACKING_URI"
 TOGETHER = ("metrics", "file")
 """Kinds of events that the server takes many of at once."""
 LINK = re.compile(r"\{\{run:([^{}]+)\}\}")
@@ -48,11 +47,7 @@ class Config:
 
 def open_backend(config: Config, workplace: Workplace, home: Path) -> Backend:
     """At the URI of the sweep file, the environment, or the runs folder."""
-    if config.uri is None and os.environ.get(VARIABLE):
-        uri = resolved_uri(os.environ[VARIABLE], home, VARIABLE)
-    else:
-        uri = resolved_uri(config.uri or default_uri(workplace.runs), home)
-    return Backend(uri, config.experiment or workplace.name)
+    return Backend(record_uri(config.uri, workplace.runs, home), config.experiment or workplace.name)
 
 
 def check_job(config: Config, variables: Collection[str]) -> None:

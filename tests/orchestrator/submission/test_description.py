@@ -106,8 +106,7 @@ def test_no_lab_file_is_one_line(tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments", [[], ["x.yaml", "--status", "a"], ["--status", "a", "--stop", "a"]])
 def test_one_thing_at_a_time(arguments, capsys):
-    with pytest.raises(SystemExit):
-        main([*arguments, "--to", "ray"])
+    assert main([*arguments, "--to", "ray"]) == 2
     assert "give a SWEEP.yaml, or one of" in capsys.readouterr().err
 
 

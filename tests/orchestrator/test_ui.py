@@ -1,0 +1,90 @@
+"""MLflow's UI on the record that is meant, or one line that says why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import mlflow
+import pytest
+from ports import free_port
+
+from orchestrator import ui
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 240
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "runs" / "s").mkdir(parents=True)
+    return tmp_path
+
+
+def refused(capsys, *arguments: str) -> str:
+    assert ui.main(list(arguments)) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    return said
+
+
+@pytest.mark.parametrize("arguments", [(), ("s",), ("s.yaml",), ("--runs", "runs")])
+def test_without_a_record_there_is_nothing_to_show(here, capsys, arguments):
+    (here / "s.yaml").write_text("name: s\n")
+    assert f"{here}/runs/mlflow.db: there is no record yet" in refused(capsys, *arguments)
+
+
+def test_the_record_is_the_one_that_the_sweep_file_names(here, capsys):
+    (here / "s.yaml").write_text("name: s\ntracking: {uri: 'sqlite:///own.db'}\n")
+    assert f"{here}/own.db: there is no record yet" in refused(capsys, "s.yaml")
+
+
+def test_of_a_server_the_address_is_told_and_no_password(here, capsys, monkeypatch):
+    (here / "s.yaml").write_text("name: s\ntracking: {uri: 'https://me:secret1@lab/mlflow'}\n")
+    assert "open https://me:***@lab/mlflow" in refused(capsys, "s.yaml")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://lab:5000")
+    assert "open http://lab:5000" in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(("other",), "no sweep 'other'"), (("--runs", "away"), "away does not exist")]
+)
+def test_of_no_sweep_or_folder_there_is_no_record(here, capsys, arguments, words):
+    assert words in refused(capsys, *arguments)
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_it_shows_what_was_recorded(here):
+    client = mlflow.MlflowClient(f"sqlite:///{here}/runs/mlflow.db")
+    client.create_experiment("alphas")
+    port = free_port()
+    command = [sys.executable, "-m", "orchestrator.ui", "s", "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert "alphas" in experiments(port)
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def experiments(port: int) -> list[str]:
+    """Names of what the server has, once it answers."""
+    address = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=10"
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return [found["name"] for found in json.load(answer)["experiments"]]
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
