@@ -1,16 +1,10 @@
-"""The training loop of a host: warm-up on image labels alone, then with the method's own losses.
-
-Everything a continuation needs is in one state (model, optimizer, loss scaler, epoch, step, random states, best
-model): a training restored from it goes on bit for bit, on the same machine, as if it had never stopped.
-"""
+"""The training of a host: warm-up on image labels alone, then with the method's own losses."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +13,13 @@ import torch
 from aream.backbones._protocol import Backbone, has_batch_norm
 from aream.data._protocol import Dataset
 from aream.engine.batches import Batch, TrainingBatches
-from aream.engine.checkpoints import Checkpoints, Report
-from aream.engine.epoch_means import EpochMeans
+from aream.engine.checkpoints import Checkpoints
 from aream.engine.gradient_share import GradientShare
+from aream.engine.loop import TrainingLoop
 from aream.engine.losses import classification_loss
-from aream.engine.randomness import WholeBatchDraws, random_state, restore_random_state
+from aream.engine.randomness import WholeBatchDraws
 from aream.engine.ranks import ALONE, Ranks
-from aream.engine.steps import Pieces, apply_gradients, autocast, refuse_loss, refuse_row
+from aream.engine.steps import Pieces, advice, autocast, refuse_loss
 from aream.engine.validation import validation_scores
 from aream.errors import ConfigError, DivergedError
 from aream.methods._protocol import Method, Progress, Terms
@@ -44,7 +38,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-class Training:
+class Training(TrainingLoop[Batch]):
     """One host's training; make it right after :func:`seed_everything`, or restore a state into it."""
 
     def __init__(
@@ -64,9 +58,7 @@ class Training:
         Raises:
             ConfigError: what several ``ranks`` cannot train.
         """
-        self.backbone, self.method, self.dataset, self.config, self.device, self.ranks = (
-            backbone, method, dataset, config, device, ranks,
-        )  # fmt: skip
+        self.backbone, self.method, self.dataset, self.config, self.ranks = backbone, method, dataset, config, ranks
         if ranks.size > 1 and has_batch_norm(backbone):
             raise ConfigError(
                 "the backbone has batch norm, which sees the images of one process only: train it with one"
@@ -87,82 +79,44 @@ class Training:
         groups = parameter_groups(
             backbone, lr=config.lr, head_lr_scale=config.head_lr_scale, weight_decay=config.weight_decay
         )
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        pieces = Pieces(self.batches.batch_size, config.out_of_memory, advice("train", config, "image_size"))
+        pieces.size = -(-pieces.batch_size // ranks.size)  # the most images of one process
+        super().__init__(
+            backbone,
+            torch.optim.AdamW(groups, lr=config.lr),
+            pieces,
+            epochs=config.epochs,
+            precision=config.precision,
+            device=device,
+        )
         self.judged_by = judge(config, scored_labels(dataset))
         self.schedule = Schedule(self.optimizer, config, len(self.batches))
-        fp16 = config.precision == "fp16" and device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=fp16)
-        self.pieces = Pieces(
-            self.batches.batch_size,
-            config.out_of_memory,
-            f"lower train.batch_size ({config.batch_size}) or train.image_size ({config.image_size})"
-            + (", or set train.out_of_memory to accumulate" if config.out_of_memory == "fail" else ""),
-        )
-        self.pieces.size = -(-self.batches.batch_size // ranks.size)  # the most images of one process
-        self.epoch, self.step = 0, 0
-        self.figures = EpochMeans()
-        self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.backbone.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "figures": self.figures.sums,
-            "history": self.history,
-            "best": self.best,
-            "micro_batch": self.pieces.size,
-            "random": random_state(),
-        }
+    def own_state(self) -> dict[str, Any]:
+        return {"best": self.best}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state``; trainings forked from one state do not share memory."""
-        state = copy.deepcopy(dict(state))
-        self.backbone.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step, self.pieces.size = state["epoch"], state["step"], state["micro_batch"]
-        self.figures.sums, self.history, self.best = state["figures"], state["history"], state["best"]
-        restore_random_state(state["random"])
+    def restore_own_state(self, state: Mapping[str, Any]) -> None:
+        self.best = state["best"]
 
-    def run(self, until: int, *, report: Report, checkpoints: Checkpoints | None = None) -> None:
-        """Train up to and without epoch ``until``, reporting one row of metrics an epoch.
+    def batches_left(self) -> Iterator[Batch]:
+        return self.batches.epoch(self.epoch, self.step)
 
-        Raises:
-            DivergedError: a loss or gradient is NaN or infinite.
-            OutOfMemory: memory does not hold a step.
-        """
-        while self.epoch < until:
-            self._train_epoch(checkpoints)
-            row = self.figures.means()
-            row |= self.validate(checkpoints) | {
-                "epoch": float(self.epoch + 1),
-                "lr": self.optimizer.param_groups[0]["lr"],
-            }
-            row |= self.pieces.row()
-            refuse_row(row, f"epoch {self.epoch + 1}")
-            self.history.append(row)
-            self.epoch, self.step, self.figures = self.epoch + 1, 0, EpochMeans()
-            past_warmup = self.epoch > self.config.warmup
-            if past_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
-                weights = {name: value.clone() for name, value in self.backbone.state_dict().items()}
-                self.best = {**row, "model": weights}
-            if checkpoints is not None:
-                keep = checkpoints.after_epoch if self.epoch < until else checkpoints.after_last_epoch
-                keep(self.state)
-            report(row)
-            if checkpoints is not None and self.epoch < until:
-                checkpoints.leave_if_asked(self.state)
+    def set_rates(self) -> None:
+        self.schedule.set(self.epoch, self.step)
+
+    def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
+        row = self.figures.means() | self.validate(checkpoints)
+        row |= {"epoch": float(self.epoch + 1), "lr": self.optimizer.param_groups[0]["lr"]}
+        after_warmup = self.epoch >= self.config.warmup
+        if after_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
+            self.best = {**row, "model": {name: value.clone() for name, value in self.backbone.state_dict().items()}}
+        return row
 
     def rehearse(self, steps: int) -> None:
-        """A few steps with the method's losses, for what they take; the state is of no use afterwards."""
+        """A few steps with the method's losses."""
         self.epoch = self.config.warmup
-        self.backbone.train()
-        for batch in itertools.islice(self.batches.epoch(self.epoch), steps):
-            self._train_step(batch)
+        super().rehearse(steps)
 
     def selected(self) -> tuple[dict[str, Any], float, int]:
         """Weights to keep, their val mAP and their epoch, from 1, by ``config.select``."""
@@ -171,27 +125,11 @@ class Training:
         last = self.history[-1]
         return self.backbone.state_dict(), float(last["val/map"]), int(last["epoch"])
 
-    def _train_epoch(self, checkpoints: Checkpoints | None) -> None:
-        self.backbone.train()
-        for batch in self.batches.epoch(self.epoch, self.step):
-            self.schedule.set(self.epoch, self.step)
-            self.figures.add(self._train_step(batch))
-            self.step += 1
-            if checkpoints and self.step < len(self.batches):
-                checkpoints.after_step(self.state)
-
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        place = f"epoch {self.epoch + 1}, step {self.step + 1}"
-        row = self.pieces.run(self.backbone, lambda size: self._summed_gradients(batch, size, place), place)
-        with self.pieces.guarded(place):
-            apply_gradients(self.optimizer, self.scaler, place, batch.all_ids)
-        return row
-
-    def _summed_gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
+    def gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
         """Losses and gradients of the whole batch, whatever part of it is this process's."""
         gradients_of_terms = self._measured()
         with self.ranks.together():
-            row = self._gradients(batch, size, place, gradients_of_terms)
+            row = self.gradients_of_part(batch, size, place, gradients_of_terms)
             sums = torch.tensor(list(row.values()), dtype=torch.float64)
             gradients = [part.grad for part in self.backbone.parameters() if part.grad is not None]
             self.ranks.add([sums, *gradients])
@@ -209,7 +147,7 @@ class Training:
     def _method(self) -> Method | None:
         return self.method if self.epoch >= self.config.warmup else None
 
-    def _gradients(
+    def gradients_of_part(
         self, batch: Batch, size: int, place: str, gradients_of_terms: GradientShare | None = None
     ) -> dict[str, float]:
         """What the images of ``batch`` add to its losses and gradients, from passes of at most ``size`` of them."""

@@ -23,7 +23,7 @@ from workers.components import build_backbone, build_dataset
 from workers.processes.runtime import Runtime
 from workers.stage import StageContext
 from workers.stages import infer_cam, pseudo_label
-from workers.stages.train_cam import WEIGHTS_FILE
+from workers.stages._training import WEIGHTS_FILE
 
 IMAGES, SIDE, REPEATS = 200, 224, 4
 MOST = {"cpu": 2.0, "cuda": 1.5}

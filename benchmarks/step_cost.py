@@ -103,7 +103,7 @@ def _batch(training: Training, case: Case) -> Batch:
 
 def _step(training: Training, batch: Batch) -> Callable[[], None]:
     def step() -> None:
-        training._train_step(batch)
+        training.train_step(batch)
 
     return step
 

@@ -20,5 +20,5 @@ def test_the_published_step_has_our_loss():
     ours, theirs = (_training(case, method, cpu) for method in (aream.build(config), PublishedAReAM(config)))
     batch = _batch(ours, case)
     assert _difference(ours, theirs, batch) < 1e-4
-    theirs._train_step(batch)
+    theirs.train_step(batch)
     assert all(parameter.isfinite().all() for parameter in theirs.backbone.parameters())

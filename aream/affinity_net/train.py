@@ -5,13 +5,12 @@ Source: Ahn and Kwak, PSA, CVPR 2018, section 3.2, and its authors' code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import ColorJitter
 
@@ -21,7 +20,7 @@ from aream.affinity_net.targets import affinity_loss, affinity_terms, pair_kinds
 from aream.config import config
 from aream.data._protocol import Dataset
 from aream.engine.batches import seeded
-from aream.engine.poly_sgd import PolySgdRun
+from aream.engine.poly_sgd import PolySgdRun, Samples, learning_groups
 from aream.engine.steps import OutOfMemoryPolicy, autocast, refuse_loss
 from aream.errors import ConfigError
 from aream.images import MAX_SIDE, to_tensor
@@ -30,7 +29,6 @@ from aream.networks.resnet38 import STRIDE
 ReadScores = Callable[[str], Float32[np.ndarray, "2 k1 h w"]]
 """Scores of an image's background and classes, for the low and the high alpha."""
 
-LOSS = "train/affinity_loss"
 TERMS = ("affinity_background", "affinity_class", "affinity_different")
 
 
@@ -87,6 +85,11 @@ class AffinityTraining:
 class AffinityRun(PolySgdRun):
     """One AffinityNet's training."""
 
+    LOSS = "train/affinity_loss"
+    NOTHING = (
+        "in none of {} images are the scores sure of two near positions (labels.refiner.targets says when they are)"
+    )
+
     def __init__(
         self,
         network: AffinityNet,
@@ -97,19 +100,16 @@ class AffinityRun(PolySgdRun):
         *,
         device: torch.device,
     ) -> None:
-        network.to(device)
         self.affinity_net, self.dataset, self.read_scores, self.config = network, dataset, read_scores, config
         self.jitter = ColorJitter(*config.color_jitter)
         super().__init__(
             network,
-            torch.optim.SGD(_groups(network, config), lr=config.lr, momentum=config.momentum),
+            learning_groups(network, network.new_parameters(), config, bias_lr_scale=2.0, decay_biases=False),
             dataset.ids("train"),
             config,
             seed,
             device=device,
-            advice=f"lower labels.refiner.train.batch_size ({config.batch_size}) or labels.refiner.train.crop "
-            f"({config.crop})"
-            + (", or set labels.refiner.train.out_of_memory to accumulate" if config.out_of_memory == "fail" else ""),
+            section="labels.refiner.train",
         )
 
     def sample(self, image_id: str) -> tuple[Float[Tensor, "3 s s"], Int64[Tensor, "g g"]]:
@@ -129,48 +129,24 @@ class AffinityRun(PolySgdRun):
             pixels, placed = pixels.flip(-1), placed.flip(-1)
         return pixels, position_labels(placed, STRIDE)
 
-    def gradients(self, ids: Sequence[str], samples: Sequence[Any], size: int, place: str) -> dict[str, float]:
+    def gradients(self, batch: Samples, size: int, place: str) -> dict[str, float]:
         self.optimizer.zero_grad(set_to_none=True)
-        kinds = pair_kinds(torch.stack([labels for _, labels in samples])).to(self.device)
+        kinds = pair_kinds(torch.stack([labels for _, labels in batch.content])).to(self.device)
         counts = kinds.sum(dim=(0, 2, 3, 4))
         total, sums = 0.0, torch.zeros(3, dtype=torch.float64)
-        for start in range(0, len(ids), size):
-            part = slice(start, start + size)
-            images = torch.stack([pixels for pixels, _ in samples[part]]).to(self.device)
+        for part, kinds_of_part in zip(batch.split(size), kinds.split(size), strict=True):
+            images = torch.stack([pixels for pixels, _ in part.content]).to(self.device)
             with autocast(self.device, self.precision):
                 features = self.affinity_net.features(images)
-            terms = affinity_terms(affinities(features.float()), kinds[part], counts)
+            terms = affinity_terms(affinities(features.float()), kinds_of_part, counts)
             loss = affinity_loss(terms)
-            refuse_loss(dict(zip(TERMS, terms, strict=True)), loss, place, ids[part])
+            refuse_loss(dict(zip(TERMS, terms, strict=True)), loss, place, part.all_ids)
             self.scaler.scale(loss).backward()
             total += loss.item()
             sums += terms.detach().double().cpu()
         terms_found = zip(TERMS, sums.tolist(), counts.tolist(), strict=True)
         found = {f"train/{name}_loss": value for name, value, count in terms_found if count}
-        return {LOSS: total} | found if found else {}
-
-    def refuse_nothing(self, place: str) -> None:
-        self.figures.refuse_nothing(
-            LOSS,
-            place,
-            f"in none of {len(self.ids)} images are the scores sure of two near positions (labels.refiner.targets says"
-            " when they are)",
-        )
-
-
-def _groups(network: AffinityNet, config: AffinityTraining) -> list[dict[str, Any]]:
-    """Weights and all else, of the trunk and of the new layers; what does not learn is in none."""
-    new = {id(parameter) for parameter in network.new_parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in new, parameter.ndim > 1), []).append(parameter)
-    found = []
-    for (is_new, is_weight), parameters in groups.items():
-        lr = config.lr * (config.head_lr_scale if is_new else 1.0) * (1.0 if is_weight else 2.0)
-        decay = config.weight_decay if is_weight else 0.0
-        found.append({"params": parameters, "lr": lr, "peak_lr": lr, "weight_decay": decay})
-    return found
+        return {self.LOSS: total} | found if found else {}
 
 
 def _drawn(length: int, crop: int) -> int:

@@ -80,6 +80,13 @@ class Pieces:
             ) from error
 
 
+def advice(section: str, config: Any, side: str) -> str:
+    """What to change of a ``section`` of the trial where memory does not hold a step; ``side`` is of its images."""
+    lower = " or ".join(f"{section}.{name} ({getattr(config, name)})" for name in ("batch_size", side))
+    fails = config.out_of_memory == "fail"
+    return f"lower {lower}" + (f", or set {section}.out_of_memory to accumulate" if fails else "")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU, by torch's allocator on a CPU, or anywhere else."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

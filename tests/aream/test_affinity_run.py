@@ -33,8 +33,7 @@ def rows(scores: dict[str, np.ndarray], epochs: int = 1) -> list[dict[str, float
     config = AffinityTraining(epochs=epochs, batch_size=1, crop=72, lr=1e-30, weight_decay=0.0)
     run = AffinityRun(network, DATA, scores.__getitem__, config, 0, device=torch.device("cpu"))
     network.eval().train = lambda mode=True: network  # no dropout, which is drawn step by step
-    run.ids = list(scores)
-    run.batch_size, run.steps, found = 1, len(scores), []
+    run.ids, run.steps, run.total, found = list(scores), len(scores), len(scores), []
     run.run(report=found.append, checkpoints=Checkpoints(save=lambda state: None))
     return found
 

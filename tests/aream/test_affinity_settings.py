@@ -170,7 +170,7 @@ def test_no_pass_goes_below_where_the_loss_ends(dataset, reach):
         return output
 
     backbone.forward = watched
-    training._train_step(next(iter(training.batches.epoch(0))))
+    training.train_step(next(iter(training.batches.epoch(0))))
     assert passes == ([1, 1, 1] if reach == "all" else [1, 2, 2])
 
 

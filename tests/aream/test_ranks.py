@@ -107,12 +107,12 @@ def test_gradients_of_ranks_add_up_to_those_of_the_batch(dataset, size, changes,
 
     batch, trainings = whole_batch(7), [prepared() for _ in range(size)]
     alone = prepared()
-    whole = alone._summed_gradients(batch, 7, "here")
+    whole = alone.gradients(batch, 7, "here")
 
     def work(ranks):
         training = trainings[ranks.rank]
         training.ranks = ranks
-        return training._summed_gradients(own_part(batch, ranks.rank, size), 7, "here")
+        return training.gradients(own_part(batch, ranks.rank, size), 7, "here")
 
     for training, losses in zip(trainings, on_ranks(size, work), strict=True):
         assert changes is None or losses["train/affinity_loss"] > 0.01

@@ -11,7 +11,7 @@ from small_segmenters import SMALL, build
 from aream.data import shapes
 from aream.errors import ConfigError, DataError
 from aream.segmentation.config import SegmentationTraining
-from aream.segmentation.train import SegmentationRun, learning_groups, segmentation_loss
+from aream.segmentation.train import SegmentationRun, segmentation_loss
 from aream.segmenters import deeplab_largefov
 from aream.train import Checkpoints
 
@@ -106,13 +106,14 @@ def test_iterations_are_epochs_where_they_end_together(dataset):
     assert (config.known_epochs, dataclasses.replace(config, iterations=6).known_epochs) == (2, 0)
 
 
-def test_groups_are_transcams():
+def test_groups_are_transcams(dataset):
     """1, 2, 10 and 20 times the rate, no decay of biases, nothing frozen."""
     model = deeplab_largefov.build(dataclasses.replace(SMALL["deeplab_largefov"], head="transcam"), 7, 32)
     config = SegmentationTraining(lr=1e-3, head_lr_scale=10.0, bias_lr_scale=2.0, decay_biases=False, weight_decay=5e-4)
+    run = SegmentationRun(model, dataset, labels_of(dataset), config, 0, device=torch.device("cpu"))
     found = {
         id(parameter): (group["lr"], group["weight_decay"])
-        for group in learning_groups(model, config)
+        for group in run.optimizer.param_groups
         for parameter in group["params"]
     }
     for name, parameter in model.named_parameters():

@@ -104,11 +104,13 @@ class TestContract:
             return training.history, {key: value.clone() for key, value in built.state_dict().items()}
 
         whole_rows, whole = run(iter([False] * 9))
-        middle = run(iter([False, False, False, True]))  # asked after the steps 1, 2, 3 and 4
-        assert (middle["epoch"], middle["step"]) == (1, 1)
-        rows, found = run(iter([False] * 9), middle)
-        assert rows == whole_rows
-        assert [key for key in whole if not torch.equal(whole[key], found[key])] == []
+        # Asked after the steps 1, 2 and 3, after their epoch, and after step 4.
+        for goes_on, place in ((2, (0, 3)), (4, (1, 1))):
+            middle = run(iter([False] * goes_on + [True]))
+            assert (middle["epoch"], middle["step"]) == place
+            rows, found = run(iter([False] * 9), middle)
+            assert rows == whole_rows
+            assert [key for key in whole if not torch.equal(whole[key], found[key])] == []
 
 
 def dilated(weight, bias, features, rate):

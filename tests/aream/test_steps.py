@@ -15,6 +15,7 @@ from small_networks import CONFIG, CPU, NETWORKS, SEGMENTATION, Hungry, host, la
 
 from aream.data import shapes
 from aream.engine.batches import Batch
+from aream.engine.poly_sgd import Samples
 from aream.engine.randomness import random_state, restore_random_state
 from aream.engine.steps import Pieces
 from aream.errors import OutOfMemory
@@ -70,7 +71,7 @@ def test_gradients_of_pieces_are_those_of_the_batch(dataset, size, changes, netw
         sharpen(training.backbone)
         training.backbone.train()
         training.epoch = 1
-        losses = training._gradients(batch(7), pieces, "here")
+        losses = training.gradients_of_part(batch(7), pieces, "here")
         found.append((losses, [parameter.grad for parameter in training.backbone.parameters()]))
     (whole, expected), (parts, gradients) = found
     assert changes is None or whole["train/affinity_loss"] > 0.01
@@ -113,7 +114,7 @@ def test_the_random_numbers_of_a_redone_step_are_those_of_the_first_try(dataset)
         torch.manual_seed(5)
         training.backbone.train()
         for one in training.batches.epoch(0):
-            training._train_step(one)
+            training.train_step(one)
         results.append([parameter.detach().clone() for parameter in training.backbone.parameters()])
     assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
 
@@ -187,8 +188,8 @@ def test_segmentation_gradients_of_pieces_are_those_of_the_batch(dataset, size):
         model = segmenter().double()
         run = SegmentationRun(model, dataset, labels_of(dataset), SEGMENTATION, 0, device=CPU)
         model.eval()  # batch norm in train mode sees the piece
-        samples = [(image.double(), labels) for image, labels in map(run._sample, run.ids[:6])]
-        loss = run._gradients(run.ids[:6], samples, pieces, "here")
+        samples = [(image.double(), labels) for image, labels in map(run.sample, run.ids[:6])]
+        loss = run.gradients(Samples(run.ids[:6], samples), pieces, "here")
         found.append((loss, [parameter.grad for parameter in model.parameters()]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     for gradient, other in zip(found[0][1], found[1][1], strict=True):

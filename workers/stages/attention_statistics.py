@@ -42,7 +42,7 @@ from workers.files.figures import Curve, Picture, write_figures
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
-from workers.stages.train_cam import WEIGHTS_FILE
+from workers.stages._training import WEIGHTS_FILE
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")

@@ -18,7 +18,7 @@ from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
 from workers.stages import infer_cam, layer_gain
-from workers.stages.train_cam import WEIGHTS_FILE
+from workers.stages._training import WEIGHTS_FILE
 
 VERSION = 1
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")

@@ -27,7 +27,7 @@ from workers.files.labels import PALETTE, write_labels
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
-from workers.stages.train_cam import WEIGHTS_FILE
+from workers.stages._training import WEIGHTS_FILE
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")

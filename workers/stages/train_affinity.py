@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
 
 from aream.affinity_net import network as affinity_network
 from aream.affinity_net.network import AffinityNetConfig
@@ -23,7 +21,7 @@ from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
 from workers.stage import Row, Stage, StageContext
 from workers.stages import affinity_scores
-from workers.stages.train_cam import WEIGHTS_FILE
+from workers.stages._training import keep, train
 from workers.stages.warmup import IN_PIECES
 from workers.staging.locations import localised
 
@@ -77,15 +75,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         return read_scores(affinity_scores.scores_file(inputs["scores"], image_id), (height, width))
 
     training = _prepared(config, dataset, scores_of, context.runtime)
-    state = context.checkpoint.load()
-    if state is not None:
-        training.restore(state)
-    for row in training.history:
-        context.report(row)
-    training.run(report=context.report, checkpoints=context.checkpoints())
-    weights = training.network.state_dict()
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
-    (out / "history.json").write_text(json.dumps(training.history, indent=1))
+    train(training, context)
+    keep(training, training.network.state_dict(), out)
     return {"train/affinity_loss": training.history[-1]["train/affinity_loss"]}
 
 

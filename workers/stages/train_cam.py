@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 
 from aream import discover, methods
-from aream.config import Component, added, config
+from aream.config import Component, config
 from aream.engine.ranks import ALONE, Ranks
 from aream.selection import remark, scored_labels
-from aream.train import Training, seed_everything
-from aream.train_config import TrainConfig
-from workers.components import build_backbone, build_dataset
+from aream.train import Training
 from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext
 from workers.stages import layer_entropy, warmup
+from workers.stages._training import keep, train
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +49,12 @@ METRICS = (
     Metric("val/kept_epoch", "the epoch whose weights were kept", ""),
 )
 """The record holds the selected epoch's."""
-WEIGHTS_FILE = "model.safetensors"
 
 
 @config
-class Config:
-    data: Component
-    backbone: Component
+class Config(warmup.Config):
     method: Component
     """Resolved: layers named one by one."""
-    train: TrainConfig
-    seed: int
-    processes: int = added(1)
-    """That share every batch, as in the warm-up."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
@@ -74,23 +63,11 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     training = prepared(config, entropies, context.runtime, context.ranks)
     if context.writes and (said := remark(config.train, scored_labels(training.dataset))) is not None:
         log.warning(said)
-    state = context.checkpoint.load()
-    if state is None and "warmup" in inputs:
-        # Through the file even where the state is at hand: only so are all forks equal bit for bit.
-        state = torch.load(inputs["warmup"] / warmup.STATE_FILE, map_location="cpu", weights_only=True)
-    if state is not None:
-        training.restore(state)
-    for row in training.history:
-        context.report(row)
-    training.run(
-        config.train.epochs,
-        report=context.report,
-        checkpoints=context.checkpoints(),
-    )
+    # Through the file even where the state is at hand: only so are all forks equal bit for bit.
+    train(training, context, start=inputs["warmup"] / warmup.STATE_FILE if "warmup" in inputs else None)
     weights, val_map, epoch = training.selected()
     if context.writes:
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
-        (out / "history.json").write_text(json.dumps(training.history, indent=1))
+        keep(training, weights, out)
     pulls = [row[GRADIENT.name] for row in training.history if GRADIENT.name in row]
     strength = {GRADIENT.name: sum(pulls) / len(pulls)} if pulls else {}
     host: Any = training.backbone
@@ -101,16 +78,5 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
 def prepared(config: Config, entropies: Float[Tensor, " l"] | None, runtime: Runtime, ranks: Ranks = ALONE) -> Training:
     """The training before its first step."""
-    dataset = build_dataset(config.data)
-    seed_everything(config.seed)
-    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
-    return Training(
-        backbone,
-        discover.load(methods, config.method.name).build(config.method.config, entropies),
-        dataset,
-        config.train,
-        config.seed,
-        device=runtime.device,
-        loader_workers=runtime.loader_workers,
-        ranks=ranks,
-    )
+    module = discover.load(methods, config.method.name)
+    return warmup.prepared(config, runtime, ranks, lambda: module.build(config.method.config, entropies))

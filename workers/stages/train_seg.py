@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
 
 from aream.config import Component, config
 from aream.data._label_maps import refuse_ground_truth
@@ -19,8 +17,8 @@ from workers.files.labels import read_labels
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
+from workers.stages._training import keep, train
 from workers.stages.pseudo_label import LABELS_FOLDER
-from workers.stages.train_cam import WEIGHTS_FILE
 from workers.stages.warmup import IN_PIECES
 
 VERSION = 2
@@ -54,18 +52,6 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     seed_everything(config.seed)
     segmenter = build_segmenter(config.model, len(dataset.class_names) + 1, config.train.crop)
     training = SegmentationRun(segmenter, dataset, labels_of, config.train, config.seed, device=context.runtime.device)
-    state = context.checkpoint.load()
-    if state is not None:
-        training.restore(state)
-    for row in training.history:
-        context.report(row)
-    training.run(
-        report=context.report,
-        checkpoints=context.checkpoints(),
-    )
-    save_file(
-        {name: value.detach().cpu().contiguous() for name, value in segmenter.state_dict().items()},
-        out / WEIGHTS_FILE,
-    )
-    (out / "history.json").write_text(json.dumps(training.history, indent=1))
+    train(training, context)
+    keep(training, segmenter.state_dict(), out)
     return {"train/segmentation_loss": training.history[-1]["train/segmentation_loss"]}

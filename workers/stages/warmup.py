@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from aream.config import Component, added, config
+from aream.engine.ranks import ALONE, Ranks
+from aream.methods._protocol import Method
 from aream.train import Training, seed_everything
 from aream.train_config import TrainConfig
 from workers.components import build_backbone, build_dataset
 from workers.metric import Metric, each_loss
 from workers.processes.hardware import Part
+from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext
+from workers.stages._training import train
 
 VERSION = 5
 COMPUTES_ON: tuple[Part, ...] = ("device",)
@@ -49,29 +53,27 @@ class Config:
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
-    dataset = build_dataset(config.data)
-    seed_everything(config.seed)
-    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
-    training = Training(
-        backbone,
-        None,
-        dataset,
-        config.train,
-        config.seed,
-        device=context.runtime.device,
-        loader_workers=context.runtime.loader_workers,
-        ranks=context.ranks,
-    )
-    state = context.checkpoint.load()
-    if state is not None:
-        training.restore(state)
-    for row in training.history:
-        context.report(row)
-    training.run(
-        config.train.warmup,
-        report=context.report,
-        checkpoints=context.checkpoints(),
-    )
+    training = prepared(config, context.runtime, context.ranks)
+    train(training, context, until=config.train.warmup)
     if context.writes:
         torch.save(training.state(), out / STATE_FILE)
     return {"val/map": training.history[-1]["val/map"]}
+
+
+def prepared(
+    config: Config, runtime: Runtime, ranks: Ranks = ALONE, method: Callable[[], Method | None] = lambda: None
+) -> Training:
+    """The training before its first step, with what ``method`` makes once random numbers are seeded."""
+    dataset = build_dataset(config.data)
+    seed_everything(config.seed)
+    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
+    return Training(
+        backbone,
+        method(),
+        dataset,
+        config.train,
+        config.seed,
+        device=runtime.device,
+        loader_workers=runtime.loader_workers,
+        ranks=ranks,
+    )

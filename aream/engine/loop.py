@@ -1,0 +1,140 @@
+"""The loop of every training: epochs of steps, one row of metrics an epoch.
+
+Everything a continuation needs is in one state (network, optimizer, loss scaler, epoch, step, random states): a
+training restored from it goes on bit for bit, on the same machine, as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import torch
+
+from aream.engine.checkpoints import Checkpoints, Report
+from aream.engine.epoch_means import EpochMeans
+from aream.engine.randomness import random_state, restore_random_state
+from aream.engine.steps import Pieces, apply_gradients, refuse_row
+
+
+@runtime_checkable
+class _OfImages(Protocol):
+    @property
+    def all_ids(self) -> Sequence[str]: ...
+
+
+B = TypeVar("B", bound=_OfImages)
+
+
+class TrainingLoop(ABC, Generic[B]):
+    """One network's training. A subclass says what a batch is and what it adds to the gradients."""
+
+    def __init__(
+        self,
+        network: Any,
+        optimizer: torch.optim.Optimizer,
+        pieces: Pieces,
+        *,
+        epochs: int,
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        """``network`` is a module that lies on the ``device``."""
+        self.network, self.optimizer, self.pieces = network, optimizer, pieces
+        self.epochs, self.precision, self.device = epochs, precision, device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
+        self.epoch, self.step, self.figures = 0, 0, EpochMeans()
+        self.history: list[dict[str, float]] = []
+
+    @abstractmethod
+    def batches_left(self) -> Iterator[B]:
+        """Of the epoch, from its ``step`` on."""
+
+    @abstractmethod
+    def set_rates(self) -> None:
+        """The optimizer's learning rates, for the step."""
+
+    @abstractmethod
+    def gradients(self, batch: B, size: int, place: str) -> dict[str, float]:
+        """The batch's losses by the names they are reported under, those left out that it has nothing to measure by,
+        and its gradients from passes of at most ``size`` images; starts from no gradient."""
+
+    @abstractmethod
+    def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
+        """What is reported of the epoch when its steps are done."""
+
+    def own_state(self) -> dict[str, Any]:
+        """What a subclass continues from besides; it takes it back in :meth:`restore_own_state`."""
+        return {}
+
+    def restore_own_state(self, state: Mapping[str, Any]) -> None: ...
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "figures": self.figures.sums,
+            "history": self.history,
+            **self.own_state(),
+            "micro_batch": self.pieces.size,
+            "random": random_state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state``; trainings forked from one state do not share memory."""
+        state = copy.deepcopy(dict(state))
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.pieces.size = state["epoch"], state["step"], state["micro_batch"]
+        self.figures.sums, self.history = state["figures"], state["history"]
+        self.restore_own_state(state)
+        restore_random_state(state["random"])
+
+    def run(self, until: int | None = None, *, report: Report, checkpoints: Checkpoints | None = None) -> None:
+        """Train up to and without epoch ``until`` (None: to the end), reporting one row of metrics an epoch.
+
+        Raises:
+            DivergedError: a loss or gradient is NaN or infinite.
+            OutOfMemory: memory does not hold a step.
+            DataError: no step of an epoch had anything to learn from.
+        """
+        until = self.epochs if until is None else until
+        checkpoints = checkpoints or Checkpoints(save=lambda state: None)
+        while self.epoch < until:
+            self.network.train()
+            for batch in self.batches_left():
+                self.figures.add(self.train_step(batch))
+                self.step += 1
+                checkpoints.after_step(self.state)
+            row = self.epoch_row(checkpoints) | self.pieces.row()
+            refuse_row(row, f"epoch {self.epoch + 1}")
+            self.history.append(row)
+            self.epoch, self.step, self.figures = self.epoch + 1, 0, EpochMeans()
+            going_on = self.epoch < until
+            keep = checkpoints.after_epoch if going_on else checkpoints.after_last_epoch
+            keep(self.state)
+            report(row)
+            if going_on:
+                checkpoints.leave_if_asked(self.state)
+
+    def rehearse(self, steps: int) -> None:
+        """A few steps, for what they take; the state is of no use afterwards."""
+        self.network.train()
+        again = itertools.chain.from_iterable(self.batches_left() for _ in range(steps))
+        for batch in itertools.islice(again, steps):
+            self.train_step(batch)
+
+    def train_step(self, batch: B) -> dict[str, float]:
+        self.set_rates()
+        place = f"epoch {self.epoch + 1}, step {self.step + 1}"
+        losses = self.pieces.run(self.network, lambda size: self.gradients(batch, size, place), place)
+        with self.pieces.guarded(place):
+            apply_gradients(self.optimizer, self.scaler, place, batch.all_ids)
+        return losses

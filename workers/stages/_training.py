@@ -1,0 +1,39 @@
+"""What the stages that train a network share: where a training goes on, and the files it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from aream.engine.loop import TrainingLoop
+from workers.stage import StageContext
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def train(
+    training: TrainingLoop[Any], context: StageContext, until: int | None = None, start: Path | None = None
+) -> None:
+    """Train up to and without epoch ``until``, None: to the end, and report all rows, those of before a restart too.
+
+    Args:
+        start: the file of a state to begin from where there is no checkpoint; None: as the training is.
+    """
+    state = context.checkpoint.load()
+    if state is None and start is not None:
+        state = torch.load(start, map_location="cpu", weights_only=True)
+    if state is not None:
+        training.restore(state)
+    for row in training.history:
+        context.report(row)
+    training.run(until, report=context.report, checkpoints=context.checkpoints())
+
+
+def keep(training: TrainingLoop[Any], weights: Mapping[str, torch.Tensor], out: Path) -> None:
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
+    (out / "history.json").write_text(json.dumps(training.history, indent=1))
