@@ -6,32 +6,20 @@ CVPR 2022; MCTformer+, Xu et al., arXiv:2308.03005; the authors' code.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import (
-    fit_state_dict,
-    read_state_dict,
-    weights_fingerprint,
-)
-from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD, MCTformerConfig
+from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
+from aream.backbones._sizes import attention_layers
 from aream.backbones._timm_vit import create_vit, run_block
 from aream.cams.affinity import LayerQK, mean_attention
-from aream.config import PRETRAINED
-from aream.errors import ConfigError
-
-TRAINED_WITH = "_extra_state"
-"""In a state dict, as torch names it."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +56,13 @@ class MCTformer(nn.Module):
             ConfigError: not a plain ViT, or a layer count that it does not have.
         """
         super().__init__()
-        changes = {
-            "img_size": weights_size if config.weights else image_size,
-            "patch_size": config.patch_size,
-            "embed_dim": config.dim,
-            "depth": config.depth,
-            "num_heads": config.heads,
-        }
+        side = weights_size if config.weights else image_size
         vit = create_vit(
             config.vit,
             pretrained=pretrained,
             drop_path_rate=config.drop_path,
-            **{name: value for name, value in changes.items() if value is not None},
+            **({} if side is None else {"img_size": side}),
+            **config.changed_sizes(),
         )
         self.patch_embed = vit.patch_embed
         self.blocks = vit.blocks
@@ -90,14 +73,9 @@ class MCTformer(nn.Module):
         self.depth = len(vit.blocks)
         self.patch_size = int(vit.patch_embed.patch_size[0])
         self.dim = int(vit.embed_dim)
-        self.mean, self.std = _mean_std(config, vit)
-        self.attention_layers = self.depth if config.class_attention_layers is None else config.class_attention_layers
+        self.mean, self.std = config.mean_std(vit.pretrained_cfg)
+        self.attention_layers = attention_layers(config, self.depth)
         self.attention_reduce = config.class_attention_reduce
-        if self.attention_layers > self.depth:
-            raise ConfigError(
-                f"class_attention_layers: need a number in 1..{self.depth} (the layers of {config.vit}), "
-                f"got {self.attention_layers}"
-            )
         self.cls_token = nn.Parameter(vit.cls_token.detach().repeat(1, classes, 1))
         self.vit_grid: tuple[int, int] = vit.patch_embed.grid_size
         positions = vit.pos_embed.detach()
@@ -232,78 +210,9 @@ class MCTformer(nn.Module):
         return {name for name, _ in self.named_parameters() if name == "pos_embed"}
 
 
-Host = TypeVar("Host", bound=MCTformer)
-
-
-@functools.lru_cache(maxsize=16)
-def fingerprint(config: MCTformerConfig) -> str:
-    """Identity of the initial weights."""
-    return weights_fingerprint(config.weights, config.vit)
-
-
-@functools.lru_cache(maxsize=256)
-def shape_of(host: type[MCTformer], config: MCTformerConfig) -> tuple[int, int]:
-    """(depth, patch size) without reading weights.
-
-    Raises:
-        ConfigError: timm has no such plain ViT, or it has fewer layers than the configuration names.
-    """
-    with torch.device("meta"):
-        built = host(config, classes=1, image_size=None)
-    return built.depth, built.patch_size
-
-
-def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_size: int) -> Host:
-    """A host with its initial weights.
-
-    Raises:
-        DataError: the weight file does not fit.
-    """
-    pretrained = config.weights == PRETRAINED
-    state = read_state_dict(config.weights, config.weights_key) if config.weights and not pretrained else None
-    size = None if state is None else _trained_size(state)
-    built = host(config, classes, image_size, pretrained=pretrained, weights_size=size)
-    if config.weights is None and config.initialisation == "mimetic":
-        built.initialise_mimetic()
-    of_a_vit, trained_with = pretrained, None
-    if state is not None and config.weights is not None:
-        of_a_vit, trained_with = _of_a_vit(state), state.get(TRAINED_WITH)
-        # Only a ViT may leave the head to be learnt. What a host was trained with is in files that this project wrote.
-        new = (TRAINED_WITH, "head.weight", "head.bias") if of_a_vit else (TRAINED_WITH,)
-        fit_state_dict(built, built.adapt(state), config.weights, new=new)
-    built.decide(config, of_a_vit=of_a_vit, trained_with=trained_with)
-    return built
-
-
-def _trained_size(state: Mapping[str, Tensor]) -> int | None:
-    """Image side in pixels that a file's positions were learnt at; None: they say no square grid."""
-    token, positions, patches = (state.get(name) for name in ("cls_token", "pos_embed", "patch_embed.proj.weight"))
-    if token is None or positions is None or patches is None or not token.ndim == positions.ndim == 3:
-        return None
-    count = positions.shape[1] - token.shape[1] - ("dist_token" in state)
-    side = math.isqrt(max(count, 0))
-    return side * patches.shape[-1] if side * side == count > 0 else None
-
-
-def _of_a_vit(state: Mapping[str, Tensor]) -> bool:
-    """A ViT is known by its one class token, and a head that is linear if there is one."""
-    token, head = state.get("cls_token"), state.get("head.weight")
-    return token is not None and token.ndim == 3 and token.shape[1] == 1 and (head is None or head.ndim == 2)
-
-
 def as_grid(tokens: Float[Tensor, "1 n dim"], grid: tuple[int, int]) -> Float[Tensor, "1 dim h w"]:
     return tokens.reshape(1, *grid, tokens.shape[2]).permute(0, 3, 1, 2)
 
 
 def as_tokens(grid: Float[Tensor, "1 dim h w"]) -> Float[Tensor, "1 n dim"]:
     return grid.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _mean_std(
-    config: MCTformerConfig, vit: VisionTransformer
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    if config.normalisation == "imagenet":
-        return IMAGENET_MEAN_STD
-    if config.normalisation == "half":
-        return HALF_MEAN_STD
-    return tuple(vit.pretrained_cfg["mean"]), tuple(vit.pretrained_cfg["std"])

@@ -33,6 +33,11 @@ class PatchHeadConfig(MCTformerConfig):
     tokens are averaged raw either way."""
 
 
+def decisions(config: PatchHeadConfig) -> tuple[str, ...]:
+    """Names of the settings that may be ``auto``."""
+    return ("split_class_tokens", "final_norm")
+
+
 class PatchHeadHost(MCTformer):
     def __init__(self, config: PatchHeadConfig, classes: int, image_size: int | None, **of_weights: Any) -> None:
         super().__init__(config, classes, image_size, **of_weights)

@@ -20,3 +20,17 @@ def check_sizes(config: Any) -> None:
             raise ConfigError(f"{name}: need a number in 1..{most}, got {value}")
     if config.dim is not None and config.dim % (config.heads or 1):
         raise ConfigError(f"dim: need a multiple of heads ({config.heads}), got {config.dim}")
+
+
+def attention_layers(config: Any, depth: int) -> int:
+    """How many of the last of ``depth`` layers the class attention is taken from.
+
+    Raises:
+        ConfigError: more than there are.
+    """
+    count: int = depth if config.class_attention_layers is None else config.class_attention_layers
+    if count > depth:
+        raise ConfigError(
+            f"class_attention_layers: need a number in 1..{depth} (the layers of {config.vit}), got {count}"
+        )
+    return count

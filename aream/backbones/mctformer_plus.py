@@ -15,13 +15,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones import _mctformer
-from aream.backbones._mctformer import as_grid, as_tokens, build_host, shape_of
-from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost
+from aream.backbones._mctformer import as_grid, as_tokens
+from aream.backbones._mctformer_weights import build_host, shape_of
+from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost, decisions
 from aream.backbones._protocol import BackboneOutput
 from aream.backbones._rank_pooling import rank_pooling
+from aream.backbones._timm_config import fingerprint
 from aream.config import config
 from aream.errors import ConfigError
+
+__all__ = ["Config", "MCTformerPlus", "build", "decisions", "fingerprint", "shape"]
 
 
 @config
@@ -42,44 +45,15 @@ class Config(PatchHeadConfig):
             raise ConfigError(f"contrast_weight: need a weight >= 0, got {self.contrast_weight}")
 
 
-fingerprint = _mctformer.fingerprint
-
-
-def decisions(config: Config) -> tuple[str, ...]:
-    """Names of the settings that may be ``auto``."""
-    return ("split_class_tokens", "final_norm")
-
-
-def shape(config: Config) -> tuple[int, int]:
-    """(depth, patch size) without reading weights.
-
-    Raises:
-        ConfigError: timm has no such plain ViT, or it has fewer layers than the configuration names.
-    """
-    return shape_of(MCTformerPlus, config)
-
-
 def losses(config: Config) -> tuple[str, ...]:
     return ("contrast",) if config.contrast_weight else ()
-
-
-def build(config: Config, classes: int, image_size: int) -> MCTformerPlus:
-    """The host with its initial weights.
-
-    Args:
-        image_size: training image side in pixels; positions are learnt for this grid, and those of a ViT's weights
-            are brought to it.
-
-    Raises:
-        DataError: the weight file does not fit; this host's own file fits the image size it was trained at.
-    """
-    return build_host(MCTformerPlus, config, classes, image_size)
 
 
 class MCTformerPlus(PatchHeadHost):
     """Positions of class tokens and patches are parameters of their own, ``pos_embed_cls`` and ``pos_embed_pat``.
 
-    They decay like weights, as in the authors' code, which exempts by the name ``pos_embed``.
+    They decay like weights, as in the authors' code, which exempts by the name ``pos_embed``. They are learnt for the
+    training images' grid: those of a ViT's weights are brought to it, this host's own file fits no other.
     """
 
     def __init__(self, config: Config, classes: int, image_size: int | None, **of_weights: Any) -> None:
@@ -159,6 +133,10 @@ class MCTformerPlus(PatchHeadHost):
         if self.contrast_weight == 0:
             return {}
         return {"contrast": self.contrast_weight * class_token_contrast(torch.stack(list(class_tokens)), labels)}
+
+
+shape = functools.partial(shape_of, MCTformerPlus)
+build = functools.partial(build_host, MCTformerPlus)
 
 
 def class_token_contrast(class_tokens: Float[Tensor, "l b c dim"], labels: Float[Tensor, "b c"]) -> Float[Tensor, ""]:

@@ -5,17 +5,21 @@ Source: Xu et al., "Multi-class Token Transformer for Weakly Supervised Semantic
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aream.backbones import _mctformer
-from aream.backbones._mctformer import MCTformer, build_host, shape_of
+from aream.backbones._mctformer import MCTformer
 from aream.backbones._mctformer_config import MCTformerConfig
+from aream.backbones._mctformer_weights import build_host, shape_of
 from aream.backbones._protocol import BackboneOutput
+from aream.backbones._timm_config import fingerprint
 from aream.config import config
+
+__all__ = ["Config", "MCTformerV1", "build", "decisions", "fingerprint", "shape"]
 
 
 @config
@@ -26,33 +30,9 @@ class Config(MCTformerConfig):
     """Over those layers (the authors' code: sum)."""
 
 
-fingerprint = _mctformer.fingerprint
-
-
 def decisions(config: Config) -> tuple[str, ...]:
     """Names of the settings that may be ``auto``."""
     return ("split_class_tokens",)
-
-
-def shape(config: Config) -> tuple[int, int]:
-    """(depth, patch size) without reading weights.
-
-    Raises:
-        ConfigError: timm has no such plain ViT, or it has fewer layers than the configuration names.
-    """
-    return shape_of(MCTformerV1, config)
-
-
-def build(config: Config, classes: int, image_size: int) -> MCTformerV1:
-    """The host with its initial weights.
-
-    Args:
-        image_size: training image side in pixels; positions are learnt for this grid when weights are random.
-
-    Raises:
-        DataError: the weight file does not fit.
-    """
-    return build_host(MCTformerV1, config, classes, image_size)
 
 
 class MCTformerV1(MCTformer):
@@ -81,3 +61,7 @@ class MCTformerV1(MCTformer):
     def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:
         """The CAM."""
         return output.cam.float()
+
+
+shape = functools.partial(shape_of, MCTformerV1)
+build = functools.partial(build_host, MCTformerV1)

@@ -6,15 +6,19 @@ as the host of AReAM: Cheng et al., arXiv:2305.03112.
 
 from __future__ import annotations
 
+import functools
+
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.backbones import _mctformer
-from aream.backbones._mctformer import build_host, shape_of
-from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost
+from aream.backbones._mctformer_weights import build_host, shape_of
+from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost, decisions
 from aream.backbones._protocol import BackboneOutput
+from aream.backbones._timm_config import fingerprint
 from aream.config import config
+
+__all__ = ["Config", "MCTformerV2", "build", "decisions", "fingerprint", "shape"]
 
 
 @config
@@ -25,35 +29,6 @@ class Config(PatchHeadConfig):
     class_attention_reduce: sum``. Its refinement sums the patch affinities of all twelve layers, ours takes their mean
     (``inference.layers: all``): the same once the CAM is normalised.
     """
-
-
-fingerprint = _mctformer.fingerprint
-
-
-def decisions(config: Config) -> tuple[str, ...]:
-    """Names of the settings that may be ``auto``."""
-    return ("split_class_tokens", "final_norm")
-
-
-def shape(config: Config) -> tuple[int, int]:
-    """(depth, patch size) without reading weights.
-
-    Raises:
-        ConfigError: timm has no such plain ViT, or it has fewer layers than the configuration names.
-    """
-    return shape_of(MCTformerV2, config)
-
-
-def build(config: Config, classes: int, image_size: int) -> MCTformerV2:
-    """The host with its initial weights.
-
-    Args:
-        image_size: training image side in pixels; positions are learnt for this grid when weights are random.
-
-    Raises:
-        DataError: the weight file does not fit.
-    """
-    return build_host(MCTformerV2, config, classes, image_size)
 
 
 class MCTformerV2(PatchHeadHost):
@@ -75,3 +50,7 @@ class MCTformerV2(PatchHeadHost):
             cam=F.relu(scores),
             layers=encoded.layers,
         )
+
+
+shape = functools.partial(shape_of, MCTformerV2)
+build = functools.partial(build_host, MCTformerV2)

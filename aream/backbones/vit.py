@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._attention_record import AttentionRecord
-from aream.backbones._checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
-from aream.backbones._mctformer_config import HALF_MEAN_STD, IMAGENET_MEAN_STD
+from aream.backbones._checkpoint import fit_state_dict, read_state_dict
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._protocol import BackboneOutput
 from aream.backbones._rank_pooling import rank_pooling
+from aream.backbones._sizes import attention_layers
+from aream.backbones._timm_config import fingerprint
 from aream.backbones._timm_transformer import ALLOWED, FAILURES, check_published, create_transformer
 from aream.backbones._vit_config import Config
 from aream.backbones._vit_layouts import fit_transformer
@@ -35,12 +36,6 @@ __all__ = ["Config", "TimmTransformer", "build", "fingerprint", "shape"]
 
 TRUNK = "vit."
 """Before the names of timm's parameters in this host's own files."""
-
-
-@functools.lru_cache(maxsize=16)
-def fingerprint(config: Config) -> str:
-    """Identity of the initial weights."""
-    return weights_fingerprint(config.weights, config.vit)
 
 
 @functools.lru_cache(maxsize=256)
@@ -89,29 +84,23 @@ class TimmTransformer(nn.Module):
             ConfigError: no transformer with global attention, or a layer or class token that it does not have.
         """
         super().__init__()
-        changes: dict[str, Any] = {
-            "patch_size": config.patch_size,
-            "embed_dim": config.dim,
-            "depth": config.depth,
-            "num_heads": config.heads,
-        }
         self.name = config.vit
         self.vit: Any = create_transformer(
             config.vit,
             pretrained=pretrained,
             image_size=image_size,
             drop_path_rate=config.drop_path,
-            **{name: value for name, value in changes.items() if value is not None},
+            **config.changed_sizes(),
         )
         self.depth = len(self.vit.blocks)
         self.patch_size = int(self.vit.patch_embed.feat_ratio())
         self.prefix_tokens = int(self.vit.num_prefix_tokens)
         self.class_rows = None if getattr(self.vit, "cls_token", None) is None else slice(0, 1)
-        self.mean, self.std = _mean_std(config, self.vit.pretrained_cfg)
+        self.mean, self.std = config.mean_std(self.vit.pretrained_cfg)
         self.pooling, self.rank_decay = config.pooling, config.rank_decay
         self.final_norm, self.auxiliary_layer = config.final_norm, config.auxiliary_layer
         self.localisation, self.attention_reduce = config.localisation, config.class_attention_reduce
-        self.attention_layers = self.depth if config.class_attention_layers is None else config.class_attention_layers
+        self.attention_layers = attention_layers(config, self.depth)
         self._check(config)
         dim, kernel = int(self.vit.embed_dim), int(config.head_kernel)
         self.head = nn.Conv2d(dim, classes, kernel, padding=kernel // 2)
@@ -121,11 +110,6 @@ class TimmTransformer(nn.Module):
     def _check(self, config: Config) -> None:
         if config.weights == PRETRAINED:
             check_published(config.vit)
-        if self.attention_layers > self.depth:
-            raise ConfigError(
-                f"class_attention_layers: need a number in 1..{self.depth} (the layers of {config.vit}), "
-                f"got {self.attention_layers}"
-            )
         if self.auxiliary_layer is not None and not 0 <= self.auxiliary_layer < self.depth - 1:
             raise ConfigError(
                 f"auxiliary_layer: need a layer of {config.vit} before its last, 0..{self.depth - 2}, or null, "
@@ -267,11 +251,3 @@ class TimmTransformer(nn.Module):
 
 def _listed(counts: Sequence[int]) -> str:
     return ", ".join(str(count) for count in counts) or "no"
-
-
-def _mean_std(
-    config: Config, published: dict[str, Any]
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    if config.normalisation is not None:
-        return IMAGENET_MEAN_STD if config.normalisation == "imagenet" else HALF_MEAN_STD
-    return tuple(published["mean"]), tuple(published["std"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int16, UInt8
@@ -13,31 +14,50 @@ from PIL import Image
 
 from aream.data._files import read_bounded, refuse_link_out
 from aream.data._findings import Check, Findings
+from aream.data._image_files_config import ImageFilesConfig
 from aream.data._images import image_size, indices, read_image
-from aream.data._label_files import Labels
-from aream.errors import ConfigError, DataError
-from aream.metrics import IGNORE, LEAST_CLASSES
+from aream.data._label_files import Labels, find_labels
+from aream.data._lists import ImageList, read_split
+from aream.errors import DataError
+from aream.metrics import IGNORE
 
 
 class ImageFiles(ABC):
-    """Everything of :class:`aream.data._protocol.Dataset` but the class names, given where the files lie.
+    """Everything of :class:`aream.data._protocol.Dataset`, given what the classes are called and where the files lie.
 
-    A subclass sets ``root``, ``splits`` and ``mask_ids``, then calls :meth:`keep_existing` and :meth:`keep_labelled`.
-    What these find stays ``found``; with strict findings they raise it.
+    A subclass says in ``LISTS`` and ``LABEL_FILES`` what lists and label files are usually called. In ``read`` it sets
+    ``splits`` and ``mask_ids``, and calls :meth:`keep_existing` and :meth:`keep_labelled`. What these find stays
+    ``found``; with strict findings they raise it.
     """
 
-    root: Path
+    config: ImageFilesConfig
+    class_names: Sequence[str]
+    LISTS: ClassVar[Mapping[str, Sequence[str]]]
+    LABEL_FILES: ClassVar[Sequence[str]]
     splits: dict[str, list[str]]
     mask_ids: Int16[np.ndarray, " values"]
     """Class id of every value of a mask PNG; -1: it may not occur."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ImageFilesConfig, found: Findings | None = None) -> None:
+        """Read lists and labels and see that the files exist.
+
+        Args:
+            found: is told what is wrong, and the dataset is without what is unusable; None: that is an error.
+
+        Raises:
+            DataError: listing what is missing, or nothing is usable.
+        """
+        self.config, self.root = config, Path(config.root)
         self._rows: dict[str, int] = {}
         self._labels: UInt8[np.ndarray, "n c"] = np.zeros((0, 0), dtype=np.uint8)
+        self.read(Findings(strict=True) if found is None else found)
 
-    @property
     @abstractmethod
-    def class_names(self) -> Sequence[str]: ...
+    def read(self, found: Findings) -> None: ...
+
+    @abstractmethod
+    def places(self) -> Sequence[Path]:
+        """Where lists and label files are looked for."""
 
     @abstractmethod
     def image_path(self, image_id: str) -> Path: ...
@@ -45,6 +65,20 @@ class ImageFiles(ABC):
     @abstractmethod
     def mask_path(self, image_id: str) -> Path:
         """Where its mask would be."""
+
+    @property
+    def scored_classes(self) -> Sequence[int]:
+        return self.config.scored_classes or range(len(self.class_names) + 1)
+
+    def read_list(
+        self, split: str, found: Findings, rename: Callable[[str], str | None] = lambda name: name, classes: int = 0
+    ) -> ImageList:
+        """As :func:`aream.data._lists.read_split` says."""
+        chosen = self.config.train_list if split == "train" else self.config.val_list
+        return read_split(chosen, self.LISTS[split], self.places(), found, split, rename, classes)
+
+    def labels_path(self) -> Path | None:
+        return find_labels(self.config.labels_file, self.LABEL_FILES, self.places())
 
     def ids(self, split: str) -> Sequence[str]:
         return self.splits[split]
@@ -148,23 +182,6 @@ def contiguous_ids(classes: int) -> Int16[np.ndarray, " values"]:
     ids[: classes + 1] = np.arange(classes + 1)
     ids[IGNORE] = IGNORE
     return ids
-
-
-def check_scored(scored: Sequence[int] | None, classes: int) -> None:
-    """Raises ``ConfigError`` where these are not two or more different mask ids."""
-    if scored is not None and (
-        len(scored) < LEAST_CLASSES or len(set(scored)) != len(scored) or not all(0 <= c <= classes for c in scored)
-    ):
-        raise ConfigError(
-            f"scored_classes: need {LEAST_CLASSES} or more different mask ids in 0..{classes}, got {list(scored)}"
-        )
-
-
-def check_folder(key: str, name: str) -> None:
-    """Raises ``ConfigError`` where this is no folder under the root."""
-    folder = Path(name)
-    if not folder.parts or folder.is_absolute() or ".." in folder.parts:
-        raise ConfigError(f"{key}: need the name of a folder under the root, got {name!r}")
 
 
 def _listed(path: Path, listings: dict[Path, set[str]]) -> bool:

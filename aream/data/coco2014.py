@@ -11,31 +11,21 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int16
 
-from aream.config import config, location
+from aream.config import config
 from aream.data._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
 from aream.data._findings import SPLITS, Findings
-from aream.data._image_files import (
-    ImageFiles,
-    check_folder,
-    check_scored,
-    contiguous_ids,
-    listed_names,
-)
+from aream.data._image_files import ImageFiles, contiguous_ids, listed_names
+from aream.data._image_files_config import ImageFilesConfig
 from aream.data._images import read_indices
-from aream.data._label_files import Labels, find_labels, read_label_table
-from aream.data._lists import ImageList, read_split
+from aream.data._label_files import Labels, read_label_table
+from aream.data._lists import ImageList
 from aream.errors import DataError
 
-LISTS = {
-    split: tuple(name.format(split) for name in ("{}.txt", "{}_id.txt", "{}_labels.txt", "{}2014.txt"))
-    for split in SPLITS
-}
-LABEL_FILES = ("cls_labels.npy", "cls_labels_onehot.npy", "cls_labels.npz", "cls_labels_plain.npz")
 LIST_FOLDERS = (".", "ImageSets", "ImageSets/Segmentation")
 IMAGE_FOLDERS = ("{0}2014", "JPEGImages/{0}", "JPEGImages/{0}2014")
 MASK_FOLDERS = ("{0}", "{0}2014")
@@ -47,18 +37,14 @@ FIRST_TELLING = next(k for k, number in enumerate(CATEGORY_IDS) if number > len(
 
 
 @config
-class Config:
-    root: str = location()
-    """The folder that holds train2014 and val2014, or JPEGImages, or coco2014."""
-    masks: str = "SegmentationClass"
-    """Folder of the mask PNGs beside the images' folders."""
-    train_list: str | None = location(None)
-    """List of train ids, a path or a name in the root, ImageSets or ImageSets/Segmentation; null: train.txt,
-    train_id.txt, train_labels.txt or train2014.txt. One of CLIP-ES's carries the labels too."""
-    val_list: str | None = location(None)
-    """List of val ids, likewise."""
-    labels_file: str | None = location(None)
-    """Image-level labels; null: those of the lists, else cls_labels.npy and its kin in the root."""
+class Config(ImageFilesConfig):
+    """``root`` is the folder that holds train2014 and val2014, or JPEGImages, or coco2014. Lists are looked for in it,
+    ImageSets and ImageSets/Segmentation, called train.txt, train_id.txt, train_labels.txt or train2014.txt and
+    likewise for val; one of CLIP-ES's carries the labels too. Labels are those of the lists, else cls_labels.npy and
+    its kin in the root."""
+
+    CLASSES = len(CLASS_NAMES)
+
     mask_ids: Literal["auto", "contiguous", "coco91"] = "auto"
     """What masks call class k of 0..79: ``contiguous`` k + 1; ``coco91`` the number of COCO's annotations, 1..90 with
     gaps; ``auto`` the latter where one of up to 32 masks, first of images with a class that tells, has a value in
@@ -68,36 +54,20 @@ class Config:
     and 367. Dropped, 82,081 and 40,137 remain, the papers' protocol (AFA, MoRe)."""
     missing_labels: Literal["refuse", "objectless"] = "refuse"
     """What a listed image is that the labels lack: a mistake, or an image without any object."""
-    scored_classes: tuple[int, ...] | None = None
-    """Mask ids over which the headline mIoU is averaged, 0 is background; null: all 81."""
-
-    def __post_init__(self) -> None:
-        check_scored(self.scored_classes, len(CLASS_NAMES))
-        check_folder("masks", self.masks)
-
-
-def build(config: Config) -> Coco2014:
-    """Read lists and labels and see that the files exist; of the pixels only what tells ``mask_ids``.
-
-    Raises:
-        DataError: listing what is missing.
-    """
-    return Coco2014(config, Findings(strict=True))
-
-
-def survey(config: Config, found: Findings) -> Coco2014:
-    """The dataset without what is ``found`` to be unusable.
-
-    Raises:
-        DataError: nothing is usable.
-    """
-    return Coco2014(config, found)
 
 
 class Coco2014(ImageFiles):
-    def __init__(self, config: Config, found: Findings) -> None:
-        super().__init__()
-        self.config, self.root = config, Path(config.root)
+    """Of the pixels only what tells ``mask_ids`` is read here."""
+
+    config: Config
+    class_names = CLASS_NAMES
+    LISTS: ClassVar[Mapping[str, Sequence[str]]] = {
+        split: tuple(name.format(split) for name in ("{}.txt", "{}_id.txt", "{}_labels.txt", "{}2014.txt"))
+        for split in SPLITS
+    }
+    LABEL_FILES = ("cls_labels.npy", "cls_labels_onehot.npy", "cls_labels.npz", "cls_labels_plain.npz")
+
+    def read(self, found: Findings) -> None:
         self.image_folders, self.mask_folders = self._folders()
         lists = {split: self._list(split, found) for split in SPLITS}
         found.settle()
@@ -109,13 +79,8 @@ class Coco2014(ImageFiles):
         self.keep_labelled(labels, found, where)
         self.mask_ids = self._mask_ids(masked, found)
 
-    @property
-    def class_names(self) -> Sequence[str]:
-        return CLASS_NAMES
-
-    @property
-    def scored_classes(self) -> Sequence[int]:
-        return self.config.scored_classes or range(len(CLASS_NAMES) + 1)
+    def places(self) -> Sequence[Path]:
+        return [self.root / base / folder for base in BASES for folder in LIST_FOLDERS]
 
     def image_path(self, image_id: str) -> Path:
         return self.image_folders[_part(image_id)] / f"{image_id}.jpg"
@@ -136,24 +101,16 @@ class Coco2014(ImageFiles):
         )
 
     def _list(self, split: str, found: Findings) -> ImageList:
-        chosen = {"train": self.config.train_list, "val": self.config.val_list}[split]
-        classes = len(CLASS_NAMES)
-        return read_split(
-            chosen, LISTS[split], self._places(), found, split, lambda name: _full_id(name, split), classes
-        )
-
-    def _places(self) -> list[Path]:
-        """Where lists and label files are looked for."""
-        return [self.root / base / folder for base in BASES for folder in LIST_FOLDERS]
+        return self.read_list(split, found, lambda name: _full_id(name, split), len(CLASS_NAMES))
 
     def _labels_from(self, lists: Mapping[str, ImageList]) -> tuple[dict[str, Labels], dict[str, str]]:
         """Labels of each split, and where they are from."""
-        path = find_labels(self.config.labels_file, LABEL_FILES, self._places())
+        path = self.labels_path()
         bare = [split for split in SPLITS if lists[split].classes is None or self.config.labels_file is not None]
         if bare and path is None:
             raise DataError(
                 f"{self.root}: no image labels; the {bare[0]} list has no classes beside its ids, and none of "
-                f"{', '.join(LABEL_FILES)} is there"
+                f"{', '.join(self.LABEL_FILES)} is there"
             )
         table = read_label_table(path, len(CLASS_NAMES), _number) if bare and path is not None else {}
         labels, where = {}, {}
@@ -239,3 +196,6 @@ def _beyond_contiguous(path: Path) -> bool:
     except DataError:
         return False
     return bool(((mask > len(CLASS_NAMES)) & (mask <= CATEGORY_IDS[-1])).any())
+
+
+build = survey = Coco2014

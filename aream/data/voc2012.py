@@ -2,96 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from aream.config import config, location
+from aream.config import config
 from aream.data._findings import SPLITS, Findings
-from aream.data._image_files import ImageFiles, check_folder, check_scored, contiguous_ids
-from aream.data._label_files import Labels, find_labels
-from aream.data._lists import read_split
+from aream.data._image_files import ImageFiles, contiguous_ids
+from aream.data._image_files_config import ImageFilesConfig
+from aream.data._label_files import Labels
 from aream.data._voc_labels import CLASS_NAMES, read_annotations, read_label_file
 from aream.errors import DataError
 
-LISTS = {
-    "train": (
-        "train_aug.txt",
-        "train_aug_id.txt",
-        "train_aug(id).txt",
-        "trainaug.txt",
-        "train.txt",
-        "train_id.txt",
-    ),
-    "val": ("val.txt", "val_id.txt"),
-}
-LABEL_FILES = ("cls_labels.npy", "cls_labels_plain.npz", "cls_labels.npz", "cls_labels_onehot.npy")
-LISTS_FOLDER = Path("ImageSets") / "Segmentation"
-
 
 @config
-class Config:
-    root: str = location()
-    """The folder that holds JPEGImages and ImageSets (VOCdevkit/VOC2012)."""
-    masks: str = "SegmentationClass"
-    """Folder of the mask PNGs under the root, such as SegmentationClassAug."""
-    train_list: str | None = location(None)
-    """List of train ids, a path or a name in ImageSets/Segmentation or the root; null: the augmented list, else
-    train.txt."""
-    val_list: str | None = location(None)
-    """List of val ids; null: val.txt."""
-    labels_file: str | None = location(None)
-    """Image-level labels; null: cls_labels.npy and its kin under the root, else Annotations/*.xml."""
-    scored_classes: tuple[int, ...] | None = None
-    """Mask ids over which the headline mIoU is averaged, 0 is background; null: all 21."""
+class Config(ImageFilesConfig):
+    """``root`` is the folder that holds JPEGImages and ImageSets (VOCdevkit/VOC2012), ``masks`` may be
+    SegmentationClassAug. Lists are looked for in ImageSets/Segmentation and the root: the augmented one, else
+    train.txt, and val.txt. Labels are cls_labels.npy and its kin under the root, else Annotations/*.xml."""
 
-    def __post_init__(self) -> None:
-        check_scored(self.scored_classes, len(CLASS_NAMES))
-        check_folder("masks", self.masks)
-
-
-def build(config: Config) -> Voc2012:
-    """Read lists and labels and see that the files exist; pixels are read by ``inspect``.
-
-    Raises:
-        DataError: listing what is missing.
-    """
-    return Voc2012(config, Findings(strict=True))
-
-
-def survey(config: Config, found: Findings) -> Voc2012:
-    """The dataset without what is ``found`` to be unusable.
-
-    Raises:
-        DataError: nothing is usable.
-    """
-    return Voc2012(config, found)
+    CLASSES = len(CLASS_NAMES)
 
 
 class Voc2012(ImageFiles):
-    def __init__(self, config: Config, found: Findings) -> None:
-        super().__init__()
-        self.config, self.root = config, Path(config.root)
+    """Pixels are read by ``inspect``."""
+
+    class_names = CLASS_NAMES
+    LISTS: ClassVar[Mapping[str, Sequence[str]]] = {
+        "train": (
+            "train_aug.txt",
+            "train_aug_id.txt",
+            "train_aug(id).txt",
+            "trainaug.txt",
+            "train.txt",
+            "train_id.txt",
+        ),
+        "val": ("val.txt", "val_id.txt"),
+    }
+    LABEL_FILES = ("cls_labels.npy", "cls_labels_plain.npz", "cls_labels.npz", "cls_labels_onehot.npy")
+
+    def read(self, found: Findings) -> None:
         self.mask_ids = contiguous_ids(len(CLASS_NAMES))
         if not (self.root / "JPEGImages").is_dir():
             raise DataError(f"data.root: {self.root} holds no JPEGImages; need the folder VOCdevkit/VOC2012 or alike")
-        folders = (self.root / LISTS_FOLDER, self.root)
-        chosen = {"train": config.train_list, "val": config.val_list}
-        self.splits = {
-            split: list(read_split(chosen[split], LISTS[split], folders, found, split, lambda name: name).ids)
-            for split in SPLITS
-        }
+        self.splits = {split: list(self.read_list(split, found).ids) for split in SPLITS}
         found.settle()
         self.keep_existing(found)
         labels, source = self._labels_from(found)
         self.keep_labelled(labels, found, dict.fromkeys(SPLITS, source))
 
-    @property
-    def class_names(self) -> Sequence[str]:
-        return CLASS_NAMES
-
-    @property
-    def scored_classes(self) -> Sequence[int]:
-        return self.config.scored_classes or range(len(CLASS_NAMES) + 1)
+    def places(self) -> Sequence[Path]:
+        return self.root / "ImageSets" / "Segmentation", self.root
 
     def image_path(self, image_id: str) -> Path:
         return self.root / "JPEGImages" / f"{image_id}.jpg"
@@ -101,14 +62,17 @@ class Voc2012(ImageFiles):
 
     def _labels_from(self, found: Findings) -> tuple[dict[str, Labels], str]:
         """Labels of both splits, and where they are from."""
-        path = find_labels(self.config.labels_file, LABEL_FILES, (self.root,))
+        path = self.labels_path()
         if path is not None:
             table = read_label_file(path)
             return dict.fromkeys(SPLITS, table), str(path)
         folder = self.root / "Annotations"
         if not folder.is_dir():
-            raise DataError(f"{self.root}: no image labels; looked for {', '.join(LABEL_FILES)} and Annotations")
+            raise DataError(f"{self.root}: no image labels; looked for {', '.join(self.LABEL_FILES)} and Annotations")
         labels = {split: read_annotations(folder, ids, found, split) for split, ids in self.splits.items()}
         found.settle()
         self.splits = {split: [one for one in ids if one in labels[split]] for split, ids in self.splits.items()}
         return labels, str(folder)
+
+
+build = survey = Voc2012

@@ -38,14 +38,13 @@ def proxy(s3_endpoint):
 def trained(monkeypatch):
     """The epochs that were computed."""
     epochs = []
-    for training, name in ((Training, "_train_epoch"), (SegmentationRun, "_epoch")):
-        real = getattr(training, name)
+    for training in (Training, SegmentationRun):
 
-        def counted(self, *arguments, real=real):
+        def counted(self, checkpoints, real=training.epoch_row):
             epochs.append(type(self).__name__)
-            real(self, *arguments)
+            return real(self, checkpoints)
 
-        monkeypatch.setattr(training, name, counted)
+        monkeypatch.setattr(training, "epoch_row", counted)
     return epochs
 
 
@@ -139,7 +138,7 @@ def test_a_full_disk_is_no_fault_of_the_stage(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number), "/scratch")
 
     with monkeypatch.context() as patched:
-        patched.setattr("workers.stages.train_cam.save_file", full)
+        patched.setattr("workers.stages._training.save_file", full)
         with pytest.raises(StoreUnavailable, match=f"/scratch: {os.strerror(number)}"):
             work.runner.run(stage)
 
