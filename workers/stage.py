@@ -244,11 +244,9 @@ class StageRunner:
                 record = self.store.put(stage.key, out, record_of(stage, metrics, rows, seconds))
             finally:
                 shutil.rmtree(out, ignore_errors=True)
-        except Interrupted:
-            if lost():
+        except (Interrupted, StoreUnavailable) as error:
+            if isinstance(error, Interrupted) and lost():
                 raise self._held(stage.key) from None
-            raise
-        except StoreUnavailable:
             raise
         except AreamError as error:
             self._refuse_away(stage)
@@ -288,10 +286,9 @@ class StageRunner:
         Raises:
             ConfigError: the key is of a GPU, and this worker has none.
         """
-        on_gpu = stage.on_gpu
-        if on_gpu and not self.runtime.gpu:
+        if stage.on_gpu and not self.runtime.gpu:
             raise ConfigError("it is computed on a GPU, and this worker has none: resources must give it one")
-        return dataclasses.replace(self.runtime, gpu=on_gpu, threads=stage.threads)
+        return dataclasses.replace(self.runtime, gpu=stage.on_gpu, threads=stage.threads)
 
     def _materialise(self, stage: Stage) -> Path:
         """The folder of an input, recomputed if its bytes are not those of its record."""

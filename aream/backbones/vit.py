@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,18 +24,55 @@ from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._protocol import BackboneOutput
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._sizes import attention_layers
-from aream.backbones._timm_config import fingerprint
+from aream.backbones._timm_config import TimmConfig, fingerprint
 from aream.backbones._timm_transformer import ALLOWED, FAILURES, check_published, create_transformer
-from aream.backbones._vit_config import Config
 from aream.backbones._vit_layouts import fit_transformer
 from aream.cams.affinity import LayerQK, mean_attention
-from aream.config import PRETRAINED
+from aream.config import PRETRAINED, config, location
 from aream.errors import ConfigError
 
 __all__ = ["Config", "TimmTransformer", "build", "fingerprint", "shape"]
 
 TRUNK = "vit."
 """Before the names of timm's parameters in this host's own files."""
+
+
+@config
+class Config(TimmConfig):
+    vit: str = "vit_small_patch16_224"
+    """timm name of a transformer with global attention, with or without the tag of its published weights
+    (``vit_small_patch14_dinov2.lvd142m``). The tag also says how images are normalised: name it with a weight file too.
+    """
+    weights: str | None = location(None)
+    """Weight file (.pth or .safetensors; timm's layout, an official one that timm reads, such as DeiT's, MAE's, DINO's
+    and DINOv2's, or this host's own), ``pretrained`` for timm's hub, or null. Positions of another grid than that of
+    the training images are resampled."""
+    patch_size: int | None = None
+    """Pixels a patch side (of a hybrid: positions of its convolutional features), to which the weights' patches are
+    resampled (FlexiViT, Beyer et al., CVPR 2023); null: the model's own, as for the next three."""
+    head_kernel: Literal[1, 3] = 3
+    """Positions a side that the convolution of the CAM head sees."""
+    pooling: Literal["average", "max", "gwrp"] = "average"
+    """How a class's map becomes its logit; ``gwrp`` ranks the positions (:mod:`aream.backbones._rank_pooling`)."""
+    rank_decay: float = 0.996
+    """Of ``gwrp``: weight of a position's score over that of the next higher one, in (0, 1]; 1 is the average."""
+    final_norm: bool = True
+    """Whether heads read the tokens after the model's last norm; false: as the blocks leave them, like MCTformer."""
+    auxiliary_layer: int | None = None
+    """0-based layer, before the last, under a second head with a loss of its own; null: none. Its tokens pass the
+    model's last norm too, where ``final_norm`` is true."""
+    localisation: Literal["cam", "fused"] = "cam"
+    """The map that the affinities refine: the CAM, or the CAM times what the class token attends to."""
+    class_attention_layers: int | None = None
+    """Of ``fused``: how many of the last layers the class attention is taken from; null: all."""
+    class_attention_reduce: Literal["mean", "sum"] = "mean"
+    """Over those layers. A factor of the map: nothing that is normalised at the end depends on it; entropies of a map
+    that is ``localised`` do."""
+
+    def __post_init__(self) -> None:
+        TimmConfig.__post_init__(self)
+        if not 0 < self.rank_decay <= 1:
+            raise ConfigError(f"rank_decay: need 0 < rank_decay <= 1, got {self.rank_decay}")
 
 
 @functools.lru_cache(maxsize=256)

@@ -86,3 +86,12 @@ def affinity_labels(labels: Int64[Tensor, "b height width"], grid: tuple[int, in
     same = (small[:, :, None] == small[:, None, :]).to(torch.uint8)  # n x n in int64 would outweigh the logits
     ignored = small == IGNORE
     return same.masked_fill_(ignored[:, :, None] | ignored[:, None, :], IGNORE)
+
+
+def uncertain_share(
+    labels: Int64[Tensor, "b height width"], valid: Bool[Tensor, "b height width"] | None = None
+) -> float:
+    """Share of an image's pixels, padding left out, that are labelled neither object nor background."""
+    counted = torch.ones_like(labels, dtype=torch.bool) if valid is None else valid
+    pixels = counted.sum(dim=(1, 2)).clamp(min=1)
+    return (((labels == IGNORE) & counted).sum(dim=(1, 2)) / pixels).mean().item()

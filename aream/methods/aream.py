@@ -26,11 +26,10 @@ from aream.engine.losses import PairCounts, affinity_loss, count_pairs
 from aream.engine.ranks import ALONE, Ranks
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import ConfigError
-from aream.labels.training_labels import affinity_labels, present_first, reliable_labels
+from aream.labels.training_labels import affinity_labels, present_first, reliable_labels, uncertain_share
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.methods._label_views import Views, label_views, nearest_view
 from aream.methods._protocol import FIRST, Losses, Progress, Terms
-from aream.metrics import IGNORE
 from aream.refiners import par
 from aream.refiners._protocol import refuse_network
 
@@ -203,7 +202,7 @@ class AReAM:
             counts = torch.stack(positive).sum(), torch.stack(negative).sum()
             ranks.add(counts)
         return [
-            functools.partial(self._terms, backbone, each, _uncertain(each, part), weights, counts, scale)
+            functools.partial(self._terms, backbone, each, uncertain_share(each, part.valid), weights, counts, scale)
             for each, part in zip(labels, parts, strict=True)
         ]
 
@@ -291,13 +290,6 @@ class AReAM:
         entropies = shares @ torch.stack(means)
         ranks.add([entropies])
         return layer_weights(entropies)
-
-
-def _uncertain(labels: Tensor, batch: Batch) -> float:
-    """Share of an image's pixels, padding left out, that are labelled neither object nor background."""
-    valid = torch.ones_like(labels, dtype=torch.bool) if batch.valid is None else batch.valid
-    counted = valid.sum(dim=(1, 2)).clamp(min=1)
-    return (((labels == IGNORE) & valid).sum(dim=(1, 2)) / counted).mean().item()
 
 
 def _grid(backbone: Backbone, batch: Batch) -> tuple[int, int]:

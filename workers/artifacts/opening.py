@@ -16,6 +16,7 @@ from workers.artifacts.holds import HOLDS
 from workers.artifacts.leases import LEASES
 from workers.artifacts.record import RECORDS
 from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages._waits import USUAL, Waits
 from workers.artifacts.storages.file import TEMPORARY
 from workers.artifacts.store import ArtifactStore
 
@@ -24,7 +25,7 @@ MAX_VIEW_BYTES = 100_000_000_000
 
 
 def open_store(
-    uri: str | None, default: Path, endpoint: str | None = None, after: float | None = None
+    uri: str | None, default: Path, endpoint: str | None = None, after: float | None = None, waits: Waits = USUAL
 ) -> ArtifactStore:
     """The store at a folder or URI; None: the folder ``default``.
 
@@ -33,6 +34,7 @@ def open_store(
     Args:
         endpoint: of a server that speaks S3; None: boto3's own setting.
         after: a record not written after this time of the storage's clock does not count.
+        waits: for that server.
 
     Raises:
         ConfigError: a URI that no storage understands, or an impossible setting of this node.
@@ -54,7 +56,7 @@ def open_store(
         allowed = ", ".join(f"{name}://" for name in discover.names(storages))
         given = text.partition("://")[0]
         raise ConfigError(f"store.uri: given {given}://...; allowed are a folder, {allowed}")
-    storage: Any = discover.load(storages, parts.scheme).open_storage(parts, endpoint)
+    storage: Any = discover.load(storages, parts.scheme).open_storage(parts, endpoint, waits)
     root: Path | None = getattr(storage, "root", None)
     if root is not None:  # its views are parts of the store, which ``gc`` looks after
         return ArtifactStore(storage, root, after=after)

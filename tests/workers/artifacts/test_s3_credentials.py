@@ -6,6 +6,7 @@ import pytest
 from answers import answering, untrusted
 
 from aream.errors import ConfigError, StoreUnavailable
+from workers.artifacts.storages._waits import Waits
 from workers.artifacts.storages.s3 import S3Storage
 
 BODY = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>the token SECRET has expired</Message></Error>"
@@ -31,7 +32,7 @@ def credentials(monkeypatch):
 )
 def test_an_expired_token_can_be_renewed_and_the_sweep_goes_on(call):
     with answering(400, BODY) as server, pytest.raises(StoreUnavailable, match="renew the token") as caught:
-        call(S3Storage("bucket", "", server.url, patience_s=5))
+        call(S3Storage("bucket", "", server.url, Waits(patience_seconds=5)))
     assert "SECRET" not in str(caught.value)
 
 
@@ -40,4 +41,4 @@ def test_a_certificate_that_is_not_trusted_is_named_at_once(tmp_path):
         answering(200, context=untrusted(tmp_path)) as server,
         pytest.raises(ConfigError, match=r"certificate is not trusted.*AWS_CA_BUNDLE"),
     ):
-        S3Storage("bucket", "", server.url, patience_s=600).read("x")
+        S3Storage("bucket", "", server.url, Waits(patience_seconds=600)).read("x")

@@ -18,7 +18,9 @@ from test_stores import contents, fill, record
 
 from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts import packing
+from workers.artifacts.opening import open_store
 from workers.artifacts.storages import _claims, s3
+from workers.artifacts.storages._waits import Waits
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
 
@@ -50,11 +52,37 @@ def test_artifacts_survive_every_fault(proxy, bucket, tmp_path, seed):
     assert proxy.met == set(FAULTS)
 
 
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_server_is_waited_for_as_long_as_is_set(proxy, bucket, tmp_path, retries):
+    waits = Waits(connect_seconds=3.0, read_seconds=7.0, retries=retries, patience_seconds=1e-3)
+    storage = open_store(f"s3://{bucket}/p", tmp_path / "artifacts", proxy.url, waits=waits).storage
+    proxy.always, proxy.requests = "cut", []
+    with pytest.raises(StoreUnavailable, match=r"no answer for 0\.001 s"):
+        storage.read("x")
+    assert len(proxy.requests) == 1 + retries
+    config = storage.client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (3.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"connect_seconds": 0.0}, "connect_seconds: need a number above 0, at most 604800, got 0.0"),
+        ({"read_seconds": float("nan")}, "read_seconds: need a number above 0, at most 604800, got nan"),
+        ({"patience_seconds": float("inf")}, "patience_seconds: need a number above 0, at most 604800, got inf"),
+        ({"retries": -1}, "retries: need a number in 0..100, got -1"),
+    ],
+)
+def test_impossible_waits_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        Waits(**change)
+
+
 def test_a_server_that_is_away_is_named_and_no_credential_is(proxy, bucket, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "PLANTEDKEY")
-    storage = S3Storage(bucket, "p", proxy.url, patience_s=1.0)
+    storage = S3Storage(bucket, "p", proxy.url, Waits(patience_seconds=1.0))
     proxy.always = "503"
     with pytest.raises(StoreUnavailable, match=rf"s3://{bucket}/p: no answer for 1 s"):
         storage.write("x", b"x")
@@ -108,7 +136,7 @@ def test_a_clock_that_is_off_is_waited_for_and_named(s3_endpoint, bucket, call, 
     set_clock_off(storage, ahead_s, requests=2)
     call(storage)
     assert storage.read("x") == b"y"
-    impatient = S3Storage(bucket, "p", s3_endpoint, patience_s=0.5)
+    impatient = S3Storage(bucket, "p", s3_endpoint, Waits(patience_seconds=0.5))
     set_clock_off(impatient, ahead_s, requests=float("inf"))
     with pytest.raises(StoreUnavailable, match=r"the clock of .* is more than 15 min off"):
         call(impatient)

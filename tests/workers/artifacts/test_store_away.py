@@ -17,6 +17,7 @@ from aream.segmentation.train import SegmentationRun
 from aream.segmenters import deeplab
 from aream.train import Training
 from workers.artifacts.leases import Leases
+from workers.artifacts.storages._waits import Waits
 from workers.artifacts.storages.file import FolderStorage
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
@@ -49,7 +50,7 @@ def trained(monkeypatch):
 
 
 def runner(proxy, bucket, scratch, report=lambda stage, row: None) -> StageRunner:
-    storage = S3Storage(bucket, "p", proxy.url, PATIENCE_S)
+    storage = S3Storage(bucket, "p", proxy.url, Waits(patience_seconds=PATIENCE_S))
     return StageRunner(ArtifactStore(storage, scratch), Runtime(), report, leases=Leases(storage, TTL_S))
 
 

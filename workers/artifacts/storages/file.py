@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, unquote
 
 from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts.storages._protocol import ObjectInfo
+from workers.artifacts.storages._waits import USUAL, Waits
 from workers.processes import temporary
 from workers.processes.atomic_write import sync, sync_folder
 
@@ -24,8 +25,8 @@ PLACINGS = 100
 """How often a folder is made again that another process removed because it was empty."""
 
 
-def open_storage(parts: SplitResult, endpoint: str | None) -> FolderStorage:
-    """``file:///folder``.
+def open_storage(parts: SplitResult, endpoint: str | None, waits: Waits = USUAL) -> FolderStorage:
+    """``file:///folder``, which is not waited for.
 
     Raises:
         ConfigError: a host or an endpoint is given.

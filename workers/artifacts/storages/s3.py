@@ -1,4 +1,4 @@
-"""Objects in a bucket, through boto3. Credentials come from boto3's own chain alone and are never part of a message.
+"""Objects in a bucket, through boto3.
 
 Not every server that speaks S3 knows a conditional put: some ignore ``If-None-Match``. A probe tells; without it,
 writers of one name put claims beside it.
@@ -6,51 +6,31 @@ writers of one name put claims beside it.
 
 from __future__ import annotations
 
-import socket
-import threading
+import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-import boto3
-from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-)  # fmt: skip
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from botocore.exceptions import ClientError, IncompleteReadError
 
-from aream.errors import ConfigError, StoreUnavailable
+from aream.errors import ConfigError
 from workers.artifacts.storages._claims import create_by_claim
 from workers.artifacts.storages._protocol import PROBES, ObjectInfo
-from workers.artifacts.storages._s3_errors import (
-    EXPIRED,
-    EXPIRED_ERRORS,
-    SKEW_S,
-    SKEWED,
-    code_of,
-    in_transit,
-    untrusted,
-)
+from workers.artifacts.storages._s3_errors import code_of
+from workers.artifacts.storages._s3_server import MOST_CONNECTIONS, S3Server
+from workers.artifacts.storages._waits import USUAL, Waits
 from workers.processes.temporary import new_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-T = TypeVar("T")
-PATIENCE_S = 300.0
-"""How long a server may be away before a call gives up: a training's result is worth the wait."""
 CHECK_PATIENCE_S = 10.0
-CONNECT_S, READ_S = 5, 30
 PART_BYTES = 8 << 20
-THREADS = 4
+THREADS = MOST_CONNECTIONS // 2
 TRANSFER = TransferConfig(multipart_threshold=2 * PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=THREADS)
 UPLOADED = "blobs/"
 """Nothing else is large enough to be uploaded in parts."""
@@ -59,7 +39,7 @@ REFUSED = "conditional-put"
 BAD_ENDPOINT = "store.endpoint: need http://HOST[:PORT] or https://HOST[:PORT], without user or password"
 
 
-def open_storage(parts: SplitResult, endpoint: str | None) -> S3Storage:
+def open_storage(parts: SplitResult, endpoint: str | None, waits: Waits = USUAL) -> S3Storage:
     """``s3://bucket/prefix``.
 
     Raises:
@@ -69,7 +49,7 @@ def open_storage(parts: SplitResult, endpoint: str | None) -> S3Storage:
         raise ConfigError("store.uri: need s3://bucket/prefix; credentials come from the environment or ~/.aws only")
     if endpoint is not None and not _is_server(endpoint):
         raise ConfigError(BAD_ENDPOINT)
-    return S3Storage(parts.netloc, parts.path.strip("/"), endpoint)
+    return S3Storage(parts.netloc, parts.path.strip("/"), endpoint, waits)
 
 
 def _is_server(endpoint: str) -> bool:
@@ -82,34 +62,15 @@ def _is_server(endpoint: str) -> bool:
 
 
 class S3Storage:
-    def __init__(self, bucket: str, prefix: str, endpoint: str | None = None, patience_s: float = PATIENCE_S) -> None:
-        self.bucket, self.prefix, self.endpoint, self.patience_s = bucket, prefix, endpoint, patience_s
+    def __init__(self, bucket: str, prefix: str, endpoint: str | None = None, waits: Waits = USUAL) -> None:
+        self.bucket, self.prefix = bucket, prefix
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._client: S3Client | None = None
-        self._lock = threading.Lock()
+        self.server = S3Server(self.uri, bucket, endpoint, waits)
         self._conditional: bool | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return S3Storage, (self.bucket, self.prefix, self.endpoint, self.patience_s)
 
     @property
     def client(self) -> S3Client:
-        with self._lock:
-            if self._client is None:
-                # Checksums of newer AWS kinds are not understood by every server; readers check digests themselves.
-                options = Config(
-                    connect_timeout=CONNECT_S,
-                    read_timeout=READ_S,
-                    retries={"mode": "standard", "max_attempts": 2},
-                    max_pool_connections=2 * THREADS,
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                )
-                try:
-                    self._client = boto3.session.Session().client("s3", endpoint_url=self.endpoint, config=options)
-                except (BotoCoreError, ValueError) as error:
-                    raise ConfigError(f"{self.uri}: boto3 cannot make a client ({type(error).__name__})") from error
-            return self._client
+        return self.server.client
 
     def check(self) -> None:
         impatient, name = self.with_patience(CHECK_PATIENCE_S), f"{PROBES}{new_name()}"
@@ -119,8 +80,8 @@ class S3Storage:
         impatient.delete(name)
 
     def with_patience(self, seconds: float) -> S3Storage:
-        same = S3Storage(self.bucket, self.prefix, self.endpoint, seconds)
-        same._client, same._conditional = self.client, self._conditional  # making a client costs more than most calls
+        same = copy.copy(self)
+        same.server = self.server.with_patience(seconds)
         return same
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -142,16 +103,16 @@ class S3Storage:
                 raise IncompleteReadError(actual_bytes=len(content), expected_bytes=answer["ContentLength"])
             return content
 
-        return self._patiently(get, name)
+        return self.server.ask(get, name)
 
     def write(self, name: str, content: bytes) -> None:
-        self._patiently(lambda: self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=content), name)
+        self.server.ask(lambda: self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=content), name)
 
     def create(self, name: str, content: bytes) -> bool:
         if not self.conditional():
             return create_by_claim(self, name, content)
         try:
-            self._patiently(lambda: self._put_new(name, content), name)
+            self.server.ask(lambda: self._put_new(name, content), name)
         except FileExistsError:
             try:  # a retry after a cut connection may meet the object of its own first attempt
                 return self.read(name) == content
@@ -160,23 +121,23 @@ class S3Storage:
         return True
 
     def upload(self, name: str, path: Path) -> None:
-        self._patiently(lambda: self.client.upload_file(str(path), self.bucket, self._key(name), Config=TRANSFER), name)
+        self.server.ask(lambda: self.client.upload_file(str(path), self.bucket, self._key(name), Config=TRANSFER), name)
 
     def download(self, name: str, path: Path) -> None:
-        self._patiently(
+        self.server.ask(
             lambda: self.client.download_file(self.bucket, self._key(name), str(path), Config=TRANSFER), name
         )
 
     def stat(self, name: str) -> ObjectInfo | None:
         try:
-            found = self._patiently(lambda: self.client.head_object(Bucket=self.bucket, Key=self._key(name)), name)
+            found = self.server.ask(lambda: self.client.head_object(Bucket=self.bucket, Key=self._key(name)), name)
         except FileNotFoundError:
             return None
         return ObjectInfo(name, found["ContentLength"], found["LastModified"].timestamp())
 
     def touch(self, name: str) -> None:
         source = {"Bucket": self.bucket, "Key": self._key(name)}
-        self._patiently(
+        self.server.ask(
             lambda: self.client.copy(
                 source,  # type: ignore[arg-type]
                 self.bucket,
@@ -189,7 +150,7 @@ class S3Storage:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         token: dict[str, Any] = {}
         while True:
-            page = self._patiently(
+            page = self.server.ask(
                 lambda token=token: self.client.list_objects_v2(  # type: ignore[misc]
                     Bucket=self.bucket, Prefix=self._key(prefix), **token
                 ),
@@ -203,7 +164,7 @@ class S3Storage:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def delete(self, name: str) -> None:
-        self._patiently(lambda: self.client.delete_object(Bucket=self.bucket, Key=self._key(name)), name)
+        self.server.ask(lambda: self.client.delete_object(Bucket=self.bucket, Key=self._key(name)), name)
 
     def delete_unchanged(self, info: ObjectInfo) -> bool:
         """A head and a delete: S3 has no single call for it."""
@@ -218,7 +179,7 @@ class S3Storage:
         """Only below ``blobs/``: a store without a prefix shares its bucket with others."""
         count, token = 0, dict[str, Any]()
         while True:
-            page = self._patiently(
+            page = self.server.ask(
                 lambda token=token: self.client.list_multipart_uploads(  # type: ignore[misc]
                     Bucket=self.bucket, Prefix=self._key(UPLOADED), **token
                 ),
@@ -233,7 +194,7 @@ class S3Storage:
 
     def _abort(self, key: str, upload: str) -> bool:
         try:
-            self._patiently(
+            self.server.ask(
                 lambda: self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload), key
             )
         except FileNotFoundError:  # completed or aborted since
@@ -247,7 +208,7 @@ class S3Storage:
             if self.stat(REFUSED) is None:
                 self.write(REFUSED, b"")
             try:
-                self._patiently(lambda: self._put_new(REFUSED, b""), REFUSED)
+                self.server.ask(lambda: self._put_new(REFUSED, b""), REFUSED)
             except FileExistsError:
                 self._conditional = True
             except ConfigError:  # "not implemented"
@@ -261,52 +222,3 @@ class S3Storage:
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
-
-    def _patiently(self, call: Callable[[], T], name: str) -> T:
-        """Repeat what failed on the way, not what the server refused."""
-        retrying = Retrying(
-            retry=retry_if_exception(in_transit),
-            wait=wait_random_exponential(multiplier=0.2, max=10.0),
-            stop=stop_after_delay(self.patience_s),
-            reraise=True,
-        )
-        try:
-            return retrying(call)
-        except (ClientError, BotoCoreError, Boto3Error, OSError) as error:
-            raise self._explained(error, name) from (None if isinstance(error, ClientError) else error)
-
-    def _explained(self, error: Exception, name: str) -> Exception:
-        """Our own words: a server's message may quote an access key."""
-        code = code_of(error)
-        if code in ("404", "NoSuchKey", "NoSuchUpload"):
-            return FileNotFoundError(f"{self.uri}/{name}")
-        if code in ("412", "PreconditionFailed"):
-            return FileExistsError(f"{self.uri}/{name}")
-        if code == SKEWED:
-            return StoreUnavailable(
-                f"{self.uri}: the clock of {socket.gethostname()} is more than {SKEW_S / 60:g} min off the server's,"
-                f" which refused all requests for {self.patience_s:g} s ({code}); set the clock and run again"
-            )
-        if untrusted(error):
-            return ConfigError(
-                f"{self.uri}: the server's certificate is not trusted: name the file of the lab's in AWS_CA_BUNDLE"
-            )
-        if code in EXPIRED or isinstance(error, EXPIRED_ERRORS) or (code in ("400", "403") and self._expired()):
-            return StoreUnavailable(f"{self.uri}: the credentials have expired: renew the token, and run again")
-        if in_transit(error):
-            return StoreUnavailable(f"{self.uri}: no answer for {self.patience_s:g} s ({code or type(error).__name__})")
-        if isinstance(error, NoCredentialsError):
-            return ConfigError(f"{self.uri}: boto3 finds no credentials (environment, ~/.aws, instance profile)")
-        if isinstance(error, OSError):
-            return StoreUnavailable(f"{name}: {error.strerror or error}")
-        return ConfigError(f"{self.uri}: the server refuses {name}: {code or type(error).__name__}")
-
-    def _expired(self) -> bool:
-        """Asked where a HEAD was refused: its answer has no body that says why."""
-        try:
-            self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
-        except ClientError as error:
-            return code_of(error) in EXPIRED
-        except (BotoCoreError, OSError):
-            return False
-        return False
