@@ -19,11 +19,10 @@ from aream.images import to_tensor
 from aream.infer import CamInference
 from aream.labels.pseudo_labels import LabelsConfig
 from benchmarks.measure import CPU, Result, median_seconds
-from workers.components import build_backbone, build_dataset
+from workers.components import WEIGHTS_FILE, build_backbone, build_dataset
 from workers.processes.runtime import Runtime
 from workers.stage import StageContext
 from workers.stages import infer_cam, pseudo_label
-from workers.stages._training import WEIGHTS_FILE
 
 IMAGES, SIDE, REPEATS = 200, 224, 4
 MOST = {"cpu": 2.0, "cuda": 1.5}

@@ -15,6 +15,9 @@ from aream.errors import within
 from aream.refiners._protocol import Refiner, network_of
 from workers.staging.locations import localised
 
+WEIGHTS_FILE = "model.safetensors"
+"""What a training stage keeps of its network."""
+
 
 def build_dataset(component: Component) -> Dataset:
     dataset: Dataset = discover.load(data, component.name).build(localised(component.config))
@@ -76,6 +79,16 @@ def check_refiner(component: Component) -> None:
             discover.load(refiners, component.name).check_weights(localised(component.config))
 
 
-def load_weights(module: torch.nn.Module, path: Path) -> None:
-    """Weights that a training stage kept."""
-    module.load_state_dict(load_file(path))
+def load_weights(module: torch.nn.Module, folder: Path) -> None:
+    """Those that a training stage kept."""
+    module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+
+
+def trained_host(
+    dataset: Component, backbone: Component, image_size: int, folder: Path, device: torch.device
+) -> tuple[Dataset, Any]:
+    """The dataset, and the host that a training stage kept, on the ``device``."""
+    images = build_dataset(dataset)
+    host = build_backbone(backbone, len(images.class_names), image_size)
+    load_weights(host, folder)
+    return images, host.to(device)

@@ -20,8 +20,8 @@ from aream.affinity_net.targets import affinity_loss, affinity_terms, pair_kinds
 from aream.config import config
 from aream.data._protocol import Dataset
 from aream.engine.batches import seeded
-from aream.engine.poly_sgd import PolySgdRun, Samples, learning_groups
-from aream.engine.steps import OutOfMemoryPolicy, autocast, refuse_loss
+from aream.engine.poly_sgd import PolySgdConfig, PolySgdRun, Samples, learning_groups
+from aream.engine.steps import autocast, refuse_loss
 from aream.errors import ConfigError
 from aream.images import MAX_SIDE, to_tensor
 from aream.networks.resnet38 import STRIDE
@@ -33,15 +33,13 @@ TERMS = ("affinity_background", "affinity_class", "affinity_different")
 
 
 @config
-class AffinityTraining:
+class AffinityTraining(PolySgdConfig):
     epochs: int = 5
     """Passes over the train images (MCTformer, AReAM: 5; PSA, TransCAM: 8)."""
     batch_size: int = 8
     """Images a step."""
     lr: float = 0.01
     """Peak learning rate of the trunk's convolutions (SGD, poly 0.9); twice that for biases and norms that learn."""
-    head_lr_scale: float = 10.0
-    """Learning rate of the new 1x1 convolutions, as a multiple of ``lr``."""
     weight_decay: float = 5e-4
     """Of convolutions; biases and norms have none."""
     momentum: float = 5e-4
@@ -49,26 +47,11 @@ class AffinityTraining:
     place of SGD's momentum, and calls the exponent of the schedule momentum. 0.9 is what was meant."""
     crop: int = 448
     """Side of the square crop, pixels, a multiple of 8; smaller images are padded with pixels without a label."""
-    flip: bool = True
-    """Whether half of the images are mirrored."""
     color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
     """Strength of brightness, contrast, saturation and hue jitter."""
-    precision: str = "auto"
-    """auto, fp32, bf16 or fp16, as in the ``train`` section."""
-    out_of_memory: OutOfMemoryPolicy = "fail"
-    """fail or accumulate, as in the ``train`` section."""
 
     def __post_init__(self) -> None:
-        for name, most in {"epochs": 1_000_000, "batch_size": 65_536}.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(f"{name}: need a number in 1..{most}, got {getattr(self, name)}")
-        for name in ("lr", "head_lr_scale"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay: need a decay >= 0, got {self.weight_decay}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum: need 0 <= momentum < 1, got {self.momentum}")
+        PolySgdConfig.__post_init__(self)
         if self.crop % STRIDE or not LEAST_SIDE * STRIDE <= self.crop <= MAX_SIDE:
             raise ConfigError(
                 f"crop: need a multiple of {STRIDE} in {LEAST_SIDE * STRIDE}..{MAX_SIDE}, got {self.crop}; "
@@ -78,8 +61,6 @@ class AffinityTraining:
             raise ConfigError(
                 f"color_jitter: need strengths >= 0, that of hue at most 0.5, got {list(self.color_jitter)}"
             )
-        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
-            raise ConfigError(f"precision: allowed are auto, fp32, bf16, fp16, got {self.precision!r}")
 
 
 class AffinityRun(PolySgdRun):

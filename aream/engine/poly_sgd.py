@@ -6,37 +6,54 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from aream.config import config
 from aream.engine.checkpoints import Checkpoints
 from aream.engine.loop import TrainingLoop
 from aream.engine.steps import OutOfMemoryPolicy, Pieces, advice
+from aream.errors import ConfigError
+from aream.images import MAX_SIDE
 
 
-@runtime_checkable
-class PolySgdConfig(Protocol):
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def head_lr_scale(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def crop(self) -> int: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def out_of_memory(self) -> OutOfMemoryPolicy: ...
+@config
+class PolySgdConfig:
+    epochs: int
+    """Passes over the train images."""
+    batch_size: int
+    """Images a step."""
+    lr: float
+    """Learning rate of pretrained weights at the first step."""
+    head_lr_scale: float = 10.0
+    """Learning rate of the new layers, as a multiple of ``lr``."""
+    momentum: float
+    weight_decay: float
+    crop: int
+    """Side of the square crop, pixels."""
+    flip: bool = True
+    """Whether half of the images are mirrored."""
+    precision: str = "auto"
+    """auto, fp32, bf16 or fp16, as in the ``train`` section."""
+    out_of_memory: OutOfMemoryPolicy = "fail"
+    """fail or accumulate, as in the ``train`` section; batch norm sees the pieces, not the batch."""
+
+    def __post_init__(self) -> None:
+        for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "crop": MAX_SIDE}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}: need a number in 1..{most}, got {getattr(self, name)}")
+        for name in ("lr", "head_lr_scale"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ConfigError(f"weight_decay: need a decay >= 0, got {self.weight_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum: need 0 <= momentum < 1, got {self.momentum}")
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            raise ConfigError(f"precision: allowed are auto, fp32, bf16, fp16, got {self.precision!r}")
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from typing import Literal
 from aream.config import config
 from aream.crf import dense_crf
 from aream.engine.batches import check_scales
-from aream.engine.steps import OutOfMemoryPolicy
+from aream.engine.poly_sgd import PolySgdConfig
 from aream.errors import ConfigError
-from aream.images import MAX_SCALE, MAX_SIDE
+from aream.images import MAX_SCALE
 
 Merge = Literal["mean_logits", "mean_softmax", "max_softmax"]
 
 
 @config
-class SegmentationTraining:
+class SegmentationTraining(PolySgdConfig):
     """Stochastic gradient descent with momentum and a polynomial schedule.
 
     Defaults are those of MCTformer's and AReAM's scripts, except for what the scripts get wrong (``momentum``,
@@ -30,8 +30,6 @@ class SegmentationTraining:
     """Images a step (TransCAM: 10)."""
     lr: float = 7e-4
     """Learning rate of the encoder at the first step (TransCAM: 1e-3)."""
-    head_lr_scale: float = 10.0
-    """Learning rate of the new layers, as a multiple of ``lr``."""
     bias_lr_scale: float = 1.0
     """Learning rate of biases and norms, as a multiple of what their layer's weights have (TransCAM: 2, so that there
     are groups of 1, 2, 10 and 20 times ``lr``)."""
@@ -54,35 +52,21 @@ class SegmentationTraining:
     scale_per: Literal["image", "batch"] = "image"
     """Whether each image has its own random scale, as with TransCAM, or a batch one for all, as with MCTformer and
     AReAM."""
-    flip: bool = True
-    """Whether half of the images are mirrored."""
     hsv_jitter: int = 0
     """Largest random shift of an image's hue (in steps of 2 degrees), saturation and value (of 255) before it is
     scaled (TransCAM: 10; MCTformer and AReAM: 0)."""
-    precision: str = "auto"
-    """auto, fp32, bf16 or fp16, as in the ``train`` section."""
-    out_of_memory: OutOfMemoryPolicy = "fail"
-    """fail or accumulate, as in the ``train`` section; an encoder with batch norm sees the pieces, not the batch."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "crop", "lr", "head_lr_scale", "bias_lr_scale", "poly_power"):
+        PolySgdConfig.__post_init__(self)
+        for name in ("bias_lr_scale", "poly_power"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
-        for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "crop": MAX_SIDE}.items():
-            if getattr(self, name) > most:
-                raise ConfigError(f"{name}: need at most {most}, got {getattr(self, name)}")
         if self.iterations is not None and not 1 <= self.iterations <= 100_000_000:
             raise ConfigError(f"iterations: need null or a number in 1..100000000, got {self.iterations}")
         if not 0 < self.scale[0] <= self.scale[1] <= MAX_SCALE:
             raise ConfigError(f"scale: need 0 < low <= high <= {MAX_SCALE:g}, got {list(self.scale)}")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay: need a decay >= 0, got {self.weight_decay}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum: need 0 <= momentum < 1, got {self.momentum}")
         if not 0 <= self.hsv_jitter <= 90:
             raise ConfigError(f"hsv_jitter: need a shift in 0..90, got {self.hsv_jitter}")
-        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
-            raise ConfigError(f"precision: allowed are auto, fp32, bf16, fp16, got {self.precision!r}")
 
     @property
     def known_epochs(self) -> int:

@@ -71,7 +71,7 @@ def test_entropies_are_those_of_the_method(work, statistics):
     stage, record, _ = statistics
     dataset = build_dataset(DATA)
     backbone = build_backbone(TRIAL.backbone, len(dataset.class_names), 32)
-    load_weights(backbone, work.store.get(stage.inputs["host"].key) / "model.safetensors")
+    load_weights(backbone, work.store.get(stage.inputs["host"].key))
     backbone.eval()
     ids = list(dataset.ids("train"))
     ids = [ids[index] for index in (0, 2, 3, 4, 6, 8, 9)]  # 7 of 10, evenly: 1.5 rounds to 2, 4.5 to 4, 7.5 to 8
@@ -128,7 +128,7 @@ def test_held_out_images_are_cut_at_the_thresholds_of_train_images(work):
     thresholds = json.loads((work.store.get(stage.inputs["gain"].key) / "layers.json").read_text())
     dataset = build_dataset(DATA)
     backbone = build_backbone(TRIAL.backbone, len(dataset.class_names), 32)
-    load_weights(backbone, work.store.get(stage.inputs["host"].key) / "model.safetensors")
+    load_weights(backbone, work.store.get(stage.inputs["host"].key))
     cams = stage.config.infer.cams
     images = list(infer_cams(backbone, dataset, "val", cams, device=torch.device("cpu")))
     for name, layers in {"none": (), "all": (0, 1, 2), "01": (1,)}.items():

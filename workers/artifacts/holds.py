@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from aream.errors import AreamError, ArtifactCorrupt
 from workers.artifacts.leases import LEASES, Lease, Leases
@@ -56,9 +55,7 @@ class Hold:
                 release(self.storage, replaced)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self.save()
         except AreamError as problem:

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from aream.engine.loop import TrainingLoop
+from workers.components import WEIGHTS_FILE
 from workers.stage import StageContext
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 def train(

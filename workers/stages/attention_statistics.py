@@ -37,12 +37,11 @@ from aream.errors import ConfigError, DivergedError
 from aream.images import MAX_SIDE, to_tensor
 from aream.metrics import BACKGROUND, IGNORE
 from workers.analysis import Subject
-from workers.components import build_backbone, build_dataset, load_weights
+from workers.components import trained_host
 from workers.files.figures import Curve, Picture, write_figures
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
-from workers.stages._training import WEIGHTS_FILE
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
@@ -148,11 +147,9 @@ def analysis(subject: Subject, options: Options) -> Stage:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``host``: the trained weights."""
-    dataset = build_dataset(config.data)
-    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train_image_size)
-    load_weights(backbone, inputs["host"] / WEIGHTS_FILE)
     device = context.runtime.device
-    backbone.to(device).eval()
+    dataset, backbone = trained_host(config.data, config.backbone, config.train_image_size, inputs["host"], device)
+    backbone.eval()
     ids = _spaced(list(dataset.ids("train")), config.images)
     examples = [image_id for image_id in ids if dataset.labels(image_id).any()][: config.examples]
     totals = _Totals(backbone.depth)

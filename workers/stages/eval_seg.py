@@ -18,7 +18,6 @@ from workers.files.labels import PALETTE
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
-from workers.stages._training import WEIGHTS_FILE
 from workers.stages.pseudo_label import OVERLAYS, OVERLAYS_FOLDER
 
 VERSION = 2
@@ -45,7 +44,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     """Input ``segmenter``: the trained weights."""
     dataset = build_dataset(config.data)
     segmenter = build_segmenter(config.model, len(dataset.class_names) + 1, config.crop)
-    load_weights(segmenter, inputs["segmenter"] / WEIGHTS_FILE)
+    load_weights(segmenter, inputs["segmenter"])
     segmenter.to(context.runtime.device)
     (out / OVERLAYS_FOLDER).mkdir()
 

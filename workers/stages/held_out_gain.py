@@ -12,13 +12,12 @@ from aream.errors import DataError
 from aream.infer import infer_cams
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 from workers.analysis import Subject
-from workers.components import build_backbone, build_dataset, load_weights
+from workers.components import trained_host
 from workers.files.figures import Curve, write_figures
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
 from workers.stages import infer_cam, layer_gain
-from workers.stages._training import WEIGHTS_FILE
 
 VERSION = 1
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
@@ -61,12 +60,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     Raises:
         DataError: no val image has a mask.
     """
-    infer = config.infer
-    dataset = build_dataset(infer.data)
-    backbone = build_backbone(infer.backbone, len(dataset.class_names), infer.train_image_size)
-    load_weights(backbone, inputs["host"] / WEIGHTS_FILE)
-    device = context.runtime.device
-    backbone.to(device)
+    infer, device = config.infer, context.runtime.device
+    dataset, backbone = trained_host(infer.data, infer.backbone, infer.train_image_size, inputs["host"], device)
     found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text())
     subsets = layer_gain.subsets(config.depth)
     counts = {

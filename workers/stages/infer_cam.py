@@ -7,12 +7,11 @@ from pathlib import Path
 
 from aream.config import Component, config
 from aream.infer import CamInference, infer_cams
-from workers.components import build_backbone, build_dataset, load_weights
+from workers.components import trained_host
 from workers.files.cams import write_cams
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
-from workers.stages._training import WEIGHTS_FILE
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device",)
@@ -32,11 +31,8 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``host``: the trained weights."""
-    dataset = build_dataset(config.data)
-    backbone = build_backbone(config.backbone, len(dataset.class_names), config.train_image_size)
-    load_weights(backbone, inputs["host"] / WEIGHTS_FILE)
     device = context.runtime.device
-    backbone.to(device)
+    dataset, backbone = trained_host(config.data, config.backbone, config.train_image_size, inputs["host"], device)
     images = write_cams(
         out,
         context.watched(infer_cams(backbone, dataset, "train", config.cams, device=device, precision=config.precision)),

@@ -19,7 +19,7 @@ from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import DivergedError
 from aream.images import to_tensor
-from workers.components import build_backbone, build_dataset, load_weights
+from workers.components import trained_host
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
@@ -51,11 +51,9 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``host``: a host trained without the affinity loss."""
-    dataset = build_dataset(config.data)
-    backbone = build_backbone(config.backbone, len(dataset.class_names), config.image_size)
-    load_weights(backbone, inputs["host"] / "model.safetensors")
     device = context.runtime.device
-    backbone.to(device).eval()
+    dataset, backbone = trained_host(config.data, config.backbone, config.image_size, inputs["host"], device)
+    backbone.eval()
     ids = list(dataset.ids("train"))
     total = torch.zeros(backbone.depth, dtype=torch.float64)
     for start in context.watched(range(0, len(ids), BATCH)):

@@ -21,13 +21,12 @@ from aream.infer import UNREFINED, ImageCams
 from aream.labels.label_free import RULES, Contrast
 from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
 from aream.refiners._protocol import Refiner, network_of
-from workers.components import build_dataset, build_refiner
+from workers.components import WEIGHTS_FILE, build_dataset, build_refiner
 from workers.files.cams import read_cams
 from workers.files.labels import PALETTE, write_labels
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
-from workers.stages._training import WEIGHTS_FILE
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
