@@ -33,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 )
 def main(options: argparse.Namespace) -> NoReturn:
     uri = _record(options)
-    words = [sys.executable, "-m", "mlflow", "ui", "--port", str(options.port)]
-    os.execve(words[0], words, {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})  # a URI may hold a password
+    words = [sys.executable, "-m", "mlflow", "ui", "--port", str(options.port), "--workers", "1"]
+    # Of one person's UI; its jobs would be seven more processes. The URI may hold a password, which `ps` would show.
+    given = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    os.execve(words[0], words, given)
 
 
 def _record(options: argparse.Namespace) -> str:

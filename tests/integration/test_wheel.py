@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -61,15 +63,27 @@ def installed(wheel, tmp_path_factory) -> Path:
     return folder / "bin" / "python"
 
 
-def run(installed: Path, folder: Path, *arguments: str) -> str:
+def python(installed: Path, folder: Path, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
-        [installed, "-m", *arguments],
+        [installed, *arguments],
         cwd=folder, env={**environment, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""},
         capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+AREAM = "from importlib.metadata import entry_points; entry_points(group='console_scripts')['aream'].load()()"
+"""What the script does that an installer makes of the wheel's entry point."""
+
+
+def aream(installed: Path, folder: Path, *arguments: str) -> str:
+    return python(installed, folder, "-c", AREAM, *arguments)
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> str:
+    return python(installed, folder, "-m", *arguments)
 
 
 def test_every_file_of_the_packages_is_in_it(wheel):
@@ -97,3 +111,20 @@ def test_a_sweep_runs_from_it_in_a_folder_with_any_sign(installed, tmp_path):
     assert (folder / "runs" / "small" / "report.html").is_file()
     assert (folder / "runs" / "mlflow.db").is_file()
     assert "events wait" not in said or "run the same command again to send them" in said
+
+
+def test_a_first_sweep_from_file_to_report(installed, tmp_path):
+    path, following = aream(installed, tmp_path, "init", "first").splitlines()
+    assert path == "first/sweep.yaml"
+    name, *plan = shlex.split(following)
+    assert name == "aream"
+    assert json.loads(aream(installed, tmp_path, *plan, "--json"))["trials"]
+    fewer = {"train.epochs": 2, "train.warmup_epochs": 1, "data.train_images": 24, "data.val_images": 12}
+    fewer |= {"segmentation.train.epochs": 1, "axes.method.alpha_low": "[0.25]"}
+    changes = [part for key, value in fewer.items() for part in ("--set", f"{key}={value}")]
+    assert "ranked by pseudo/miou" in aream(installed, tmp_path, "sweep", path, *changes)
+    report = tmp_path / "runs" / "shapes" / "report.html"
+    report.unlink()
+    assert str(report) in aream(installed, tmp_path, "report", "shapes")
+    assert report.is_file()
+    assert "finished" in aream(installed, tmp_path, "status", "shapes")

@@ -73,7 +73,7 @@ def test_it_shows_what_was_recorded(here):
             assert "alphas" in experiments(port)
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=PATIENCE_S)
 
 
 def experiments(port: int) -> list[str]:
