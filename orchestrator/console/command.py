@@ -68,8 +68,8 @@ class Command:
 
     def __init__(self, act: Act, add_arguments: Arguments, examples: str, statuses: Mapping[int, str]) -> None:
         self.act, self.add_arguments = act, add_arguments
-        self._name = Path(sys.modules[act.__module__].__file__ or "command").stem
-        self._texts = texts(sys.modules[act.__module__].__doc__, examples, statuses)
+        self._name = Path(act.__globals__.get("__file__") or "command").stem
+        self._texts = texts(act.__globals__.get("__doc__"), examples, statuses)
 
     def __call__(self, arguments: Sequence[str], prog: str | None = None) -> int:
         """``prog``: what a person called it by; None: its module."""
