@@ -72,12 +72,12 @@ def test_a_formula_changes_who_computes_with_it(changed):
 @pytest.mark.parametrize(
     ("file", "before", "after", "some", "none"),
     [
-        ("aream/segmentation/train.py", "self.step += 1", "self.step += 2",
+        ("aream/segmentation/train.py", "total += loss.item()", "total -= loss.item()",
          {"train_seg"}, {"train_cam", "pseudo_label"}),
         ("aream/methods/_plain.py", "return False", "return not True", {"train_cam"}, {"warmup", "infer_cam"}),
         ("aream/refiners/par.py", "\nimport torch\n", "\nimport torch\n\nEXTRA = 1\n",
          {"pseudo_label", "train_cam"}, {"external_labels"}),
-        ("workers/stages/train_cam.py", "seed_everything(config.seed)", "seed_everything(config.seed + 1)",
+        ("workers/stages/train_cam.py", "float(epoch)", "float(epoch + 1)",
          {"train_cam"}, {"pseudo_label", "train_seg", "warmup"}),
         ("workers/artifacts/store.py", "\nclass ArtifactStore", "\nEXTRA = 1\n\n\nclass ArtifactStore",
          set(), set(discover.names(stages))),
