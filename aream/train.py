@@ -19,7 +19,7 @@ from aream.engine.loop import TrainingLoop
 from aream.engine.losses import classification_loss
 from aream.engine.randomness import WholeBatchDraws
 from aream.engine.ranks import ALONE, Ranks
-from aream.engine.steps import Pieces, advice, autocast, refuse_loss
+from aream.engine.steps import MicroBatches, advice, autocast, refuse_loss
 from aream.engine.validation import validation_scores
 from aream.errors import ConfigError, DivergedError
 from aream.methods._protocol import Method, Progress, Terms
@@ -79,7 +79,7 @@ class Training(TrainingLoop[Batch]):
         groups = parameter_groups(
             backbone, lr=config.lr, head_lr_scale=config.head_lr_scale, weight_decay=config.weight_decay
         )
-        pieces = Pieces(self.batches.batch_size, config.out_of_memory, advice("train", config, "image_size"))
+        pieces = MicroBatches(self.batches.batch_size, config.out_of_memory, advice("train", config, "image_size"))
         pieces.size = -(-pieces.batch_size // ranks.size)  # the most images of one process
         super().__init__(
             backbone,

@@ -24,7 +24,7 @@ from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.tune.result import RESULT_DUPLICATE
 
 from orchestrator.plan.planner import Planner, TrialPlan
-from orchestrator.run.channel import Sign
+from orchestrator.run.channel import Heartbeat
 from workers.artifacts.record import ArtifactRecord, record_name
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
@@ -128,7 +128,7 @@ class Cluster:
         self.clock, self.chance = clock, random.Random(seed)
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
-        self.busy: dict[str, Sign] = {}
+        self.busy: dict[str, Heartbeat] = {}
         """Trials at work; all give signs of life."""
         self.trials: list[float] = []
         """Seconds of each, in the order they were begun."""
@@ -241,7 +241,7 @@ class Actors:
             plan = cluster.planner.trial(config["values"], config["seed"])
             self.workers[actor] = Worker(cluster, plan)
             cluster.trials.append(self.workers[actor].seconds)
-            cluster.busy[plan.key] = Sign("node", "process", 1.0)
+            cluster.busy[plan.key] = Heartbeat("node", "process", 1.0)
 
     def clear_actor_task_futures(self, tracked_actor: TrackedActor) -> None:
         """Tune calls it when a trial ends."""
@@ -301,13 +301,13 @@ class _Handle:
     _actor_id = None
 
 
-class Board:
-    """In the place of ``orchestrator.run.channel.Board``: everybody is alive."""
+class WorkerChannel:
+    """In the place of ``orchestrator.run.channel.WorkerChannel``: everybody is alive."""
 
     actor = None
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
-    def look(self, halted: object) -> tuple[list[Any], dict[str, Sign]]:
+    def look(self, halted: object) -> tuple[list[Any], dict[str, Heartbeat]]:
         return [], dict(self.cluster.busy)

@@ -63,7 +63,7 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     keep_own_ray_private()
     import ray
 
-    from benchmarks.simulated_cluster import Board, Clock, Cluster, Durations
+    from benchmarks.simulated_cluster import Clock, Cluster, Durations, WorkerChannel
     from orchestrator.preflight.prepare import prepare
     from orchestrator.preflight.preview import summarise
     from orchestrator.run.driver import Driver
@@ -78,13 +78,13 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     clock = Clock()
     prepared = prepare(load_spec(path))
     prepared_s = clock.work()
-    workplace, planner = prepared.workplace, prepared.planner
-    summary = summarise(planner, workplace.store())
+    workspace, planner = prepared.workspace, prepared.planner
+    summary = summarise(planner, workspace.store())
     summary_s = clock.work() - prepared_s
-    tracker = Tracker(Backend("http://127.0.0.1:9", "simulated"), "simulated", workplace.folder / "tracking")
+    tracker = Tracker(Backend("http://127.0.0.1:9", "simulated"), "simulated", workspace.folder / "tracking")
     clock = Clock()
-    cluster = Cluster(gpus, planner, workplace.store(), Durations(**SECONDS), clock)
-    driver = Driver(planner, workplace, tracker, lambda: Board(cluster))
+    cluster = Cluster(gpus, planner, workspace.store(), Durations(**SECONDS), clock)
+    driver = Driver(planner, workspace, tracker, lambda: WorkerChannel(cluster))
     phases = _on_simulated_time(driver, cluster)
     with (folder / "output").open("w") as output, contextlib.redirect_stdout(output):
         outcome = driver.run()
@@ -133,8 +133,8 @@ def _on_simulated_time(driver: Any, cluster: Any) -> list[tuple[str, float, floa
     for module in (holds, tune_callback, supervisor, state, lease_watch):
         module.time = simulated  # type: ignore[attr-defined]
     driver.state.clock, driver.state.started = clock.now, clock.now()
-    driver.overseer.clock = clock.now
-    driver.overseer.started = driver.overseer.ticked = driver.overseer.saved = clock.now()
+    driver.supervisor.clock = clock.now
+    driver.supervisor.started = driver.supervisor.ticked = driver.supervisor.saved = clock.now()
     Actors.cluster = cluster
     tune_controller.RayActorManager = Actors
     phases = [("planning", clock.now(), clock.work())]

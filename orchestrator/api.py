@@ -64,7 +64,7 @@ class Plan:
         """A row a stage, inputs before what needs them."""
         import pandas
 
-        store = self.prepared.workplace.store()
+        store = self.prepared.workspace.store()
         stages = {stage.key: stage for trial in self.trials for stage in trial.stages()}
         rows = [
             {
@@ -102,7 +102,7 @@ def run(spec: SweepSpec, *, address: str | None = None, fresh: bool = False) -> 
 
     prepared = prepare(spec, fresh=fresh)
     run_sweep(prepared, address=address, fresh=fresh)
-    return Results(prepared.workplace)
+    return Results(prepared.workspace)
 
 
 def results(sweep: str | Path, runs: str | Path = "runs") -> Results:
@@ -175,7 +175,7 @@ def run_stage(spec: SweepSpec, key: str, out: str | Path) -> Row:
 def _runner(prepared: Prepared) -> StageRunner:
     resource = prepared.spec.resources.trial
     gpu = float(prepared.planner.hardware("trial").device == "cuda")
-    return stage_runner(prepared.workplace, cpu=resource.cpu, gpu=gpu)
+    return stage_runner(prepared.workspace, cpu=resource.cpu, gpu=gpu)
 
 
 def _trial(prepared: Prepared, point: Mapping[str, Any], seed: int | None) -> TrialPlan:

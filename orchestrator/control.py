@@ -36,31 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 )
 def main(options: argparse.Namespace) -> int:
     from aream.errors import ConfigError
-    from orchestrator.monitor.control_file import Orders
+    from orchestrator.monitor.control_file import ControlFile
     from orchestrator.status import observed
     from orchestrator.workspace import locate
 
-    workplace = locate(options.sweep, options.runs)
-    orders = Orders.read(workplace.orders_file)
-    state = observed(workplace)
+    workspace = locate(options.sweep, options.runs)
+    orders = ControlFile.read(workspace.control_file)
+    state = observed(workspace)
     runs = state["alive"] is not False  # whether a driver on another machine does cannot be seen from here
     if options.trial is None:
         if not runs:
             raise ConfigError(
-                f"{workplace.folder}: this sweep does not run ({state['phase']}), so nothing was changed; running its"
+                f"{workspace.folder}: this sweep does not run ({state['phase']}), so nothing was changed; running its"
                 " command again goes on with what is left"
             )
         orders.sweep = WISH[options.wish]
-        what = f"sweep {workplace.name}"
+        what = f"sweep {workspace.name}"
     else:
         what = _trial(state["tasks"], options.trial)
         if options.wish == "resume":
             orders.trials.pop(what, None)
         else:
             orders.trials[what] = WISH[options.wish]
-    orders.write(workplace.orders_file)
+    orders.write(workspace.control_file)
     when = (
-        "`python -m orchestrator.status` shows when it is so"
+        "`python -m orchestrator.status` shows when it has taken effect"
         if runs
         else "the sweep does not run; this counts from when its command is run again"
     )

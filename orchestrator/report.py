@@ -39,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     from orchestrator.workspace import locate
 
-    workplace = locate(options.sweep, options.runs)
-    content = _summary(workplace.summary_file)
+    workspace = locate(options.sweep, options.runs)
+    content = _summary(workspace.summary_file)
     if options.csv is not None:
-        _write_csv(content, options.csv or str(workplace.folder / "ranking.csv"))
+        _write_csv(content, options.csv or str(workspace.folder / "ranking.csv"))
         return 0
     from orchestrator.reporting.write import write_report
 
-    for path in write_report(content, workplace.store(), workplace.folder)[:2]:
+    for path in write_report(content, workspace.store(), workspace.folder)[:2]:
         print(path)
     return 0
 

@@ -17,7 +17,7 @@ from orchestrator.console.streams import output_is_lost
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from orchestrator.workspace import Workplace
+    from orchestrator.workspace import Workspace
 
 WATCH_S = 2.0
 
@@ -64,25 +64,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     from orchestrator.workspace import locate
 
-    workplace = locate(options.sweep, options.runs)
+    workspace = locate(options.sweep, options.runs)
     if options.log is not None:
         from orchestrator.monitor.logs import log_text
 
-        for line in log_text(workplace.log_folder, options.log):
+        for line in log_text(workspace.log_folder, options.log):
             if output_is_lost():
                 break
             print(line)
     elif options.watch is None:
-        _print(observed(workplace), options.json)
+        _print(observed(workspace), options.json)
     else:
         with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-            _watch(workplace, options.watch, options.json)
+            _watch(workspace, options.watch, options.json)
             return 0
         return 130
     return 0
 
 
-def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:
+def observed(workspace: Workspace, now: float | None = None) -> dict[str, Any]:
     """The state file, and what can be told from here about the process that writes it.
 
     Raises:
@@ -90,7 +90,7 @@ def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:
     """
     from orchestrator.monitor.state import is_over, read_state
 
-    content = read_state(workplace.state_file)
+    content = read_state(workspace.state_file)
     now = time.time() if now is None else now
     alive = False if is_over(content["phase"]) else _alive(content)
     content |= {
@@ -100,7 +100,7 @@ def observed(workplace: Workplace, now: float | None = None) -> dict[str, Any]:
         "stored": sum(bool(task.get("cached")) for task in content["tasks"]),
     }
     for task in content["tasks"]:
-        log = workplace.log_file(task["key"])
+        log = workspace.log_file(task["key"])
         if task["status"] == "failed":
             task["log"] = str(log) if log.exists() else None
     return content
@@ -135,13 +135,13 @@ def _print(content: Mapping[str, Any], as_json: bool) -> None:
         Console(width=None if os.isatty(1) else 140, highlight=False).print(_view(content))
 
 
-def _watch(workplace: Workplace, period_s: float, as_json: bool) -> None:
+def _watch(workspace: Workspace, period_s: float, as_json: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
     if as_json or not os.isatty(1):
         while True:
-            content = observed(workplace)
+            content = observed(workspace)
             if as_json:
                 print(json.dumps(content), flush=True)
             else:
@@ -151,7 +151,7 @@ def _watch(workplace: Workplace, period_s: float, as_json: bool) -> None:
             time.sleep(period_s)
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
         while True:
-            content = observed(workplace)
+            content = observed(workspace)
             live.update(_view(content), refresh=True)
             if content["alive"] is False:
                 return

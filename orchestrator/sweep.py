@@ -70,10 +70,10 @@ def main(options: argparse.Namespace) -> int:
     from orchestrator.preflight.preview import print_plan, summarise
     from orchestrator.search.record import known_points
 
-    planner, workplace = prepared.planner, prepared.workplace
-    recorded = known_points(planner, workplace.folder) if spec.search and not options.fresh else ()
-    workplace = dataclasses.replace(workplace, after=math.inf) if options.fresh else begun_anew(workplace)
-    print_plan(summarise(planner, workplace.store(), recorded, why=options.why), as_json=options.json)
+    planner, workspace = prepared.planner, prepared.workspace
+    recorded = known_points(planner, workspace.folder) if spec.search and not options.fresh else ()
+    workspace = dataclasses.replace(workspace, after=math.inf) if options.fresh else begun_anew(workspace)
+    print_plan(summarise(planner, workspace.store(), recorded, why=options.why), as_json=options.json)
     return DONE
 
 
@@ -81,15 +81,15 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     from orchestrator.reporting.terminal import print_results
     from orchestrator.run.session import run_sweep
 
-    workplace = prepared.workplace
+    workspace = prepared.workspace
     outcome, tracker = run_sweep(prepared, address=options.address, fresh=options.fresh)
-    print_results(json.loads(workplace.summary_file.read_text()))
-    print(f"report: {workplace.folder / 'report.html'}")
+    print_results(json.loads(workspace.summary_file.read_text()))
+    print(f"report: {workspace.folder / 'report.html'}")
     _say_what_is_untracked(tracker, outcome.untracked)
     if prepared.tracking:
         print(f"browse: {prepared.tracking.browse()}")
     for key, reason in outcome.failures.items():
-        print(f"failed: {key}: {reason} (log: {workplace.log_file(key)})", file=sys.stderr)
+        print(f"failed: {key}: {reason} (log: {workspace.log_file(key)})", file=sys.stderr)
     if outcome.ended:
         print(f"ended before its time: {outcome.ended}; run the same command again to go on", file=sys.stderr)
         if not outcome.failures:

@@ -29,7 +29,7 @@ LOG_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Workspace:
     store_uri: str | None
     runs: Path
     """Absolute; holds the local store, checkpoints and one folder a sweep."""
@@ -49,7 +49,7 @@ class Workplace:
         return self.folder / "summary.json"
 
     @property
-    def orders_file(self) -> Path:
+    def control_file(self) -> Path:
         return self.folder / "orders.json"
 
     @property
@@ -160,8 +160,8 @@ def runs_folder(given: str) -> Path:
     return folder
 
 
-def locate(sweep: str, runs: str) -> Workplace:
-    """The workplace of a sweep named by its YAML file or by its name under the folder ``runs``.
+def locate(sweep: str, runs: str) -> Workspace:
+    """The workspace of a sweep named by its YAML file or by its name under the folder ``runs``.
 
     Raises:
         AreamError: neither exists, the YAML does not say where its results go, or the folder's note of its store is
@@ -171,7 +171,7 @@ def locate(sweep: str, runs: str) -> Workplace:
         from orchestrator.spec.place import read_place
 
         place = read_place(Path(sweep))
-        return Workplace(
+        return Workspace(
             store_uri=place.store.uri, runs=place.runs_dir, name=place.name, store_endpoint=place.store.endpoint
         )
     folder = runs_folder(runs)
@@ -179,7 +179,7 @@ def locate(sweep: str, runs: str) -> Workplace:
         known = sorted(path.parent.name for path in folder.glob("*/state.json"))
         raise AreamError(f"no sweep {sweep[:80]!r} in {folder}; there are: {', '.join(known) or 'none'}")
     uri, endpoint = _store_file(folder / sweep).read() or (None, None)
-    return Workplace(store_uri=uri, runs=folder, name=sweep, store_endpoint=endpoint)
+    return Workspace(store_uri=uri, runs=folder, name=sweep, store_endpoint=endpoint)
 
 
 def _store_file(folder: Path) -> StateFile[tuple[str | None, str | None]]:
@@ -194,6 +194,6 @@ def _store_file(folder: Path) -> StateFile[tuple[str | None, str | None]]:
     return StateFile(folder / STORE_FILE, "where the sweep's store is", go_on, parse)
 
 
-def remember_store(workplace: Workplace) -> None:
+def remember_store(workspace: Workspace) -> None:
     """So that commands that know only the sweep's name find its artifacts."""
-    write_json(workplace.folder / STORE_FILE, [workplace.store_uri, workplace.store_endpoint])
+    write_json(workspace.folder / STORE_FILE, [workspace.store_uri, workspace.store_endpoint])

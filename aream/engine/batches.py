@@ -195,7 +195,7 @@ def validation_batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[Batch]:
-    """The val split, resized to a square, in list order; with several ``ranks`` every so manieth batch."""
+    """The val split, resized to a square, in list order; with several ``ranks`` every n-th batch."""
     ids = list(dataset.ids("val"))
     for start in range(rank * batch_size, len(ids), batch_size * ranks):
         yield _collate(

@@ -17,7 +17,7 @@ import torch
 from aream.engine.checkpoints import Checkpoints, Report
 from aream.engine.epoch_means import EpochMeans
 from aream.engine.randomness import random_state, restore_random_state
-from aream.engine.steps import Pieces, apply_gradients, refuse_row
+from aream.engine.steps import MicroBatches, apply_gradients, refuse_row
 
 
 @runtime_checkable
@@ -36,7 +36,7 @@ class TrainingLoop(ABC, Generic[B]):
         self,
         network: Any,
         optimizer: torch.optim.Optimizer,
-        pieces: Pieces,
+        pieces: MicroBatches,
         *,
         epochs: int,
         precision: str,

@@ -15,7 +15,7 @@ from torch import nn
 from aream.config import config
 from aream.engine.checkpoints import Checkpoints
 from aream.engine.loop import TrainingLoop
-from aream.engine.steps import OutOfMemoryPolicy, Pieces, advice
+from aream.engine.steps import MicroBatches, OutOfMemoryPolicy, advice
 from aream.errors import ConfigError
 from aream.images import MAX_SIDE
 
@@ -105,7 +105,7 @@ class PolySgdRun(TrainingLoop[Samples]):
         super().__init__(
             network.to(device),
             torch.optim.SGD(groups, momentum=config.momentum),
-            Pieces(self.batch_size, config.out_of_memory, advice(section, config, "crop")),
+            MicroBatches(self.batch_size, config.out_of_memory, advice(section, config, "crop")),
             epochs=-(-self.total // self.steps),
             precision=config.precision,
             device=device,

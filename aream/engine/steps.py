@@ -17,7 +17,7 @@ NO_MEMORY = ("out of memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc"
 T = TypeVar("T")
 
 
-class Pieces:
+class MicroBatches:
     """How many images of a batch pass the network at once: all, until memory does not hold them.
 
     Then the step is done again with half as many, down to one, and what held is kept for the rest of the training.

@@ -69,7 +69,7 @@ class _Reader:
             raise self._wrong(f"{len(arrays)} arrays with {len(names)} names")
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise self._wrong(f"the name {twice!r} stands twice")
+            raise self._wrong(f"duplicate name {twice!r}")
         return dict(zip(names, arrays, strict=True))
 
     def _array(self, place: str) -> Tensor:

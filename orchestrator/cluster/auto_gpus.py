@@ -15,11 +15,11 @@ import torch
 
 from orchestrator.cluster.resources import whole_gpus
 from orchestrator.monitor.progress import Progress
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.spec.settings import Resource
 from orchestrator.spec.spec import SweepSpec
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.processes.atomic_write import StateFile, write_json
 
 NOTHING_RAN = "nothing has run yet"
@@ -30,10 +30,10 @@ class AutoGpus:
     """Jobs are ``trial`` and ``segmentation``."""
 
     def __init__(
-        self, workplace: Workplace, overseer: Overseer, progress: Progress, start_ray: Callable[[], object]
+        self, workspace: Workspace, supervisor: Supervisor, progress: Progress, start_ray: Callable[[], object]
     ) -> None:
-        self.workplace, self.overseer, self.progress, self.start_ray = workplace, overseer, progress, start_ray
-        self.path = _decisions_file(workplace)
+        self.workspace, self.supervisor, self.progress, self.start_ray = workspace, supervisor, progress, start_ray
+        self.path = _decisions_file(workspace)
         self.why: dict[str, str] = {}
         """Job -> the reason, where the file leaves it open."""
 
@@ -66,7 +66,7 @@ class AutoGpus:
         Raises:
             ConfigError: more processes than GPUs on any node.
         """
-        if _resource(planner.spec, job).gpu != "auto" or self.overseer.is_over():
+        if _resource(planner.spec, job).gpu != "auto" or self.supervisor.is_over():
             return planner
         if (self.whole(planner.spec, job).gpus > 0) == (job in planner.auto_gpu):
             return planner
@@ -81,7 +81,7 @@ class AutoGpus:
         Raises:
             ConfigError: more processes than GPUs on any node.
         """
-        if planner.spec.resources.trial.gpu != "auto" or self.overseer.is_over():
+        if planner.spec.resources.trial.gpu != "auto" or self.supervisor.is_over():
             return planner.spec
         gpus = self.whole(planner.spec, "trial").gpus
         if gpus != 1:
@@ -90,7 +90,7 @@ class AutoGpus:
         from orchestrator.cluster.gpu_measurement import Measurement
 
         self.progress.phase("measuring what a trial needs of a GPU")
-        share = Measurement(planner, self.workplace, self.overseer, self.progress.line).share(trials)
+        share = Measurement(planner, self.workspace, self.supervisor, self.progress.line).share(trials)
         if share is None:
             return self._settle(planner.spec, "trial", 1.0, "a whole one each, as nothing could be measured")
         return self._settle(planner.spec, "trial", share.gpu, share.why)
@@ -101,7 +101,7 @@ class AutoGpus:
         Args:
             pending: jobs that are still to run; without any, what was decided before holds.
         """
-        if spec.resources.segmentation.gpu != "auto" or not pending or self.overseer.is_over():
+        if spec.resources.segmentation.gpu != "auto" or not pending or self.supervisor.is_over():
             return self.remembered(spec, "segmentation")
         gpus = self.whole(spec, "segmentation").gpus
         return self._settle(spec, "segmentation", gpus, "a whole one each" if gpus else NO_GPU)
@@ -116,7 +116,7 @@ class AutoGpus:
         return dataclasses.replace(spec, resources=dataclasses.replace(spec.resources, **changed))
 
     def _settle(self, spec: SweepSpec, job: str, gpu: float, why: str) -> SweepSpec:
-        if not self.overseer.is_over():
+        if not self.supervisor.is_over():
             write_json(self.path, {**self._read(), job: {"gpu": gpu, "why": why}})
             self.progress.line(f"resources.{job}.gpu: auto is {gpu:g}: {why}")
         return self.remembered(spec, job)
@@ -125,20 +125,20 @@ class AutoGpus:
         return _read(self.path)
 
 
-def expected(workplace: Workplace, spec: SweepSpec) -> frozenset[str]:
+def expected(workspace: Workspace, spec: SweepSpec) -> frozenset[str]:
     """Jobs that will get a GPU though their file says ``auto``: as the last run decided, else as this machine has one.
 
     Raises:
         DamagedFile: earlier decisions cannot be read.
     """
     open_jobs = [job for job in ("trial", "segmentation") if _resource(spec, job).gpu == "auto"]
-    decided = _read(_decisions_file(workplace)) if open_jobs else {}
+    decided = _read(_decisions_file(workspace)) if open_jobs else {}
     here = bool(open_jobs) and torch.cuda.is_available()
     return frozenset(job for job in open_jobs if (float(decided[job]["gpu"]) > 0 if job in decided else here))
 
 
-def _decisions_file(workplace: Workplace) -> Path:
-    return workplace.folder / "gpus.json"
+def _decisions_file(workspace: Workspace) -> Path:
+    return workspace.folder / "gpus.json"
 
 
 def _read(path: Path) -> dict[str, dict[str, str | float]]:

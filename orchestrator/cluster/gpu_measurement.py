@@ -19,9 +19,9 @@ from orchestrator.cluster.gpu_share import GpuNode, Share, decide
 from orchestrator.cluster.lost_workers import why
 from orchestrator.cluster.resources import gpu_nodes
 from orchestrator.cluster.stage_runner import stage_runner
-from orchestrator.monitor.supervisor import TICK_S, Overseer
+from orchestrator.monitor.supervisor import TICK_S, Supervisor
 from orchestrator.plan.planner import Planner, TrialPlan
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.stage import GPU_PEAK
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,12 @@ REHEARSED = 4
 class Measurement:
     """Finds out how many trials share a GPU; the first trials of a sweep wait for it."""
 
-    def __init__(self, planner: Planner, workplace: Workplace, overseer: Overseer, say: Callable[[str], None]) -> None:
-        self.workplace, self.overseer, self.say = workplace, overseer, say
+    def __init__(
+        self, planner: Planner, workspace: Workspace, supervisor: Supervisor, say: Callable[[str], None]
+    ) -> None:
+        self.workspace, self.supervisor, self.say = workspace, supervisor, say
         self.resource = planner.spec.resources.trial
-        self.store = workplace.store()
+        self.store = workspace.store()
 
     def share(self, trials: Sequence[TrialPlan]) -> Share | None:
         """Args:
@@ -84,11 +86,11 @@ class Measurement:
             resources=dict(self.resource.custom),
             name=f"rehearsal of {trial.key}",
         )
-        task = options.remote(trial, self.workplace, self.resource.cpu)
-        began, patience = time.monotonic(), self.overseer.limits.stalled_minutes * 60
+        task = options.remote(trial, self.workspace, self.resource.cpu)
+        began, patience = time.monotonic(), self.supervisor.limits.stalled_minutes * 60
         while not ray.wait([task], timeout=TICK_S)[0]:
-            self.overseer.tick({trial.key: 1.0})
-            if self.overseer.is_over() or time.monotonic() - began > patience:
+            self.supervisor.tick({trial.key: 1.0})
+            if self.supervisor.is_over() or time.monotonic() - began > patience:
                 ray.cancel(task, force=True)
                 self.say("the rehearsal did not end; each trial gets a whole GPU")
                 return None
@@ -128,7 +130,7 @@ class Measurement:
 
 
 @ray.remote(max_retries=1, max_calls=1)
-def _rehearse(trial: TrialPlan, workplace: Workplace, cpu: float) -> dict[str, Any]:
+def _rehearse(trial: TrialPlan, workspace: Workspace, cpu: float) -> dict[str, Any]:
     """In a process of its own, which gives the GPU back whole."""
     import torch
 
@@ -139,9 +141,9 @@ def _rehearse(trial: TrialPlan, workplace: Workplace, cpu: float) -> dict[str, A
         return {"failure": "Ray gives out GPUs here, but torch sees none"}
     cams = trial.variants[0].stages.cams.config
     memory = CudaMemory()
-    with workplace.logged(f"rehearsal-{trial.key}"):
+    with workspace.logged(f"rehearsal-{trial.key}"):
         try:
-            runtime = stage_runner(workplace, cpu=cpu, gpu=1).runtime
+            runtime = stage_runner(workspace, cpu=cpu, gpu=1).runtime
             peak = peak_bytes(trial.train.config, cams, runtime, memory, trial.stages())
             return {"peak": peak, "total": memory.total()}
         except AreamError as error:

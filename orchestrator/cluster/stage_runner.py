@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.processes.runtime import Runtime
 from workers.stage import Row, Stage, StageRunner
 
 
 def stage_runner(
-    workplace: Workplace,
+    workspace: Workspace,
     *,
     cpu: float,
     gpu: float,
@@ -19,7 +19,7 @@ def stage_runner(
 ) -> StageRunner:
     """A stage runner on this machine, its process prepared for the cores and the (share of a) GPU it was given."""
     runtime = Runtime(
-        gpu=gpu > 0, gpu_share=min(gpu, 1.0), threads=max(1, int(cpu)), loader_workers=workplace.loader_workers
+        gpu=gpu > 0, gpu_share=min(gpu, 1.0), threads=max(1, int(cpu)), loader_workers=workspace.loader_workers
     )
     runtime.prepare()
-    return StageRunner(workplace.store(), runtime, report, stop)
+    return StageRunner(workspace.store(), runtime, report, stop)

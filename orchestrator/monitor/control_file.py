@@ -14,14 +14,14 @@ WISHES = ("run", "pause", "stop")
 
 
 @dataclass
-class Orders:
+class ControlFile:
     sweep: str = "run"
     """run, pause or stop."""
     trials: dict[str, str] = field(default_factory=dict)
     """Trial key -> pause or stop; others run."""
 
     @classmethod
-    def read(cls, path: Path) -> Orders:
+    def read(cls, path: Path) -> ControlFile:
         """An absent file wants nothing.
 
         Raises:
@@ -32,7 +32,7 @@ class Orders:
         return StateFile(path, holds, go_on, cls._parse).read() or cls()
 
     @classmethod
-    def _parse(cls, content: bytes) -> Orders:
+    def _parse(cls, content: bytes) -> ControlFile:
         given: Any = json.loads(content)
         if not isinstance(given, dict) or not isinstance(given.get("trials", {}), dict):
             raise ValueError("need sweep and trials")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from aream.errors import DamagedFile
-from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.control_file import ControlFile
 from orchestrator.spec.settings import Limits
 from workers.processes.atomic_write import StateFile, write_json
 
@@ -21,17 +21,17 @@ SAVE_S = 30.0
 HOUR_S = 3600.0
 
 
-class Overseer:
+class Supervisor:
     """Asked every second or so by whatever loop the driver is in."""
 
     def __init__(
-        self, orders_file: Path, spent_file: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
+        self, control_file: Path, spent_file: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.orders_file, self.spent_file, self.limits, self.clock = orders_file, spent_file, limits, clock
-        self.orders = Orders.read(orders_file)
+        self.control_file, self.spent_file, self.limits, self.clock = control_file, spent_file, limits, clock
+        self.orders = ControlFile.read(control_file)
         if self.orders.sweep != "run":  # running the command is the wish that it runs
             self.orders.sweep = "run"
-            self.orders.write(orders_file)
+            self.orders.write(control_file)
         self.gpu_seconds = spent_before(spent_file)
         self.started = self.ticked = self.saved = clock()
         self.failed = 0
@@ -77,7 +77,7 @@ class Overseer:
         if now - self.saved >= SAVE_S:
             self.save()
         try:
-            self.orders = Orders.read(self.orders_file)
+            self.orders = ControlFile.read(self.control_file)
             self.unreadable = None
         except DamagedFile as error:  # those read before stand
             if self.unreadable != str(error):  # once, not every second

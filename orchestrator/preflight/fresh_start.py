@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orchestrator.plan.planner import Planner
 from orchestrator.preflight.sweep_folder import id_file, sweep_id
-from orchestrator.workspace import FRESH_FILE, SEARCH_FILE, Workplace
+from orchestrator.workspace import FRESH_FILE, SEARCH_FILE, Workspace
 from workers.artifacts.collection import CHECKPOINTS, key_of, living_leases
 from workers.artifacts.holds import all_holds, held_keys
 from workers.artifacts.record import with_ancestors
@@ -48,44 +48,44 @@ class FreshStart:
     """Whether the folder was cleared; else a kill came in between."""
 
 
-def begin_anew(planner: Planner, workplace: Workplace) -> Workplace:
-    """The workplace of a run that ignores what earlier runs of the sweep left.
+def begin_anew(planner: Planner, workspace: Workspace) -> Workspace:
+    """The workspace of a run that ignores what earlier runs of the sweep left.
 
     Raises:
         ArtifactCorrupt: a list of what a sweep holds cannot be read.
     """
-    storage, known = workplace.store().storage, _file(workplace).read_or_begin_anew()
-    earlier = (*(known.replaces if known else ()), *([sweep_id(workplace)] if id_file(workplace).exists() else []))
+    storage, known = workspace.store().storage, _file(workspace).read_or_begin_anew()
+    earlier = (*(known.replaces if known else ()), *([sweep_id(workspace)] if id_file(workspace).exists() else []))
     own, others = _named(planner, storage, earlier)
     start = FreshStart(_clock(storage), tuple(dict.fromkeys(earlier)), cleared=False)
-    _remember(workplace, start)
+    _remember(workspace, start)
     for info in list(storage.list(CHECKPOINTS)):
         if (key := key_of(info.name)) in own and key not in others:
             storage.delete_unchanged(info)
-    return _cleared(workplace, start)
+    return _cleared(workspace, start)
 
 
-def go_on(workplace: Workplace) -> Workplace:
-    """The workplace of a run that resumes: still fresh where a fresh start has not been computed to its end."""
-    start = _file(workplace).read()
-    return workplace if start is None else _cleared(workplace, start)
+def go_on(workspace: Workspace) -> Workspace:
+    """The workspace of a run that resumes: still fresh where a fresh start has not been computed to its end."""
+    start = _file(workspace).read()
+    return workspace if start is None else _cleared(workspace, start)
 
 
-def begun_anew(workplace: Workplace) -> Workplace:
+def begun_anew(workspace: Workspace) -> Workspace:
     """The same for looking: nothing is changed."""
-    start = _file(workplace).read()
-    return workplace if start is None else replace(workplace, after=start.after)
+    start = _file(workspace).read()
+    return workspace if start is None else replace(workspace, after=start.after)
 
 
-def replaced(workplace: Workplace) -> tuple[str, ...]:
+def replaced(workspace: Workspace) -> tuple[str, ...]:
     """Ids whose holds end with the fresh start of this sweep."""
-    start = _file(workplace).read()
+    start = _file(workspace).read()
     return start.replaces if start else ()
 
 
-def computed(workplace: Workplace) -> None:
+def computed(workspace: Workspace) -> None:
     """All of a fresh start is there: from now on everything stored counts again."""
-    (workplace.folder / FRESH_FILE).unlink(missing_ok=True)
+    (workspace.folder / FRESH_FILE).unlink(missing_ok=True)
 
 
 def _named(planner: Planner, storage: ObjectStorage, earlier: tuple[str, ...]) -> tuple[set[str], set[str]]:
@@ -110,16 +110,16 @@ def _clock(storage: ObjectStorage) -> float:
     return now
 
 
-def _cleared(workplace: Workplace, start: FreshStart) -> Workplace:
+def _cleared(workspace: Workspace, start: FreshStart) -> Workspace:
     if not start.cleared:
         if start.replaces:  # else no sweep has ever run here
-            for path in _own_files(workplace.folder):
+            for path in _own_files(workspace.folder):
                 path.unlink(missing_ok=True)
-            tune = workplace.folder / TUNE
+            tune = workspace.folder / TUNE
             if not tune.is_symlink() and any(next(tune.glob(name), None) for name in TUNES_OWN):
                 shutil.rmtree(tune)
-        _remember(workplace, replace(start, cleared=True))
-    return replace(workplace, after=start.after)
+        _remember(workspace, replace(start, cleared=True))
+    return replace(workspace, after=start.after)
 
 
 def _own_files(folder: Path) -> Iterator[Path]:
@@ -129,11 +129,11 @@ def _own_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _remember(workplace: Workplace, start: FreshStart) -> None:
-    write_json(workplace.folder / FRESH_FILE, asdict(start))
+def _remember(workspace: Workspace, start: FreshStart) -> None:
+    write_json(workspace.folder / FRESH_FILE, asdict(start))
 
 
-def _file(workplace: Workplace) -> StateFile[FreshStart]:
+def _file(workspace: Workspace) -> StateFile[FreshStart]:
     def parse(content: bytes) -> FreshStart:
         given = json.loads(content)
         return FreshStart(
@@ -141,7 +141,7 @@ def _file(workplace: Workplace) -> StateFile[FreshStart]:
         )
 
     return StateFile(
-        workplace.folder / FRESH_FILE,
+        workspace.folder / FRESH_FILE,
         "since when results count for this sweep, which was started with --fresh",
         "start it with --fresh again, or delete the file: all that is stored then counts",
         parse,

@@ -100,14 +100,14 @@ class _Visit:
         """Where the first question was answered, ask all others."""
         if any(finding.column == ANSWERS for finding in self.node.row.findings):
             return
-        spec, workplace = self.prepared.spec, self.prepared.workplace
+        spec, workspace = self.prepared.spec, self.prepared.workspace
         self._look_at_clock(patience_s)
         self.heard, self.ping = time.monotonic(), None
         if self.node.gpus:
             self._ask("gpu", self.actor.gpu.remote(self.node.gpus))
-        default = workplace.runs / "artifacts"
+        default = workspace.runs / "artifacts"
         self._ask("store", self.actor.store.remote(spec.store_uri, default, spec.store_endpoint, self.object))
-        self._ask("disk", self.actor.disk.remote([workplace.folder / "logs", workplace.store().scratch]))
+        self._ask("disk", self.actor.disk.remote([workspace.folder / "logs", workspace.store().scratch]))
         for column in ("data", "weights"):
             expected = [(content, identity) for content, identity in self.prepared.contents if content.column == column]
             if expected:

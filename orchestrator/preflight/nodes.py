@@ -28,8 +28,8 @@ def check_nodes(prepared: Prepared, purpose: str, say: Callable[[str], None] = p
     """
     from orchestrator.preflight.node_probes import look_at_nodes
 
-    storage = prepared.workplace.store().storage
-    probe = f"probe/{purpose}-{hashlib.sha256(str(prepared.workplace.folder).encode()).hexdigest()[:16]}"
+    storage = prepared.workspace.store().storage
+    probe = f"probe/{purpose}-{hashlib.sha256(str(prepared.workspace.folder).encode()).hexdigest()[:16]}"
     storage.write(probe, b"of the driver")
     try:
         rows = look_at_nodes(prepared, probe, say)
@@ -65,7 +65,7 @@ def refuse_unfit_machine(prepared: Prepared, say: Callable[[str], None] = print)
         asked = getattr(prepared.spec.resources, name).gpus
         if asked and (name == "trial" or prepared.spec.segmentation_data is not None):
             _refuse_missing_gpu(name)
-    for finding in disk_findings([prepared.workplace.folder / "logs", prepared.workplace.store().scratch]):
+    for finding in disk_findings([prepared.workspace.folder / "logs", prepared.workspace.store().scratch]):
         say(f"warning: {finding.words}")
 
 

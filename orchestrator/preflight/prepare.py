@@ -22,7 +22,7 @@ from orchestrator.spec.spec import SweepSpec
 from orchestrator.tracking import backends
 from orchestrator.tracking.backends._protocol import Backend
 from orchestrator.tracking.webhook import webhook_url
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.checks.dataset import refuse_use
 from workers.checks.training_step import check_affinity_net, check_host, check_segmenter
 from workers.components import build_dataset, check_refiner
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 class Prepared:
     """A sweep that was looked at from here."""
 
-    workplace: Workplace
+    workspace: Workspace
     planner: Planner
     contents: Sequence[tuple[Content, str]]
     """What it reads from outside of its store, with what this machine found it to be."""
@@ -61,17 +61,17 @@ class Prepared:
 
     @property
     def tracking(self) -> Backend | None:
-        return tracking_backend(self.spec, self.workplace)
+        return tracking_backend(self.spec, self.workspace)
 
 
-def tracking_backend(spec: SweepSpec, workplace: Workplace) -> Backend | None:
+def tracking_backend(spec: SweepSpec, workspace: Workspace) -> Backend | None:
     """Where the sweep's runs are recorded; None: nowhere.
 
     Raises:
         ConfigError: no record could lie there.
     """
     backend: Backend | None = discover.load(backends, spec.tracking.name).open_backend(
-        spec.tracking.config, workplace, spec.folder
+        spec.tracking.config, workspace, spec.folder
     )
     return backend
 
@@ -82,14 +82,14 @@ def prepare(spec: SweepSpec, *, reread: bool = False, fresh: bool = False) -> Pr
     Raises:
         AreamError: data, weights, a store, a file of earlier runs or a configuration that cannot be used.
     """
-    workplace = Workplace(
+    workspace = Workspace(
         store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
     )
     webhook_url(spec.notify)
-    workplace.check()
-    workplace.store().storage.check()
-    refuse_damaged(workplace, fresh=fresh)
-    tracking = tracking_backend(spec, workplace)
+    workspace.check()
+    workspace.store().storage.check()
+    refuse_damaged(workspace, fresh=fresh)
+    tracking = tracking_backend(spec, workspace)
     if tracking is not None and (why := tracking.check()):
         log.warning("tracking: %s", why)
     allow_staging(spec)
@@ -102,9 +102,9 @@ def prepare(spec: SweepSpec, *, reread: bool = False, fresh: bool = False) -> Pr
         with _saying_how_to_check(dataset):
             refuse_use(dataset, use_of(spec))
     prints = {repr(content.component): found for content, found in contents if content.key == "data"}
-    planner = Planner(spec, prints, expected(workplace, spec))
+    planner = Planner(spec, prints, expected(workspace, spec))
     outside = [(content, found) for content, found in contents if content.locations]
-    return Prepared(workplace, planner, outside, reread)
+    return Prepared(workspace, planner, outside, reread)
 
 
 def allow_staging(spec: SweepSpec) -> None:

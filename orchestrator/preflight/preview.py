@@ -131,7 +131,7 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     titles = {trial["key"]: trial["title"] for trial in plan.trials}
     if plan.search:
         for key, title in titles.items():
-            console.print(escape(f"  an end of the axes: {key}  {title}"))
+            console.print(escape(f"  trial at the axis bounds: {key}  {title}"))
     for row in plan.stages:
         if not row.inputs:
             console.print(_tree(row, plan.stages, titles))

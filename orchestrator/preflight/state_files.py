@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.control_file import ControlFile
 from orchestrator.monitor.supervisor import spent_before
 from orchestrator.preflight.fresh_start import begun_anew
 from orchestrator.preflight.sweep_folder import id_file, sweep_id
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.artifacts.holds import all_holds, held_keys
 
 
-def refuse_damaged(workplace: Workplace, *, fresh: bool) -> None:
+def refuse_damaged(workspace: Workspace, *, fresh: bool) -> None:
     """Read what a run will read; changes nothing.
 
     Args:
@@ -20,14 +20,14 @@ def refuse_damaged(workplace: Workplace, *, fresh: bool) -> None:
         DamagedFile: a file of the sweep's folder cannot be read.
         ArtifactCorrupt: a list of what sweeps hold cannot be read.
     """
-    storage = workplace.store().storage
-    known = sweep_id(workplace) if id_file(workplace).exists() else None  # looking makes none
+    storage = workspace.store().storage
+    known = sweep_id(workspace) if id_file(workspace).exists() else None  # looking makes none
     if fresh:
         for _ in all_holds(storage):
             pass
         return
-    begun_anew(workplace)
-    Orders.read(workplace.orders_file)
-    spent_before(workplace.spent_file)
+    begun_anew(workspace)
+    ControlFile.read(workspace.control_file)
+    spent_before(workspace.spent_file)
     if known is not None:
         held_keys(storage, known)

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aream.errors import AreamError
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.processes.atomic_write import StateFile, write_text
 from workers.processes.file_lock import FileLock
 
 SWEEP_ID = re.compile(rb"[0-9a-f]{32}")
 
 
-def sweep_id(workplace: Workplace) -> str:
+def sweep_id(workspace: Workspace) -> str:
     """A name for this folder's sweep in the tracker, made once: resuming finds the same runs.
 
     Raises:
@@ -29,7 +29,7 @@ def sweep_id(workplace: Workplace) -> str:
         return content.decode()
 
     file = StateFile(
-        id_file(workplace),
+        id_file(workspace),
         "the name under which its record and the store know this sweep",
         "write into it the tag `aream.sweep` of the sweep's MLflow run, or delete it: its runs then begin anew,"
         " and results are kept",
@@ -42,21 +42,21 @@ def sweep_id(workplace: Workplace) -> str:
     return found
 
 
-def id_file(workplace: Workplace) -> Path:
-    return workplace.folder / "sweep_id"
+def id_file(workspace: Workspace) -> Path:
+    return workspace.folder / "sweep_id"
 
 
 @contextlib.contextmanager
-def held(workplace: Workplace) -> Iterator[None]:
+def held(workspace: Workspace) -> Iterator[None]:
     """Only one driver at a time runs a sweep in one folder.
 
     Raises:
         AreamError: another process holds it; the message names it.
         ConfigError: its file system keeps no locks.
     """
-    with FileLock(workplace.folder / "lock") as lock:
+    with FileLock(workspace.folder / "lock") as lock:
         if not lock.try_exclusive():
             raise AreamError(
-                f"{workplace.folder}: another process runs this sweep ({lock.holder()}); wait for it, or stop it"
+                f"{workspace.folder}: another process runs this sweep ({lock.holder()}); wait for it, or stop it"
             )
         yield

@@ -11,7 +11,7 @@ from orchestrator.reporting.html import _html, _overlays
 from orchestrator.reporting.markdown import _markdown
 from orchestrator.reporting.summary import Summary
 from orchestrator.results.records import Records
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.artifacts.store import ArtifactStore
 from workers.processes.atomic_write import write_json
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_summary(
-    summary: Summary, workplace: Workplace, store: ArtifactStore, records: Records | None = None
+    summary: Summary, workspace: Workspace, store: ArtifactStore, records: Records | None = None
 ) -> list[Path]:
     """Write summary.json, report.html, report.md and figures; returns what a tracker should keep.
 
@@ -29,8 +29,8 @@ def write_summary(
     """
     content = summary.to_json(records or store)
     canonical(content)  # refuses NaN and anything that is not plain data before it is written
-    write_json(workplace.summary_file, content, indent=1)
-    return [workplace.summary_file, *write_report(content, store, workplace.folder)]
+    write_json(workspace.summary_file, content, indent=1)
+    return [workspace.summary_file, *write_report(content, store, workspace.folder)]
 
 
 def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from aream.data._protocol import Dataset
 from aream.errors import AreamError, ConfigError, DataError
 from orchestrator.spec.build import build_component, strict
 from orchestrator.text import shown_beside
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.artifacts.record import ArtifactRecord
 from workers.components import build_dataset
 from workers.files.cams import read_cams
@@ -45,19 +45,19 @@ class LabelledImage:
 class Results:
     """A ranked sweep. Ranks count from 1, the best; of several seeds, the best one is meant where none is named."""
 
-    def __init__(self, workplace: Workplace) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         """Read the sweep's summary.
 
         Raises:
             AreamError: there is none yet, or it cannot be read.
         """
-        self.workplace, self.store = workplace, workplace.store()
+        self.workspace, self.store = workspace, workspace.store()
         try:
-            self.content: dict[str, Any] = json.loads(workplace.summary_file.read_text())
+            self.content: dict[str, Any] = json.loads(workspace.summary_file.read_text())
         except FileNotFoundError:
-            raise AreamError(f"{workplace.summary_file}: the sweep has no results yet") from None
+            raise AreamError(f"{workspace.summary_file}: the sweep has no results yet") from None
         except ValueError as error:
-            raise AreamError(f"{workplace.summary_file}: cannot be read ({error}); run the sweep again") from error
+            raise AreamError(f"{workspace.summary_file}: cannot be read ({error}); run the sweep again") from error
 
     def __repr__(self) -> str:
         return f"<Results of {self.content['name']}: {len(self.content['ranking'])} configurations>"
@@ -155,7 +155,7 @@ class Results:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        path: Path = self.workplace.folder / "config.json"
+        path: Path = self.workspace.folder / "config.json"
         data = json.loads(path.read_text())["data"]
         given = {"name": data["name"], **data["config"]}
         return build_dataset(strict(lambda report: build_component("aream.data", given, "data", report, None)))

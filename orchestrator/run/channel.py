@@ -31,7 +31,7 @@ ANSWER_S = 20.0
 
 
 @dataclass(frozen=True)
-class Sign:
+class Heartbeat:
     """The last sign of life of who works on a key."""
 
     node: str
@@ -40,7 +40,7 @@ class Sign:
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
-class _Board:
+class _Channel:
     def __init__(self) -> None:
         self.rows: list[tuple[str, Row]] = []
         self.halted: frozenset[str] = frozenset()
@@ -56,28 +56,28 @@ class _Board:
     def left(self, key: str) -> None:
         self.signs.pop(key, None)
 
-    def look(self, halted: frozenset[str]) -> tuple[list[tuple[str, Row]], dict[str, Sign]]:
+    def look(self, halted: frozenset[str]) -> tuple[list[tuple[str, Row]], dict[str, Heartbeat]]:
         self.halted = halted
         rows, self.rows = self.rows, []
         now = time.monotonic()
-        return rows, {key: Sign(node, process, now - seen) for key, (node, process, seen) in self.signs.items()}
+        return rows, {key: Heartbeat(node, process, now - seen) for key, (node, process, seen) in self.signs.items()}
 
 
-class Board:
+class WorkerChannel:
     """The driver's end; one for all phases of a run."""
 
     def __init__(self) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.actor: Any = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        self.actor: Any = _Channel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         self.answer: Any = None
 
-    def look(self, halted: Iterable[str]) -> tuple[list[tuple[str, Row]], dict[str, Sign] | None]:
+    def look(self, halted: Iterable[str]) -> tuple[list[tuple[str, Row]], dict[str, Heartbeat] | None]:
         """Say which keys are to stop; get the rows since the last look and who works on what.
 
-        Never waits: until the board has answered, there are no rows, and None in place of the signs.
+        Never waits: until the channel has answered, there are no rows, and None in place of the signs.
         """
         rows: list[tuple[str, Row]] = []
-        signs: dict[str, Sign] | None = None
+        signs: dict[str, Heartbeat] | None = None
         if self.answer is not None:
             done, _ = ray.wait([self.answer], timeout=0)
             if not done:
@@ -85,12 +85,12 @@ class Board:
             try:
                 rows, signs = ray.get(self.answer)
             except ray.exceptions.RayError as error:  # it died, and Ray starts it again
-                log.warning("the board does not answer: %s", type(error).__name__)
+                log.warning("the channel does not answer: %s", type(error).__name__)
         self.answer = self.actor.look.remote(frozenset(halted))
         return rows, signs
 
 
-class Line:
+class WorkerEnd:
     """A worker's end, for one key; a context."""
 
     def __init__(self, actor: Any, key: str) -> None:
@@ -99,7 +99,7 @@ class Line:
         self.asked, self.halted = -ASK_S, False
         self.answer: Any = None
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> WorkerEnd:
         """
         Raises:
             Interrupted: the driver wants nothing of the kind any more; Ray had given it a place already.
@@ -142,7 +142,7 @@ def _kill(token: str) -> bool:
     return True
 
 
-def kill_worker(sign: Sign) -> bool:
+def kill_worker(sign: Heartbeat) -> bool:
     """Kill a worker that shows no sign of life; False where its node does not answer either."""
     there = NodeAffinitySchedulingStrategy(sign.node, soft=False)
     try:

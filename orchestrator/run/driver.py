@@ -15,7 +15,7 @@ from orchestrator.cluster.auto_gpus import AutoGpus
 from orchestrator.monitor.forecast import expected_tasks
 from orchestrator.monitor.progress import Progress
 from orchestrator.monitor.state import SweepState
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.monitor.tasks import ENDED
 from orchestrator.plan.planner import Planner, TrialPlan, shared_stages
 from orchestrator.preflight import fresh_start
@@ -28,7 +28,7 @@ from orchestrator.results.records import RunRecords
 from orchestrator.results.segmentation_jobs import SegmentationJob, segmentation_jobs
 from orchestrator.run.outcome import Outcome
 from orchestrator.run.stage_events import StageLife
-from orchestrator.run.trial_events import Audience, TrialLife
+from orchestrator.run.trial_events import Listeners, TrialLife
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER, Seen, stopped_sentence, stopped_tasks
 from orchestrator.spec.metric_checks import remarks
 from orchestrator.spec.metrics import of_segmentation, of_training
@@ -38,14 +38,14 @@ from orchestrator.tracking.prometheus import Metrics
 from orchestrator.tracking.recorder import SWEEP, Recorder, trial_run
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.webhook import Webhook
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.artifacts.collection import tidy
 from workers.artifacts.holds import Hold
 from workers.processes.masking import masked
 from workers.stage import Stage
 
 if TYPE_CHECKING:
-    from orchestrator.run.channel import Board
+    from orchestrator.run.channel import WorkerChannel
 
 log = logging.getLogger(__name__)
 
@@ -58,32 +58,32 @@ class Driver:
     def __init__(
         self,
         planner: Planner,
-        workplace: Workplace,
+        workspace: Workspace,
         tracker: Tracker,
-        start_ray: Callable[[Callable[[str], None]], Board],
+        start_ray: Callable[[Callable[[str], None]], WorkerChannel],
         reads: Collection[str] = (),
     ) -> None:
         """``reads``: keys of artifacts in the place of data or weights, which nobody may collect meanwhile."""
-        self.planner, self.workplace, self.start_ray = planner, workplace, start_ray
-        self.spec, self.store = planner.spec, workplace.store()
+        self.planner, self.workspace, self.start_ray = planner, workspace, start_ray
+        self.spec, self.store = planner.spec, workspace.store()
         self.records = RunRecords(self.store)
         shown = tuple(dict.fromkeys([*of_training(), self.spec.ranked_by.metric]))
         expected = expected_tasks(self.spec)
-        self.state = SweepState(workplace.state_file, self.spec.name, expected=expected, columns=shown)
-        self.progress = Progress(self.state, (*shown, *of_segmentation()), workplace.log_file)
+        self.state = SweepState(workspace.state_file, self.spec.name, expected=expected, columns=shown)
+        self.progress = Progress(self.state, (*shown, *of_segmentation()), workspace.log_file)
         self.tracker = tracker
-        self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workplace.folder)
-        self.overseer = Overseer(workplace.orders_file, workplace.spent_file, self.spec.limits)
-        self.overseer.each_tick = self._tick
+        self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workspace.folder)
+        self.supervisor = Supervisor(workspace.control_file, workspace.spent_file, self.spec.limits)
+        self.supervisor.each_tick = self._tick
         self.metrics = Metrics(self.state, tracker.left)
-        self.auto = AutoGpus(workplace, self.overseer, self.progress, self._board)
+        self.auto = AutoGpus(workspace, self.supervisor, self.progress, self._channel)
         self.auto.check(self.spec)
         self.webhook = Webhook(self.spec.name, self.spec.notify)
-        replaces = fresh_start.replaced(workplace)
-        self.hold = Hold(self.store.storage, sweep_id(workplace), self.spec.name, reads, replaces)
-        self.told = Audience(self.state, self.progress, self.recorder, self.metrics, self.webhook)
-        stopped_file = workplace.folder / "stopped.json"
-        self.trials = TrialLife(self.spec, self.records, self.told, self.overseer, self.hold, stopped_file)
+        replaces = fresh_start.replaced(workspace)
+        self.hold = Hold(self.store.storage, sweep_id(workspace), self.spec.name, reads, replaces)
+        self.told = Listeners(self.state, self.progress, self.recorder, self.metrics, self.webhook)
+        stopped_file = workspace.folder / "stopped.json"
+        self.trials = TrialLife(self.spec, self.records, self.told, self.supervisor, self.hold, stopped_file)
 
     def run(self) -> Outcome:
         with self.progress, self.hold:
@@ -111,11 +111,11 @@ class Driver:
             summary = Summary(
                 self.spec, ranking, jobs, self.trials.failures, fingerprints, self.state, self.auto.why, left_out
             )
-            files = write_summary(summary, self.workplace, self.store, self.records)
+            files = write_summary(summary, self.workspace, self.store, self.records)
             self._close(summary, files)
-            self.overseer.save()
+            self.supervisor.save()
             self._tidy()
-            ended = self.overseer.ending
+            ended = self.supervisor.ending
             if not (ended or self.trials.failures):
                 self._all_is_there()
             self.progress.phase(f"stopped ({ended})" if ended else "finished")
@@ -133,11 +133,11 @@ class Driver:
         if self.spec.search:
             from orchestrator.search.record import known_points
 
-            for point in known_points(self.planner, self.workplace.folder):
+            for point in known_points(self.planner, self.workspace.folder):
                 trials = [self.planner.trial(point.values, seed) for seed in self.spec.seeds]
                 self.hold.add(stage.key for trial in trials for stage in trial.stages())
         self.hold.complete()
-        fresh_start.computed(self.workplace)
+        fresh_start.computed(self.workspace)
 
     def abandon(self, phase: str, status: str) -> None:
         """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""
@@ -148,7 +148,7 @@ class Driver:
                 task.status = "waiting"
         for step in (
             self.state.save,
-            self.overseer.save,
+            self.supervisor.save,
             lambda: self.webhook.tell("stopped", phase, self.state.counts()),
             lambda: self.tracker.end_run(SWEEP, status),
             lambda: self.tracker.close(TRACKING_CLOSE_S / 3),
@@ -191,20 +191,20 @@ class Driver:
         self.progress.catch_up()
         self.metrics.sample()
 
-    def _board(self) -> Board:
-        board = self.start_ray(self.progress.line)
+    def _channel(self) -> WorkerChannel:
+        channel = self.start_ray(self.progress.line)
         if where := self.metrics.send():
             self.progress.line(where)
-        return board
+        return channel
 
     def _prelude(self, trials: Sequence[TrialPlan]) -> None:
         """Stages that several trials need, once; those only needed to reach stages already stored are left out."""
         present = self._present(trials)
         open_trials = [trial for trial in trials if any(stage.key not in present for stage in trial.stages())]
         shared = [stage for stage in shared_stages(open_trials) if stage.key not in present]
-        if open_trials and (spent := self.overseer.budget_spent()):  # before Ray is started for nothing
-            self.overseer.end(spent)
-        if shared and not self.overseer.is_over():
+        if open_trials and (spent := self.supervisor.budget_spent()):  # before Ray is started for nothing
+            self.supervisor.end(spent)
+        if shared and not self.supervisor.is_over():
             self.progress.phase(f"{len(shared)} stages shared by several trials")
             self._run_stages(shared, "shared stage", self.auto.whole(self.spec, "trial"))
 
@@ -216,7 +216,7 @@ class Driver:
 
     def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
         early = self.trials.stopped().by(self.spec.scheduler)
-        by_hand = {key for key, wish in self.overseer.orders.trials.items() if wish == "stop"}
+        by_hand = {key for key, wish in self.supervisor.orders.trials.items() if wish == "stop"}
         pending, seen, present = [], [], self._present(listed)
         for trial in listed:
             if all(stage.key in present for stage in trial.stages()):
@@ -236,18 +236,18 @@ class Driver:
                 pending.append(trial)
         if pending or self.spec.search:
             self._adopt(self.auto.for_trials(self.planner, pending or self.planner.corners()))
-        if (not pending and not self.spec.search) or self.overseer.is_over():
+        if (not pending and not self.spec.search) or self.supervisor.is_over():
             return
         self.progress.phase("trials")
-        board = self._board()
+        channel = self._channel()
         from orchestrator.run.tuning import run_trials
 
         out = frozenset(by_hand if listed else by_hand | early.keys())
-        life, overseer = self.trials, self.overseer
-        run_trials(self.planner, self.workplace, life, overseer, board, listed=pending, stopped=out, seen=seen)
+        life, supervisor = self.trials, self.supervisor
+        run_trials(self.planner, self.workspace, life, supervisor, channel, listed=pending, stopped=out, seen=seen)
         for trial in pending:
             if self.state.tasks[trial.key].status not in ENDED:
-                if self.overseer.is_over():
+                if self.supervisor.is_over():
                     self.state.update(trial.key, status="waiting")
                 else:
                     self.trials.failed(trial, "it did not end; run the same command again")
@@ -259,8 +259,8 @@ class Driver:
         Raises:
             StoreUnavailable: as a worker told it.
         """
-        if self.overseer.away is not None:
-            raise StoreUnavailable(self.overseer.away)
+        if self.supervisor.away is not None:
+            raise StoreUnavailable(self.supervisor.away)
 
     def _segmentation(self, ranking: Sequence[Ranked]) -> list[SegmentationJob]:
         jobs = segmentation_jobs(self.planner, ranking)
@@ -275,7 +275,7 @@ class Driver:
                 self.metrics.stages(job.stage.ancestry(), self.records, self.spec.resources.segmentation)
         self.hold.add(stage.key for job in jobs for stage in job.stage.ancestry())
         self._adopt(self.auto.for_segmentation(self.spec, pending))
-        if pending and not self.overseer.is_over():
+        if pending and not self.supervisor.is_over():
             self.progress.phase(f"{len(pending)} segmentation jobs")
             self._run_stages([job.stage for job in pending], "segmentation", self.spec.resources.segmentation)
         for job in jobs:
@@ -288,7 +288,7 @@ class Driver:
         return jobs
 
     def _run_stages(self, stages: Sequence[Stage], kind: str, resource: Resource) -> None:
-        board = self._board()
+        channel = self._channel()
         from orchestrator.run.stage_tasks import StageTasks  # needs ray
 
         life = StageLife(self.told, self.records, kind, resource)
@@ -297,20 +297,20 @@ class Driver:
         self.hold.save()
         tasks = StageTasks(
             stages,
-            self.workplace,
+            self.workspace,
             resource,
             self.spec.limits,
-            self.overseer,
+            self.supervisor,
             life.on_event,
             self.trials.stalled,
             self.trials.short,
-            board,
+            channel,
         )
         self.trials.failures |= {key: masked(why) for key, why in tasks.run().items()}
         self._leave_if_store_is_away()
 
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:
         best = summary.ranking[0].metrics if summary.ranking else {}
-        status = "KILLED" if self.overseer.ending else "FAILED" if self.trials.failures else "FINISHED"
-        content = json.loads(self.workplace.summary_file.read_text())
+        status = "KILLED" if self.supervisor.ending else "FAILED" if self.trials.failures else "FINISHED"
+        content = json.loads(self.workspace.summary_file.read_text())
         self.recorder.close_sweep(tracker_page(content), files, best, status)

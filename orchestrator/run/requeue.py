@@ -24,32 +24,32 @@ class Returned:
     """The stage that another process computes; None: paused."""
 
 
-class Gate(Searcher):
+class RequeueingSearcher(Searcher):
     def __init__(
         self,
         points: Searcher,
-        problem: FirstProblem,
+        problem: DeferredError,
         *,
-        look: Callable[[], None],
+        poll: Callable[[], None],
         closed: Callable[[], bool],
         paused: Callable[[], bool],
-        open_for: Callable[[Config, str | None], bool],
-        dropped: Callable[[Config], bool],
+        can_run: Callable[[Config, str | None], bool],
+        cancelled: Callable[[Config], bool],
     ) -> None:
         """
         Args:
             points: the source: a list or a search.
             problem: keeps what goes wrong in ``points`` while a trial ends.
-            look: called at every question: while nothing runs, Tune asks for points and does nothing else.
+            poll: called at every question: while nothing runs, Tune asks for points and does nothing else.
             closed: whether nothing more is to begin.
             paused: whether nothing is to begin for now.
-            open_for: whether a point may run, given the stage it was held by.
-            dropped: whether a point that came back is never to run.
+            can_run: whether a point may run, given the stage it was held by.
+            cancelled: whether a point that came back is never to run.
         """
         super().__init__(metric=points.metric, mode=points.mode)
         self.points, self.problem = points, problem
-        self.look, self.closed, self.paused = look, closed, paused
-        self.open_for, self.dropped = open_for, dropped
+        self.poll, self.closed, self.paused = poll, closed, paused
+        self.can_run, self.cancelled = can_run, cancelled
         self.running: dict[str, tuple[str, Config]] = {}
         """Tune's trial id -> the source's name, and the point."""
         self.returned: list[Returned] = []
@@ -60,17 +60,17 @@ class Gate(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> Config | str | None:
-        self.look()
+        self.poll()
         if self.closed():
             return Searcher.FINISHED
         if self.paused():
             return None
         for index, back in enumerate(self.returned):
-            if self.dropped(back.config):
+            if self.cancelled(back.config):
                 del self.returned[index]
                 self.points.on_trial_complete(back.inner, None, error=True)
                 return None
-            if self.open_for(back.config, back.held):
+            if self.can_run(back.config, back.held):
                 del self.returned[index]
                 self.running[trial_id] = back.inner, back.config
                 return dict(back.config)
@@ -86,7 +86,7 @@ class Gate(Searcher):
         return None if self.running or self.returned else Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        with self.problem.kept():
+        with self.problem.capture():
             self.points.on_trial_result(self.running[trial_id][0], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -94,7 +94,7 @@ class Gate(Searcher):
         if result and (result.get("held") or result.get("paused") or result.get("away")):
             self.returned.append(Returned(inner, config, result.get("held")))
             return
-        with self.problem.kept():
+        with self.problem.capture():
             self.points.on_trial_complete(inner, result, error)
 
     def save(self, checkpoint_path: str) -> None:
@@ -104,20 +104,23 @@ class Gate(Searcher):
         raise RuntimeError("a search continues by running its sweep again, not from a Tune checkpoint")
 
 
-class FirstProblem:
-    """The first of them. Raised at once, Tune would take it for a failure of the trial and run that once more."""
+class DeferredError:
+    """The first error of the driver's own work while Tune tells of a trial, kept until Tune lets it through.
+
+    Raised at once, Tune would take it for a failure of the trial and run that once more.
+    """
 
     def __init__(self) -> None:
         self.first: Exception | None = None
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def capture(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             self.first = self.first or error
 
-    def show(self) -> None:
-        """Raises the problem, if there is one."""
+    def raise_pending(self) -> None:
+        """Raise what was captured first, if anything was."""
         if self.first is not None:
             raise self.first

@@ -20,7 +20,7 @@ from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.workspace import remember_store
 
 if TYPE_CHECKING:
-    from orchestrator.run.channel import Board
+    from orchestrator.run.channel import WorkerChannel
 
 
 def run_sweep(
@@ -36,21 +36,21 @@ def run_sweep(
         AreamError: another process runs the sweep, a node cannot run it, or a store was away for too long.
         KeyboardInterrupt: it was interrupted; what was computed is stored, and the next run goes on there.
     """
-    spec, workplace, planner = prepared.spec, prepared.workplace, prepared.planner
-    with held(workplace):
-        workplace = begin_anew(planner, workplace) if fresh else go_on(workplace)
-        prepared = dataclasses.replace(prepared, workplace=workplace)
+    spec, workspace, planner = prepared.spec, prepared.workspace, prepared.planner
+    with held(workspace):
+        workspace = begin_anew(planner, workspace) if fresh else go_on(workspace)
+        prepared = dataclasses.replace(prepared, workspace=workspace)
         if spec.search:
             from orchestrator.search.record import prepare_record  # optuna takes a second to import
 
-            prepare_record(planner, workplace.folder, fresh=fresh)
-        remember_store(workplace)
-        backend, spool_dir = prepared.tracking, workplace.folder / "tracking" / spec.tracking.name
-        tracker = Tracker(backend, sweep_id(workplace), spool_dir) if backend else NoTracker()
+            prepare_record(planner, workspace.folder, fresh=fresh)
+        remember_store(workspace)
+        backend, spool_dir = prepared.tracking, workspace.folder / "tracking" / spec.tracking.name
+        tracker = Tracker(backend, sweep_id(workspace), spool_dir) if backend else NoTracker()
         session = _RaySession(prepared, address)
-        driver = Driver(planner, workplace, tracker, session.start, prepared.artifacts)
+        driver = Driver(planner, workspace, tracker, session.start, prepared.artifacts)
         try:
-            with workplace.logged("sweep", aloud=True):
+            with workspace.logged("sweep", aloud=True):
                 return driver.run(), tracker
         except (KeyboardInterrupt, StoreUnavailable):
             driver.abandon("interrupted", "KILLED")
@@ -67,10 +67,10 @@ class _RaySession:
 
     def __init__(self, prepared: Prepared, address: str | None) -> None:
         self.prepared, self.address = prepared, address
-        self.board: Board | None = None
+        self.channel: WorkerChannel | None = None
 
-    def start(self, say: Callable[[str], None]) -> Board:
-        if self.board is None:
+    def start(self, say: Callable[[str], None]) -> WorkerChannel:
+        if self.channel is None:
             if self.address is None:
                 say(f"starting Ray on {usable_cores()} cores of this machine")
                 keep_own_ray_private()
@@ -79,13 +79,13 @@ class _RaySession:
                 send_token_to_cluster()
             from orchestrator.cluster.connection import connect
             from orchestrator.preflight.nodes import refuse_unfit, refuse_unfit_machine
-            from orchestrator.run.channel import Board
+            from orchestrator.run.channel import WorkerChannel
 
             connect(self.address, self.prepared.spec)
             end_on_signals()  # Ray has just set handlers of its own
             refuse_unfit_machine(self.prepared, say) if self.address is None else refuse_unfit(self.prepared, say)
-            self.board = Board()
-        return self.board
+            self.channel = WorkerChannel()
+        return self.channel
 
     def stop(self) -> None:
         if "ray" in sys.modules:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.results.records import Records
-from orchestrator.run.trial_events import Audience
+from orchestrator.run.trial_events import Listeners
 from orchestrator.spec.settings import Resource
 from workers.stage import Stage
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class StageLife:
     """The listener of shared stages or of segmentation jobs."""
 
-    def __init__(self, told: Audience, records: Records, kind: str, resource: Resource) -> None:
+    def __init__(self, told: Listeners, records: Records, kind: str, resource: Resource) -> None:
         self.told, self.records, self.kind, self.resource = told, records, kind, resource
 
     def add(self, stage: Stage) -> None:

@@ -19,11 +19,11 @@ from orchestrator.cluster import connection
 from orchestrator.cluster.lost_workers import why, worth_another_try
 from orchestrator.cluster.shortage import Shortage
 from orchestrator.cluster.stage_runner import stage_runner
-from orchestrator.monitor.supervisor import Overseer
-from orchestrator.run.channel import EVERYTHING, Board, Line, Sign, kill_worker
+from orchestrator.monitor.supervisor import Supervisor
+from orchestrator.run.channel import EVERYTHING, Heartbeat, WorkerChannel, WorkerEnd, kill_worker
 from orchestrator.run.lease_watch import Held
 from orchestrator.spec.settings import Limits, Resource
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.failures import may_pass, told
 from workers.stage import Row, Stage
 
@@ -54,11 +54,11 @@ class _Attempt:
 
 
 @ray.remote
-def run_stage_task(stage: Stage, workplace: Workplace, cpu: float, gpu: float, board: Any) -> dict[str, Any]:
+def run_stage_task(stage: Stage, workspace: Workspace, cpu: float, gpu: float, channel: Any) -> dict[str, Any]:
     """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
     try:
-        with workplace.logged(stage.key), Line(board, stage.key) as line:
-            runner = stage_runner(workplace, cpu=cpu, gpu=gpu, report=lambda _, row: line.post(row), stop=line.stop)
+        with workspace.logged(stage.key), WorkerEnd(channel, stage.key) as line:
+            runner = stage_runner(workspace, cpu=cpu, gpu=gpu, report=lambda _, row: line.post(row), stop=line.stop)
             runner.run(stage)
     except StageHeld as error:
         return {"held": error.key}
@@ -81,27 +81,27 @@ class StageTasks:
     def __init__(
         self,
         stages: Sequence[Stage],
-        workplace: Workplace,
+        workspace: Workspace,
         resource: Resource,
         limits: Limits,
-        overseer: Overseer,
+        supervisor: Supervisor,
         on_event: Callable[[TaskEvent], None],
         on_stalled: Callable[[str], None],
         on_short: Callable[[str | None], None],
-        board: Board,
+        channel: WorkerChannel,
     ) -> None:
         self.by_key = {stage.key: stage for stage in stages}
         self.waiting = dict(self.by_key)
-        self.workplace, self.resource, self.limits = workplace, resource, limits
-        self.overseer, self.on_event, self.on_stalled = overseer, on_event, on_stalled
-        self.store = workplace.store()
+        self.workspace, self.resource, self.limits = workspace, resource, limits
+        self.supervisor, self.on_event, self.on_stalled = supervisor, on_event, on_stalled
+        self.store = workspace.store()
         self.watch = Held(self.store)
         self.held: dict[str, str] = {}
         """Stage -> the stage that another process computes."""
         self.running: dict[ray.ObjectRef, _Attempt] = {}
         self.lost: dict[str, int] = {}
         self.errors: dict[str, str] = {}
-        self.board = board
+        self.channel = channel
         self.shortage = Shortage(resource, connection.free, on_short)
 
     def run(self) -> dict[str, str]:
@@ -111,14 +111,14 @@ class StageTasks:
         """
         while self.running or not self._over():
             begun = [attempt.stage.key for attempt in self.running.values() if attempt.begun]
-            self.overseer.tick(dict.fromkeys(begun, self.resource.gpus))
-            if self.overseer.ending is None and not self.overseer.paused:
+            self.supervisor.tick(dict.fromkeys(begun, self.resource.gpus))
+            if self.supervisor.ending is None and not self.supervisor.paused:
                 self._submit()
             self._collect()
         return self.errors
 
     def _over(self) -> bool:
-        return self.overseer.ending is not None or not (self.waiting or self.held)
+        return self.supervisor.ending is not None or not (self.waiting or self.held)
 
     def _submit(self) -> None:
         for key, by in list(self.held.items()):
@@ -138,7 +138,7 @@ class StageTasks:
                 name=stage.key,
                 max_retries=0,
             )
-            task = options.remote(stage, self.workplace, self.resource.cpu, self.resource.gpus, self.board.actor)
+            task = options.remote(stage, self.workspace, self.resource.cpu, self.resource.gpus, self.channel.actor)
             self.running[task] = _Attempt(stage, time.monotonic())
 
     def _collect(self) -> None:
@@ -147,10 +147,10 @@ class StageTasks:
         else:
             time.sleep(POLL_S)
             done = []
-        stop = self.overseer.ending is not None or self.overseer.paused
+        stop = self.supervisor.ending is not None or self.supervisor.paused
         if stop:
             self._cancel_what_waits()
-        rows, signs = self.board.look([EVERYTHING] if stop else [])
+        rows, signs = self.channel.look([EVERYTHING] if stop else [])
         for attempt in self.running.values():
             # An older sign is that of a worker that was lost.
             sign = (signs or {}).get(attempt.stage.key)
@@ -201,7 +201,7 @@ class StageTasks:
                 self.on_event(TaskEvent(stage, "held", error=f"{outcome['held']} is being computed by {holder}"))
             elif outcome.get("away"):
                 self.waiting[stage.key] = stage
-                self.overseer.store_away(outcome["away"])
+                self.supervisor.store_away(outcome["away"])
                 self.on_event(TaskEvent(stage, "held", error=outcome["away"]))
             elif outcome.get("paused"):
                 self.waiting[stage.key] = stage
@@ -209,7 +209,7 @@ class StageTasks:
             else:
                 self.on_event(TaskEvent(stage, "done"))
 
-    def _reconcile(self, signs: dict[str, Sign]) -> None:
+    def _reconcile(self, signs: dict[str, Heartbeat]) -> None:
         """Believe the store before Ray; kill, or give up, what shows no sign of life."""
         for task, attempt in list(self.running.items()):
             sign = signs.get(attempt.stage.key)
@@ -241,7 +241,7 @@ class StageTasks:
 
     def _fail(self, stage: Stage, reason: str) -> None:
         self.errors[stage.key] = reason
-        self.overseer.count_failure()
+        self.supervisor.count_failure()
         self.on_event(TaskEvent(stage, "failed", error=reason))
 
     def _ready(self, stage: Stage) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.monitor.progress import Progress
 from orchestrator.monitor.state import SweepState
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import TrialPlan
 from orchestrator.results.records import Records, RunRecords
 from orchestrator.search.stopped_trials import BY_SCHEDULER, Stopped, add_stopped, read_stopped
@@ -24,7 +24,7 @@ from workers.stage import Row
 
 
 @dataclass(frozen=True)
-class Audience:
+class Listeners:
     """Who is told how a sweep does."""
 
     state: SweepState
@@ -38,10 +38,16 @@ class TrialLife:
     """The listener of all trials of one run."""
 
     def __init__(
-        self, spec: SweepSpec, records: RunRecords, told: Audience, overseer: Overseer, hold: Hold, stopped_file: Path
+        self,
+        spec: SweepSpec,
+        records: RunRecords,
+        told: Listeners,
+        supervisor: Supervisor,
+        hold: Hold,
+        stopped_file: Path,
     ) -> None:
         """``stopped_file`` keeps the trials that the scheduler stopped early."""
-        self.spec, self.records, self.overseer, self.hold = spec, records, overseer, hold
+        self.spec, self.records, self.supervisor, self.hold = spec, records, supervisor, hold
         self.state, self.progress, self.recorder = told.state, told.progress, told.recorder
         self.metrics, self.webhook = told.metrics, told.webhook
         self.stopped_file = stopped_file

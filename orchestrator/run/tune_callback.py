@@ -14,11 +14,11 @@ from ray.tune.experiment import Trial
 from orchestrator.cluster import connection
 from orchestrator.cluster.lost_workers import why_trial
 from orchestrator.cluster.shortage import Shortage
-from orchestrator.monitor.supervisor import TICK_S, Overseer
+from orchestrator.monitor.supervisor import TICK_S, Supervisor
 from orchestrator.plan.planner import Planner, TrialPlan
-from orchestrator.run.channel import EVERYTHING, Board, kill_worker
+from orchestrator.run.channel import EVERYTHING, WorkerChannel, kill_worker
 from orchestrator.run.lease_watch import Held
-from orchestrator.run.requeue import FirstProblem
+from orchestrator.run.requeue import DeferredError
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER
 from workers.artifacts.record import ArtifactRecord
 from workers.stage import Row
@@ -56,13 +56,19 @@ class Listening(tune.Callback):
         self,
         planner: Planner,
         listener: TrialListener,
-        overseer: Overseer,
-        board: Board,
+        supervisor: Supervisor,
+        channel: WorkerChannel,
         watch: Held,
-        problem: FirstProblem,
+        problem: DeferredError,
     ) -> None:
         """``problem`` keeps what goes wrong in ``listener``."""
-        self.planner, self.listener, self.overseer, self.board, self.watch = planner, listener, overseer, board, watch
+        self.planner, self.listener, self.supervisor, self.channel, self.watch = (
+            planner,
+            listener,
+            supervisor,
+            channel,
+            watch,
+        )
         self.problem = problem
         self.plans: dict[str, TrialPlan] = {}
         self.running: dict[str, float] = {}
@@ -102,19 +108,19 @@ class Listening(tune.Callback):
             )
 
     def look(self) -> None:
-        """Orders and budgets, what the board knows, stalled workers; at most once a second.
+        """Orders and budgets, what the channel knows, stalled workers; at most once a second.
 
         Raises:
             Unreachable: a stalled worker's node does not answer.
             Exception: what went wrong in the listener since.
         """
-        self.problem.show()
-        if not self.overseer.tick(self.running):
+        self.problem.raise_pending()
+        if not self.supervisor.tick(self.running):
             return
-        _, signs = self.board.look(self._halted())
+        _, signs = self.channel.look(self._halted())
         if signs is None:
             return
-        now, patience = time.monotonic(), self.overseer.limits.stalled_minutes * 60
+        now, patience = time.monotonic(), self.supervisor.limits.stalled_minutes * 60
         for key in list(self.running):
             sign = signs.get(key)
             if key in self.killed:
@@ -127,16 +133,16 @@ class Listening(tune.Callback):
                     log.warning("%s: its worker cannot be reached", key)
 
     def _halted(self) -> list[str]:
-        if self.overseer.ending is not None or self.overseer.paused:
+        if self.supervisor.ending is not None or self.supervisor.paused:
             return [EVERYTHING]
-        return [key for key in self.running if self.overseer.wish(key) != "run"]
+        return [key for key in self.running if self.supervisor.wish(key) != "run"]
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan = self.plan(trial)
         self.running[plan.key] = self.planner.spec.resources.trial.gpus
         self.begun[plan.key] = time.monotonic()
         self.killed.pop(plan.key, None)
-        with self.problem.kept():
+        with self.problem.capture():
             self.listener.started(plan)
 
     def on_trial_result(
@@ -146,17 +152,17 @@ class Listening(tune.Callback):
             return
         row = {name: float(value) for name, value in result.items() if "/" in name or name in ("epoch", "lr")}
         if row:
-            with self.problem.kept():
+            with self.problem.capture():
                 self.listener.row(self.plan(trial), row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan = self._last_plan(trial)
-        with self.problem.kept():
+        with self.problem.capture():
             self._ended(plan, trial.last_result)
 
     def _ended(self, plan: TrialPlan, last: dict[str, Any]) -> None:
         if last.get("failure"):
-            self.overseer.count_failure()
+            self.supervisor.count_failure()
             self.listener.failed(plan, last["failure"])
         elif last.get("complete"):
             handed = json.loads(last.pop(RECORDS, "[]"))  # no longer kept by Tune
@@ -165,24 +171,24 @@ class Listening(tune.Callback):
             reason = f"{last['held']} is being computed by {self.watch.holder(last['held'])}"
             self.listener.waits(plan, "held", reason)
         elif last.get("away"):
-            self.overseer.store_away(last["away"])
+            self.supervisor.store_away(last["away"])
             self.listener.waits(plan, "held", last["away"])
         elif last.get("paused"):
-            if self.overseer.wish(plan.key) == "stop":
+            if self.supervisor.wish(plan.key) == "stop":
                 self.listener.stopped_early(plan, BY_HAND)
             else:
                 self.listener.waits(plan, "paused", None)
         else:
-            self.listener.stopped_early(plan, BY_HAND if self.overseer.wish(plan.key) == "stop" else BY_SCHEDULER)
+            self.listener.stopped_early(plan, BY_HAND if self.supervisor.wish(plan.key) == "stop" else BY_SCHEDULER)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         tries, allowed = trial.run_metadata.num_failures + 1, trial.max_failures + 1
-        with self.problem.kept():
+        with self.problem.capture():
             self.listener.again(self.plan(trial), f"{why_trial(trial)}; try {tries} of {allowed} follows")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan, tries = self._last_plan(trial), trial.run_metadata.num_failures
-        with self.problem.kept():
-            self.overseer.count_failure()
+        with self.problem.capture():
+            self.supervisor.count_failure()
             often = f"tried {tries} times, each in vain; the last time: " if tries > 1 else ""
             self.listener.failed(plan, f"{often}{why_trial(trial)}")

@@ -29,17 +29,17 @@ from ray.tune.search import Searcher
 from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator.cluster.resources import requested
 from orchestrator.cluster.stage_runner import stage_runner
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.results.records import RememberedRecords, lineage_cost
-from orchestrator.run.channel import Board, Line
+from orchestrator.run.channel import WorkerChannel, WorkerEnd
 from orchestrator.run.lease_watch import Held
-from orchestrator.run.requeue import FirstProblem, Gate
+from orchestrator.run.requeue import DeferredError, RequeueingSearcher
 from orchestrator.run.tune_callback import RECORDS, Listening, TrialListener, Unreachable
 from orchestrator.search.early_stopping import scheduler
 from orchestrator.search.searchers import ListedPoints, SearchedPoints
 from orchestrator.search.stopped_trials import Seen
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.failures import may_pass, told
 from workers.processes.gpu_memory import give_back
 from workers.stage import Row, Stage
@@ -56,7 +56,7 @@ TRIES_AFTER_STALLS = 3
 
 
 def run_trial(
-    config: Mapping[str, Any], planner: Planner, workplace: Workplace, stopped: frozenset[str], board: Any
+    config: Mapping[str, Any], planner: Planner, workspace: Workspace, stopped: frozenset[str], channel: Any
 ) -> None:
     """One trial on a worker: train, infer once, label every variant; reports rows of epochs, then the result.
 
@@ -68,8 +68,8 @@ def run_trial(
         if trial.key in stopped:
             tune.report({"stopped": 1.0})
             return
-        with Line(board, trial.key) as line:
-            _run_trial(trial, planner, workplace, line)
+        with WorkerEnd(channel, trial.key) as line:
+            _run_trial(trial, planner, workspace, line)
     except StageHeld as error:
         tune.report({"held": error.key})
     except Interrupted:
@@ -86,7 +86,7 @@ def run_trial(
         give_back()  # this process may wait for its next trial while others want the memory
 
 
-def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: Line) -> None:
+def _run_trial(trial: TrialPlan, planner: Planner, workspace: Workspace, line: WorkerEnd) -> None:
     resource, metric = planner.spec.resources.trial, planner.spec.ranked_by.metric
     last: Row = {}
 
@@ -95,8 +95,8 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
             last.update(row)
             tune.report(dict(row))
 
-    with workplace.logged(trial.key, trial=trial.key):
-        runner = stage_runner(workplace, cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
+    with workspace.logged(trial.key, trial=trial.key):
+        runner = stage_runner(workspace, cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
         records = RememberedRecords(runner.store)
         records.take([runner.run(trial.train)])
         results = []
@@ -116,16 +116,16 @@ def _run_trial(trial: TrialPlan, planner: Planner, workplace: Workplace, line: L
 
 def run_trials(
     planner: Planner,
-    workplace: Workplace,
+    workspace: Workspace,
     listener: TrialListener,
-    overseer: Overseer,
-    board: Board,
+    supervisor: Supervisor,
+    channel: WorkerChannel,
     *,
     listed: Sequence[TrialPlan] = (),
     stopped: frozenset[str] = frozenset(),
     seen: Sequence[Seen] = (),
 ) -> None:
-    """Run ``listed`` trials, or those a search proposes; returns when all ended, or ``overseer`` ended the sweep.
+    """Run ``listed`` trials, or those a search proposes; returns when all ended, or ``supervisor`` ended the sweep.
 
     Args:
         stopped: trials that an earlier run stopped early; they are not taken up again.
@@ -133,52 +133,52 @@ def run_trials(
     """
     for _ in range(TRIES_AFTER_STALLS):
         try:
-            _fit(planner, workplace, listener, overseer, board, listed=listed, stopped=stopped, seen=seen)
+            _fit(planner, workspace, listener, supervisor, channel, listed=listed, stopped=stopped, seen=seen)
         except Unreachable as error:
             log.warning("%s is on a node that does not answer; the trials that are left start anew", error)
-            store = workplace.store()
+            store = workspace.store()
             done = {trial.key for trial in listed if all(store.has(stage.key) for stage in trial.stages())}
             judged = [trial for trial in listed if trial.key in done]
             seen = [*seen, *(Seen(trial.values, trial.seed, store.record(trial.key).history) for trial in judged)]
             listed = [trial for trial in listed if trial.key not in done]
         else:
             return
-    overseer.end(f"nodes fell silent {TRIES_AFTER_STALLS} times")
+    supervisor.end(f"nodes fell silent {TRIES_AFTER_STALLS} times")
 
 
 def _fit(
     planner: Planner,
-    workplace: Workplace,
+    workspace: Workspace,
     listener: TrialListener,
-    overseer: Overseer,
-    board: Board,
+    supervisor: Supervisor,
+    channel: WorkerChannel,
     *,
     listed: Sequence[TrialPlan],
     stopped: frozenset[str],
     seen: Sequence[Seen],
 ) -> None:
     spec = planner.spec
-    points, count = _points(planner, workplace, listed)
+    points, count = _points(planner, workspace, listed)
     if spec.search is None:
         # Else workers of a listed grid start one after the other, each after the imports of the one before.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(count, MAX_PENDING))
-    watch, problem, resource = Held(workplace.store()), FirstProblem(), spec.resources.trial
+    watch, problem, resource = Held(workspace.store()), DeferredError(), spec.resources.trial
 
     def key(config: Mapping[str, Any]) -> str:
         return planner.trial(config["values"], config["seed"]).key
 
-    listening = Listening(planner, listener, overseer, board, watch, problem)
-    gate = Gate(
+    listening = Listening(planner, listener, supervisor, channel, watch, problem)
+    gate = RequeueingSearcher(
         points,
         problem,
-        look=listening.look,
-        closed=overseer.is_over,
-        paused=lambda: overseer.paused,
-        open_for=lambda config, held: overseer.wish(key(config)) == "run" and (held is None or watch.free(held)),
-        dropped=lambda config: overseer.wish(key(config)) == "stop",
+        poll=listening.look,
+        closed=supervisor.is_over,
+        paused=lambda: supervisor.paused,
+        can_run=lambda config, held: supervisor.wish(key(config)) == "run" and (held is None or watch.free(held)),
+        cancelled=lambda config: supervisor.wish(key(config)) == "stop",
     )
     trainable = tune.with_resources(
-        tune.with_parameters(run_trial, planner=planner, workplace=workplace, stopped=stopped, board=board.actor),
+        tune.with_parameters(run_trial, planner=planner, workspace=workspace, stopped=stopped, channel=channel.actor),
         functools.partial(_placement, tuple(requested(resource).items())),
     )
     tuner = tune.Tuner(
@@ -192,15 +192,15 @@ def _fit(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(workplace.folder),
+            storage_path=str(workspace.folder),
             failure_config=tune.FailureConfig(max_failures=spec.limits.retries),
             callbacks=[listening],
-            stop=_Over(lambda: overseer.is_over() and not listening.running),
+            stop=_Over(lambda: supervisor.is_over() and not listening.running),
             verbose=0,
         ),
     )
     tuner.fit()
-    problem.show()
+    problem.raise_pending()
 
 
 class _Over(tune.Stopper):
@@ -230,12 +230,12 @@ def _group(bundle: tuple[tuple[str, float], ...]) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([dict(bundle)])
 
 
-def _points(planner: Planner, workplace: Workplace, listed: Sequence[TrialPlan]) -> tuple[Searcher, int]:
+def _points(planner: Planner, workspace: Workspace, listed: Sequence[TrialPlan]) -> tuple[Searcher, int]:
     """The source of points and how many it gives."""
     spec = planner.spec
     if spec.search is None:
-        store = workplace.store()
+        store = workspace.store()
         trained = {index for index, trial in enumerate(listed) if spec.scheduler and store.has(trial.key)}
         return ListedPoints([(trial.values, trial.seed) for trial in listed], trained), len(listed)
-    searched = SearchedPoints(planner, workplace.folder)
+    searched = SearchedPoints(planner, workspace.folder)
     return searched, spec.search.trials * len(spec.seeds)

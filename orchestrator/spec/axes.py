@@ -119,7 +119,7 @@ def parse_axis(key: str, given: object, sections: tuple[str, ...]) -> Axis:
     if kind in ("grid", "choice"):
         texts = [json.dumps(value, sort_keys=True) for value in content]
         if len(set(texts)) != len(texts):
-            raise ConfigError(f"given {content!r}; a value stands twice")
+            raise ConfigError(f"given {content!r}; duplicate value")
         return Axis(key, kind, values=tuple(content), when=when)
     numbers = [value for value in content if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(content) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:

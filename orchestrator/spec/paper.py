@@ -64,7 +64,7 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
         for key in unknown:
             yield f"{here}.where.{key}", f"no such key; axes of the sweep are {', '.join(a.key for a in spec.axes)}"
         if not unknown and spec.search is None and not any(fits(spec, row, point) for point in _points(spec)):
-            yield f"{here}.where", f"given {dict(row.where)}; no configuration of the sweep is so"
+            yield f"{here}.where", f"given {dict(row.where)}; matches no configuration of the sweep"
 
 
 def fits(spec: SweepSpec, row: PaperRow, values: Mapping[str, Any]) -> bool:

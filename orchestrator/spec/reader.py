@@ -251,7 +251,7 @@ class _Reader:
                     except ConfigError as error:
                         if str(error) not in seen:
                             seen.add(str(error))
-                            self.report("axes", f"the point {point} is impossible: {error}")
+                            self.report("axes", f"invalid combination {point}: {error}")
             for point in spec.segmentation_points():
                 spec.segmentation_config(point)
             for key in spec.segmentation.select.of_each if spec.segmentation else ():

@@ -201,7 +201,7 @@ def _plain(loader: _Loader, node: yaml.Node, key: str, origin: str, places: dict
                 raise SpecError([Problem(key, "keys must be plain text", line)])
             _check_key(name, line)
             if name in mapping:
-                raise SpecError([Problem(f"{key}.{name}".strip("."), "the key stands twice", line)])
+                raise SpecError([Problem(f"{key}.{name}".strip("."), "duplicate key", line)])
             inner = f"{key}.{name}".strip(".")
             places[inner] = line
             mapping[name] = _plain(loader, value_node, inner, origin, places)

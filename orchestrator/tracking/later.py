@@ -13,7 +13,7 @@ from workers.processes.background import begin
 log = logging.getLogger(__name__)
 
 
-class Later:
+class BackgroundQueue:
     """What fails is told and left to the next run."""
 
     def __init__(self, name: str) -> None:

@@ -15,7 +15,7 @@ from orchestrator.results.records import Records
 from orchestrator.spec.metrics import selected
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.text import show
-from orchestrator.tracking.later import Later
+from orchestrator.tracking.later import BackgroundQueue
 from orchestrator.tracking.tracker import Tracker
 from workers.artifacts.blobs import by_blob
 from workers.artifacts.record import ArtifactRecord
@@ -44,7 +44,7 @@ class Recorder:
         folder: Path,
     ) -> None:
         self.tracker, self.spec, self.store = tracker, spec, store
-        self.later, self.one_at_a_time = Later("recording"), threading.Lock()
+        self.later, self.one_at_a_time = BackgroundQueue("recording"), threading.Lock()
         self.ending: set[str] = set()
         """Trials whose results wait to be recorded."""
         self.folder = folder

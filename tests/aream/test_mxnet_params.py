@@ -81,7 +81,7 @@ BAD = {
     "cut name": (listed([ONE], ["abcdef"])[:-2], "name 1 needs 6 bytes, 4 are left"),
     "many names": (listed([ONE], [])[:-8] + struct.pack("<Q", 2**40), f"{2**40} names in 0 bytes"),
     "too few names": (listed([ONE, ONE], ["a"]), "2 arrays with 1 names"),
-    "one name twice": (listed([ONE, ONE], ["a", "a"]), "the name 'a' stands twice"),
+    "one name twice": (listed([ONE, ONE], ["a", "a"]), "duplicate name 'a'"),
     "no text": (listed([ONE], ["a"])[:-1] + b"\xff", "name 1 is no text"),
     "more than a list": (listed([ONE], ["a"]) + b"!!", "2 bytes after the last name"),
 }

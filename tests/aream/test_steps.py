@@ -17,7 +17,7 @@ from aream.data import shapes
 from aream.engine.batches import Batch
 from aream.engine.poly_sgd import Samples
 from aream.engine.randomness import random_state, restore_random_state
-from aream.engine.steps import Pieces
+from aream.engine.steps import MicroBatches
 from aream.errors import OutOfMemory
 from aream.methods import aream, mctformer
 from aream.segmentation.train import SegmentationRun
@@ -61,7 +61,7 @@ def batch(count: int) -> Batch:
 )
 @pytest.mark.filterwarnings("ignore:.*")
 def test_gradients_of_pieces_are_those_of_the_batch(dataset, size, changes, network):
-    """Pieces of unequal size and unequal pair counts, in float64 without random numbers."""
+    """MicroBatches of unequal size and unequal pair counts, in float64 without random numbers."""
     method = mctformer.PlainHost() if changes is None else aream.build(
         aream.resolve(aream.Config(alpha_low=0.3, alpha_high=0.45, affinity_weight=10.0, **(changes or {})), 3)
     )  # fmt: skip
@@ -109,7 +109,7 @@ def test_the_random_numbers_of_a_redone_step_are_those_of_the_first_try(dataset)
     results = []
     for start in (6, 3):
         training = Training(host(most=3, drop_path=0.5), None, dataset, CONFIG, 0, device=CPU)
-        training.pieces = Pieces(6, "accumulate", "")
+        training.pieces = MicroBatches(6, "accumulate", "")
         training.pieces.size = start
         torch.manual_seed(5)
         training.backbone.train()

@@ -21,7 +21,7 @@ from orchestrator.spec.reader import load_spec
 from orchestrator.spec.yaml_source import SpecError
 from orchestrator.tracking import backends
 from orchestrator.tracking.tracker import NoTracker, Tracker
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of mlflow's database layer and tensorboard about their own
 NAMES = discover.names(backends)
@@ -34,18 +34,18 @@ killed_at_delivery(sys.argv[1], sys.argv[2])
 """
 
 
-def workplace(folder: Path) -> Workplace:
-    return Workplace(store_uri=None, runs=folder / "runs", name="alphas")
+def workspace(folder: Path) -> Workspace:
+    return Workspace(store_uri=None, runs=folder / "runs", name="alphas")
 
 
 def backend_of(name: str, folder: Path) -> Any:
     module = discover.load(backends, name)
-    return module.open_backend(module.Config(), workplace(folder), folder)
+    return module.open_backend(module.Config(), workspace(folder), folder)
 
 
 def opened(name: str, folder: Path) -> Tracker:
     backend = backend_of(name, folder)
-    spool = workplace(folder).folder / "tracking" / name
+    spool = workspace(folder).folder / "tracking" / name
     return Tracker(backend, "0123456789abcdef", spool) if backend else NoTracker()
 
 
@@ -121,7 +121,7 @@ def read_mlflow(folder: Path) -> None:
 
 
 def read_tensorboard(folder: Path) -> None:
-    root = workplace(folder).folder / "tensorboard"
+    root = workspace(folder).folder / "tensorboard"
     found, curves = in_tensorboard(root), curves_in_tensorboard(root)
     titles = sorted(found)
     assert [title.split("/")[-1].rpartition("-")[0] for title in titles] == ["alphas", "alpha 0.1", "alpha 0.2"]
@@ -182,7 +182,7 @@ def test_what_is_recorded_survives_a_kill_and_is_there_once(name, tmp_path, monk
         assert (tracker.left(), tracker.close(PATIENCE_S)) == (0, 0)
         READERS[name](tmp_path)
         return
-    workplace(tmp_path).folder.mkdir(parents=True)
+    workspace(tmp_path).folder.mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     assert backend.check() is None
     assert sorted(tmp_path.rglob("*")) == before
@@ -225,7 +225,7 @@ def test_a_torn_event_file_goes_on_where_it_was_whole(tmp_path, torn):
     tracker = opened("tensorboard", tmp_path)
     record(tracker)
     assert tracker.close(PATIENCE_S) == 0
-    (second,) = workplace(tmp_path).folder.rglob("alpha 0.2-*/*tfevents*")
+    (second,) = workspace(tmp_path).folder.rglob("alpha 0.2-*/*tfevents*")
     with second.open("r+b") as file:
         file.truncate(second.stat().st_size - torn)
     (tracker.spool_dir / "offset").unlink()
@@ -236,7 +236,7 @@ def test_a_torn_event_file_goes_on_where_it_was_whole(tmp_path, torn):
 
 
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
-    place = workplace(tmp_path).folder
+    place = workspace(tmp_path).folder
     place.mkdir(parents=True)
     (place / "tensorboard").write_text("a file")
     with pytest.raises(ConfigError, match=r"tracking: in .*tensorboard nothing can be written"):

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from aream.errors import Interrupted
-from orchestrator.run.channel import Board, Line, Sign
+from orchestrator.run.channel import Heartbeat, WorkerChannel, WorkerEnd
 
 pytestmark = pytest.mark.integration
 
@@ -20,50 +20,50 @@ PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
-def board() -> Iterator[Board]:
+def channel() -> Iterator[WorkerChannel]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_raylet_start_wait_time_s", "180")
         ray.init("local", num_cpus=CPUS, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
         try:
-            yield Board()
+            yield WorkerChannel()
         finally:
             ray.shutdown()
 
 
-def test_a_task_that_asks_at_every_step_keeps_its_core(board):
+def test_a_task_that_asks_at_every_step_keeps_its_core(channel):
     """A task that waits for an answer gives its core to the next one: more would run than there are cores."""
 
     @ray.remote
     def work(number: int, actor: Any) -> tuple[float, float]:
         began = time.time()
-        with Line(actor, str(number)) as line:
+        with WorkerEnd(actor, str(number)) as line:
             while time.time() - began < 4:
                 time.sleep(0.01)
                 line.stop()
         return began, time.time()
 
-    spans = ray.get([work.remote(number, board.actor) for number in range(3 * CPUS)])
+    spans = ray.get([work.remote(number, channel.actor) for number in range(3 * CPUS)])
     assert max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans) <= CPUS
 
 
-def test_an_order_to_stop_arrives(board):
+def test_an_order_to_stop_arrives(channel):
     @ray.remote
     def work(key: str, actor: Any) -> float:
         began = time.time()
-        with contextlib.suppress(Interrupted), Line(actor, key) as line:
+        with contextlib.suppress(Interrupted), WorkerEnd(actor, key) as line:
             while not line.stop() and time.time() - began < 60:
                 time.sleep(0.01)
         return time.time() - began
 
-    stopped, spared = work.remote("stopped", board.actor), work.remote("spared", board.actor)
-    assert "spared" in halted(board, stopped, "stopped")
+    stopped, spared = work.remote("stopped", channel.actor), work.remote("spared", channel.actor)
+    assert "spared" in halted(channel, stopped, "stopped")
     assert ray.wait([spared], timeout=1)[0] == []
-    halted(board, spared, "spared")
+    halted(channel, spared, "spared")
     assert max(ray.get([stopped, spared])) < 60
 
 
-def test_what_is_stopped_already_does_not_begin(board):
+def test_what_is_stopped_already_does_not_begin(channel):
     """Ray had given it a place before the driver changed its mind."""
 
     @ray.remote
@@ -71,33 +71,33 @@ def test_what_is_stopped_already_does_not_begin(board):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("orchestrator.run.channel.ASK_S", float(PATIENCE_S))  # a line goes on where no answer comes
             try:
-                with Line(actor, key):
+                with WorkerEnd(actor, key):
                     return "begun"
             except Interrupted:
                 return "not begun"
 
-    signs_after(board, ["late"])
-    assert ray.get([work.remote("late", board.actor), work.remote("other", board.actor)]) == ["not begun", "begun"]
-    assert "late" not in signs_after(board, [])
+    signs_after(channel, ["late"])
+    assert ray.get([work.remote("late", channel.actor), work.remote("other", channel.actor)]) == ["not begun", "begun"]
+    assert "late" not in signs_after(channel, [])
 
 
-def halted(board: Board, task: Any, key: str) -> dict[str, Sign]:
+def halted(channel: WorkerChannel, task: Any, key: str) -> dict[str, Heartbeat]:
     """Wait for a task that is told to stop; returns the last signs of life."""
-    signs: dict[str, Sign] = {}
+    signs: dict[str, Heartbeat] = {}
     until = time.monotonic() + PATIENCE_S
     while not ray.wait([task], timeout=0.2)[0]:
         assert time.monotonic() < until, "it does not stop"
-        signs = board.look([key])[1] or signs
+        signs = channel.look([key])[1] or signs
     return signs
 
 
-def signs_after(board: Board, keys: list[str]) -> dict[str, Sign]:
-    """The signs of life that the board has once it knows which keys are to stop."""
-    answers: list[dict[str, Sign]] = []
+def signs_after(channel: WorkerChannel, keys: list[str]) -> dict[str, Heartbeat]:
+    """The signs of life that the channel has once it knows which keys are to stop."""
+    answers: list[dict[str, Heartbeat]] = []
     until = time.monotonic() + PATIENCE_S
     while len(answers) < 2:  # the first may be to a question asked before
-        assert time.monotonic() < until, "the board does not answer"
-        signs = board.look(keys)[1]
+        assert time.monotonic() < until, "the channel does not answer"
+        signs = channel.look(keys)[1]
         answers += [] if signs is None else [signs]
         time.sleep(0.1)
     return answers[-1]

@@ -6,7 +6,7 @@ import pytest
 
 import sweeps
 from aream.errors import StoreUnavailable
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.preflight.prepare import prepare
 from orchestrator.spec.reader import load_spec
 
@@ -47,7 +47,7 @@ class Listener:
 def trials(tmp_path_factory):
     """Runs the three trials of a sweep in this process, for a listener."""
     from orchestrator.cluster.connection import connect, disconnect
-    from orchestrator.run.channel import Board
+    from orchestrator.run.channel import WorkerChannel
     from orchestrator.run.tuning import run_trials
 
     folder = tmp_path_factory.mktemp("problem")
@@ -58,10 +58,10 @@ def trials(tmp_path_factory):
         try:
             yield lambda listener: run_trials(
                 prepared.planner,
-                prepared.workplace,
+                prepared.workspace,
                 listener,
-                Overseer(folder / "orders.json", folder / "spent.json", prepared.spec.limits),
-                Board(),
+                Supervisor(folder / "orders.json", folder / "spent.json", prepared.spec.limits),
+                WorkerChannel(),
                 listed=prepared.planner.grid(),
             )
         finally:

@@ -10,12 +10,12 @@ from orchestrator.cluster import connection
 from orchestrator.cluster.gpu_measurement import Measurement
 from orchestrator.cluster.gpu_share import GpuNode
 from orchestrator.cluster.resources import whole_gpus
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import Planner
 from orchestrator.preflight.prepare import fingerprints
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.settings import Limits
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.integration
 def measurement(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     spec = load_spec(sweeps.write_small(tmp_path), ["resources={trial: {cpu: 2, gpu: auto}}"])
-    workplace = Workplace(store_uri=None, runs=tmp_path / "runs", name=spec.name)
+    workspace = Workspace(store_uri=None, runs=tmp_path / "runs", name=spec.name)
     planner = Planner(spec, fingerprints(spec))
     said: list[str] = []
-    overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", Limits())
+    supervisor = Supervisor(workspace.control_file, workspace.folder / "spent.json", Limits())
     ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, _node_ip_address="127.0.0.1")
     try:
-        yield Measurement(planner, workplace, overseer, said.append), planner, said
+        yield Measurement(planner, workspace, supervisor, said.append), planner, said
     finally:
         ray.shutdown()
 

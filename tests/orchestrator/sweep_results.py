@@ -16,7 +16,7 @@ from orchestrator.reporting.write import write_summary
 from orchestrator.results.ranking import Ranked, best_first, measured, unranked
 from orchestrator.results.segmentation_jobs import segmentation_jobs
 from orchestrator.spec.reader import load_spec
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
@@ -48,8 +48,8 @@ def planner(folder: Path, *overrides: str, more: str = "") -> Planner:
     return Planner(spec, fingerprints(spec))
 
 
-def workplace(plan: Planner) -> Workplace:
-    return Workplace(store_uri=None, runs=plan.spec.runs_dir, name=plan.spec.name)
+def workspace(plan: Planner) -> Workspace:
+    return Workspace(store_uri=None, runs=plan.spec.runs_dir, name=plan.spec.name)
 
 
 def put(
@@ -115,7 +115,7 @@ def summarised(
     plan: Planner, failures: dict[str, str] | None = None, run: SweepState | None = None
 ) -> tuple[dict[str, Any], Path]:
     """What a sweep that finished wrote: the summary's content and the folder."""
-    place = workplace(plan)
+    place = workspace(plan)
     store = place.store()
     ranking = ranked(plan, store)
     jobs = segmentation_jobs(plan, ranking)

@@ -26,7 +26,7 @@ class Analysed:
     def __init__(self, folder, depth=4, **values):
         plan = sweep_results.planner(folder, METHODS, "seeds=[0, 1]", "analyses=[layer_gain]")
         self.plan = plan
-        self.place = sweep_results.workplace(plan)
+        self.place = sweep_results.workspace(plan)
         self.store = self.place.store()
         gains = {"mctformer": 0.0, "aream": 0.1}
         for trial in plan.grid():

@@ -147,7 +147,7 @@ def test_what_cannot_be_is_told_in_one_error(spec, found, tmp_path):
         (lambda: found.labels(seed=7), ConfigError, "need one of 0, got 7"),
         (lambda: found.image("train_99999"), DataError, "no train image"),
         (lambda: found.curve(analysis="entropy"), ConfigError, "it has: layer_gain"),
-        (lambda: api.results("other", found.workplace.runs), AreamError, "no sweep 'other'"),
+        (lambda: api.results("other", found.workspace.runs), AreamError, "no sweep 'other'"),
     ):
         with pytest.raises(kind, match=re.escape(words)):
             call()

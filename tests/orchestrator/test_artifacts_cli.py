@@ -9,7 +9,7 @@ from PIL import Image
 from test_stores import record
 
 from orchestrator import artifacts, control
-from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.control_file import ControlFile
 from orchestrator.monitor.state import SweepState
 from workers.artifacts.blobs import blob_name
 from workers.artifacts.holds import Hold
@@ -96,13 +96,13 @@ def test_control_writes_orders(tmp_path, capsys):
     state.add("warmup-0123456789abcdef", "warm-up", "shared stage", 1)
     state.save()
 
-    def order(*arguments: str, expect: int = 0) -> Orders:
+    def order(*arguments: str, expect: int = 0) -> ControlFile:
         assert control.main(["alphas", "--runs", str(tmp_path / "runs"), *arguments]) == expect
-        return Orders.read(folder / "orders.json")
+        return ControlFile.read(folder / "orders.json")
 
     assert order("pause").sweep == "pause"
-    assert order("stop", "--trial", "fedc") == Orders("pause", {keys[1]: "stop"})
-    assert order("resume", "--trial", keys[1]) == Orders("pause", {})
+    assert order("stop", "--trial", "fedc") == ControlFile("pause", {keys[1]: "stop"})
+    assert order("resume", "--trial", keys[1]) == ControlFile("pause", {})
     assert order("resume").sweep == "run"
     order("stop", "--trial", "train_cam", expect=2)
     assert "names 2 trials" in capsys.readouterr().err

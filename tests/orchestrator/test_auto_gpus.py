@@ -7,11 +7,11 @@ import pytest
 from orchestrator.cluster.auto_gpus import NOTHING_RAN, AutoGpus, expected
 from orchestrator.monitor.progress import Progress
 from orchestrator.monitor.state import SweepState
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import Planner
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.settings import Limits
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 
 AUTO = "resources: {trial: {cpu: 2, gpu: auto}, segmentation: {gpu: auto}}"
 
@@ -23,10 +23,10 @@ def made(tmp_path):
     def made(resources: str = AUTO):
         path = tmp_path / "sweep.yaml"
         path.write_text(f"name: x\n{resources}\n")
-        workplace = Workplace(store_uri=None, runs=tmp_path / "runs", name="x")
-        overseer = Overseer(workplace.orders_file, workplace.folder / "spent.json", Limits())
-        progress = Progress(SweepState(workplace.state_file, "x"), ["pseudo/miou"])
-        return load_spec(path), AutoGpus(workplace, overseer, progress, lambda: pytest.fail("Ray was asked for"))
+        workspace = Workspace(store_uri=None, runs=tmp_path / "runs", name="x")
+        supervisor = Supervisor(workspace.control_file, workspace.folder / "spent.json", Limits())
+        progress = Progress(SweepState(workspace.state_file, "x"), ["pseudo/miou"])
+        return load_spec(path), AutoGpus(workspace, supervisor, progress, lambda: pytest.fail("Ray was asked for"))
 
     return made
 
@@ -66,6 +66,6 @@ def test_how_many_share_a_gpu_is_no_part_of_an_identity_and_whether_there_is_one
     planned = Planner(spec, prints, frozenset({"trial"})).grid()[0].key
     assert planned == Planner(decided, prints).grid()[0].key
     assert planned != Planner(spec, prints).grid()[0].key
-    assert expected(auto.workplace, spec) == {"trial"}
+    assert expected(auto.workspace, spec) == {"trial"}
     none = auto._settle(spec, "trial", 0.0, "no GPU")
-    assert Planner(none, prints).grid()[0].key == Planner(spec, prints, expected(auto.workplace, spec)).grid()[0].key
+    assert Planner(none, prints).grid()[0].key == Planner(spec, prints, expected(auto.workspace, spec)).grid()[0].key

@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from aream.errors import AreamError, DamagedFile
 from orchestrator import control, report, status
 from orchestrator.cluster.auto_gpus import AutoGpus
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.preflight.sweep_folder import sweep_id
 from orchestrator.run.trial_events import TrialLife
 from orchestrator.search.record import _open_storage
@@ -23,7 +23,7 @@ from orchestrator.tracking.backends.mlflow import Backend
 from orchestrator.tracking.recorder import _remembered
 from orchestrator.tracking.spool import Spool, SpoolUnavailable
 from orchestrator.tracking.tracker import Tracker
-from orchestrator.workspace import SEARCH_FILE, Workplace, locate, remember_store
+from orchestrator.workspace import SEARCH_FILE, Workspace, locate, remember_store
 
 DAMAGES = {
     "empty": b"",
@@ -47,9 +47,9 @@ def damage(request):
 
 @pytest.fixture
 def place(tmp_path):
-    workplace = Workplace(None, tmp_path, "s")
-    workplace.folder.mkdir()
-    return workplace
+    workspace = Workspace(None, tmp_path, "s")
+    workspace.folder.mkdir()
+    return workspace
 
 
 def refused(path, call) -> str:
@@ -66,27 +66,27 @@ def refused(path, call) -> str:
 def test_a_budget_that_was_spent_never_becomes_zero_unasked(place, damage):
     spent = place.folder / "spent.json"
     spent.write_bytes(damage)
-    told = refused(spent, lambda: Overseer(place.orders_file, spent, Limits(gpu_hours=1.0)))
+    told = refused(spent, lambda: Supervisor(place.control_file, spent, Limits(gpu_hours=1.0)))
     assert 'write {"gpu_seconds": NUMBER} into it' in told
     spent.write_text('{"gpu_seconds": 3600}')  # as told
-    assert Overseer(place.orders_file, spent, Limits(gpu_hours=1.0)).budget_spent()
+    assert Supervisor(place.control_file, spent, Limits(gpu_hours=1.0)).budget_spent()
     spent.unlink()  # the other way
-    assert Overseer(place.orders_file, spent, Limits(gpu_hours=1.0)).gpu_seconds == 0
+    assert Supervisor(place.control_file, spent, Limits(gpu_hours=1.0)).gpu_seconds == 0
 
 
 def test_orders_that_cannot_be_read_begin_no_sweep_and_end_none(place, damage, caplog, capsys):
     if damage in (b"{}", DAMAGES["object"]):
         pytest.skip("an object without sweep and trials wants nothing")
     now = [0.0]
-    overseer = Overseer(place.orders_file, place.folder / "spent.json", Limits(), lambda: now[0])
-    overseer.orders.trials["train_cam-0"] = "stop"
-    place.orders_file.write_bytes(damage)
+    supervisor = Supervisor(place.control_file, place.folder / "spent.json", Limits(), lambda: now[0])
+    supervisor.orders.trials["train_cam-0"] = "stop"
+    place.control_file.write_bytes(damage)
     for _ in range(5):
         now[0] += 2
-        overseer.tick({})
-    assert overseer.wish("train_cam-0") == "stop"
+        supervisor.tick({})
+    assert supervisor.wish("train_cam-0") == "stop"
     assert caplog.text.count("orders.json") == 1  # told once, not every second
-    refused(place.orders_file, lambda: Overseer(place.orders_file, place.folder / "spent.json", Limits()))
+    refused(place.control_file, lambda: Supervisor(place.control_file, place.folder / "spent.json", Limits()))
     assert control.main(["s", "--runs", str(place.runs), "pause"]) == 2
     assert "delete it and give these orders again" in capsys.readouterr().err
 

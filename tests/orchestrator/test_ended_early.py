@@ -13,7 +13,7 @@ import pytest
 from aream.errors import StoreUnavailable
 from orchestrator import sweep
 from orchestrator.console import command as entry
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.run import tuning
 from orchestrator.run.tune_callback import Unreachable
 from orchestrator.spec.settings import Limits
@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_written_is_named_by_its_key(run, tmp_path, caps
 
 @pytest.mark.parametrize("silent", [1, tuning.TRIES_AFTER_STALLS])
 def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, monkeypatch, silent):
-    overseer = Overseer(tmp_path / "orders.json", tmp_path / "spent.json", Limits())
+    supervisor = Supervisor(tmp_path / "orders.json", tmp_path / "spent.json", Limits())
     tries, seen = [], []
 
     def fit(*args, **kwargs):
@@ -76,24 +76,24 @@ def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, mo
         SimpleNamespace(key=key, values={}, seed=0, stages=lambda key=key: [SimpleNamespace(key=key)])
         for key in ("done", "left")
     ]
-    workplace = SimpleNamespace(store=lambda: stored)
-    tuning.run_trials(None, workplace, None, overseer, None, listed=trials)
+    workspace = SimpleNamespace(store=lambda: stored)
+    tuning.run_trials(None, workspace, None, supervisor, None, listed=trials)
     assert tries[0] == trials
     assert all(again == trials[1:] for again in tries[1:])
     assert all(known == [[{"epoch": 1.0}]] for known in seen[1:])  # a scheduler judges by what has ended
-    assert overseer.is_over() is (silent == tuning.TRIES_AFTER_STALLS)
+    assert supervisor.is_over() is (silent == tuning.TRIES_AFTER_STALLS)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_log_on_a_full_disk_says_nothing(tmp_path, capfd):
     import logging
 
-    from orchestrator.workspace import Workplace
+    from orchestrator.workspace import Workspace
 
-    workplace = Workplace(store_uri=None, runs=tmp_path, name="full")
-    workplace.log_folder.mkdir(parents=True)
-    workplace.log_file("sweep").symlink_to("/dev/full")
-    with workplace.logged("sweep"):
+    workspace = Workspace(store_uri=None, runs=tmp_path, name="full")
+    workspace.log_folder.mkdir(parents=True)
+    workspace.log_file("sweep").symlink_to("/dev/full")
+    with workspace.logged("sweep"):
         for _ in range(3):
             logging.getLogger("orchestrator.x").warning("a line")
     assert capfd.readouterr().err == ""

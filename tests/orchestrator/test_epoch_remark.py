@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sweep_results import alpha_score, compute, planner, summarised, workplace
+from sweep_results import alpha_score, compute, planner, summarised, workspace
 
 from orchestrator.reporting.terminal import print_results
 
@@ -13,7 +13,7 @@ SAID = "train.select_by: given class, but the mAP of classes is the same in ever
 @pytest.mark.parametrize(("images", "told"), [(1, True), (4, False)])
 def test_the_summary_says_that_the_asked_for_metric_could_not_vary(tmp_path, capsys, images, told):
     plan = planner(tmp_path, f"data.val_images={images}", "train.select_by=class")
-    compute(workplace(plan).store(), plan.grid(), alpha_score)
+    compute(workspace(plan).store(), plan.grid(), alpha_score)
     content, folder = summarised(plan)
     found = [line for line in content["remarks"] if line.startswith(SAID)]
     assert len(found) == told

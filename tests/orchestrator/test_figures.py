@@ -12,7 +12,7 @@ from orchestrator.reporting.figures._protocol import Results, draw_figures
 
 @pytest.fixture
 def store(tmp_path):
-    return sweep_results.workplace(sweep_results.planner(tmp_path)).store()
+    return sweep_results.workspace(sweep_results.planner(tmp_path)).store()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_alpha_grid_is_a_heat_map_and_a_search_is_points(tmp_path, store):
 
 def test_damaged_labels_cost_a_curve_and_not_the_report(tmp_path):
     plan = sweep_results.planner(tmp_path)
-    place = sweep_results.workplace(plan)
+    place = sweep_results.workspace(plan)
     sweep_results.compute(place.store(), plan.grid(), sweep_results.alpha_score)
     summary, _ = sweep_results.summarised(plan)
     drawn = {path.stem for path, _ in draw_figures(Results(summary, place.store()), tmp_path / "a")}

@@ -9,7 +9,7 @@ from aream.errors import ArtifactCorrupt, DamagedFile
 from orchestrator.plan.planner import Planner
 from orchestrator.preflight.fresh_start import begin_anew, computed, go_on, replaced
 from orchestrator.preflight.sweep_folder import sweep_id
-from orchestrator.workspace import FRESH_FILE, Workplace
+from orchestrator.workspace import FRESH_FILE, Workspace
 from workers.artifacts.collection import collect
 from workers.artifacts.holds import Hold, all_holds
 from workers.artifacts.leases import Leases
@@ -22,7 +22,7 @@ OUT_OF_REACH = "where: ['method.alpha_low < method.alpha_high', 'method.alpha_lo
 @pytest.fixture
 def sweep(search, tmp_path):
     """A search whose corners meet no constraint, so nothing but the store tells what it ran."""
-    place = Workplace(store_uri=None, runs=tmp_path / "runs", name="swept")
+    place = Workspace(store_uri=None, runs=tmp_path / "runs", name="swept")
     store = place.store()
     for key in (PROPOSED, FOREIGN, SHARED, RUNNING):
         store.put(key, fill(store.staging(), key), record(key))
@@ -107,7 +107,7 @@ def test_only_files_that_this_project_writes_go(sweep, tmp_path):
 @pytest.mark.parametrize("name", ["artifacts", "cache", "mlflow-artifacts", "a_users_folder"])
 def test_a_folder_in_which_no_sweep_ran_loses_nothing(sweep, name):
     planner, place = sweep
-    place = Workplace(store_uri=None, runs=place.runs, name=name)
+    place = Workspace(store_uri=None, runs=place.runs, name=name)
     for file in ("report.html", "state.json", "tune/tuner.pkl"):
         (place.folder / file).parent.mkdir(parents=True, exist_ok=True)
         (place.folder / file).write_text("x")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep_results import alpha_score, compute, planner, summarised, workplace
+from sweep_results import alpha_score, compute, planner, summarised, workspace
 
 from orchestrator import artifacts, check_data, control, report, status, submit
 from orchestrator.cli import COMMANDS
@@ -32,7 +32,7 @@ def folder(tmp_path_factory) -> Path:
     """Where a sweep has finished: its file, state, results and store."""
     folder = tmp_path_factory.mktemp("door")
     plan = planner(folder)
-    place = workplace(plan)
+    place = workspace(plan)
     compute(place.store(), plan.grid(), alpha_score)
     summarised(plan)
     state = SweepState(place.state_file, "grid", columns=["val/map", "pseudo/miou"])

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep_results import alpha_score, compute, planner, summarised, workplace
+from sweep_results import alpha_score, compute, planner, summarised, workspace
 
 from orchestrator.monitor.state import SweepState
 
@@ -23,9 +23,9 @@ def finished(tmp_path_factory) -> Path:
     """A folder with a sweep that looks finished."""
     folder = tmp_path_factory.mktemp("finished")
     plan = planner(folder)
-    compute(workplace(plan).store(), plan.grid(), alpha_score)
+    compute(workspace(plan).store(), plan.grid(), alpha_score)
     summarised(plan)
-    state = SweepState(workplace(plan).state_file, "grid", columns=["pseudo/miou"])
+    state = SweepState(workspace(plan).state_file, "grid", columns=["pseudo/miou"])
     state.phase = "finished"
     state.save()
     return folder

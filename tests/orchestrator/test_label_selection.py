@@ -14,7 +14,7 @@ def chosen(tmp_path, select: str) -> list[tuple[int, float, object]]:
     """Position, alpha and layers; ranked are layers first, then alphas downwards."""
     plan = sweep_results.planner(tmp_path, more=f"segmentation: {{select: {select}}}")
     trials = plan.grid()
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     sweep_results.compute(store, trials, sweep_results.alpha_score)
     assert plan.spec.segmentation is not None
     found = selected(plan.spec, plan.spec.segmentation.select, sweep_results.ranked(plan, store))

@@ -10,7 +10,7 @@ import pytest
 
 from aream.errors import ConfigError
 from orchestrator.preflight.sweep_folder import held
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.processes.file_lock import FileLock
 
 
@@ -30,6 +30,6 @@ def test_a_lock(lockless, tmp_path):
 
 
 def test_a_sweeps_folder(lockless, tmp_path):
-    place = Workplace(None, tmp_path / "runs", "s")
+    place = Workspace(None, tmp_path / "runs", "s")
     with pytest.raises(ConfigError, match="runs/s/lock: its file system keeps no locks"), held(place):
         pass

@@ -10,7 +10,7 @@ import pytest
 from sweep_results import GRID
 
 from orchestrator import artifacts, check_data, control, report, status
-from orchestrator.monitor.control_file import Orders
+from orchestrator.monitor.control_file import ControlFile
 from orchestrator.monitor.state import SweepState
 from workers.artifacts.opening import open_store
 from workers.processes.identity import Process
@@ -91,4 +91,4 @@ def test_a_sweep_that_does_not_run_takes_no_orders(phase, tmp_path, capsys):
     assert not (folder / "orders.json").exists()
     shown = said(capsys, "control", "alphas", "stop", "--trial", "0123", "--runs", str(tmp_path), expect=0)
     assert "counts from when its command is run again" in shown
-    assert Orders.read(Path(folder / "orders.json")).trials == {"train_cam-0123456789abcdef": "stop"}
+    assert ControlFile.read(Path(folder / "orders.json")).trials == {"train_cam-0123456789abcdef": "stop"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from sweep_results import alpha_score, compute, planner, summarised, workplace
+from sweep_results import alpha_score, compute, planner, summarised, workspace
 
 from orchestrator.reporting.terminal import print_results
 from orchestrator.results.method_pull import pull_remarks
@@ -28,7 +28,7 @@ def test_the_summary_counts_every_training_once(tmp_path, capsys):
     plan = planner(tmp_path)
     pulls = itertools.count()
     compute(
-        workplace(plan).store(),
+        workspace(plan).store(),
         plan.grid(),
         alpha_score,
         training=lambda trial: {"train/method_gradient": 0.001 if next(pulls) == 0 else 0.2},

@@ -143,7 +143,7 @@ def test_the_stages_of_a_configuration_are_those_that_are_ranked(tmp_path):
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, None])
 def test_a_configuration_without_a_number_is_named_and_not_ranked(tmp_path, wrong):
     plan = sweep_results.planner(tmp_path)
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     (odd, *rest) = plan.grid()
 
     def score(trial, variant):
@@ -160,7 +160,7 @@ def test_a_configuration_without_a_number_is_named_and_not_ranked(tmp_path, wron
 
 def test_the_report_says_who_is_not_ranked(tmp_path):
     plan = sweep_results.planner(tmp_path)
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     (odd, *rest) = plan.grid()
     sweep_results.compute(store, [odd], lambda trial, variant: math.nan)
     sweep_results.compute(store, rest, sweep_results.alpha_score)

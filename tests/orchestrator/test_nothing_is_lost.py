@@ -22,7 +22,7 @@ from test_stores import record
 from aream.errors import AreamError
 from orchestrator.preflight.fresh_start import begin_anew, computed, go_on, replaced
 from orchestrator.preflight.sweep_folder import sweep_id
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.artifacts.collection import collect, tidy
 from workers.artifacts.holds import Hold, release
 from workers.artifacts.leases import Leases
@@ -89,7 +89,7 @@ def interrupted_at(moment: Moment, what: Callable[[], None]) -> Iterator[None]:
 
 @dataclass
 class Sweep:
-    place: Workplace
+    place: Workspace
     hold: Hold | None = None
     named: set[str] = field(default_factory=set)
     """By the driver that runs, in lists that were written."""
@@ -114,7 +114,7 @@ class Store(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-        self.sweeps = [Sweep(Workplace(None, self.root, name)) for name in ("one", "two")]
+        self.sweeps = [Sweep(Workspace(None, self.root, name)) for name in ("one", "two")]
 
     def teardown(self) -> None:
         for sweep in self.sweeps:

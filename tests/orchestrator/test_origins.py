@@ -43,7 +43,7 @@ class Changed:
     ],
 )
 def test_what_is_mixed_is_named_with_its_stage(plan, change, said):
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     sweep_results.compute(store, plan.grid(), sweep_results.alpha_score)
     stages = [stage for trial in plan.grid() for stage in trial.stages()]
     assert mixed(origins(stages, store)) == []
@@ -54,7 +54,7 @@ def test_what_is_mixed_is_named_with_its_stage(plan, change, said):
 
 
 def test_other_code_under_the_same_version_is_counted(plan):
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     sweep_results.compute(store, plan.grid(), sweep_results.alpha_score)
     stages = {stage.key: stage for trial in plan.grid() for stage in trial.stages()}
     (one, *_) = plan.grid()
@@ -69,7 +69,7 @@ def test_other_code_under_the_same_version_is_counted(plan):
 
 def test_the_plan_and_the_results_say_it(plan, tmp_path, capsys):
     """Records without a digest are of code that is not known."""
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     sweep_results.compute(store, plan.grid()[:1], sweep_results.alpha_score)
     assert sweep.main([str(tmp_path / "grid.yaml"), "--plan"]) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -74,7 +74,7 @@ def test_an_analysis_brings_its_metrics(tmp_path):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("paper")
     plan = sweep_results.planner(folder, more=PAPER)
-    sweep_results.compute(sweep_results.workplace(plan).store(), plan.grid(), sweep_results.alpha_score)
+    sweep_results.compute(sweep_results.workspace(plan).store(), plan.grid(), sweep_results.alpha_score)
     return sweep_results.summarised(plan)
 
 

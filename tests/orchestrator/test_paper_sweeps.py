@@ -22,7 +22,7 @@ from orchestrator.results.segmentation_jobs import segmentation_jobs
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.spec.yaml_source import read_source
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.processes.runtime import Runtime
 from workers.stage import StageRunner
 
@@ -125,7 +125,7 @@ def test_a_scaled_down_twin_runs_to_its_report(path, tmp_path):
     """Stages in this process, without Ray: every stage a file asks for works with its neighbours."""
     spec = twin(path, tmp_path)
     planner = Planner(spec, fingerprints(spec))
-    place = Workplace(store_uri=None, runs=spec.runs_dir, name=spec.name)
+    place = Workspace(store_uri=None, runs=spec.runs_dir, name=spec.name)
     store = place.store()
     place.folder.mkdir(parents=True)
     runner = StageRunner(store, Runtime())

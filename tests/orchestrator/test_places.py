@@ -49,8 +49,8 @@ def test_a_name_that_is_no_folder_of_its_own_is_refused(spec, name):
 
 def test_runs_may_lie_at_home(spec, tmp_path):
     prepared = prepare(spec("runs: ~/aream runs\n"))
-    assert prepared.workplace.folder == tmp_path / "home" / "aream runs" / "tiny"
-    assert prepared.workplace.folder.is_dir()
+    assert prepared.workspace.folder == tmp_path / "home" / "aream runs" / "tiny"
+    assert prepared.workspace.folder.is_dir()
     assert not (tmp_path / "~").exists()
     assert sqlite_file(prepared.tracking.uri) == tmp_path / "home" / "aream runs" / "mlflow.db"
 

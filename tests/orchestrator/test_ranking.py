@@ -13,7 +13,7 @@ def plan(tmp_path):
 
 @pytest.fixture
 def store(plan):
-    return sweep_results.workplace(plan).store()
+    return sweep_results.workspace(plan).store()
 
 
 def test_the_best_mean_comes_first_and_the_spread_is_over_seeds(plan, store):
@@ -37,7 +37,7 @@ def test_a_result_costs_all_it_was_computed_from(plan, store):
 
 def test_a_share_of_a_gpu_prices_its_seconds(tmp_path):
     plan = sweep_results.planner(tmp_path, "resources={trial: {cpu: 1, gpu: 0.5}}")
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     sweep_results.compute(store, plan.grid()[:1], sweep_results.alpha_score)
     entry = sweep_results.ranked(plan, store)[0]
     assert entry.metrics["cost/gpu_seconds"] == 135 / 2

@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
     """(content, folder) of twelve configurations at two seeds, a segmenter on the best two."""
     folder = tmp_path_factory.mktemp("grid")
     plan = sweep_results.planner(folder, more="segmentation: {select: {top: 2}}")
-    store = sweep_results.workplace(plan).store()
+    store = sweep_results.workspace(plan).store()
     sweep_results.compute(store, plan.grid()[:2], sweep_results.alpha_score, created="2025-01-01T00:00:00+00:00")
     sweep_results.compute(store, plan.grid(), sweep_results.alpha_score, created="2026-01-02T00:00:00+00:00")
     run = SweepState(folder / "state.json", "grid", clock=lambda: 1767225600.5)  # 2026-01-01
@@ -43,7 +43,7 @@ def content(finished):
 
 @pytest.fixture
 def store(tmp_path):
-    return sweep_results.workplace(sweep_results.planner(tmp_path)).store()
+    return sweep_results.workspace(sweep_results.planner(tmp_path)).store()
 
 
 class Page(HTMLParser):
@@ -104,7 +104,7 @@ def test_the_baseline_of_a_sweep_over_methods(tmp_path):
         gain = gains[trial.seed] if variant.values["method"]["name"] == "aream" else 0.0
         return 0.4 + 0.05 * refined + 0.1 * trial.seed + gain
 
-    sweep_results.compute(sweep_results.workplace(plan).store(), plan.grid(), score)
+    sweep_results.compute(sweep_results.workspace(plan).store(), plan.grid(), score)
     content, folder = sweep_results.summarised(plan)
     assert [entry["method"] for entry in content["ranking"]] == ["aream", "mctformer", "aream", "mctformer"]
     for position in (0, 2):

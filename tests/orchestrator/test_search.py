@@ -53,7 +53,7 @@ def test_each_point_is_repeated_for_every_seed_and_told_the_mean(search):
 
 @pytest.mark.parametrize(("algorithm", "trials"), [("tpe", 60), ("nsga2", 160)])
 def test_it_learns(search, algorithm, trials):
-    """Later points lie nearer the optimum than the first, random ones."""
+    """BackgroundQueue points lie nearer the optimum than the first, random ones."""
 
     def miss(point):
         low, high = point["values"]["method.alpha_low"], point["values"]["method.alpha_high"]

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import sweep
 from orchestrator.preflight.sweep_folder import sweep_id
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.artifacts.holds import Hold
 
 SWEEP = """
@@ -24,7 +24,7 @@ resources: {{trial: {{gpu: auto}}}}
 @pytest.fixture
 def place(tmp_path):
     """A sweep that ran before, as far as its files tell."""
-    place = Workplace(None, tmp_path / "runs", "s")
+    place = Workspace(None, tmp_path / "runs", "s")
     with Hold(place.store().storage, sweep_id(place), "s") as hold:
         hold.add(["train_cam-0123456789abcdef"])
     (tmp_path / "s.yaml").write_text(SWEEP.format(runs=place.runs))

@@ -12,16 +12,16 @@ import pytest
 from aream.errors import AreamError
 from orchestrator import status
 from orchestrator.monitor.state import SweepState
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.processes.identity import Process
 
 
 @pytest.fixture
-def place(tmp_path) -> Workplace:
-    return Workplace(store_uri=None, runs=tmp_path, name="s")
+def place(tmp_path) -> Workspace:
+    return Workspace(store_uri=None, runs=tmp_path, name="s")
 
 
-def running(place: Workplace, title: str = "alpha=0.2") -> SweepState:
+def running(place: Workspace, title: str = "alpha=0.2") -> SweepState:
     state = SweepState(place.state_file, "s", columns=["val/map"])
     state.phase = "trials"
     for key in ("train_cam-aaaaaaaaaaaa", "train_cam-bbbbbbbbbbbb", "train_cam-cccccccccccc"):
@@ -33,12 +33,12 @@ def running(place: Workplace, title: str = "alpha=0.2") -> SweepState:
     return state
 
 
-def shown(place: Workplace, capsys, *options: str) -> str:
+def shown(place: Workspace, capsys, *options: str) -> str:
     assert status.main([place.name, "--runs", str(place.runs), *options]) == 0
     return " ".join(capsys.readouterr().out.split())
 
 
-def change(place: Workplace, **changes) -> None:
+def change(place: Workspace, **changes) -> None:
     content = json.loads(place.state_file.read_text())
     place.state_file.write_text(json.dumps(content | changes))
 

@@ -12,12 +12,12 @@ import sweep_results
 from aream.errors import StoreUnavailable
 from orchestrator.monitor.progress import Progress
 from orchestrator.monitor.state import SweepState
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.results.records import RunRecords
-from orchestrator.run.trial_events import Audience, TrialLife
+from orchestrator.run.trial_events import Listeners, TrialLife
 from orchestrator.spec.settings import Limits, Notify
 from orchestrator.tracking.backends.mlflow import Backend
-from orchestrator.tracking.later import Later
+from orchestrator.tracking.later import BackgroundQueue
 from orchestrator.tracking.prometheus import Metrics
 from orchestrator.tracking.recorder import Recorder
 from orchestrator.tracking.tracker import Tracker
@@ -51,7 +51,7 @@ class Desk:
 
     def __init__(self, folder) -> None:
         self.plan = sweep_results.planner(folder)
-        place = sweep_results.workplace(self.plan)
+        place = sweep_results.workspace(self.plan)
         written = place.store()
         self.trials = self.plan.grid()
         sweep_results.compute(written, self.trials, sweep_results.alpha_score)
@@ -66,10 +66,10 @@ class Desk:
         place.folder.mkdir(parents=True, exist_ok=True)
         self.recorder = Recorder(self.tracker, spec, self.plan.fingerprints, self.store, place.folder)
         progress = Progress(state, ["pseudo/miou"], place.log_file)
-        told = Audience(state, progress, self.recorder, Metrics(state, lambda: 0), Webhook("s", Notify()))
-        overseer = Overseer(place.orders_file, place.folder / "spent.json", Limits())
+        told = Listeners(state, progress, self.recorder, Metrics(state, lambda: 0), Webhook("s", Notify()))
+        supervisor = Supervisor(place.control_file, place.folder / "spent.json", Limits())
         hold = Hold(written.storage, "5eed" * 8, "s")
-        self.life = TrialLife(spec, self.records, told, overseer, hold, place.folder / "stopped.json")
+        self.life = TrialLife(spec, self.records, told, supervisor, hold, place.folder / "stopped.json")
 
     def handed(self, trial):
         """What the worker of a trial has read."""
@@ -128,7 +128,7 @@ def test_what_is_not_recorded_by_the_end_is_left_to_the_next_run(desk):
 
 
 def test_a_store_that_is_away_is_told_once_and_waited_for_once(caplog):
-    later, done = Later("recording"), []
+    later, done = BackgroundQueue("recording"), []
 
     def away() -> None:
         done.append(1)
@@ -149,7 +149,7 @@ def test_a_worker_hands_on_what_it_has_read_and_tune_keeps_none_of_it(tmp_path, 
     from orchestrator.run.tune_callback import RECORDS, Listening
 
     plan = sweep_results.planner(tmp_path, "axes.inference.layers=[all, shallow]", "seeds=[0]")
-    place = sweep_results.workplace(plan)
+    place = sweep_results.workspace(plan)
     trial, reports = plan.grid()[0], []
     monkeypatch.setattr(tuning.tune, "report", reports.append)
     tuning._run_trial(trial, plan, place, type("Line", (), {"stop": staticmethod(lambda: False)}))

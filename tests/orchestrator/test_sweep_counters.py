@@ -21,7 +21,7 @@ EARLIER = "2025-12-31T00:00:00+00:00"
 def finished(tmp_path):
     """Six trials of four variants; those of the first alpha were in the store before."""
     plan = sweep_results.planner(tmp_path, "resources.trial.gpu=0.25")
-    place = sweep_results.workplace(plan)
+    place = sweep_results.workspace(plan)
     store, trials = place.store(), plan.grid()
     earlier = [trial for trial in trials if trial.values["method.alpha_low"] == 0.2]
     sweep_results.compute(store, earlier, lambda trial, variant: 0.5, EARLIER)

@@ -23,7 +23,7 @@ from orchestrator.spec.sqlite_uri import sqlite_file
 from orchestrator.tracking.backends._mlflow_uri import artifact_location, browse, default_uri, resolved_uri
 from orchestrator.tracking.backends.mlflow import Backend
 from orchestrator.tracking.tracker import Tracker
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 PATIENCE_S = 300
@@ -120,7 +120,7 @@ def test_a_token_among_the_parameters_of_a_server_is_refused_and_not_shown(tmp_p
 def test_the_variable_is_checked_like_the_key(tmp_path, monkeypatch):
     (tmp_path / "s.yaml").write_text("name: s\n")
     monkeypatch.chdir(tmp_path)
-    spec, place = load_spec(tmp_path / "s.yaml"), Workplace(store_uri=None, runs=tmp_path / "other", name="s")
+    spec, place = load_spec(tmp_path / "s.yaml"), Workspace(store_uri=None, runs=tmp_path / "other", name="s")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
     with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_URI: given '\./mlruns'"):
         tracking_backend(spec, place)

@@ -34,12 +34,12 @@ from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.plan.planner import Planner
 from orchestrator.preflight.prepare import fingerprints
 from orchestrator.spec.reader import load_spec
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 
 spec = load_spec(Path(sys.argv[1]), [f"resources={{trial: {{cpu: {sys.argv[2]}}}}}"])
 planner = Planner(spec, fingerprints(spec))
 (trial,) = planner.grid()
-place = Workplace(store_uri=sys.argv[3], runs=Path(sys.argv[3]), name="x")
+place = Workspace(store_uri=sys.argv[3], runs=Path(sys.argv[3]), name="x")
 runner = stage_runner(place, cpu=float(sys.argv[4]), gpu=0)
 found = {}
 for last in (trial.train, *trial.variants[0].stages.all()):

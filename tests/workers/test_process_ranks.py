@@ -12,7 +12,7 @@ import torch
 from small_trials import TRIAL, fingerprint, with_method
 
 from aream.engine.randomness import random_state
-from aream.engine.steps import Pieces
+from aream.engine.steps import MicroBatches
 from aream.errors import DivergedError, OutOfMemory
 from workers.pipelines import training_stage
 from workers.processes.runtime import Runtime
@@ -115,7 +115,7 @@ def test_what_one_rank_cannot_hold_all_do_in_pieces(tmp_path):
     """And the step goes on after it, in step."""
 
     def train(ranks):
-        pieces, asked = Pieces(8, "accumulate", "advice"), []
+        pieces, asked = MicroBatches(8, "accumulate", "advice"), []
 
         def gradients(size):
             asked.append(size)
@@ -140,7 +140,7 @@ def test_all_ranks_say_what_to_change_where_memory_holds_nothing(tmp_path):
                 ranks.meet()
 
         with ranks.together():
-            Pieces(8, "fail", "take less").run(torch.nn.Linear(1, 1), gradients, "here")
+            MicroBatches(8, "fail", "take less").run(torch.nn.Linear(1, 1), gradients, "here")
 
     for said in on_processes(tmp_path, 2, lambda ranks: caught(lambda: train(ranks))):
         assert said.startswith(f"{OutOfMemory.__name__}: out of memory in here, 8 images a batch: take less")

@@ -15,7 +15,7 @@ from workers.stage import Stage
 from workers.stages import infer_cam, train_cam
 
 STEPS = 4
-"""The second already holds the optimizer's state; the others are for luck with the images."""
+"""The second already holds the optimizer's state; the others average over image content."""
 INFERRED = 4
 """Images, or batches of them."""
 

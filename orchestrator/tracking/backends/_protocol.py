@@ -2,7 +2,7 @@
 
 It holds ``Config``, the keys of that section, and
 
-    open_backend(config: Config, workplace: Workplace, home: Path) -> Backend | None
+    open_backend(config: Config, workspace: Workspace, home: Path) -> Backend | None
 
 which asks nobody; relative locations start at ``home``; None: nothing is recorded. It raises ``ConfigError`` where no
 record could lie. Where a record may end with a job that is sent to a cluster, ``check_job(config, variables)`` raises

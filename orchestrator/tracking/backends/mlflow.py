@@ -29,7 +29,7 @@ from orchestrator.tracking.backends._mlflow_uri import (
 )
 from orchestrator.tracking.backends._protocol import Refuse, TrackingRefused
 from orchestrator.tracking.events import Event, grouped, kept_file
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 from workers.processes.masking import masked
 
 TOGETHER = ("metrics", "file")
@@ -45,9 +45,9 @@ class Config:
     """MLflow experiment; null: the sweep's name."""
 
 
-def open_backend(config: Config, workplace: Workplace, home: Path) -> Backend:
+def open_backend(config: Config, workspace: Workspace, home: Path) -> Backend:
     """At the URI of the sweep file, the environment, or the runs folder."""
-    return Backend(record_uri(config.uri, workplace.runs, home), config.experiment or workplace.name)
+    return Backend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
 
 
 def check_job(config: Config, variables: Collection[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aream.config import config
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 
 
 @config
@@ -13,5 +13,5 @@ class Config:
     """It has no keys."""
 
 
-def open_backend(config: Config, workplace: Workplace, home: Path) -> None:
+def open_backend(config: Config, workspace: Workspace, home: Path) -> None:
     """Nothing is recorded."""

@@ -16,7 +16,7 @@ from aream.config import config
 from orchestrator.tracking.backends._protocol import Refuse
 from orchestrator.tracking.check import refuse_unwritable
 from orchestrator.tracking.events import Event, kept_file
-from orchestrator.workspace import Workplace
+from orchestrator.workspace import Workspace
 
 if TYPE_CHECKING:
     from orchestrator.tracking.backends._event_file import EventFile
@@ -32,8 +32,8 @@ class Config:
     """It has no keys."""
 
 
-def open_backend(config: Config, workplace: Workplace, home: Path) -> Backend:
-    return Backend(workplace.folder / "tensorboard")
+def open_backend(config: Config, workspace: Workspace, home: Path) -> Backend:
+    return Backend(workspace.folder / "tensorboard")
 
 
 class Backend:

@@ -1,4 +1,4 @@
-"""Orders of requests that only another process at the same moment brings about."""
+"""ControlFile of requests that only another process at the same moment brings about."""
 
 from __future__ import annotations
 

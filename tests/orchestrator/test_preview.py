@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from sweep_results import goal, planner, workplace
+from sweep_results import goal, planner, workspace
 
 from aream.config import canonical
 from orchestrator.plan.planner import Planner
@@ -53,7 +53,7 @@ def put(store: ArtifactStore, stages: Iterable[Stage], *, times: float = 1.0, te
 def stages(plan: Planner) -> list[Stage]:
     """Of a grid, segmentation included."""
     trials = plan.grid()
-    jobs = segmentation_jobs(plan, rank(trials, workplace(plan).store(), *goal(plan)))
+    jobs = segmentation_jobs(plan, rank(trials, workspace(plan).store(), *goal(plan)))
     return [stage for trial in trials for stage in trial.stages()] + [
         stage for job in jobs for stage in job.stage.ancestry()
     ]
@@ -65,7 +65,7 @@ def measured(tmp_path):
 
     def measured(*overrides: str, more: str = "", **options) -> None:
         plan = planner(tmp_path, MEASURED_SEED, *(overrides or (ONE,)), more=more)
-        store = workplace(plan).store()
+        store = workspace(plan).store()
         put(store, (stage for trial in plan.grid() for stage in trial.stages()), **options)
         put(store, stages(plan), **options)
 
@@ -76,7 +76,7 @@ def measured(tmp_path):
 def summary(tmp_path):
     def summary(*overrides: str, more: str = "", recorded: Sequence[Recorded] = ()) -> PlanSummary:
         plan = planner(tmp_path, *overrides, more=more)
-        return summarise(plan, workplace(plan).store(), recorded)
+        return summarise(plan, workspace(plan).store(), recorded)
 
     return summary
 
@@ -109,8 +109,8 @@ def test_a_search_that_goes_on_pays_what_is_left_of_its_known_points(measured, s
         for number, (alpha, outcome) in enumerate(((0.21, done), (0.22, FAILED), (0.23, None), (0.24, STOPPED)))
     ]
     for seed in (0, 1):
-        put(workplace(plan).store(), plan.trial(recorded[0].values, seed).stages())
-    put(workplace(plan).store(), [plan.trial(recorded[1].values, 0).train])
+        put(workspace(plan).store(), plan.trial(recorded[0].values, seed).stages())
+    put(workspace(plan).store(), [plan.trial(recorded[1].values, 0).train])
     summed = summary(*SEARCH, recorded=recorded)
     assert summed.search == {"algorithm": "tpe", "trials": 40, "known": 4}
     assert summed.estimate["seconds"] == (30 + 130) + 2 * 130 + 36 * 2 * 130
@@ -131,7 +131,7 @@ def test_a_search_over_what_the_warm_up_reads_warms_up_every_time(measured, summ
 def test_a_stored_warm_up_of_a_search_is_not_paid_again(measured, summary, tmp_path):
     measured()
     plan = planner(tmp_path, *SEARCH)
-    put(workplace(plan).store(), plan.corners()[0].train.inputs.values())
+    put(workspace(plan).store(), plan.corners()[0].train.inputs.values())
     assert summary(*SEARCH).estimate["seconds"] == 1 * 10 + 80 * (100 + 20 + 2 * 5)
 
 

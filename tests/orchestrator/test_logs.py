@@ -8,7 +8,7 @@ import pytest
 from aream.errors import AreamError, Interrupted
 from orchestrator.monitor.logs import log_text
 from orchestrator.status import main
-from orchestrator.workspace import LOG_BYTES, Workplace
+from orchestrator.workspace import LOG_BYTES, Workspace
 
 KEY = "train_cam-0123456789abcdef"
 log = logging.getLogger("tested")
@@ -16,7 +16,7 @@ log = logging.getLogger("tested")
 
 @pytest.fixture
 def place(tmp_path):
-    return Workplace(store_uri=None, runs=tmp_path / "runs", name="swept")
+    return Workspace(store_uri=None, runs=tmp_path / "runs", name="swept")
 
 
 def test_a_log_reads_as_text(place):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aream.errors import DamagedFile
-from orchestrator.monitor.control_file import WISHES, Orders
+from orchestrator.monitor.control_file import WISHES, ControlFile
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(WISHES),
@@ -21,7 +21,7 @@ ORDERS = st.fixed_dictionaries({}, optional={"sweep": VALUES, "trials": VALUES})
 
 def refusal(path) -> str:
     with pytest.raises(DamagedFile) as caught:
-        Orders.read(path)
+        ControlFile.read(path)
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 1000
     return str(caught.value)
@@ -53,10 +53,10 @@ def test_whatever_the_file_holds_is_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("sweep") / "orders.json"
     path.write_bytes(content)
     try:
-        orders = Orders.read(path)
+        orders = ControlFile.read(path)
     except DamagedFile:
         refusal(path)
         return
     assert {orders.sweep, *orders.trials.values()} <= set(WISHES)
     orders.write(path)
-    assert Orders.read(path) == orders
+    assert ControlFile.read(path) == orders

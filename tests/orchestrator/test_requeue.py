@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ray.tune.search import Searcher
 
-from orchestrator.run.requeue import FirstProblem, Gate
+from orchestrator.run.requeue import DeferredError, RequeueingSearcher
 from orchestrator.search.searchers import ListedPoints
 
 
@@ -22,17 +22,17 @@ class Told(ListedPoints):
 
 class Desk:
     def __init__(self, count: int) -> None:
-        self.problem = FirstProblem()
+        self.problem = DeferredError()
         self.points, self.blocked, self.gone, self.looks = Told(count), set(), set(), 0
         self.shut = self.resting = False
-        self.gate = Gate(
+        self.gate = RequeueingSearcher(
             self.points,
             self.problem,
-            look=self.look,
+            poll=self.look,
             closed=lambda: self.shut,
             paused=lambda: self.resting,
-            open_for=lambda config, held: self.value(config) not in self.blocked,
-            dropped=lambda config: self.value(config) in self.gone,
+            can_run=lambda config, held: self.value(config) not in self.blocked,
+            cancelled=lambda config: self.value(config) in self.gone,
         )
 
     def look(self) -> None:
@@ -105,5 +105,5 @@ def test_what_the_source_cannot_take_is_kept_and_raised_at_the_next_look():
     desk.gate.suggest("a")
     desk.gate.on_trial_complete("a", {"complete": 1.0})
     with pytest.raises(OSError, match="no space left"):
-        desk.problem.show()
+        desk.problem.raise_pending()
     assert not desk.gate.running

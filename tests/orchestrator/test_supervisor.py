@@ -1,4 +1,4 @@
-"""Orders from another terminal and budgets, on a clock that the test moves."""
+"""ControlFile from another terminal and budgets, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import pytest
 
 from aream.errors import ConfigError, DamagedFile
-from orchestrator.monitor.control_file import Orders
-from orchestrator.monitor.supervisor import Overseer
+from orchestrator.monitor.control_file import ControlFile
+from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.spec.settings import Limits
 
 
@@ -26,43 +26,43 @@ def clock():
 
 @pytest.fixture
 def make(tmp_path, clock):
-    def overseer(**limits):
-        return Overseer(tmp_path / "orders.json", tmp_path / "spent.json", Limits(**limits), clock)
+    def supervisor(**limits):
+        return Supervisor(tmp_path / "orders.json", tmp_path / "spent.json", Limits(**limits), clock)
 
-    return overseer
+    return supervisor
 
 
 def order(tmp_path, sweep="run", **trials):
-    Orders(sweep, trials).write(tmp_path / "orders.json")
+    ControlFile(sweep, trials).write(tmp_path / "orders.json")
 
 
 def test_orders_are_read_at_the_next_tick(make, tmp_path, clock):
-    overseer = make()
-    assert overseer.wish("train_cam-1") == "run"
+    supervisor = make()
+    assert supervisor.wish("train_cam-1") == "run"
     order(tmp_path, sweep="pause")
-    assert not overseer.tick({})  # not yet
+    assert not supervisor.tick({})  # not yet
     clock.now += 1.5
-    assert overseer.tick({})
-    assert overseer.paused
-    assert overseer.wish("train_cam-1") == "pause"
+    assert supervisor.tick({})
+    assert supervisor.paused
+    assert supervisor.wish("train_cam-1") == "pause"
     order(tmp_path, **{"train_cam-1": "stop", "train_cam-2": "pause"})
     clock.now += 1.5
-    overseer.tick({})
-    assert [overseer.wish(f"train_cam-{n}") for n in (1, 2, 3)] == ["stop", "pause", "run"]
-    assert overseer.ending is None
+    supervisor.tick({})
+    assert [supervisor.wish(f"train_cam-{n}") for n in (1, 2, 3)] == ["stop", "pause", "run"]
+    assert supervisor.ending is None
 
 
 def test_a_stopped_sweep_stays_stopped_and_runs_when_it_is_run_again(make, tmp_path, clock):
-    overseer = make()
+    supervisor = make()
     order(tmp_path, sweep="stop", **{"train_cam-1": "stop"})
     clock.now += 1.5
-    overseer.tick({})
-    assert overseer.ending == "stopped from another terminal"
+    supervisor.tick({})
+    assert supervisor.ending == "stopped from another terminal"
     order(tmp_path)
     clock.now += 1.5
-    overseer.tick({})
-    assert overseer.is_over()
-    assert overseer.wish("anything") == "pause"
+    supervisor.tick({})
+    assert supervisor.is_over()
+    assert supervisor.wish("anything") == "pause"
     order(tmp_path, sweep="stop", **{"train_cam-1": "stop"})
     again = make()
     assert again.ending is None
@@ -71,23 +71,23 @@ def test_a_stopped_sweep_stays_stopped_and_runs_when_it_is_run_again(make, tmp_p
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"sweep": "explode"}', '{"trials": []}', '{"trials": {"a": 1}}'])
 def test_unreadable_orders_change_nothing(make, tmp_path, clock, text):
-    overseer = make()
+    supervisor = make()
     (tmp_path / "orders.json").write_text(text)
     clock.now += 1.5
-    overseer.tick({})
-    assert overseer.wish("x") == "run"
+    supervisor.tick({})
+    assert supervisor.wish("x") == "run"
     with pytest.raises(DamagedFile, match=r"orders\.json"):
-        Orders.read(tmp_path / "orders.json")
+        ControlFile.read(tmp_path / "orders.json")
 
 
 def test_gpu_hours_add_up_over_runs(make, tmp_path, clock):
-    overseer = make(gpu_hours=1.0)
+    supervisor = make(gpu_hours=1.0)
     for _ in range(60):
         clock.now += 60.0
-        overseer.tick({"a": 0.25, "b": 0.25})
-    assert overseer.gpu_seconds == pytest.approx(1800)
-    assert overseer.ending is None
-    overseer.save()
+        supervisor.tick({"a": 0.25, "b": 0.25})
+    assert supervisor.gpu_seconds == pytest.approx(1800)
+    assert supervisor.ending is None
+    supervisor.save()
     again = make(gpu_hours=1.0)
     clock.now += 1799.0
     again.tick({"a": 1.0})
@@ -102,21 +102,21 @@ def test_gpu_hours_add_up_over_runs(make, tmp_path, clock):
 
 
 def test_wall_time_counts_from_the_start_of_the_run(make, clock):
-    overseer = make(wall_hours=0.5)
+    supervisor = make(wall_hours=0.5)
     clock.now += 1799
-    overseer.tick({})
-    assert overseer.ending is None
+    supervisor.tick({})
+    assert supervisor.ending is None
     clock.now += 2
-    overseer.tick({})
-    assert overseer.ending == "limits.wall_hours: 0.5 h have passed"
+    supervisor.tick({})
+    assert supervisor.ending == "limits.wall_hours: 0.5 h have passed"
 
 
 def test_failures_are_counted(make):
-    overseer = make(failures=2)
-    overseer.count_failure()
-    assert overseer.ending is None
-    overseer.count_failure()
-    assert overseer.ending == "limits.failures: 2 failed"
+    supervisor = make(failures=2)
+    supervisor.count_failure()
+    assert supervisor.ending is None
+    supervisor.count_failure()
+    assert supervisor.ending == "limits.failures: 2 failed"
     unlimited = make()
     for _ in range(100):
         unlimited.count_failure()
@@ -130,9 +130,9 @@ def test_impossible_limits_are_refused(limits):
 
 
 def test_a_store_that_is_away_ends_a_sweep_and_fails_nothing(make):
-    overseer = make(failures=1)
-    overseer.store_away("s3://bucket: no answer for 300 s (503)")
-    overseer.store_away("another")
-    assert overseer.away == overseer.ending == "s3://bucket: no answer for 300 s (503)"
-    assert overseer.failed == 0
-    assert overseer.wish("train_cam-1") == "pause"
+    supervisor = make(failures=1)
+    supervisor.store_away("s3://bucket: no answer for 300 s (503)")
+    supervisor.store_away("another")
+    assert supervisor.away == supervisor.ending == "s3://bucket: no answer for 300 s (503)"
+    assert supervisor.failed == 0
+    assert supervisor.wish("train_cam-1") == "pause"
