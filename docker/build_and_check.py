@@ -160,8 +160,8 @@ def check_contents(podman: Podman) -> None:
 
 def check_sweep(podman: Podman, folder: Path, revision: str) -> None:
     plan = ("python", "-m", "orchestrator.sweep", "sweeps/thresholds.yaml", "--plan")
-    need("4 trainings" in podman.run(*plan), "sweeps/thresholds.yaml --plan")
-    need("4 trainings" in podman.run(*plan, flags=["--user", "12345:12345"]), "the same as another user")
+    need("8 trainings" in podman.run(*plan), "sweeps/thresholds.yaml --plan")
+    need("8 trainings" in podman.run(*plan, flags=["--user", "12345:12345"]), "the same as another user")
     runs = folder / "runs"
     shutil.rmtree(runs, ignore_errors=True)
     runs.mkdir()

@@ -18,19 +18,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aream.config import PRETRAINED
+from aream.config import EMBEDDED, PRETRAINED
 from aream.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
 USUAL = ("model", "model.state_dict", "state_dict", "state_dict.model")
 """Where the weights lie that a training file is about, the first that there is."""
+EMBEDDED_FILE = Path(__file__).parent / "embedded" / "shapes_vit.safetensors"
+"""A ViT of 8 layers, dimension 64, 4 heads, patches of 8 pixels on a 12 x 12 grid, from drawn scenes of another seed
+(``benchmarks/embedded_weights.py``)."""
 
 
 def check_weights_key(weights: str | None, key: str | None) -> None:
     """Raises ``ConfigError`` where there is a key and no file to look it up in."""
-    if key is not None and weights in (None, PRETRAINED):
+    if key is not None and weights in (None, PRETRAINED, EMBEDDED):
         raise ConfigError(f"weights_key: {key!r} is looked up in a file of weights, and weights is {weights or 'null'}")
+
+
+def weight_file(weights: str | Path) -> Path:
+    return EMBEDDED_FILE if weights == EMBEDDED else Path(weights)
 
 
 def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
@@ -44,7 +51,7 @@ def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tenso
         DataError: no such file, not a checkpoint, one that would run code when read, no state dict of that key, or
             several without either of the usual names.
     """
-    path = Path(path)
+    path = weight_file(path)
     refuse_no_file(path)
     try:
         if path.suffix == ".safetensors":
@@ -170,10 +177,11 @@ def weights_fingerprint(weights: str | None, model: str) -> str:
         return "random"
     if weights == PRETRAINED:
         return f"timm:{model}"
-    refuse_no_file(Path(weights))
+    path = weight_file(weights)
+    refuse_no_file(path)
     try:
-        found = Path(weights).stat()
-        return _digest(weights, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        found = path.stat()
+        return _digest(str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     except OSError as error:
         raise DataError(f"{weights}: cannot be read ({error.strerror})") from error
 

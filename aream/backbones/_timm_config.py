@@ -21,7 +21,8 @@ class TimmConfig:
     vit: str
     """timm name of the transformer."""
     weights: str | None = location(None)
-    """Weight file (.pth or .safetensors; DeiT, timm or this host's own layout), ``pretrained`` for timm's hub, or
+    """Weight file (.pth or .safetensors; DeiT, timm or this host's own layout), ``pretrained`` for timm's hub,
+    ``embedded`` for the small ViT that comes with this package (``patch_size: 8, dim: 64, depth: 8, heads: 4``), or
     null."""
     weights_key: str | None = added(None)
     """Which state dict of a weight file that holds several, such as ``model_ema`` or ``teacher``; null: the only one,

@@ -1,8 +1,9 @@
 """The embedded dataset: drawn scenes with several classes, masks and misleading company. No files, no download.
 
-A class is a shape *and* a texture of a typical direction; its colour only hints at it. Backgrounds are cluttered,
-and two classes seldom come without a companion patch that is background in the mask: what a classifier may look at
-and a CAM should not.
+An object is a body in one colour near its class's, and a part of it tells the class by a texture of a typical
+direction and a hue that is nearer: what a classifier looks at is less than what a mask wants, and colour says what
+belongs together. Outlines differ by class too, backgrounds are cluttered, and two classes seldom come without a
+companion patch that is background in the mask: what a classifier may look at and a CAM should not.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ COMPANION_PROBABILITY = 0.85
 MAX_PIXELS = 2**29
 """Of a split: it is kept in memory, four bytes a pixel."""
 STRAY_PROBABILITY = 0.08
-HUE_SPREAD = 0.04
-"""Standard deviation of an object's hue around its class's, in turns; the six classes stand 1/6 turn apart."""
+"""How often a companion appears in an image without its class."""
+BODY_HUE_SPREAD, HUE_SPREAD = 0.08, 0.04
+"""Standard deviations of the hue of a body and of its telling part around their class's, in turns; the six classes
+stand 1/6 turn apart."""
 TURN_SPREAD = 0.25
 """Standard deviation of a texture's direction around its class's, radians."""
-"""How often a companion appears in an image without its class."""
 
 
 UNIT_SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
@@ -85,7 +87,7 @@ class Scene:
         self.canvas = self._background()
         self.ids = np.zeros((self.side, self.side), dtype=np.uint8)
         self.border = np.zeros((self.side, self.side), dtype=bool)
-        count = int(self.rng.choice([1, 2, 3], p=[0.35, 0.45, 0.2]))
+        count = int(self.rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1]))
         chosen = [int(c) for c in self.rng.choice(len(CLASSES), size=count, replace=False)]
         for index_of_class, companion in COMPANIONS.items():
             likely = COMPANION_PROBABILITY if index_of_class in chosen else STRAY_PROBABILITY
@@ -142,15 +144,22 @@ class Scene:
             wave = np.sign(np.sin(2 * np.pi * u / period)) * (np.sin(2 * np.pi * v / (period * 3)) > -0.3)
         else:
             wave = np.sin(2 * np.pi * np.hypot(u - u.mean(), v - v.mean()) / period)
-        self._paint(region, wave, contrast=45.0, hue=self.rng.random())
+        self._paint(region, self._colour(self.rng.random(), saturation=(0.3, 0.7)), 45 * wave)
 
     def _object(self, class_index: int) -> None:
-        radius = self.rng.uniform(0.15, 0.26) * self.side
-        region = self._shape(CLASSES[class_index], self._centre(0.2), radius)
+        radius = self.rng.uniform(0.22, 0.34) * self.side
+        centre = self._centre(0.25)
+        region = self._shape(CLASSES[class_index], centre, radius)
+        hue = class_index / len(CLASSES)
+        body = self._colour(self.rng.normal(hue, BODY_HUE_SPREAD), saturation=(0.6, 0.95))
+        self._paint(region, body, self.rng.normal(0, 6, region.shape))
+        turn = self.rng.uniform(0, 2 * np.pi)
+        place = (centre[0] + 0.5 * radius * np.cos(turn), centre[1] + 0.5 * radius * np.sin(turn))
+        part = region & self._shape("disc", place, 0.6 * radius)
         u, v = self._axes(self.rng.normal(0.4 * class_index, TURN_SPREAD))
         period = self.side / 64 * self.rng.uniform(6.5, 8)
-        hue = self.rng.normal(class_index / len(CLASSES), HUE_SPREAD)
-        self._paint(region, self._texture(class_index, u, v, period), self.rng.uniform(60, 85), hue)
+        colour = self._colour(self.rng.normal(hue, HUE_SPREAD), saturation=(0.6, 0.95))
+        self._paint(part, colour, self.rng.uniform(60, 85) * self._texture(class_index, u, v, period))
         inner = region & _shifted_and(region)
         self.border |= region & ~inner
         self.border &= ~inner
@@ -185,9 +194,12 @@ class Scene:
         ImageDraw.Draw(image).polygon(corners, fill=1)
         return np.array(image)
 
-    def _paint(self, region: Bool[np.ndarray, "h w"], wave: np.ndarray, contrast: float, hue: float) -> None:
-        base = 255 * np.array(colorsys.hsv_to_rgb(hue % 1, self.rng.uniform(0.3, 0.7), self.rng.uniform(0.5, 0.8)))
-        self.canvas[region] = (base + contrast * wave[..., None])[region]
+    def _colour(self, hue: float, saturation: tuple[float, float]) -> Float64[np.ndarray, 3]:
+        """Of 0..255, of a medium brightness."""
+        return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, self.rng.uniform(*saturation), self.rng.uniform(0.5, 0.8)))
+
+    def _paint(self, region: Bool[np.ndarray, "h w"], colour: Float64[np.ndarray, 3], wave: np.ndarray) -> None:
+        self.canvas[region] = (colour + wave[..., None])[region]
 
     def _axes(self, angle: float) -> tuple[np.ndarray, np.ndarray]:
         """Pixel coordinates turned by ``angle`` and shifted at random, so that no texture has a fixed phase."""

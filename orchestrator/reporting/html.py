@@ -21,7 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem aut
 table { border-collapse: collapse; font-size: 14px; display: block; overflow: auto; max-height: 75vh; }
 th, td { border: 1px solid #d5d9e0; padding: 4px 10px; text-align: right; white-space: nowrap; }
 th { background: #f2f4f7; position: sticky; top: 0; } tr.best td { background: #eef8ee; }
-td:first-child, td.text { text-align: left; } td.text { white-space: normal; max-width: 22em; }
+td:first-child, td.text, th.text { text-align: left; } td.text { white-space: normal; max-width: 22em; }
 img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #58606e; font-size: 13px; }
 .small { color: #58606e; font-size: 13px; }
 """
@@ -57,7 +57,10 @@ def _html_section(part: Section) -> str:
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.header)
+    head = "".join(
+        f"<th{' class=text' if column in table.text else ''}>{html.escape(name)}</th>"
+        for column, name in enumerate(table.header)
+    )
     rows = "".join(
         f"<tr{' class=best' if index in table.marked else ''}>"
         + "".join(

@@ -9,7 +9,7 @@ import torch
 
 from aream.affinity_net.network import AffinityNetConfig
 from aream.affinity_net.network import build as build_affinity_net
-from aream.backbones import conformer, mctformer_v2
+from aream.backbones import conformer, mctformer_v2, vit
 from aream.backbones._checkpoint import read_state_dict
 from aream.errors import ConfigError, DataError
 from aream.segmenters import deeplab, deeplab_largefov, deeplab_v3
@@ -117,6 +117,29 @@ def test_every_network_takes_the_key(saved, name):
 def test_a_key_without_a_file_is_refused(name):
     with pytest.raises(ConfigError, match="weights_key: 'teacher' is looked up in a file"):
         BUILDS[name][0](weights_key="teacher")
+
+
+EMBEDDED_HOST = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 64, "depth": 8, "heads": 4}
+
+
+def test_the_weights_that_come_with_the_package():
+    config = vit.Config(weights="embedded", **EMBEDDED_HOST)
+    state = read_state_dict("embedded")
+    own = vit.build(config, 6, 96).vit.state_dict()
+    assert own.keys() == state.keys()
+    assert all(torch.equal(own[name], value.float()) for name, value in state.items())
+    assert vit.fingerprint(config) not in {"random", vit.fingerprint(vit.Config())}
+    host = mctformer_v2.build(mctformer_v2.Config(weights="embedded", **EMBEDDED_HOST), 6, 96)
+    name = "blocks.0.attn.qkv.weight"
+    assert torch.equal(host.state_dict()[name], state[name].float())
+
+
+@pytest.mark.parametrize("change", [{"dim": 48}, {"depth": 9}, {"vit": "deit3_small_patch16_224"}])
+def test_they_fit_no_other_host(change):
+    with pytest.raises(DataError, match="embedded: "):
+        vit.build(vit.Config(weights="embedded", **EMBEDDED_HOST | change), 6, 96)
+    with pytest.raises(DataError, match="embedded: "):
+        deeplab.build(deeplab.Config(encoder="resnet18", weights="embedded"), 3, 32)
 
 
 def test_timms_tags():

@@ -54,9 +54,10 @@ def test_only_locations_move_and_identity_stays(monkeypatch):
     assert canonical(moved) == canonical(trial)
 
 
-def test_weights_of_a_hub_are_no_place(monkeypatch):
+@pytest.mark.parametrize("weights", ["pretrained", "embedded"])
+def test_weights_of_a_hub_or_the_package_are_no_place(monkeypatch, weights):
     monkeypatch.setenv(PATH_MAP, "/=/mnt")
-    model = Component(name="deeplab", config=deeplab.Config(weights="pretrained"))
+    model = Component(name="deeplab", config=deeplab.Config(weights=weights))
     segmentation = SegmentationConfig(model=model, labels="/labels")
     assert list(locations(segmentation)) == ["/labels"]
     assert localised(segmentation).model == model

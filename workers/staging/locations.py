@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aream.config import PRETRAINED, is_config
+from aream.config import EMBEDDED, PRETRAINED, is_config
 from aream.errors import ConfigError
 from workers.staging.cache import is_uri, staged
 
@@ -76,7 +76,7 @@ def locations(value: Any) -> Iterator[str]:
 
 
 def _is_location(field: dataclasses.Field[Any], item: object) -> bool:
-    return bool(field.metadata.get("location")) and isinstance(item, str) and item != PRETRAINED
+    return bool(field.metadata.get("location")) and isinstance(item, str) and item not in (PRETRAINED, EMBEDDED)
 
 
 @functools.cache

@@ -75,6 +75,31 @@ def test_companions_stand_beside_their_class_and_are_background():
     assert beside > 3 * alone
 
 
+def test_one_part_of_a_body_tells_the_class():
+    """What makes a plain CAM too small: the texture is on a part, whose colour is close to that of the body."""
+    shares, apart = [], []
+
+    class Watched(shapes.Scene):
+        def _object(self, class_index):
+            painted.clear()
+            super()._object(class_index)
+            (body, body_colour, plain), (part, part_colour, texture) = painted
+            assert not np.any(part & ~body)
+            shares.append(part.sum() / body.sum())
+            apart.append(np.abs(part_colour - body_colour).mean())
+            assert np.std(plain[body]) < 10 < 30 < np.abs(texture[part]).mean()
+
+        def _paint(self, region, colour, wave):
+            painted.append((region.copy(), colour, wave))
+            super()._paint(region, colour, wave)
+
+    painted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for index in range(100):
+        Watched(SMALL, "train", index)
+    assert 0.15 < np.mean(shares) < 0.5
+    assert np.median(apart) < 50  # of 255
+
+
 @pytest.mark.parametrize("change", [{"image_size": 8}, {"train_images": 0}, {"val_images": -1}, {"seed": -1}])
 def test_impossible_configurations(change):
     with pytest.raises(ConfigError, match=next(iter(change))):
