@@ -18,6 +18,7 @@ from orchestrator.spec.names import home, is_sweep_name
 from workers.artifacts.opening import open_store
 from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
+from workers.artifacts.waits import USUAL, Waits
 from workers.processes.atomic_write import StateFile, write_json
 from workers.processes.structured_log import JsonLines, working_on
 
@@ -36,6 +37,7 @@ class Workspace:
     name: str
     """Of the sweep."""
     store_endpoint: str | None = None
+    store_waits: Waits = USUAL
     loader_workers: int = 0
     after: float | None = None
     """Records of the store that are not younger do not count: the sweep was started with ``--fresh``."""
@@ -87,7 +89,7 @@ class Workspace:
             raise ConfigError(f"store.uri: {store} and the sweep's folder {own} lie in each other: need two folders")
 
     def store(self) -> ArtifactStore:
-        return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint, self.after)
+        return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint, self.after, self.store_waits)
 
     @property
     def log_folder(self) -> Path:
@@ -172,7 +174,11 @@ def locate(sweep: str, runs: str) -> Workspace:
 
         place = read_place(Path(sweep))
         return Workspace(
-            store_uri=place.store.uri, runs=place.runs_dir, name=place.name, store_endpoint=place.store.endpoint
+            store_uri=place.store.uri,
+            runs=place.runs_dir,
+            name=place.name,
+            store_endpoint=place.store.endpoint,
+            store_waits=place.store.waits,
         )
     folder = runs_folder(runs)
     if not is_sweep_name(sweep) or not (folder / sweep).is_dir():

@@ -83,7 +83,11 @@ def prepare(spec: SweepSpec, *, reread: bool = False, fresh: bool = False) -> Pr
         AreamError: data, weights, a store, a file of earlier runs or a configuration that cannot be used.
     """
     workspace = Workspace(
-        store_uri=spec.store_uri, runs=spec.runs_dir, name=spec.name, store_endpoint=spec.store_endpoint
+        store_uri=spec.store_uri,
+        runs=spec.runs_dir,
+        name=spec.name,
+        store_endpoint=spec.store_endpoint,
+        store_waits=spec.store_waits,
     )
     webhook_url(spec.notify)
     workspace.check()

@@ -13,6 +13,7 @@ from aream.errors import ConfigError
 from orchestrator.spec.build import Invalid, build
 from orchestrator.spec.names import RESERVED, home, is_sweep_name
 from orchestrator.spec.yaml_source import Problem, SpecError, read_source
+from workers.artifacts.waits import USUAL, Waits
 from workers.processes.masking import masked
 
 
@@ -22,6 +23,8 @@ class Store:
     """Folder, file:///FOLDER or s3://BUCKET/PREFIX of the artifact store; null: artifacts in the runs folder."""
     endpoint: str | None = None
     """URL of a server that speaks S3; null: AWS, or AWS_ENDPOINT_URL_S3. Credentials come from boto3's own chain."""
+    waits: Waits = USUAL
+    """How long that server is waited for by whoever has the sweep file."""
 
 
 @config

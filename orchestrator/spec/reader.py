@@ -94,6 +94,7 @@ class _Reader:
             tracking=settings.tracking,
             store_uri=settings.store.uri,
             store_endpoint=settings.store.endpoint,
+            store_waits=settings.store.waits,
             nodes=settings.nodes,
             staging=settings.staging,
             runs_dir=runs,

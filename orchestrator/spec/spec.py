@@ -22,6 +22,7 @@ from orchestrator.spec.dotted_keys import entry, overlaid
 from orchestrator.spec.paper import Paper
 from orchestrator.spec.sections import Sections
 from orchestrator.spec.settings import Goal, Limits, Nodes, Notify, Rank, Resources, Scheduler, Search, Staging, goal
+from workers.artifacts.waits import Waits
 from workers.processes.masking import masked
 from workers.trial import SegmentationConfig, TrialConfig
 
@@ -50,6 +51,7 @@ class SweepSpec:
     tracking: Component
     store_uri: str | None
     store_endpoint: str | None
+    store_waits: Waits
     nodes: Nodes
     staging: Staging
     runs_dir: Path

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from aream.methods import aream
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.yaml_source import SpecError
+from orchestrator.workspace import locate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,7 +92,7 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
         ),
         ("search: {trials: 3, algorithm: cmaes}", "need 'tpe', 'random', 'nsga2' or 'gp'"),
         ("scheduler: {name: median, min_trials: 0}", "min_trials: need a positive number"),
-        ("axes: {method.alpha_low: [0.6]}", "is impossible: method.alpha_low: alpha_low, alpha_high: need"),
+        ("axes: {method.alpha_low: [0.6]}", ": method.alpha_low: alpha_low, alpha_high: need"),
         ("where: ['method.alpha_low < method.alpha_mid']", "method.alpha_mid: no such key"),
         ("axes: {method.alpha_low: [0.2]}\nwhere: ['method.alpha_low > 0.3']", "no point of the grid"),
         ("data: {name: shapes, image_size: 4}", "need 32..512 pixels, got 4"),
@@ -103,6 +104,7 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
         ("segmentation: {evaluate: {merge: max}}", "need 'mean_logits', 'mean_softmax' or 'max_softmax'"),
         ("segmentation: {train: {iterations: 0}}", "segmentation.train.iterations: need null or a number in 1.."),
         ("train: 7", "need a section with epochs"),
+        ("store: {waits: {read_seconds: 0}}", "read_seconds: need a number above 0"),
         ("method: &a {name: aream}\nbackbone: *a", "anchors and aliases are not allowed"),
         ("seeds: [0]\nseeds: [1]", "duplicate key"),
         ("train: {epochs: !!python/object/apply:os.system ['true']}", "only plain values are allowed"),
@@ -230,3 +232,9 @@ def test_the_sweeps_in_the_docs_are_valid(write):
     spec = load_spec(write(f"name: shown\n{shown}"))
     assert len(spec.training_points()) == 2
     assert spec.base.labels.refiner.name == "psa"
+
+
+def test_an_s3_server_is_waited_for_as_the_file_says(write):
+    path = write("name: x\nstore: {uri: s3://bucket/x, waits: {read_seconds: 7, retries: 4}}\n")
+    for waits in (load_spec(path).store_waits, locate(str(path), "runs").store().storage.server.waits):
+        assert (waits.read_seconds, waits.retries, waits.patience_seconds) == (7.0, 4, 300.0)

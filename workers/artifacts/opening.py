@@ -16,9 +16,9 @@ from workers.artifacts.holds import HOLDS
 from workers.artifacts.leases import LEASES
 from workers.artifacts.record import RECORDS
 from workers.artifacts.storages._protocol import ObjectStorage
-from workers.artifacts.storages._waits import USUAL, Waits
 from workers.artifacts.storages.file import TEMPORARY
 from workers.artifacts.store import ArtifactStore
+from workers.artifacts.waits import USUAL, Waits
 
 VIEW_BYTES = "AREAM_VIEW_BYTES"
 MAX_VIEW_BYTES = 100_000_000_000

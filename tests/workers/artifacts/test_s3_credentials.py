@@ -6,8 +6,8 @@ import pytest
 from answers import answering, untrusted
 
 from aream.errors import ConfigError, StoreUnavailable
-from workers.artifacts.storages._waits import Waits
 from workers.artifacts.storages.s3 import S3Storage
+from workers.artifacts.waits import Waits
 
 BODY = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>the token SECRET has expired</Message></Error>"
 

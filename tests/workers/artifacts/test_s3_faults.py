@@ -20,9 +20,9 @@ from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts import packing
 from workers.artifacts.opening import open_store
 from workers.artifacts.storages import _claims, s3
-from workers.artifacts.storages._waits import Waits
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
+from workers.artifacts.waits import Waits
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from aream.segmentation.train import SegmentationRun
 from aream.segmenters import deeplab
 from aream.train import Training
 from workers.artifacts.leases import Leases
-from workers.artifacts.storages._waits import Waits
 from workers.artifacts.storages.file import FolderStorage
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
+from workers.artifacts.waits import Waits
 from workers.pipelines import segmentation_stage, training_stage, variant_stages
 from workers.processes.runtime import Runtime
 from workers.stage import StageRunner

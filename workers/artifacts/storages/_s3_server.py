@@ -27,7 +27,7 @@ from workers.artifacts.storages._s3_errors import (
     in_transit,
     untrusted,
 )
-from workers.artifacts.storages._waits import Waits
+from workers.artifacts.waits import Waits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

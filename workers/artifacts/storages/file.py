@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote
 
 from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts.storages._protocol import ObjectInfo
-from workers.artifacts.storages._waits import USUAL, Waits
+from workers.artifacts.waits import USUAL, Waits
 from workers.processes import temporary
 from workers.processes.atomic_write import sync, sync_folder
 
