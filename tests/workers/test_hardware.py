@@ -150,7 +150,10 @@ def test_a_plan_takes_it_from_the_resources(tmp_path):
 def test_each_stage_says_what_it_computes_on(name):
     """Who uses the worker's device says so, and who does not, does not."""
     module = discover.load(stages, name)
-    tree = ast.parse(Path(module.__file__).read_text())
-    uses = any(isinstance(node, ast.Attribute) and node.attr == "device" for node in ast.walk(tree))
+    source = Path(module.__file__).read_text()
+    others = [other for other in discover.names(stages) if f"{other}.prepared(" in source]  # what prepares it
+    texts = [source, *(Path(discover.load(stages, other).__file__).read_text() for other in others)]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
+    uses = any(isinstance(node, ast.Attribute) and node.attr == "device" for node in nodes)
     assert ("device" in module.COMPUTES_ON) == uses
     assert set(module.COMPUTES_ON) <= {"device", "threads"}

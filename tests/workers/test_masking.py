@@ -78,3 +78,9 @@ def test_logs_and_their_tracebacks_hold_none():
     line = JsonLines().format(record)
     assert SECRET not in line
     assert "Traceback" in json.loads(line)["traceback"]
+
+
+def test_a_scheme_alone_hides_no_address():
+    """It would take the password's place in every address."""
+    hide("https://")
+    assert masked("https://me:secret1@lab/mlflow") == "https://me:***@lab/mlflow"

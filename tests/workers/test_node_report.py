@@ -61,7 +61,7 @@ def test_the_digest_of_the_code_is_that_of_its_text(tmp_path):
                 target = copy / path.relative_to(root)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(path.read_text())
-        (copy / "aream" / "cam.py").write_text((root / "aream" / "cam.py").read_text() + addition)
+        (copy / "aream" / "metrics.py").write_text((root / "aream" / "metrics.py").read_text() + addition)
         command = "from workers.processes.provenance import source_digest; print(source_digest())"
         environment = {**os.environ, "PYTHONPATH": str(copy)}
         done = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROVENANCE = Path(__file__).resolve().parents[2] / "workers" / "provenance.py"
+PROVENANCE = Path(__file__).resolve().parents[2] / "workers" / "processes" / "provenance.py"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -30,9 +30,9 @@ def revision(root: Path) -> str:
 def code(tmp_path) -> Path:
     root = tmp_path / "code"
     package = root / "workers"
-    package.mkdir(parents=True)
+    (package / "processes").mkdir(parents=True)
     (package / "__init__.py").touch()
-    shutil.copy(PROVENANCE, package)
+    shutil.copy(PROVENANCE, package / "processes")
     return root
 
 

@@ -44,7 +44,7 @@ def hide(url: str) -> None:
     except ValueError:
         behind = ""
     for text in (url, behind, unquote(behind)):
-        if len(text) >= _SHORTEST:
+        if len(text) >= _SHORTEST and not text.endswith("://"):  # a scheme alone is in every address
             _hidden.add(text)
 
 
