@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,27 @@ def test_no_room_imports_one_that_imports_it():
     while free := [room for room, others in left.items() if not others & left.keys()]:
         left = {room: others for room, others in left.items() if room not in free}
     assert left == {}, "these rooms stand in a circle, or lead to one"
+
+
+REGISTRIES = (
+    "aream/augmentations", "aream/backbones", "aream/data", "aream/methods", "aream/refiners", "aream/segmenters",
+    "orchestrator/reporting/figures", "orchestrator/submission/targets", "orchestrator/tracking/backends",
+    "workers/artifacts/storages", "workers/stages",
+)  # fmt: skip
+"""What stands there without a leading underscore is found by its name."""
+
+
+def test_no_file_is_left_over():
+    """Each is named by another one, found in a registry, or a door: a command, or what Python users import."""
+    texts = {path: path.read_text() for path in FILES}
+    doors = {ROOT / "orchestrator" / name for name in ("api.py", "cli.py")}
+    for path in FILES:
+        place, stem = str(path.parent.relative_to(ROOT)), path.stem
+        found = place in REGISTRIES and not stem.startswith("_")
+        if stem == "__init__" or found or path in doors or (place == "orchestrator" and "def main(" in texts[path]):
+            continue
+        named = re.compile(rf"\b{stem}\b")
+        assert any(named.search(text) for other, text in texts.items() if other != path), f"{path}: named by no file"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -45,8 +45,9 @@ class Config(TimmConfig):
     """
     weights: str | None = location(None)
     """Weight file (.pth or .safetensors; timm's layout, an official one that timm reads, such as DeiT's, MAE's, DINO's
-    and DINOv2's, or this host's own), ``pretrained`` for timm's hub, or null. Positions of another grid than that of
-    the training images are resampled."""
+    and DINOv2's, or this host's own), ``pretrained`` for timm's hub, ``embedded`` for the small ViT that comes with
+    this package (``patch_size: 8, dim: 64, depth: 8, heads: 4``), or null. Positions of another grid than that of the
+    training images are resampled."""
     patch_size: int | None = None
     """Pixels a patch side (of a hybrid: positions of its convolutional features), to which the weights' patches are
     resampled (FlexiViT, Beyer et al., CVPR 2023); null: the model's own, as for the next three."""
