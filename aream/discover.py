@@ -10,15 +10,23 @@ from types import ModuleType
 
 from aream.errors import ConfigError
 
+CONTRACT = "protocol"
+"""The module of a registry that says what the others hold."""
+
+
+def is_offered(module: str) -> bool:
+    """Whether a registry's module can be named in a YAML: not its contract, nor one with a leading underscore."""
+    return module != CONTRACT and not module.startswith("_")
+
 
 def names(package: ModuleType) -> list[str]:
-    """Modules of ``package`` that can be named in a YAML; those with a leading underscore are not offered."""
+    """Modules of ``package`` that can be named in a YAML."""
     return list(_names(tuple(package.__path__)))
 
 
 @functools.cache
 def _names(folders: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(info.name for info in pkgutil.iter_modules(folders) if not info.name.startswith("_")))
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(folders) if is_offered(info.name)))
 
 
 def load(package: ModuleType, name: str) -> ModuleType:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.cams.affinity import map_entropy, patch_affinity
 
 EntropyMap = Literal["cam", "localised"]

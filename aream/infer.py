@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.backbones._protocol import DEFAULT_PADDING, Backbone, Padding
+from aream.backbones.protocol import DEFAULT_PADDING, Backbone, Padding
 from aream.cams.affinity import patch_affinity
 from aream.cams.maps import normalise, pick_maps, refine
 from aream.config import config
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.engine.batches import check_scales, resized
 from aream.engine.steps import autocast
 from aream.errors import ConfigError, DivergedError

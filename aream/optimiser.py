@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from aream.backbones._protocol import Backbone
+from aream.backbones.protocol import Backbone
 from aream.train_config import TrainConfig
 
 START = 1e-6

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool
 
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.errors import DataError
 from aream.train_config import TrainConfig
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from aream.backbones._protocol import Backbone, has_batch_norm
-from aream.data._protocol import Dataset
+from aream.backbones.protocol import Backbone, has_batch_norm
+from aream.data.dataset import Dataset
 from aream.engine.batches import Batch, TrainingBatches
 from aream.engine.checkpoints import Checkpoints
 from aream.engine.gradient_share import GradientShare
@@ -22,7 +22,7 @@ from aream.engine.ranks import ALONE, Ranks
 from aream.engine.steps import MicroBatches, advice, autocast, refuse_loss
 from aream.engine.validation import validation_scores
 from aream.errors import ConfigError, DivergedError
-from aream.methods._protocol import Method, Progress, Terms
+from aream.methods.protocol import Method, Progress, Terms
 from aream.metrics import mean_average_precision
 from aream.optimiser import Schedule, parameter_groups
 from aream.selection import judge, rank, scored_labels

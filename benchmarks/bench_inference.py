@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from aream.backbones import mctformer_v2
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.images import to_tensor
 from aream.infer import CamInference
 from aream.labels.pseudo_labels import LabelsConfig

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones import vit
-from aream.backbones._checkpoint import EMBEDDED_FILE
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.losses import classification_loss
 from aream.images import to_tensor
+from aream.networks.checkpoint import EMBEDDED_FILE
 
 HOST = vit.Config(
     vit="vit_tiny_patch16_224", patch_size=8, dim=64, depth=8, heads=4, drop_path=0.0, normalisation="half",

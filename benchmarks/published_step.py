@@ -19,7 +19,7 @@ from aream.cams.maps import normalise, refine
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
 from aream.methods import aream
-from aream.methods._protocol import FIRST, Losses, Progress, Terms
+from aream.methods.protocol import FIRST, Losses, Progress, Terms
 from benchmarks.published import affinity_loss_per_head, par_convolutions
 
 

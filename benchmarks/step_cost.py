@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from aream import backbones, discover
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.batches import Batch
 from aream.images import to_tensor
 from aream.layers import DEFAULT_SPLIT, first_deep_layer
 from aream.methods import aream, mean_affinity
-from aream.methods._protocol import Method
+from aream.methods.protocol import Method
 from aream.train import TrainConfig, Training, seed_everything
 from benchmarks.measure import Result, median_seconds, peak_bytes
 from benchmarks.published_step import PublishedAReAM, published

@@ -18,7 +18,7 @@ from orchestrator.console.parser import add_overrides
 
 if TYPE_CHECKING:
     from aream.config import Component
-    from aream.data._findings import Findings
+    from aream.data.findings import Findings
 
 
 def _count(text: str) -> int:
@@ -28,7 +28,7 @@ def _count(text: str) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="NAME|SWEEP.yaml", help="a dataset of aream/data, or a sweep file")
+    parser.add_argument("data", metavar="NAME|SWEEP.yaml", help="a dataset of aream/datasets, or a sweep file")
     parser.add_argument("--root", metavar="DIR", help="the folder it lies in (data.root)")
     add_overrides(parser)
     depth = parser.add_mutually_exclusive_group()
@@ -92,7 +92,7 @@ def _named(name: str, overrides: Sequence[str]) -> Component:
     from orchestrator.spec.yaml_source import read_overrides
 
     given = read_overrides(overrides).data.get("data", {})
-    component = strict(lambda report: build_component("aream.data", {**given, "name": name}, "data", report, None))
+    component = strict(lambda report: build_component("aream.datasets", {**given, "name": name}, "data", report, None))
     located_component: Component = located(component, Path.cwd())
     return located_component
 

@@ -17,7 +17,7 @@ from orchestrator.console.command import DONE, INTERRUPTED, NOT_ALL_WELL, REFUSE
 from orchestrator.console.parser import add_overrides
 
 if TYPE_CHECKING:
-    from orchestrator.submission.targets._protocol import Target
+    from orchestrator.submission.targets.protocol import Target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -46,7 +46,7 @@ def _record(options: argparse.Namespace) -> str:
         AreamError: there is none, no such sweep, or the record is a server's.
     """
     from orchestrator.spec.sqlite_uri import sqlite_file
-    from orchestrator.tracking.backends._mlflow_uri import SERVERS, record_uri
+    from orchestrator.tracking.mlflow_uri import SERVERS, record_uri
     from orchestrator.workspace import locate, runs_folder
 
     given = None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from aream.discover import is_offered
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"aream": 0, "workers": 1, "orchestrator": 2}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -81,11 +83,25 @@ def test_no_room_imports_one_that_imports_it():
 
 
 REGISTRIES = (
-    "aream/augmentations", "aream/backbones", "aream/data", "aream/methods", "aream/refiners", "aream/segmenters",
+    "aream/augmentations", "aream/backbones", "aream/datasets", "aream/methods", "aream/refiners", "aream/segmenters",
     "orchestrator/reporting/figures", "orchestrator/submission/targets", "orchestrator/tracking/backends",
     "workers/artifacts/storages", "workers/stages",
 )  # fmt: skip
-"""What stands there without a leading underscore is found by its name."""
+"""What stands there, but for contracts and what has a leading underscore, is found by its name."""
+
+
+def test_what_has_an_underscore_is_used_in_its_own_folder_only():
+    """A module or name with a leading underscore may change without a look at other packages."""
+    for path in FILES:
+        here = path.parent.relative_to(ROOT).parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            for name in node.names:
+                parts = [*node.module.split("."), name.name]
+                private = next((at for at, part in enumerate(parts) if re.match("_[a-z]", part)), None)
+                if parts[0] in PACKAGES and private is not None:
+                    assert here[:private] == tuple(parts[:private]), f"{path}: {'.'.join(parts)}"
 
 
 def test_no_file_is_left_over():
@@ -94,7 +110,7 @@ def test_no_file_is_left_over():
     doors = {ROOT / "orchestrator" / name for name in ("api.py", "cli.py")}
     for path in FILES:
         place, stem = str(path.parent.relative_to(ROOT)), path.stem
-        found = place in REGISTRIES and not stem.startswith("_")
+        found = place in REGISTRIES and is_offered(stem)
         if stem == "__init__" or found or path in doors or (place == "orchestrator" and "def main(" in texts[path]):
             continue
         named = re.compile(rf"\b{stem}\b")

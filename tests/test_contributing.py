@@ -16,7 +16,7 @@ from method_contract import check_method
 from aream import backbones, discover, methods
 from aream.augmentations import deit
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.batches import Batch
 from aream.train import Training
 from aream.train_config import TrainConfig

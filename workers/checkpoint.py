@@ -17,8 +17,8 @@ import torch
 
 from aream.errors import AreamError
 from workers.artifacts.record import check_key
-from workers.artifacts.storages._protocol import ObjectStorage
 from workers.artifacts.storages.file import FolderStorage
+from workers.artifacts.storages.protocol import ObjectStorage
 
 log = logging.getLogger(__name__)
 

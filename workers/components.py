@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from aream import backbones, data, discover, refiners, segmenters
+from aream import backbones, datasets, discover, refiners, segmenters
 from aream.config import Component
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.errors import within
-from aream.refiners._protocol import Refiner, network_of
+from aream.refiners.protocol import Refiner, network_of
 from workers.staging.locations import localised
 
 WEIGHTS_FILE = "model.safetensors"
@@ -20,7 +20,7 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 def build_dataset(component: Component) -> Dataset:
-    dataset: Dataset = discover.load(data, component.name).build(localised(component.config))
+    dataset: Dataset = discover.load(datasets, component.name).build(localised(component.config))
     return dataset
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from aream import backbones, discover, methods, refiners
-from aream.backbones._protocol import DEFAULT_PADDING, Padding
+from aream.backbones.protocol import DEFAULT_PADDING, Padding
 from aream.config import Component
 from aream.errors import ConfigError, within
 from aream.infer import UNREFINED
 from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
 from aream.methods import mean_affinity
-from aream.refiners._protocol import network_of
+from aream.refiners.protocol import network_of
 from workers import stages as stage_modules
 from workers.analysis import Subject, analysis_stage
 from workers.components import (

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aream.config import Component, is_config
+from aream.discover import is_offered
 
 if TYPE_CHECKING:
     from workers.stage import Stage
@@ -179,7 +180,7 @@ def _file(module: str) -> Path:
 
 
 def _offered(registry: str) -> list[Path]:
-    return [path for path in sorted(_file(registry).parent.glob("*.py")) if not path.stem.startswith("_")]
+    return [path for path in sorted(_file(registry).parent.glob("*.py")) if is_offered(path.stem)]
 
 
 def _is_machinery(module: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from aream.backbones import mctformer_v2
-from aream.backbones._protocol import Padding
+from aream.backbones.protocol import Padding
 from aream.config import Component, component, config, location
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.errors import ConfigError
 from aream.infer import CamInference
 from aream.labels.pseudo_labels import LabelsConfig
@@ -44,7 +44,7 @@ class InferenceSection:
 class TrialConfig:
     """One point of a sweep. Each component names a module of its package."""
 
-    data: Component = component("aream.data", Component(name="shapes", config=shapes.Config()))
+    data: Component = component("aream.datasets", Component(name="shapes", config=shapes.Config()))
     backbone: Component = component("aream.backbones", Component(name="mctformer_v2", config=mctformer_v2.Config()))
     method: Component = component("aream.methods", Component(name="aream", config=aream_method.Config()))
     train: TrainConfig = TrainConfig()

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.affinity_net.pairs import partners_of, sources_of
-from aream.backbones._checkpoint import fit_state_dict, weights_fingerprint
 from aream.config import added, config, location
 from aream.errors import ConfigError
+from aream.networks.checkpoint import fit_state_dict, weights_fingerprint
 from aream.networks.resnet38 import MEAN, STD, ResNet38
 from aream.networks.resnet38_weights import counters, read_resnet38
 

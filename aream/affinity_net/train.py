@@ -18,7 +18,7 @@ from aream.affinity_net.network import AffinityNet, affinities
 from aream.affinity_net.pairs import LEAST_SIDE
 from aream.affinity_net.targets import affinity_loss, affinity_terms, pair_kinds, position_labels
 from aream.config import config
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.engine.batches import seeded
 from aream.engine.poly_sgd import PolySgdConfig, PolySgdRun, Samples, learning_groups
 from aream.engine.steps import autocast, refuse_loss

@@ -10,10 +10,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from aream.backbones._checkpoint import fit_state_dict, read_state_dict
 from aream.backbones._mctformer import MCTformer
 from aream.backbones._mctformer_config import MCTformerConfig
 from aream.config import PRETRAINED
+from aream.networks.checkpoint import fit_state_dict, read_state_dict
 
 TRAINED_WITH = "_extra_state"
 """In a state dict, as torch names it."""

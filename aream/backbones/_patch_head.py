@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aream.backbones._mctformer import MCTformer
 from aream.backbones._mctformer_config import MCTformerConfig
-from aream.backbones._protocol import BackboneOutput
+from aream.backbones.protocol import BackboneOutput
 from aream.cams.maps import fuse_class_attention
 from aream.config import config
 

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from aream.backbones._checkpoint import check_weights_key, weights_fingerprint
 from aream.backbones._sizes import check_sizes
 from aream.config import added, config, location
 from aream.errors import ConfigError
 from aream.images import Statistics
+from aream.networks.checkpoint import check_weights_key, weights_fingerprint
 
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

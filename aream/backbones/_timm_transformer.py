@@ -11,8 +11,8 @@ import timm
 import torch
 from torch import nn
 
-from aream.backbones._timm_names import architecture, check_tag
 from aream.errors import ConfigError, DataError
+from aream.networks.timm_names import architecture, check_tag
 
 NEEDED = ("forward_intermediates", "num_prefix_tokens", "patch_embed", "blocks", "norm", "fc_norm")
 FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)

@@ -13,9 +13,9 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.backbones._timm_names import architecture, check_tag
 from aream.cams.affinity import LayerQK
 from aream.errors import ConfigError, DataError
+from aream.networks.timm_names import architecture, check_tag
 
 
 @functools.cache

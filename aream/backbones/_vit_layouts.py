@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from aream.backbones._checkpoint import fit_state_dict
 from aream.backbones._timm_transformer import FAILURES
 from aream.errors import DataError
+from aream.networks.checkpoint import fit_state_dict
 
 NOT_OF_THE_TRUNK = ("head.", "head_dist.", "attn_pool.", "decoder_", "mask_token", "pre_logits.", "lm_head.")
 """What files hold besides: ImageNet classifiers, pooling for them, what a masked autoencoder draws with."""

@@ -19,18 +19,13 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import (
-    check_weights_key,
-    fit_state_dict,
-    read_state_dict,
-    weights_fingerprint,
-)
 from aream.backbones._conformer_blocks import ConvBlock, CoupledBlock, transformer_block
 from aream.backbones._conformer_layouts import HEADS, adapt
-from aream.backbones._protocol import BackboneOutput, Padding
 from aream.backbones._timm_vit import run_block
+from aream.backbones.protocol import BackboneOutput, Padding
 from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError
+from aream.networks.checkpoint import check_weights_key, fit_state_dict, read_state_dict, weights_fingerprint
 
 PUBLISHED_SPLIT = (9, 12)
 """AReAM on this host: the first deep layer is 9 of 12 (the authors' Conformer script)."""

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from aream.backbones._mctformer import as_grid, as_tokens
 from aream.backbones._mctformer_weights import build_host, shape_of
 from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost, decisions
-from aream.backbones._protocol import BackboneOutput
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._timm_config import fingerprint
+from aream.backbones.protocol import BackboneOutput
 from aream.config import config
 from aream.errors import ConfigError
 

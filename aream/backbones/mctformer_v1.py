@@ -15,8 +15,8 @@ from torch import Tensor
 from aream.backbones._mctformer import MCTformer
 from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones._mctformer_weights import build_host, shape_of
-from aream.backbones._protocol import BackboneOutput
 from aream.backbones._timm_config import fingerprint
+from aream.backbones.protocol import BackboneOutput
 from aream.config import config
 
 __all__ = ["Config", "MCTformerV1", "build", "decisions", "fingerprint", "shape"]

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from aream.backbones._mctformer_weights import build_host, shape_of
 from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost, decisions
-from aream.backbones._protocol import BackboneOutput
 from aream.backbones._timm_config import fingerprint
+from aream.backbones.protocol import BackboneOutput
 from aream.config import config
 
 __all__ = ["Config", "MCTformerV2", "build", "decisions", "fingerprint", "shape"]

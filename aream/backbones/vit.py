@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._attention_record import AttentionRecord
-from aream.backbones._checkpoint import fit_state_dict, read_state_dict
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
-from aream.backbones._protocol import BackboneOutput
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._sizes import attention_layers
 from aream.backbones._timm_config import TimmConfig, fingerprint
 from aream.backbones._timm_transformer import ALLOWED, FAILURES, check_published, create_transformer
 from aream.backbones._vit_layouts import fit_transformer
+from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK, mean_attention
 from aream.config import PRETRAINED, config, location
 from aream.errors import ConfigError
+from aream.networks.checkpoint import fit_state_dict, read_state_dict
 
 __all__ = ["Config", "TimmTransformer", "build", "fingerprint", "shape"]
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from aream import augmentations, discover
-from aream.augmentations._protocol import Augment
+from aream.augmentations.protocol import Augment
 from aream.config import Component
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.engine.ranks import part_of
 from aream.errors import ConfigError
 from aream.images import MAX_SCALE, MAX_SCALES, Statistics, to_tensor

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from aream.backbones._protocol import Backbone
-from aream.data._protocol import Dataset
+from aream.backbones.protocol import Backbone
+from aream.data.dataset import Dataset
 from aream.engine.batches import validation_batches
 from aream.engine.ranks import ALONE, Ranks
 from aream.engine.steps import autocast

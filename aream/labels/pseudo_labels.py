@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from aream.config import Component, component, config
-from aream.data._evidence import is_held_out
+from aream.data.evidence import is_held_out
 from aream.errors import ConfigError, DataError
 from aream.labels import label_free
 from aream.labels.thresholds import BINS, ScoreLevels, ThresholdCounts

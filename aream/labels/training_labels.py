@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from aream.cams.maps import pick_maps
 from aream.metrics import BACKGROUND, IGNORE
-from aream.refiners._protocol import Refiner
+from aream.refiners.protocol import Refiner
 
 
 def present_first(present: Bool[Tensor, "b c"]) -> tuple[Int64[Tensor, "b k"], Bool[Tensor, "b k"]]:

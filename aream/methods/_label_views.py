@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.backbones._protocol import Backbone, BackboneOutput, has_batch_norm
+from aream.backbones.protocol import Backbone, BackboneOutput, has_batch_norm
 from aream.engine.batches import Batch
 
 Views = tuple[list[BackboneOutput], list[bool]]

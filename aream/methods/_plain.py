@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from aream.backbones._protocol import Backbone
+from aream.backbones.protocol import Backbone
 from aream.config import config
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
 from aream.layers import first_deep_layer
-from aream.methods._protocol import FIRST, Losses, Progress, Terms
+from aream.methods.protocol import FIRST, Losses, Progress, Terms
 
 
 @config

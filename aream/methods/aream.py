@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream import discover, refiners
-from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.cams.affinity import affinity_logits, layer_weights, patch_affinity
 from aream.cams.maps import normalise, pick_maps, refine
 from aream.config import Component, component, config
@@ -29,9 +29,9 @@ from aream.errors import ConfigError
 from aream.labels.training_labels import affinity_labels, present_first, reliable_labels, uncertain_share
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.methods._label_views import Views, label_views, nearest_view
-from aream.methods._protocol import FIRST, Losses, Progress, Terms
+from aream.methods.protocol import FIRST, Losses, Progress, Terms
 from aream.refiners import par
-from aream.refiners._protocol import refuse_network
+from aream.refiners.protocol import refuse_network
 
 SUPERVISES_LAYERS = True
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from aream.backbones._checkpoint import fit_state_dict, read_state_dict
 from aream.errors import DataError
+from aream.networks.checkpoint import fit_state_dict, read_state_dict
 from aream.networks.mxnet_params import read_params
 from aream.networks.resnet38 import ResNet38
 

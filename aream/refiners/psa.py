@@ -31,9 +31,9 @@ from aream.affinity_net.network import AffinityNet, AffinityNetConfig, affinitie
 from aream.affinity_net.random_walk import check_walk, random_walk
 from aream.affinity_net.targets import AffinityScores
 from aream.affinity_net.train import AffinityTraining
-from aream.backbones._checkpoint import weights_fingerprint
 from aream.config import config, location
 from aream.errors import ConfigError
+from aream.networks.checkpoint import weights_fingerprint
 from aream.networks.resnet38 import STRIDE
 
 NETWORK = "affinity"

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream.crf.dense_crf import DenseCRF
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.engine.steps import autocast
 from aream.errors import DivergedError
 from aream.images import to_tensor
 from aream.metrics import confusion_matrix
 from aream.segmentation.config import Merge, SegmentationEvaluation
-from aream.segmenters._protocol import Segmenter
+from aream.segmenters.protocol import Segmenter
 
 Predictions = Iterator[tuple[str, UInt8[np.ndarray, "h w"]]]
 

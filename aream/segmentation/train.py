@@ -10,13 +10,13 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.engine.poly_sgd import PolySgdRun, Samples, learning_groups
 from aream.engine.steps import autocast, refuse_loss
 from aream.metrics import IGNORE
 from aream.segmentation.config import SegmentationTraining
 from aream.segmentation.crops import Sample, TrainingCrops
-from aream.segmenters._protocol import Segmenter
+from aream.segmenters.protocol import Segmenter
 
 ReadLabels = Callable[[str], UInt8[np.ndarray, "h w"]]
 

@@ -13,15 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import (
-    check_weights_key,
-    fit_state_dict,
-    read_state_dict,
-    weights_fingerprint,
-)
-from aream.backbones._timm_names import architecture, check_tag
 from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError, DataError
+from aream.networks.checkpoint import check_weights_key, fit_state_dict, read_state_dict, weights_fingerprint
+from aream.networks.timm_names import architecture, check_tag
 
 
 @config

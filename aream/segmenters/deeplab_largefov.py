@@ -34,9 +34,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._checkpoint import check_weights_key, weights_fingerprint
 from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError
+from aream.networks.checkpoint import check_weights_key, weights_fingerprint
 from aream.networks.resnet38 import DEPTHS, MEAN, STD, WIDTH, ResNet38
 from aream.networks.resnet38_weights import load_resnet38
 

@@ -12,14 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import segmentation
 
-from aream.backbones._checkpoint import (
-    check_weights_key,
-    fit_state_dict,
-    read_state_dict,
-    weights_fingerprint,
-)
 from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError
+from aream.networks.checkpoint import check_weights_key, fit_state_dict, read_state_dict, weights_fingerprint
 
 Encoder = Literal["resnet50", "resnet101", "mobilenet_v3_large"]
 _MODELS = {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class _Datasets:
-    """Adds a folder to those that ``aream.data`` is looked for in."""
+    """Adds a folder to those that ``aream.datasets`` is looked for in."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name != "aream.data":
+        if name != "aream.datasets":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         spec.submodule_search_locations.append(str(Path(__file__).parent / "datasets"))

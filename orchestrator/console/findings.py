@@ -8,7 +8,7 @@ import shutil
 from rich.console import Console
 from rich.table import Table
 
-from aream.data._findings import Finding, Findings
+from aream.data.findings import Finding, Findings
 
 EXAMPLES = 5
 """Shown of each kind; JSON has more."""

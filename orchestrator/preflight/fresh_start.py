@@ -21,7 +21,7 @@ from orchestrator.workspace import FRESH_FILE, SEARCH_FILE, Workspace
 from workers.artifacts.collection import CHECKPOINTS, key_of, living_leases
 from workers.artifacts.holds import all_holds, held_keys
 from workers.artifacts.record import with_ancestors
-from workers.artifacts.storages._protocol import PROBES, ObjectStorage
+from workers.artifacts.storages.protocol import PROBES, ObjectStorage
 from workers.processes.atomic_write import DAMAGED, StateFile, write_json
 from workers.processes.temporary import new_name
 

@@ -11,7 +11,7 @@ from workers.checks.node import Finding, disk_findings
 
 if TYPE_CHECKING:
     from orchestrator.preflight.prepare import Prepared
-    from orchestrator.tracking.backends._protocol import Backend
+    from orchestrator.tracking.backends.protocol import Backend
 
 
 TITLE = "nodes that are to run the sweep"

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from aream import discover
 from aream.config import Component
 from aream.errors import DataError
-from aream.refiners._protocol import network_of
+from aream.refiners.protocol import network_of
 from orchestrator.cluster.auto_gpus import expected
 from orchestrator.plan.planner import Planner
 from orchestrator.preflight.state_files import refuse_damaged
 from orchestrator.spec.data_use import label_folders, label_points, use_of
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.tracking import backends
-from orchestrator.tracking.backends._protocol import Backend
+from orchestrator.tracking.backends.protocol import Backend
 from orchestrator.tracking.webhook import webhook_url
 from orchestrator.workspace import Workspace
 from workers.checks.dataset import refuse_use

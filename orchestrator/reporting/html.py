@@ -27,7 +27,7 @@ img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #58606
 """
 
 
-def _html(
+def html_page(
     content: Mapping[str, Any],
     parts: Sequence[Section],
     figures: Sequence[tuple[Path, str]],
@@ -83,7 +83,7 @@ def _figure(path: Path, caption: str) -> str:
     )
 
 
-def _overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Path, str]]:
+def overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Path, str]]:
     """Those of the best configuration's labels."""
     from orchestrator.reporting.drawing import readable
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from orchestrator.reporting.sections import Section, Table
 
 
-def _markdown(content: Mapping[str, Any], parts: Sequence[Section], figures: Sequence[tuple[Path, str]]) -> str:
+def markdown_page(content: Mapping[str, Any], parts: Sequence[Section], figures: Sequence[tuple[Path, str]]) -> str:
     lines = [f"# {_md(content['name'])}", "", _md(content["question"])]
     for part in parts:
         lines += ["", f"## {_md(part.heading)}", ""]

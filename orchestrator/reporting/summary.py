@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from aream.config import plain
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.labels.pseudo_labels import RULE_DESCRIPTIONS
 from aream.selection import remark, scored_labels
 from orchestrator.monitor.state import SweepState

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aream.config import canonical
-from orchestrator.reporting.html import _html, _overlays
-from orchestrator.reporting.markdown import _markdown
+from orchestrator.reporting.html import html_page, overlays
+from orchestrator.reporting.markdown import markdown_page
 from orchestrator.reporting.summary import Summary
 from orchestrator.results.records import Records
 from orchestrator.workspace import Workspace
@@ -37,7 +37,7 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     """Write both reports and their figures into ``folder``; returns every file written."""
     from orchestrator.reporting.analyses import analysis_results, analysis_sections
     from orchestrator.reporting.comparisons import comparison_sections
-    from orchestrator.reporting.figures._protocol import Results, draw_figures
+    from orchestrator.reporting.figures.protocol import Results, draw_figures
     from orchestrator.reporting.sections import sections
     from workers.processes.atomic_write import write_text
 
@@ -45,6 +45,6 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     figures = draw_figures(Results(content, store, analyses), folder / "figures")
     ranking, *others = sections(content)
     parts = [ranking, *comparison_sections(content), *others, *analysis_sections(analyses)]
-    write_text(folder / "report.html", _html(content, parts, figures, _overlays(content, store)))
-    write_text(folder / "report.md", _markdown(content, parts, figures))
+    write_text(folder / "report.html", html_page(content, parts, figures, overlays(content, store)))
+    write_text(folder / "report.md", markdown_page(content, parts, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]

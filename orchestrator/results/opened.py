@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.errors import AreamError, ConfigError, DataError
 from orchestrator.spec.build import build_component, strict
 from orchestrator.text import shown_beside
@@ -158,4 +158,4 @@ class Results:
         path: Path = self.workspace.folder / "config.json"
         data = json.loads(path.read_text())["data"]
         given = {"name": data["name"], **data["config"]}
-        return build_dataset(strict(lambda report: build_component("aream.data", given, "data", report, None)))
+        return build_dataset(strict(lambda report: build_component("aream.datasets", given, "data", report, None)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.plan.planner import Planner
 from orchestrator.results.ranking import Ranked
 from orchestrator.spec.axes import shown
-from orchestrator.spec.selection import _group
+from orchestrator.spec.selection import group_of
 from workers.pipelines import external_labels_stage, segmentation_stage
 from workers.stage import Stage
 
@@ -68,7 +68,7 @@ def selected(spec: SweepSpec, selection: Selection, ranking: Sequence[Ranked]) -
     taken: Counter[str] = Counter()
     found = []
     for position, entry in enumerate(ranking):
-        group = _group(spec, selection, entry.config)
+        group = group_of(spec, selection, entry.config)
         taken[group] += 1
         if taken[group] <= selection.top:
             found.append((position, entry))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aream import discover
 from aream.config import Component
-from aream.data._evidence import Use
+from aream.data.evidence import Use
 from aream.labels.pseudo_labels import SEARCHED, WITHOUT_MASKS
 from orchestrator.spec.spec import SweepSpec
 from workers import stages

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 def selected_at_most(spec: SweepSpec, selection: Selection) -> int:
     """Before there is a ranking."""
-    return selection.top * len({_group(spec, selection, point) for point in spec.points_of(selection.of_each)})
+    return selection.top * len({group_of(spec, selection, point) for point in spec.points_of(selection.of_each)})
 
 
-def _group(spec: SweepSpec, selection: Selection, values: Values) -> str:
+def group_of(spec: SweepSpec, selection: Selection, values: Values) -> str:
     """A key that does not exist at the point makes a group of its own."""
     return repr([spec.read(key, values) if spec.exists(key, values) else None for key in selection.of_each])

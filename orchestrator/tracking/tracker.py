@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.tracking.backends._protocol import Backend, TrackingRefused
+from orchestrator.tracking.backends.protocol import Backend, TrackingRefused
 from orchestrator.tracking.events import Event, is_event
 from orchestrator.tracking.spool import Spool, SpoolUnavailable
 from workers.processes.background import begin

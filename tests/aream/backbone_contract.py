@@ -7,7 +7,7 @@ import json
 import torch
 from torch import nn
 
-from aream.backbones._protocol import Backbone
+from aream.backbones.protocol import Backbone
 from aream.cams.affinity import affinity_logits, patch_affinity
 from aream.config import canonical
 

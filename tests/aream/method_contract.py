@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aream.config import canonical
-from aream.methods._protocol import Method
+from aream.methods.protocol import Method
 
 
 def check_method(module, config, host, batch) -> None:

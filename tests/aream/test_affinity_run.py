@@ -9,7 +9,7 @@ import torch
 from aream.affinity_net import network as affinity_network
 from aream.affinity_net.network import AffinityNetConfig
 from aream.affinity_net.train import AffinityRun, AffinityTraining
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.checkpoints import Checkpoints
 from aream.errors import DataError
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from small_networks import CONFIG, CPU, host
 
-from aream.backbones._protocol import BackboneOutput
+from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.errors import ConfigError
 from aream.labels.training_labels import affinity_labels
 from aream.methods import aream, mean_affinity
 from aream.methods._label_views import label_views
-from aream.methods._protocol import Progress
+from aream.methods.protocol import Progress
 from aream.refiners import none
 from aream.train import Training, seed_everything
 

@@ -12,10 +12,10 @@ from small_networks import CPU
 
 from aream.augmentations import deit, scale_and_crop
 from aream.backbones import conformer
-from aream.backbones._protocol import BackboneOutput
+from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.batches import TrainingBatches, seeded
 from aream.errors import ConfigError
 from aream.images import to_tensor

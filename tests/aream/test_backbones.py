@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from aream import backbones, discover
 from aream.backbones import conformer, mctformer_plus, mctformer_v1, mctformer_v2, vit
-from aream.backbones._checkpoint import read_state_dict
 from aream.backbones._timm_vit import run_block
 from aream.errors import ConfigError, DataError
+from aream.networks.checkpoint import read_state_dict
 
 SIZE = {"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 2, "heads": 3, "drop_path": 0.0}
 TINY = mctformer_v2.Config(**SIZE)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from aream.backbones import conformer
-from aream.backbones._protocol import BackboneOutput
+from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK
 from aream.cams.maps import normalise
 from aream.engine.batches import Batch

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from small_networks import CPU
 
-from aream import augmentations, backbones, data, discover, methods, refiners, segmenters
+from aream import augmentations, backbones, datasets, discover, methods, refiners, segmenters
 from aream.affinity_net.network import AffinityNet, AffinityNetConfig
 from aream.affinity_net.train import AffinityRun, AffinityTraining
 from aream.config import canonical
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.infer import CamInference, infer_cams
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 from aream.metrics import IGNORE
@@ -23,7 +23,7 @@ from aream.segmentation.crops import TrainingCrops
 from aream.train import Training, seed_everything
 from workers.trial import SegmentationConfig, TrialConfig
 
-PACKAGES = (augmentations, backbones, data, methods, refiners, segmenters)
+PACKAGES = (augmentations, backbones, datasets, methods, refiners, segmenters)
 MODULES = [(package, name) for package in PACKAGES for name in discover.names(package)]
 CLASSES = 20
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_networks import CPU, SEGMENTATION, Hungry, host, labels_of, segmenter, train
 
-from aream.backbones._protocol import BackboneOutput
-from aream.data import shapes
+from aream.backbones.protocol import BackboneOutput
+from aream.datasets import shapes
 from aream.engine.steps import apply_gradients
 from aream.errors import DivergedError
 from aream.segmentation.config import SegmentationEvaluation

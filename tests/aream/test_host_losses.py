@@ -9,7 +9,7 @@ import torch
 from small_networks import CONFIG, CPU
 
 from aream.backbones import mctformer_plus
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.batches import Batch
 from aream.engine.losses import classification_loss
 from aream.methods import aream, mctformer

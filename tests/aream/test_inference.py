@@ -12,7 +12,7 @@ from timm.layers.attention import Attention
 from torch.nn import functional as F
 
 from aream.backbones import conformer, mctformer_v2, vit
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.images import to_tensor
 from aream.infer import UNREFINED, CamInference, infer_cams
 from workers.files.cams import read_cams, write_cams

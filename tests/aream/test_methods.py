@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from aream import discover, methods
 from aream.backbones import mctformer_v2
-from aream.backbones._protocol import BackboneOutput
+from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK
 from aream.config import Component
 from aream.engine.batches import Batch

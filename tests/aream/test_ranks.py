@@ -13,7 +13,7 @@ from small_networks import CONFIG, CPU, NETWORKS, host, sharpen
 from torch import nn
 from torch.nn import functional as F
 
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.batches import Batch, TrainingBatches
 from aream.engine.randomness import WholeBatchDraws
 from aream.engine.ranks import part_of

@@ -9,7 +9,7 @@ import pytest
 from small_networks import CONFIG, CPU, host
 
 from aream.backbones import conformer, mctformer_plus
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.errors import ConfigError
 from aream.optimiser import parameter_groups
 from aream.train import Training

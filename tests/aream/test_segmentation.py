@@ -8,7 +8,7 @@ import torch
 from small_networks import labels_of
 from small_segmenters import SMALL, build
 
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.errors import ConfigError, DataError
 from aream.segmentation.config import SegmentationTraining
 from aream.segmentation.train import SegmentationRun, segmentation_loss

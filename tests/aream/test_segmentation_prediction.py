@@ -10,7 +10,7 @@ from small_segmenters import build
 from torch.nn import functional as F
 
 from aream.crf import dense_crf
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.errors import ConfigError
 from aream.images import to_tensor
 from aream.segmentation.config import SegmentationEvaluation

@@ -11,14 +11,14 @@ from small_segmenters import SMALL, build
 from torch.nn import functional as F
 
 from aream import discover, segmenters
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.checkpoints import Checkpoints
 from aream.errors import ConfigError, DataError, Interrupted
 from aream.networks.resnet38 import ResNet38
 from aream.segmentation.config import SegmentationTraining
 from aream.segmentation.train import SegmentationRun
 from aream.segmenters import deeplab_largefov, deeplab_v3
-from aream.segmenters._protocol import Segmenter
+from aream.segmenters.protocol import Segmenter
 
 NAMES = discover.names(segmenters)
 HEADS = ("mctformer", "transcam")

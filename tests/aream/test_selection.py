@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import average_precision_score
 from small_networks import CONFIG, CPU, host
 
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.validation import validation_scores
 from aream.errors import DataError
 from aream.selection import judge, remark, scored_labels

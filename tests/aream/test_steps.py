@@ -13,7 +13,7 @@ import pytest
 import torch
 from small_networks import CONFIG, CPU, NETWORKS, SEGMENTATION, Hungry, host, labels_of, segmenter, sharpen, train
 
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.batches import Batch
 from aream.engine.poly_sgd import Samples
 from aream.engine.randomness import random_state, restore_random_state

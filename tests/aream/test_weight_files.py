@@ -10,8 +10,8 @@ import torch
 from aream.affinity_net.network import AffinityNetConfig
 from aream.affinity_net.network import build as build_affinity_net
 from aream.backbones import conformer, mctformer_v2, vit
-from aream.backbones._checkpoint import read_state_dict
 from aream.errors import ConfigError, DataError
+from aream.networks.checkpoint import read_state_dict
 from aream.segmenters import deeplab, deeplab_largefov, deeplab_v3
 
 SMALL = {"vit": "vit_tiny_patch16_224", "patch_size": 16, "dim": 12, "depth": 2, "heads": 2}

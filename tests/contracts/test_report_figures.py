@@ -8,7 +8,7 @@ from sweep_content import content
 
 from aream import discover
 from orchestrator.reporting import figures
-from orchestrator.reporting.figures._protocol import Results
+from orchestrator.reporting.figures.protocol import Results
 from workers.artifacts.opening import open_store
 
 NAMES = discover.names(figures)

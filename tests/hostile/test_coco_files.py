@@ -13,8 +13,8 @@ from PIL import Image
 from small_coco import CLASSES, TRAIN, VAL, one_hot, write_coco
 
 from aream.config import Component
-from aream.data import coco2014
-from aream.data._examination import inspect
+from aream.data.examination import inspect
+from aream.datasets import coco2014
 from aream.errors import ConfigError, DataError
 from workers.checks.dataset import check_dataset
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from aream.data._images import read_image, read_indices
-from aream.data._voc_labels import read_label_file
+from aream.data.images import read_image, read_indices
+from aream.datasets._voc_labels import read_label_file
 from aream.errors import DataError
 
 IDS = ("2007_000032", "2007_000039")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aream.data import shapes, voc2012
-from aream.data._examination import inspect
-from aream.data._images import read_image
-from aream.data._voc_labels import read_label_file
+from aream.data.examination import inspect
+from aream.data.images import read_image
+from aream.datasets import shapes, voc2012
+from aream.datasets._voc_labels import read_label_file
 from aream.errors import ConfigError, DataError
 from workers.files.labels import read_labels, write_labels
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from aream.augmentations import deit
 from aream.backbones import mctformer_v2
 from aream.config import Component
-from aream.data import voc2012
-from aream.data._examination import inspect
-from aream.data._voc_labels import CLASS_NAMES
+from aream.data.examination import inspect
+from aream.datasets import voc2012
+from aream.datasets._voc_labels import CLASS_NAMES
 from aream.errors import DivergedError, StageFailed
 from aream.labels.pseudo_labels import LabelsConfig
 from aream.methods import aream

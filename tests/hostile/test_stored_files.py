@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from aream.backbones import mctformer_v2
-from aream.backbones._checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
 from aream.errors import DataError
+from aream.networks.checkpoint import fit_state_dict, read_state_dict, weights_fingerprint
 from aream.segmenters import deeplab
 from workers.artifacts.storages.file import FolderStorage
 from workers.checkpoint import NUMBER_BYTES, CheckpointFile

@@ -8,8 +8,8 @@ from PIL import Image
 
 from orchestrator.reporting.analyses import MOST_LINES, analysis_results, analysis_sections
 from orchestrator.reporting.figures import analyses
-from orchestrator.reporting.figures._protocol import Results
 from orchestrator.reporting.figures.analyses import analysis_figure
+from orchestrator.reporting.figures.protocol import Results
 from orchestrator.reporting.write import write_report
 from orchestrator.tracking.backends.mlflow import Backend
 from orchestrator.tracking.recorder import Recorder

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from aream.data.shapes import CLASSES
+from aream.datasets.shapes import CLASSES
 from aream.errors import AreamError, ConfigError, DataError
 from aream.metrics import IGNORE, confusion_matrix, mean_iou
 from orchestrator import api

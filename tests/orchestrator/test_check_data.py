@@ -10,7 +10,7 @@ from small_coco import write_coco
 from small_voc import write_voc
 
 from aream.config import Component
-from aream.data import coco2014, shapes, voc2012
+from aream.datasets import coco2014, shapes, voc2012
 from aream.errors import DataError
 from orchestrator import check_data
 from orchestrator.preflight.prepare import check_command, prepare

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from small_voc import SIZE, write_voc
 
-from aream.data._label_maps import _overlap, _shared
+from aream.data.label_maps import _overlap, _shared
 from orchestrator import check_data, sweep
 from workers.staging import cache
 

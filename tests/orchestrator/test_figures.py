@@ -7,7 +7,7 @@ import sweep_results
 from PIL import Image
 from sweep_content import content
 
-from orchestrator.reporting.figures._protocol import Results, draw_figures
+from orchestrator.reporting.figures.protocol import Results, draw_figures
 
 
 @pytest.fixture

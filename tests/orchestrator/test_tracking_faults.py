@@ -20,8 +20,8 @@ from aream.errors import ConfigError
 from orchestrator.preflight.prepare import tracking_backend
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.sqlite_uri import sqlite_file
-from orchestrator.tracking.backends._mlflow_uri import artifact_location, browse, default_uri, resolved_uri
 from orchestrator.tracking.backends.mlflow import Backend
+from orchestrator.tracking.mlflow_uri import artifact_location, browse, default_uri, resolved_uri
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.workspace import Workspace
 

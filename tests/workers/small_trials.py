@@ -7,8 +7,8 @@ import dataclasses
 from aream.augmentations import deit
 from aream.backbones import mctformer_v2
 from aream.config import Component
-from aream.data import shapes
-from aream.data._examination import inspect
+from aream.data.examination import inspect
+from aream.datasets import shapes
 from aream.methods import aream
 from aream.train import TrainConfig
 from workers.artifacts.opening import open_store

@@ -15,7 +15,7 @@ from aream.affinity_net.network import AffinityNetConfig
 from aream.affinity_net.targets import AffinityScores
 from aream.affinity_net.train import AffinityTraining
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.errors import ConfigError, DataError, DivergedError, Interrupted
 from aream.labels.pseudo_labels import LabelsConfig
 from aream.refiners import psa

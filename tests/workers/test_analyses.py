@@ -12,7 +12,7 @@ from PIL import Image
 from small_trials import DATA, TRIAL, Work, fingerprint
 
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.engine.batches import resized
 from aream.errors import ConfigError, DataError, StageFailed
 from aream.images import to_tensor

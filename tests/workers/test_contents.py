@@ -12,7 +12,7 @@ from small_voc import write_image, write_voc
 
 from aream.backbones import mctformer_v2
 from aream.config import Component
-from aream.data import shapes, voc2012
+from aream.datasets import shapes, voc2012
 from aream.errors import DataError
 from workers.contents import Content
 from workers.staging import cache

@@ -11,9 +11,9 @@ from small_coco import TRAIN, VAL, mask_of, one_hot, write_coco
 from small_voc import SIZE, write_voc
 
 from aream.config import Component
-from aream.data import coco2014, shapes, voc2012
-from aream.data._examination import examine
-from aream.data._findings import Finding, Findings
+from aream.data.examination import examine
+from aream.data.findings import Finding, Findings
+from aream.datasets import coco2014, shapes, voc2012
 from workers.checks.dataset import check_dataset
 
 FIRST, SECOND = "2007_000000", "2007_000001"

@@ -10,7 +10,7 @@ from test_affinity_stages import PSA
 
 from aream.backbones import mctformer_plus
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.labels.pseudo_labels import LabelsConfig
 from aream.segmentation.config import SegmentationTraining
 from aream.segmenters import deeplab

@@ -7,7 +7,7 @@ from small_voc import write_voc
 
 from aream.backbones import mctformer_v2
 from aream.config import Component, canonical
-from aream.data import voc2012
+from aream.datasets import voc2012
 from aream.errors import ConfigError
 from aream.segmenters import deeplab
 from workers.components import build_dataset

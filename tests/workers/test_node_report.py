@@ -13,7 +13,7 @@ import torch
 from small_voc import write_voc
 
 from aream.config import Component
-from aream.data import voc2012
+from aream.datasets import voc2012
 from workers.checks.node import NodeProbe, differences, disk_findings, facts, gpu_findings, gpu_words
 from workers.contents import Content
 from workers.processes.provenance import source_digest

@@ -10,7 +10,7 @@ from small_trials import TRIAL, fingerprint
 from small_voc import write_voc
 
 from aream.config import Component
-from aream.data import voc2012
+from aream.datasets import voc2012
 from aream.errors import StageFailed
 from aream.labels.pseudo_labels import LabelsConfig
 from workers.artifacts.opening import open_store

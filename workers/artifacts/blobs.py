@@ -11,7 +11,7 @@ from pathlib import Path
 from aream.errors import ArtifactCorrupt
 from workers.artifacts.index import FileEntry, parse
 from workers.artifacts.packing import PACK_BYTES, SMALL_BYTES, Pack, file_digest
-from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages.protocol import ObjectStorage
 from workers.processes import temporary
 
 BLOBS = "blobs/"

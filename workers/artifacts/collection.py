@@ -18,7 +18,7 @@ from workers.artifacts.blobs import BLOBS
 from workers.artifacts.holds import COLLECTION, HOLDS, all_holds
 from workers.artifacts.leases import LEASES, Leases
 from workers.artifacts.record import KEY_PATTERN, RECORDS, read_record, record_name, with_ancestors
-from workers.artifacts.storages._protocol import PROBES, ObjectInfo, ObjectStorage
+from workers.artifacts.storages.protocol import PROBES, ObjectInfo, ObjectStorage
 from workers.artifacts.store import ArtifactStore
 from workers.processes.temporary import orphaned
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aream.errors import AreamError, ArtifactCorrupt
 from workers.artifacts.leases import LEASES, Lease, Leases
 from workers.artifacts.record import record_name, with_ancestors
-from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages.protocol import ObjectStorage
 
 log = logging.getLogger(__name__)
 

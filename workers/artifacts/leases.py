@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from aream.errors import AreamError
-from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages.protocol import ObjectStorage
 from workers.processes.identity import Process
 
 log = logging.getLogger(__name__)

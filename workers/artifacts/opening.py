@@ -15,8 +15,8 @@ from workers.artifacts.blobs import BLOBS
 from workers.artifacts.holds import HOLDS
 from workers.artifacts.leases import LEASES
 from workers.artifacts.record import RECORDS
-from workers.artifacts.storages._protocol import ObjectStorage
 from workers.artifacts.storages.file import TEMPORARY
+from workers.artifacts.storages.protocol import ObjectStorage
 from workers.artifacts.store import ArtifactStore
 from workers.artifacts.waits import USUAL, Waits
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, ConfigError
-from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages.protocol import ObjectStorage
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 KINDS: dict[str, tuple[type, ...]] = {

@@ -20,7 +20,7 @@ from workers.artifacts.blobs import Blobs, by_blob, in_parallel
 from workers.artifacts.index import FileEntry, parse
 from workers.artifacts.packing import SMALL_BYTES, Pack, file_digest, packs
 from workers.artifacts.record import KEY_PATTERN, RECORDS, ArtifactRecord, read_record, record_name
-from workers.artifacts.storages._protocol import ObjectInfo, ObjectStorage
+from workers.artifacts.storages.protocol import ObjectInfo, ObjectStorage
 from workers.artifacts.views import Views
 from workers.processes import temporary
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from aream import data, discover
+from aream import datasets, discover
 from aream.config import Component
-from aream.data._evidence import NO_SWEEP, Use, check_evidence
-from aream.data._examination import examine, identify
-from aream.data._findings import Findings
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
+from aream.data.evidence import NO_SWEEP, Use, check_evidence
+from aream.data.examination import examine, identify
+from aream.data.findings import Findings
 from aream.errors import DataError
 from workers.components import build_dataset
 from workers.stages import external_labels
@@ -89,7 +89,7 @@ def refuse_use(component: Component, use: Use) -> None:
 
 
 def _open(component: Component, found: Findings) -> Dataset:
-    module = discover.load(data, component.name)
+    module = discover.load(datasets, component.name)
     config = localised(component.config)
     survey = getattr(module, "survey", None)
     dataset: Dataset = module.build(config) if survey is None else survey(config, found)

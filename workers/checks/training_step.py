@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from aream.affinity_net import network as affinity_network
-from aream.backbones._protocol import has_batch_norm
+from aream.backbones.protocol import has_batch_norm
 from aream.config import Component
 from aream.engine.steps import OutOfMemoryPolicy
 from aream.errors import AreamError, ConfigError

@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from aream.data._files import read_bounded
-from aream.data._images import MAX_PIXELS
-from aream.data._lists import SAFE_ID
+from aream.data.files import read_bounded
+from aream.data.images import MAX_PIXELS
+from aream.data.lists import SAFE_ID
 from aream.errors import DataError
 from aream.images import MAX_SCALE
 from aream.infer import ImageCams, ScaleMaps

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from aream.data._images import read_indices
+from aream.data.images import read_indices
 
 
 def voc_palette() -> list[int]:

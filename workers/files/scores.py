@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from aream.data._files import read_bounded
+from aream.data.files import read_bounded
 from aream.errors import DataError
 
 STEPS = 255

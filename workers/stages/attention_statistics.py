@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.cams.affinity import attention, map_entropy
 from aream.cams.attention_statistics import (
     TopColumns,
@@ -29,7 +29,7 @@ from aream.cams.attention_statistics import (
 from aream.cams.maps import normalise, refine
 from aream.cams.overlays import cam_row, matrix_row
 from aream.config import Component, config
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.engine.batches import resized
 from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, entropy_cam

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from aream.config import Component, config, location
-from aream.data._files import read_bounded
-from aream.data._findings import Findings
-from aream.data._label_maps import check_label_maps
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
+from aream.data.files import read_bounded
+from aream.data.findings import Findings
+from aream.data.label_maps import check_label_maps
 from aream.metrics import IGNORE, confusion_matrix, counted_classes, mean_iou
 from workers.components import build_dataset
 from workers.files.labels import read_labels, write_labels

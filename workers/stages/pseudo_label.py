@@ -15,12 +15,12 @@ from PIL import Image
 
 from aream.cams.overlays import overlay
 from aream.config import Component, config
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.errors import DataError
 from aream.infer import UNREFINED, ImageCams
 from aream.labels.label_free import RULES, Contrast
 from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
-from aream.refiners._protocol import Refiner, network_of
+from aream.refiners.protocol import Refiner, network_of
 from workers.components import WEIGHTS_FILE, build_dataset, build_refiner
 from workers.files.cams import read_cams
 from workers.files.labels import PALETTE, write_labels

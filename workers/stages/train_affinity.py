@@ -11,7 +11,7 @@ from aream.affinity_net import network as affinity_network
 from aream.affinity_net.network import AffinityNetConfig
 from aream.affinity_net.train import TERMS, AffinityRun, AffinityTraining, ReadScores
 from aream.config import Component, config
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
 from aream.refiners import psa
 from aream.train import seed_everything
 from workers.components import build_dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aream.config import Component, config
-from aream.data._label_maps import refuse_ground_truth
+from aream.data.label_maps import refuse_ground_truth
 from aream.segmentation.config import SegmentationTraining
 from aream.segmentation.train import SegmentationRun
 from aream.train import seed_everything

@@ -9,7 +9,7 @@ import torch
 
 from aream.config import Component, added, config
 from aream.engine.ranks import ALONE, Ranks
-from aream.methods._protocol import Method
+from aream.methods.protocol import Method
 from aream.train import Training, seed_everything
 from aream.train_config import TrainConfig
 from workers.components import build_backbone, build_dataset

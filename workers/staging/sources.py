@@ -30,7 +30,7 @@ from workers.artifacts import storages
 from workers.artifacts.blobs import in_parallel
 from workers.artifacts.packing import file_digest
 from workers.artifacts.record import ArtifactRecord
-from workers.artifacts.storages._protocol import ObjectInfo, ObjectStorage
+from workers.artifacts.storages.protocol import ObjectInfo, ObjectStorage
 from workers.artifacts.store import ArtifactStore
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

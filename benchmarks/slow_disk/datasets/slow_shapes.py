@@ -7,7 +7,7 @@ import time
 from PIL import Image
 
 from aream.config import config
-from aream.data import shapes
+from aream.datasets import shapes
 
 
 @config

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from orchestrator.reporting.analyses import AnalysisResult, Panel
 from orchestrator.reporting.drawing import save
-from orchestrator.reporting.figures._protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, Results
 from workers.processes.atomic_write import write_bytes
 
 PLACE = 70

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.reporting.drawing import new_figure, save, shortened
-from orchestrator.reporting.figures._protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, Results
 
 PLACE = 20
 

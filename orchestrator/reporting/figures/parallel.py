@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from orchestrator.reporting.drawing import new_figure, save, shortened
-from orchestrator.reporting.figures._protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, Results
 from orchestrator.results.importance import LISTED
 from orchestrator.text import show, shown_beside
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.reporting.drawing import new_figure, save
-from orchestrator.reporting.figures._protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, Results
 
 PLACE = 10
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.reporting.drawing import CURVES, line_titles, new_figure, readable, save
-from orchestrator.reporting.figures._protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, Results
 from workers.artifacts.store import ArtifactStore
 
 PLACE = 40

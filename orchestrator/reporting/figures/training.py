@@ -9,7 +9,7 @@ from typing import Any
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from orchestrator.reporting.drawing import CURVES, line_titles, new_figure, save
-from orchestrator.reporting.figures._protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, Results
 from orchestrator.spec.metrics import of_training
 from workers.artifacts.store import ArtifactStore
 

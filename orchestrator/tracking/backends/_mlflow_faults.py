@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from orchestrator.tracking.backends._protocol import TrackingRefused
+from orchestrator.tracking.backends.protocol import TrackingRefused
 from workers.processes.masking import masked
 
 WORDS = (

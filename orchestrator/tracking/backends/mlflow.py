@@ -19,7 +19,9 @@ from orchestrator.spec.sqlite_uri import sqlite_file
 from orchestrator.tracking.backends._mlflow_faults import faults_told, impatient
 from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_value, fitted
 from orchestrator.tracking.backends._mlflow_runs import Runs, UnknownRun
-from orchestrator.tracking.backends._mlflow_uri import (
+from orchestrator.tracking.backends.protocol import Refuse, TrackingRefused
+from orchestrator.tracking.events import Event, grouped, kept_file
+from orchestrator.tracking.mlflow_uri import (
     SERVERS,
     VARIABLE,
     artifact_location,
@@ -27,8 +29,6 @@ from orchestrator.tracking.backends._mlflow_uri import (
     record_uri,
     refuse_unusable_file,
 )
-from orchestrator.tracking.backends._protocol import Refuse, TrackingRefused
-from orchestrator.tracking.events import Event, grouped, kept_file
 from orchestrator.workspace import Workspace
 from workers.processes.masking import masked
 

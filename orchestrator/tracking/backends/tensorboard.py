@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from aream.config import config
-from orchestrator.tracking.backends._protocol import Refuse
+from orchestrator.tracking.backends.protocol import Refuse
 from orchestrator.tracking.check import refuse_unwritable
 from orchestrator.tracking.events import Event, kept_file
 from orchestrator.workspace import Workspace

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from small_coco import CLASSES, SIZE, TRAIN, VAL, mask_of, one_hot, write_coco
 
-from aream.data import coco2014
-from aream.data._coco_classes import CLASS_NAMES, category_ids
-from aream.data._examination import inspect
-from aream.data._findings import Findings
-from aream.data._lists import read_split
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
+from aream.data.examination import inspect
+from aream.data.findings import Findings
+from aream.data.lists import read_split
+from aream.datasets import coco2014
+from aream.datasets._coco_classes import CLASS_NAMES, category_ids
 from aream.errors import ConfigError, DataError
 
 OBJECTS = [name for name in CLASSES if CLASSES[name]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aream.data._images import image_size, read_image, read_indices
+from aream.data.images import image_size, read_image, read_indices
 from aream.errors import DataError
 
 TURNED_BACK = {

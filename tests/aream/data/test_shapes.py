@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from aream.data import shapes
-from aream.data._examination import inspect
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
+from aream.data.examination import inspect
+from aream.datasets import shapes
 from aream.errors import ConfigError
 from aream.metrics import IGNORE
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from voc_folder import IDS, LABELS, VAL, build, fails, write_list, write_root
 
-from aream.data import voc2012
-from aream.data._examination import inspect
-from aream.data._findings import Findings
-from aream.data._lists import read_split
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
+from aream.data.examination import inspect
+from aream.data.findings import Findings
+from aream.data.lists import read_split
+from aream.datasets import voc2012
 from aream.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from voc_folder import IDS, LABELS, VAL, build, fails, vector, write_root
 
-from aream.data._voc_labels import CLASS_NAMES, read_label_file
+from aream.datasets._voc_labels import CLASS_NAMES, read_label_file
 
 
 @pytest.fixture

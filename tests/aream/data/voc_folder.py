@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aream.data import voc2012
-from aream.data._examination import inspect
+from aream.data.examination import inspect
+from aream.datasets import voc2012
 from aream.errors import DataError
 
 IDS = ("2007_000032", "2007_000039", "2008_000123")

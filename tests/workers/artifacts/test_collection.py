@@ -17,7 +17,7 @@ from workers.artifacts.collection import LIVE_GRACE_S, collect, tidy
 from workers.artifacts.holds import Hold, all_holds, release
 from workers.artifacts.lineage import ancestors, descendants
 from workers.artifacts.opening import was_used
-from workers.artifacts.storages._protocol import PROBES
+from workers.artifacts.storages.protocol import PROBES
 from workers.files.voc_export import export_labels
 from workers.processes.temporary import new_name
 

@@ -293,7 +293,7 @@ def test_open_store(tmp_path):
     assert open_store(None, tmp_path).scratch == tmp_path
     assert open_store(f"file://{tmp_path}/a%20b", tmp_path).scratch == tmp_path / "a b"
     assert open_store(str(tmp_path / "x"), tmp_path).scratch == tmp_path / "x"
-    for uri in ("ftp://x", "_protocol://x", "s3://", "s3://key:secret@bucket/x", "file://host/x", "x\0y", "s3://b?x=1"):
+    for uri in ("ftp://x", "protocol://x", "s3://", "s3://key:secret@bucket/x", "file://host/x", "x\0y", "s3://b?x=1"):
         with pytest.raises(ConfigError, match=r"store\.uri") as refusal:
             open_store(uri, tmp_path)
         assert "secret" not in str(refusal.value)

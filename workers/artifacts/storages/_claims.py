@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 
-from workers.artifacts.storages._protocol import ObjectStorage
+from workers.artifacts.storages.protocol import ObjectStorage
 
 SETTLE_S = 1.5
 """Longer than a small put takes: after it every claim made in the same second is listed."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import SplitResult, unquote
 
 from aream.errors import ConfigError, StoreUnavailable
-from workers.artifacts.storages._protocol import ObjectInfo
+from workers.artifacts.storages.protocol import ObjectInfo
 from workers.artifacts.waits import USUAL, Waits
 from workers.processes import temporary
 from workers.processes.atomic_write import sync, sync_folder

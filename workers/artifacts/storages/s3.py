@@ -19,9 +19,9 @@ from botocore.exceptions import ClientError, IncompleteReadError
 
 from aream.errors import ConfigError
 from workers.artifacts.storages._claims import create_by_claim
-from workers.artifacts.storages._protocol import PROBES, ObjectInfo
 from workers.artifacts.storages._s3_errors import code_of
 from workers.artifacts.storages._s3_server import MOST_CONNECTIONS, S3Server
+from workers.artifacts.storages.protocol import PROBES, ObjectInfo
 from workers.artifacts.waits import USUAL, Waits
 from workers.processes.temporary import new_name
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from aream.data._files import read_bounded
-from aream.data._findings import Findings
-from aream.data._label_files import Labels, read_label_table
+from aream.data.files import read_bounded
+from aream.data.findings import Findings
+from aream.datasets._label_files import Labels, read_label_table
 from aream.errors import DataError
 
 CLASS_NAMES = (
@@ -23,7 +23,7 @@ MAX_ANNOTATION_BYTES = 2**20
 
 
 def read_label_file(path: Path) -> Labels:
-    """Labels by image id; raises as :func:`aream.data._label_files.read_label_table` does."""
+    """Labels by image id; raises as :func:`aream.datasets._label_files.read_label_table` does."""
     return read_label_table(path, len(CLASS_NAMES), image_id)
 
 

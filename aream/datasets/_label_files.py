@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from aream.data._files import MAX_BYTES, read_bounded, reason
+from aream.data.files import MAX_BYTES, read_bounded, reason
 from aream.errors import DataError
 
 Labels = dict[str, Float32[np.ndarray, " c"]]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from aream.data._files import read_bounded
-from aream.data._findings import Findings
+from aream.data.files import read_bounded
+from aream.data.findings import Findings
 from aream.errors import DataError
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

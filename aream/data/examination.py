@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from aream.data._evidence import NO_SWEEP, Use, check_evidence
-from aream.data._findings import SPLITS, Check, Findings, Looked
-from aream.data._protocol import Dataset
-from aream.data._reading import in_threads
+from aream.data.dataset import Dataset
+from aream.data.evidence import NO_SWEEP, Use, check_evidence
+from aream.data.findings import SPLITS, Check, Findings, Looked
+from aream.data.reading import in_threads
 from aream.errors import DataError
 from aream.metrics import IGNORE
 

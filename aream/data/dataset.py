@@ -15,9 +15,9 @@ class Dataset(Protocol):
     """A multi-label image set with masks for some images. ``build(config)`` of a module here returns one.
 
     A module may also have ``survey(config, found)``, which goes on where ``build`` raises: it adds to ``found``
-    (:class:`aream.data._findings.Findings`) what is wrong with its layout, lists and labels, and returns the dataset
+    (:class:`aream.data.findings.Findings`) what is wrong with its layout, lists and labels, and returns the dataset
     of what is usable; or raises ``DataError`` where nothing is. What any dataset can be checked for is asked of it
-    then (:mod:`aream.data._examination`, whose ``inspect`` gives the content its identity); without a ``survey``, of
+    then (:mod:`aream.data.examination`, whose ``inspect`` gives the content its identity); without a ``survey``, of
     what ``build`` returns.
 
     Splits are ``"train"`` (image labels; what CAMs and pseudo-labels are made for) and ``"val"``.

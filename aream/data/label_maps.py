@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from aream.data._examination import STRANGE_SHARE
-from aream.data._findings import Check, Findings, Looked
-from aream.data._protocol import Dataset
-from aream.data._reading import in_threads
+from aream.data.dataset import Dataset
+from aream.data.examination import STRANGE_SHARE
+from aream.data.findings import Check, Findings, Looked
+from aream.data.reading import in_threads
 from aream.errors import DataError
 from aream.metrics import BACKGROUND, IGNORE
 

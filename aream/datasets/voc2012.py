@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from aream.config import config
-from aream.data._findings import SPLITS, Findings
-from aream.data._image_files import ImageFiles, contiguous_ids
-from aream.data._image_files_config import ImageFilesConfig
-from aream.data._label_files import Labels
-from aream.data._voc_labels import CLASS_NAMES, read_annotations, read_label_file
+from aream.data.findings import SPLITS, Findings
+from aream.datasets._image_files import ImageFiles, contiguous_ids
+from aream.datasets._image_files_config import ImageFilesConfig
+from aream.datasets._label_files import Labels
+from aream.datasets._voc_labels import CLASS_NAMES, read_annotations, read_label_file
 from aream.errors import DataError
 
 

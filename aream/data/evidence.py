@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aream.data._findings import Findings
-from aream.data._protocol import Dataset
+from aream.data.dataset import Dataset
+from aream.data.findings import Findings
 from aream.errors import DataError
 from aream.metrics import IGNORE, LEAST_CLASSES
 

@@ -12,18 +12,18 @@ import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 from PIL import Image
 
-from aream.data._files import read_bounded, refuse_link_out
-from aream.data._findings import Check, Findings
-from aream.data._image_files_config import ImageFilesConfig
-from aream.data._images import image_size, indices, read_image
-from aream.data._label_files import Labels, find_labels
-from aream.data._lists import ImageList, read_split
+from aream.data.files import read_bounded, refuse_link_out
+from aream.data.findings import Check, Findings
+from aream.data.images import image_size, indices, read_image
+from aream.data.lists import ImageList, read_split
+from aream.datasets._image_files_config import ImageFilesConfig
+from aream.datasets._label_files import Labels, find_labels
 from aream.errors import DataError
 from aream.metrics import IGNORE
 
 
 class ImageFiles(ABC):
-    """Everything of :class:`aream.data._protocol.Dataset`, given what the classes are called and where the files lie.
+    """Everything of :class:`aream.data.dataset.Dataset`, given what the classes are called and where the files lie.
 
     A subclass says in ``LISTS`` and ``LABEL_FILES`` what lists and label files are usually called. In ``read`` it sets
     ``splits`` and ``mask_ids``, and calls :meth:`keep_existing` and :meth:`keep_labelled`. What these find stays
@@ -73,7 +73,7 @@ class ImageFiles(ABC):
     def read_list(
         self, split: str, found: Findings, rename: Callable[[str], str | None] = lambda name: name, classes: int = 0
     ) -> ImageList:
-        """As :func:`aream.data._lists.read_split` says."""
+        """As :func:`aream.data.lists.read_split` says."""
         chosen = self.config.train_list if split == "train" else self.config.val_list
         return read_split(chosen, self.LISTS[split], self.places(), found, split, rename, classes)
 

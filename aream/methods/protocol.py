@@ -23,7 +23,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from aream.backbones._protocol import Backbone, BackboneOutput
+from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
 

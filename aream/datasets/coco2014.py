@@ -17,13 +17,13 @@ import numpy as np
 from jaxtyping import Float32, Int16
 
 from aream.config import config
-from aream.data._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
-from aream.data._findings import SPLITS, Findings
-from aream.data._image_files import ImageFiles, contiguous_ids, listed_names
-from aream.data._image_files_config import ImageFilesConfig
-from aream.data._images import read_indices
-from aream.data._label_files import Labels, read_label_table
-from aream.data._lists import ImageList
+from aream.data.findings import SPLITS, Findings
+from aream.data.images import read_indices
+from aream.data.lists import ImageList
+from aream.datasets._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
+from aream.datasets._image_files import ImageFiles, contiguous_ids, listed_names
+from aream.datasets._image_files_config import ImageFilesConfig
+from aream.datasets._label_files import Labels, read_label_table
 from aream.errors import DataError
 
 LIST_FOLDERS = (".", "ImageSets", "ImageSets/Segmentation")

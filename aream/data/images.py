@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from aream.data._files import read_bounded, reason
+from aream.data.files import read_bounded, reason
 from aream.errors import DataError
 
 MAX_PIXELS = 2**26
