@@ -12,6 +12,7 @@ import torch
 
 import aream  # noqa: F401  # before any test imports timm: beside a CPU build of torch, torchvision needs it
 
+pytest_plugins = ("store_fixtures",)
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start inherits that.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from event_files import curves_in_tensorboard, in_tensorboard
 from PIL import Image
 
 from aream import discover
@@ -29,7 +30,7 @@ PATIENCE_S = 300
 KILLED = """
 import sys
 sys.path[:0] = sys.argv[3:]
-from contracts.test_trackers import killed_at_delivery
+from test_trackers import killed_at_delivery
 killed_at_delivery(sys.argv[1], sys.argv[2])
 """
 
@@ -139,25 +140,6 @@ def read_tensorboard(folder: Path) -> None:
     assert text(found[titles[0]], "description").endswith("| one |")
 
 
-def in_tensorboard(root: Path) -> dict[str, Any]:
-    """What TensorBoard itself reads, by the name it shows of a run."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    everything = {"scalars": 0, "images": 0, "tensors": 0}
-    return {
-        str(path.parent.relative_to(root)): EventAccumulator(str(path.parent), everything).Reload()
-        for path in root.rglob("*tfevents*")
-    }
-
-
-def curves_in_tensorboard(root: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Run -> metric -> (step, value), as often as they are there."""
-    return {
-        title: {tag: [(point.step, point.value) for point in run.Scalars(tag)] for tag in run.Tags()["scalars"]}
-        for title, run in in_tensorboard(root).items()
-    }
-
-
 def text(events: Any, tag: str) -> str:
     (event,) = events.Tensors(f"{tag}/text_summary")
     return event.tensor_proto.string_val[0].decode()
@@ -187,7 +169,8 @@ def test_what_is_recorded_survives_a_kill_and_is_there_once(name, tmp_path, monk
     assert backend.check() is None
     assert sorted(tmp_path.rglob("*")) == before
     assert str(tmp_path) in backend.browse()
-    here = [str(Path(__file__).parent.parent), str(Path(__file__).parents[2])]
+    root = Path(__file__).resolve().parents[2]
+    here = [str(root / "tests" / "support"), str(root / "tests" / "contracts"), str(root)]
     done = subprocess.run([sys.executable, "-c", KILLED, name, str(tmp_path), *here], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     tracker = opened(name, tmp_path)

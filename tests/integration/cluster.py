@@ -69,7 +69,7 @@ class Lab:
         )
         self.proxy = Service(
             "store proxy",
-            [python, "tests/faulty_proxy.py", str(proxy), self.direct_endpoint, "1", "0.02"],
+            [python, "tests/support/faulty_proxy.py", str(proxy), self.direct_endpoint, "1", "0.02"],
             self.endpoint, folder / "proxy.log",
         )  # fmt: skip
         database = f"sqlite:///{folder / 'mlflow.db'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from contracts.test_trackers import curves_in_tensorboard
+from event_files import curves_in_tensorboard
 
 import sweeps
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from artifact_stores import record
 from PIL import Image
-from test_stores import record
 
 from orchestrator import artifacts, control
 from orchestrator.monitor.control_file import ControlFile

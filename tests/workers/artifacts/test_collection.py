@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from artifact_stores import contents, fill, record
 from PIL import Image
-from test_stores import contents, fill, record
 
 from aream.errors import ArtifactCorrupt, ConfigError
 from workers.artifacts.collection import LIVE_GRACE_S, collect, tidy

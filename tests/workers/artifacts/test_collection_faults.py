@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from artifact_stores import reopened
+from artifact_stores import fill, record, reopened
 from test_collection import LATER, hold, removed
-from test_stores import fill, record
 
 from aream.errors import ArtifactCorrupt, StoreUnavailable
 from workers.artifacts.blobs import blob_name

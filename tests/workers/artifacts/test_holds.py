@@ -6,10 +6,9 @@ import os
 import time
 
 import pytest
-from artifact_stores import reopened
+from artifact_stores import fill, record, reopened
 from elsewhere import killed
 from test_leases import wait_for
-from test_stores import fill, record
 
 from workers.artifacts.collection import collect
 from workers.artifacts.holds import Hold, all_holds, read_hold

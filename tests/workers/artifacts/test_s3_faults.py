@@ -11,10 +11,10 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from artifact_stores import contents, fill, record
 from botocore.awsrequest import AWSResponse
 from faulty_proxy import FAULTS, FaultyProxy
 from moto.core.botocore_stubber import MockRawResponse
-from test_stores import contents, fill, record
 
 from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts import packing

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from artifact_stores import KEY, fill, record
 from faulty_proxy import FaultyProxy
-from test_stores import KEY, fill, record
 
 from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore

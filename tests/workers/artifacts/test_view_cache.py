@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from artifact_stores import reopened
+from artifact_stores import record, reopened
 from elsewhere import begun
-from test_stores import record
 
 from aream.errors import ConfigError
 from workers.artifacts.opening import VIEW_BYTES
