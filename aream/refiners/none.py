@@ -22,7 +22,7 @@ class Unchanged:
         return None
 
     def apply(self, kernel: None, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return scores
+        return scores.detach()
 
     def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return scores
+        return scores.detach()

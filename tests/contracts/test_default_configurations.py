@@ -38,7 +38,7 @@ def test_a_component_has_a_configuration_without_any_setting(package, name):
     """But for the places of files; it is told apart from others, and is what it was when built again."""
     config = discover.load(package, name).Config
     if not needs_nothing(config):
-        assert package is data
+        assert package is datasets
         config = dataclasses.make_dataclass("Placed", [], bases=(config,), frozen=True)
         made = config(**{f.name: "somewhere" for f in dataclasses.fields(config) if f.default is dataclasses.MISSING})
     else:

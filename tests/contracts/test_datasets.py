@@ -1,0 +1,72 @@
+"""What every dataset promises, over all that there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_coco import write_coco
+from small_voc import write_voc
+
+from aream import datasets, discover
+from aream.data.dataset import Dataset
+from aream.data.examination import inspect
+from aream.metrics import IGNORE
+
+MAKERS = {
+    "coco2014": lambda folder: {"root": str(write_coco(folder / "coco"))},
+    "shapes": lambda folder: {"image_size": 32, "train_images": 6, "val_images": 3},
+    "voc2012": lambda folder: {"root": str(write_voc(folder / "voc", train=6, val=3))},
+}
+"""Writes the files of a small one, where it needs any; its settings."""
+
+
+@pytest.fixture(params=discover.names(datasets))
+def dataset(request, tmp_path: Path) -> Dataset:
+    assert request.param in MAKERS, f"say in MAKERS how a small {request.param} is made"
+    module = discover.load(datasets, request.param)
+    return module.build(module.Config(**MAKERS[request.param](tmp_path)))
+
+
+def test_images_labels_and_masks_agree(dataset):
+    assert isinstance(dataset, Dataset)
+    names, scored = list(dataset.class_names), list(dataset.scored_classes)
+    assert len(set(names)) == len(names) > 0
+    assert set(scored) <= set(range(len(names) + 1))
+    every = [image_id for split in ("train", "val") for image_id in dataset.ids(split)]
+    assert len(set(every)) == len(every) > 1
+    for image_id in every:
+        assert re.fullmatch(r"[\w.+-]+", image_id), "is a file name"
+        image, labels, mask = dataset.image(image_id), dataset.labels(image_id), dataset.mask(image_id)
+        assert image.mode == "RGB"
+        assert (labels.dtype, labels.shape) == (np.float32, (len(names),))
+        assert set(np.unique(labels)) <= {0, 1}
+        (size, digest), seen = dataset.look_at_image(image_id), dataset.look_at_mask(image_id)
+        assert size == image.size
+        assert digest == dataset.look_at_image(image_id)[1]
+        assert (mask is None) == (seen is None)
+        if mask is not None and seen is not None:
+            assert (mask.dtype, mask.shape) == (np.uint8, image.size[::-1])
+            assert set(np.unique(mask)) <= {*range(len(names) + 1), IGNORE}
+            np.testing.assert_array_equal(mask, seen[0])
+    assert any(dataset.mask(image_id) is not None for image_id in dataset.ids("train"))
+
+
+def test_it_travels_without_pixels_and_is_the_same_there(dataset):
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 20_000
+    there = pickle.loads(sent)
+    assert inspect(there) == inspect(dataset)
+    for split in ("train", "val"):
+        assert list(there.ids(split)) == list(dataset.ids(split))
+        for image_id in there.ids(split):
+            np.testing.assert_array_equal(np.array(there.image(image_id)), np.array(dataset.image(image_id)))
+
+
+def test_settings_are_data():
+    for name in discover.names(datasets):
+        assert dataclasses.is_dataclass(discover.load(datasets, name).Config)
