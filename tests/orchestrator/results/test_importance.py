@@ -45,6 +45,23 @@ def test_a_range_can_decide_and_the_answer_is_always_the_same():
     assert axis_importance(made, KINDS, "m", "max") == found
 
 
+@pytest.mark.parametrize(("count", "top"), [(12, 5), (50, 5), (60, 6), (195, 20)])
+def test_the_best_are_a_tenth_and_five_at_least(count, top):
+    """Five: Optuna's documentation asks for as many."""
+    made = entries(count, lambda config, rng: rng.random())
+    assert axis_importance(made, KINDS, "m", "max")["top"] == top
+
+
+def test_an_axis_that_decides_within_the_best_tenth_only_comes_first():
+    """Of the best half, and of all, the other axis says more."""
+    made = []
+    for index in range(100):
+        low = {"inference.layers": "all" if index < 10 else "none", "method.name": "aream" if index < 50 else "x"}
+        made.append({"config": low, "metrics": {"m": -float(index)}})
+    kinds = {"inference.layers": "grid", "method.name": "grid"}
+    assert next(iter(axis_importance(made, kinds, "m", "max")["shares"])) == "inference.layers"
+
+
 def test_what_must_be_left_out_says_why():
     def constant(config, rng):
         return 0.5

@@ -63,6 +63,12 @@ def test_lower_may_be_better():
     assert found["better"] == 3
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_a_tie_is_not_better(mode):
+    entries = [entry("aream", [0.5, 0.6, 0.7]), entry("mctformer", [0.5, 0.6, 0.7])]
+    assert paired_differences(entries, "pseudo/miou", mode)[0]["better"] == 0
+
+
 def test_no_seed_in_common_and_no_baseline():
     other = entry("mctformer", [0.5])
     other["per_seed"] = {"7": {"pseudo/miou": 0.5}}
