@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aream.errors import ConfigError
+from orchestrator.submission.following import answers
 
 ANSWER_S = 10
 CALL_S = 120
 """For one call as a whole."""
-ASK_AGAIN_S = 2.0
-LOST_S = 600.0
-"""Without any answer while a job is followed."""
 KIND = "rayjobs.ray.io"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 EXIT_CODE = re.compile(r"exit code (-?\d+)")
@@ -94,8 +91,10 @@ class Kubectl:
 
     def follow(self, name: str) -> RayJob:
         """Print a job's output until it ends; goes on after the connection or an attempt was lost."""
-        found, heard, shown, told = self.job(name), time.monotonic(), "", ""
-        while not found.has_ended:
+        shown = told = ""
+        for found in answers(lambda: self.job(name)):
+            if found.has_ended:
+                break
             if found.described() != told:
                 told = found.described()
                 print(f"{name}: {told}", flush=True)
@@ -103,12 +102,6 @@ class Kubectl:
             attempt = str(found.status.get("jobId", ""))
             if found.status.get("jobDeploymentStatus") == "Running" and attempt != shown and self._print_output(name):
                 shown = attempt
-            time.sleep(ASK_AGAIN_S)
-            try:
-                found, heard = self.job(name), time.monotonic()
-            except ConfigError:
-                if time.monotonic() - heard > LOST_S:
-                    raise
         return found
 
     def _print_output(self, name: str) -> bool:

@@ -16,6 +16,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from aream.errors import ConfigError
+from orchestrator.submission.following import answers
 
 CONNECT_S = 5.0
 """To reach the server."""
@@ -23,9 +24,6 @@ ANSWER_S = 60.0
 """To get an answer, once it was reached."""
 SILENCE_S = 30.0
 """Without a line of output; then the connection is made anew, because a cut cable says nothing."""
-LOST_S = 600.0
-"""Without any answer while a job is followed."""
-TRY_AGAIN_S = 2.0
 
 CHATTY = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Parts of Ray that tell of every package and connection."""
@@ -106,28 +104,21 @@ class JobServer:
     def ended(self, job_id: str, within_s: float) -> JobDetails:
         """The job as it is when it has ended, or after so many seconds."""
         until = time.monotonic() + within_s
-        while True:
-            found = self.job(job_id)
+        for found in answers(lambda: self.job(job_id), Unreachable):
             if found.status.is_terminal() or time.monotonic() > until:
-                return found
-            time.sleep(TRY_AGAIN_S / 4)
+                break
+        return found
 
     def output(self, job_id: str, show: Callable[[str], None]) -> JobDetails:
         """Hand on what a job prints until it ends; goes on where it was after the connection was lost."""
-        found, shown, heard = self.job(job_id), 0, time.monotonic()
-        while True:
-            ended = found.status.is_terminal()
-            shown, whole = asyncio.run(self._tail(job_id, shown, show))
-            if ended:
-                return found
-            try:
-                found, heard = self.job(job_id), time.monotonic()
-            except Unreachable:
-                if time.monotonic() - heard > LOST_S:
-                    raise
-                time.sleep(TRY_AGAIN_S)
+        shown, whole = 0, False
+        for found in answers(lambda: self.job(job_id), Unreachable):
             if whole and found.status.is_terminal():
-                return found
+                break
+            shown, whole = asyncio.run(self._tail(job_id, shown, show))
+            if found.status.is_terminal():
+                break
+        return found
 
     async def _tail(self, job_id: str, shown: int, show: Callable[[str], None]) -> tuple[int, bool]:
         """Show the output beyond ``shown`` characters until it or the connection ends.

@@ -12,14 +12,11 @@ import time
 from pathlib import Path
 
 from aream.errors import ConfigError
+from orchestrator.submission.following import answers
 from orchestrator.submission.job import Job
 from orchestrator.submission.targets.slurm.client import FoundJob, run
 from orchestrator.submission.targets.slurm.config import Config
 from orchestrator.submission.targets.slurm.script import SIGNAL_MARGIN_S, log_folder, render_script
-
-ASK_AGAIN_S = 2.0
-LOST_S = 600.0
-"""Without any answer while a job is followed."""
 
 
 def open_target(settings: Config) -> Slurm:
@@ -55,19 +52,13 @@ class Slurm:
         log = _Log(Path(found["StdOut"])) if "StdOut" in found.fields else None
         if log is None:
             print(f"{job_id}: Slurm no longer knows where its output is")
-        heard, ended = time.monotonic(), 0
-        while True:
+        ended = 0
+        for found in answers(lambda: _known(job_id)):
             if log:
                 log.show_more()
-            if ended > 1:  # said twice: between two attempts a job may look ended
-                break
             ended = ended + 1 if found.has_ended else 0
-            time.sleep(ASK_AGAIN_S)
-            try:
-                found, heard = _known(job_id), time.monotonic()
-            except ConfigError:
-                if time.monotonic() - heard > LOST_S:
-                    raise
+            if ended > 2:  # said again: between two attempts a job may look ended
+                break
         print(f"{job_id}: {found.described()}")
         return found.exit_status
 
@@ -78,12 +69,12 @@ class Slurm:
             return
         run("scancel", "--signal=TERM", "--batch", job_id)
         until = time.monotonic() + self.settings.save_s + SIGNAL_MARGIN_S
-        while not found.has_ended:
+        for found in answers(lambda: _known(job_id)):
+            if found.has_ended:
+                break
             if time.monotonic() > until:
                 run("scancel", job_id)
                 break
-            time.sleep(ASK_AGAIN_S)
-            found = _known(job_id)
 
     def _check(self, job: Job) -> None:
         if not job.shared:
