@@ -8,7 +8,7 @@ INSTALL := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c
 
 SWEEP ?= sweeps/thresholds.yaml
 
-.PHONY: sweep test test-integration test-chaos test-radosgw lint bench ui clean
+.PHONY: sweep test test-slow test-integration test-chaos test-radosgw lint bench ui clean
 
 sweep: .venv/.installed
 	$(BIN)/python -m orchestrator.sweep $(SWEEP)
@@ -16,11 +16,15 @@ sweep: .venv/.installed
 test: .venv/.installed-test
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+# What `test` leaves out because a test takes a second or more of a processor.
+test-slow: .venv/.installed-test
+	$(BIN)/python -m pytest -m "slow and not integration and not gpu" -n auto --dist loadfile
+
 test-chaos: .venv/.installed-test
 	$(BIN)/python -m benchmarks.chaos
 
 test-integration: .venv/.installed-test
-	$(BIN)/python -m pytest -m "integration or slow" --durations=20
+	$(BIN)/python -m pytest -m "integration" --durations=20
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

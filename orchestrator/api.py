@@ -26,7 +26,8 @@ from orchestrator.results.opened import LabelledImage, Results
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.workspace import locate
-from workers.stage import Row, Stage, StageRunner
+from workers.stage import Row, Stage
+from workers.stage_runner import StageRunner
 
 if TYPE_CHECKING:
     import pandas

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from orchestrator.workspace import Workspace
 from workers.processes.runtime import Runtime
-from workers.stage import Row, Stage, StageRunner
+from workers.stage import Row, Stage
+from workers.stage_runner import StageRunner
 
 
 def stage_runner(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from aream.config import Component
-from orchestrator.spec.axes import shown
+from orchestrator.spec.axes import Values, shown
 from orchestrator.spec.settings import Resource
-from orchestrator.spec.spec import SweepSpec, Values
+from orchestrator.spec.spec import SweepSpec
 from workers.pipelines import VariantStages, training_stage, variant_stages
 from workers.processes.hardware import Hardware
 from workers.stage import Stage

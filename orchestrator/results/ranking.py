@@ -10,8 +10,8 @@ from typing import Any
 
 from orchestrator.plan.planner import TrialPlan, Variant
 from orchestrator.results.records import Records, RememberedRecords, lineage_cost
+from orchestrator.spec.axes import Values
 from orchestrator.spec.settings import Resource
-from orchestrator.spec.spec import Values
 
 
 @dataclass(frozen=True)

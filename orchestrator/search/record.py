@@ -23,7 +23,7 @@ from aream.config import canonical
 from aream.errors import AreamError
 from orchestrator.plan.planner import Planner
 from orchestrator.search.space import Parameters, SearchSpace, identity
-from orchestrator.spec.spec import Values
+from orchestrator.spec.axes import Values
 from orchestrator.workspace import SEARCH_FILE
 from workers.processes.atomic_write import StateFile, write_bytes
 from workers.processes.masking import masked

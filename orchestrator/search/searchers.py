@@ -16,7 +16,7 @@ from aream.errors import AreamError
 from orchestrator.plan.planner import Planner
 from orchestrator.search.record import FAILED, STOPPED, Outcome, SearchRecord
 from orchestrator.search.study import Point, SearchStudy
-from orchestrator.spec.spec import Values
+from orchestrator.spec.axes import Values
 
 REPLAYED = "replayed"
 """In the configuration of a trial whose training is finished: it is there to be ranked, not to be stopped early."""

@@ -10,8 +10,8 @@ from typing import Any
 import optuna
 
 from aream.errors import ConfigError
-from orchestrator.spec.axes import Axis
-from orchestrator.spec.spec import MAX_POINTS, SweepSpec, Values
+from orchestrator.spec.axes import Axis, Values
+from orchestrator.spec.spec import MAX_POINTS, SweepSpec
 
 Parameters = dict[str, tuple[Any, optuna.distributions.BaseDistribution]]
 """Axis key -> what Optuna knows the value as, and what it is drawn from."""

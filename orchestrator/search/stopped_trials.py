@@ -14,8 +14,8 @@ from orchestrator.monitor.state import SweepState
 from workers.processes.atomic_write import StateFile, write_json
 
 if TYPE_CHECKING:
+    from orchestrator.spec.axes import Values
     from orchestrator.spec.settings import Scheduler
-    from orchestrator.spec.spec import Values
     from workers.stage import Row
 
 BY_SCHEDULER = "stopped early by the scheduler"

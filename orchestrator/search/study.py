@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from aream.errors import AreamError
 from orchestrator.search.record import FAILED, Outcome, SearchRecord, frozen_trial
 from orchestrator.search.space import identity
-from orchestrator.spec.spec import SweepSpec, Values
+from orchestrator.spec.axes import Values
+from orchestrator.spec.spec import SweepSpec
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from aream.errors import ConfigError
 from orchestrator.spec.constraints import Where
 from orchestrator.text import show, telling
 
+Values = dict[str, Any]
+"""Axis key -> value."""
 Kind = Literal["grid", "choice", "uniform", "loguniform", "int"]
 KINDS: tuple[Kind, ...] = ("grid", "choice", "uniform", "loguniform", "int")
 TRAINING_SECTIONS = ("data", "backbone", "method", "train")
@@ -147,3 +150,9 @@ def shown(values: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, str]:
     """Axis -> the value as a text, in which a component has the settings that vary on its axis and no others."""
     candidates = {axis.key: axis.candidates() for axis in axes}
     return {key: show(telling(value, candidates.get(key, ()))) for key, value in values.items()}
+
+
+def product(axes: Sequence[Axis]) -> Iterator[Values]:
+    """Points of listed axes, the last axis fastest."""
+    for combination in itertools.product(*(axis.values for axis in axes)):
+        yield dict(zip((axis.key for axis in axes), combination, strict=True))

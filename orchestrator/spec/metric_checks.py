@@ -14,7 +14,8 @@ from workers.metric import Better, found, one
 from workers.trial import TrialConfig
 
 if TYPE_CHECKING:
-    from orchestrator.spec.spec import SweepSpec, Values
+    from orchestrator.spec.axes import Values
+    from orchestrator.spec.spec import SweepSpec
 
 Point = tuple["Values", TrialConfig]
 Names = Callable[[TrialConfig], list[str]]

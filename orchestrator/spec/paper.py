@@ -11,7 +11,8 @@ from aream.errors import ConfigError
 from orchestrator.spec.constraints import MissingKey
 
 if TYPE_CHECKING:
-    from orchestrator.spec.spec import SweepSpec, Values
+    from orchestrator.spec.axes import Values
+    from orchestrator.spec.spec import SweepSpec
 
 
 @config

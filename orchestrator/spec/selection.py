@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.spec.spec import SweepSpec, Values
+    from orchestrator.spec.axes import Values
+    from orchestrator.spec.spec import SweepSpec
     from workers.trial import Selection
 
 

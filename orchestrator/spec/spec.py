@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from aream.config import Component, plain
 from aream.errors import ConfigError
-from orchestrator.spec.axes import Axis, ConditionError, dependencies, dependency_order
+from orchestrator.spec.axes import Axis, ConditionError, Values, dependencies, dependency_order, product
 from orchestrator.spec.build import build, located, strict
 from orchestrator.spec.constraints import MissingKey, Where
 from orchestrator.spec.dotted_keys import entry, overlaid
@@ -26,8 +26,6 @@ from workers.artifacts.waits import Waits
 from workers.processes.masking import masked
 from workers.trial import SegmentationConfig, TrialConfig
 
-Values = dict[str, Any]
-"""Axis key -> value."""
 T = TypeVar("T")
 MAX_POINTS = 100_000
 """Points of one sweep that are looked at one by one."""
@@ -298,9 +296,3 @@ def _search_data(search: Search | None) -> Any:
     if search is None or search.storage is None:
         return plain(search)
     return plain(dataclasses.replace(search, storage=masked(search.storage)))
-
-
-def product(axes: Sequence[Axis]) -> Iterator[Values]:
-    """Points of listed axes, the last axis fastest."""
-    for combination in itertools.product(*(axis.values for axis in axes)):
-        yield dict(zip((axis.key for axis in axes), combination, strict=True))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from orchestrator.spec.metrics import selected
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.text import show
 from orchestrator.tracking.later import BackgroundQueue
+from orchestrator.tracking.recorded_steps import RecordedSteps
 from orchestrator.tracking.tracker import Tracker
 from workers.artifacts.blobs import by_blob
 from workers.artifacts.record import ArtifactRecord
@@ -44,13 +43,11 @@ class Recorder:
         folder: Path,
     ) -> None:
         self.tracker, self.spec, self.store = tracker, spec, store
-        self.later, self.one_at_a_time = BackgroundQueue("recording"), threading.Lock()
+        self.later = BackgroundQueue("recording")
         self.ending: set[str] = set()
         """Trials whose results wait to be recorded."""
         self.folder = folder
-        self.memory = tracker.spool_dir / "recorded.jsonl" if tracker.records else None
-        self.steps = _remembered(self.memory, tracker.spool.size) if self.memory else {}
-        """Run -> last step logged; -1 once it is finished."""
+        self.recorded = RecordedSteps(tracker)
         self.data_digest = "+".join(sorted({digest[:16] for digest in fingerprints.values()}))
 
     def open_sweep(self) -> None:
@@ -83,7 +80,7 @@ class Recorder:
         self.tracker.log_file(SWEEP, config)
 
     def trial(self, trial: TrialPlan) -> None:
-        if self._finished(trial.key) or trial.key in self.ending:
+        if self.recorded.has_ended(trial.key) or trial.key in self.ending:
             return
         self.tracker.start_run(
             trial_run(trial.key),
@@ -104,10 +101,10 @@ class Recorder:
     def row(self, key: str, row: Row, run: str) -> None:
         """One epoch; rows that an earlier run of this sweep logged are left out."""
         step = int(row.get("epoch", 0))
-        if self.steps.get(key) == -1 or step <= self.steps.get(key, 0):
+        if not self.recorded.is_new(key, step):
             return
         self.tracker.log_metrics(run, {name: value for name, value in row.items() if name != "epoch"}, step)
-        self._remember(key, step)
+        self.recorded.add(key, step)
 
     def trial_row(self, trial: TrialPlan, row: Row) -> None:
         self.row(trial.key, row, trial_run(trial.key))
@@ -117,7 +114,7 @@ class Recorder:
 
         It takes dozens of reads of the store, for pictures, so another thread does it.
         """
-        if self.tracker.records and not self._finished(trial.key) and trial.key not in self.ending:
+        if self.tracker.records and not self.recorded.has_ended(trial.key) and trial.key not in self.ending:
             self.ending.add(trial.key)
             self.later.do(lambda: self._trial_done(trial, records))
 
@@ -142,7 +139,7 @@ class Recorder:
                 self._analysis(trial_run(trial.key), analysis, records)
         self.tracker.set_tags(trial_run(trial.key), _origin_tags(records.record(trial.key)))
         self.tracker.end_run(trial_run(trial.key), "FINISHED")
-        self._finish(trial.key)
+        self.recorded.end(trial.key)
 
     def trial_ended(self, trial: TrialPlan, status: str, reason: str) -> None:
         """Failed or stopped early; some fail before they start."""
@@ -154,7 +151,7 @@ class Recorder:
         self, job: Stage, title: str, labels: Stage, parent: str, metrics: Row, history: Sequence[Row]
     ) -> None:
         """A finished segmentation job, with its labels as lineage."""
-        if self._finished(job.key):
+        if self.recorded.has_ended(job.key):
             return
         run = f"segmentation/{job.key}"
         self.tracker.start_run(
@@ -175,7 +172,7 @@ class Recorder:
         self.tracker.log_metrics(run, metrics, len(history))
         self._log_files(run, self._pictures(job.key, self.store))
         self.tracker.end_run(run, "FINISHED")
-        self._finish(job.key)
+        self.recorded.end(job.key)
 
     def close_sweep(self, description: str, files: Sequence[Path], best: Mapping[str, float], status: str) -> None:
         self.later.finish()
@@ -257,44 +254,10 @@ class Recorder:
         for path, picture in self._contents(stage.key, records, lambda path: path in shown).items():
             self.tracker.log_content(run, f"{shown[path]}.png", picture, stage.name)
 
-    def _finished(self, key: str) -> bool:
-        return self.steps.get(key) == -1
-
-    def _finish(self, key: str) -> None:
-        self._remember(key, -1)
-
-    def _remember(self, key: str, step: int) -> None:
-        """Appended, not written anew: a sweep of thousands of trials remembers tens of thousands of rows."""
-        self.steps[key] = step
-        if self.memory is None:
-            return
-        with self.one_at_a_time, self.memory.open("a") as file:
-            file.write(f"\n{json.dumps([key, step, self.tracker.spool.size])}")
-
 
 def _origin_tags(record: ArtifactRecord) -> dict[str, str]:
     """What made a result, which an earlier run of other code may have stored."""
     return {f"aream.{name}": value for name, value in origin_of(record).items()}
-
-
-def _remembered(memory: Path, spooled: int) -> dict[str, int]:
-    """Run -> last step that reached the spool, of which ``spooled`` bytes are there.
-
-    A line torn by a kill counts as not written, and so does one whose event a power cut took from the spool.
-    """
-    steps: dict[str, int] = {}
-    lines = memory.read_bytes().splitlines() if memory.exists() else []
-    damaged = 0
-    for line in filter(None, lines):
-        try:
-            key, step, behind = json.loads(line)
-            if behind <= spooled:
-                steps[str(key)] = int(step)
-        except (ValueError, TypeError, RecursionError):
-            damaged += line is not lines[-1]
-    if damaged:
-        log.warning("%s: %d lines are damaged; what they tell is recorded once more", memory, damaged)
-    return steps
 
 
 def trial_run(key: str) -> str:

@@ -29,7 +29,7 @@ from workers.artifacts.opening import open_store
 from workers.components import build_dataset
 from workers.pipelines import segmentation_stage, training_stage, variant_stages
 from workers.processes.runtime import Runtime
-from workers.stage import StageRunner
+from workers.stage_runner import StageRunner
 from workers.stages import layer_entropy
 from workers.trial import InferenceSection, SegmentationConfig, TrialConfig
 

@@ -16,6 +16,7 @@ PATIENCE_S = 1800
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 def test_the_image_is_built_and_holds_what_it_should():
     """The first time takes minutes; the base and the layer of dependencies are kept for the next."""
     if os.geteuid() != 0:

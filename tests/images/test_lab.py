@@ -48,7 +48,7 @@ SMALL = {
     "store.uri": "s3://artifacts/lab",
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 
 def stand_in(service: str) -> str:

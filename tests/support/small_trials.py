@@ -18,7 +18,7 @@ from aream.train import TrainConfig
 from workers.artifacts.opening import open_store
 from workers.components import build_dataset
 from workers.processes.runtime import Runtime
-from workers.stage import StageRunner
+from workers.stage_runner import StageRunner
 from workers.trial import InferenceSection, TrialConfig
 
 DATA = Component(name="shapes", config=shapes.Config(image_size=32, train_images=10, val_images=4))

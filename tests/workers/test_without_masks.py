@@ -16,7 +16,7 @@ from aream.labels.pseudo_labels import LabelsConfig
 from workers.artifacts.opening import open_store
 from workers.pipelines import variant_stages
 from workers.processes.runtime import Runtime
-from workers.stage import StageRunner
+from workers.stage_runner import StageRunner
 from workers.trial import TrialConfig
 
 

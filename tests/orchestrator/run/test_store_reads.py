@@ -97,7 +97,7 @@ def test_the_end_of_a_trial_is_waited_for_by_nobody(desk):
     desk.recorder.later.finish()
     variants = sum(len(trial.variants) for trial in desk.trials)
     assert desk.storage.counts["beside"] <= 6 * variants  # the list of files and its pictures, of each variant
-    steps = [json.loads(line)[:2] for line in desk.recorder.memory.read_text().split("\n") if line]
+    steps = [json.loads(line)[:2] for line in desk.recorder.recorded.file.read_text().split("\n") if line]
     assert [trial.key for trial in desk.trials] == [key for key, step in steps if step == -1]
 
 
@@ -124,7 +124,7 @@ def test_what_is_not_recorded_by_the_end_is_left_to_the_next_run(desk):
     desk.recorder.drop()
     go_on.set()
     desk.recorder.later.finish()
-    assert not desk.recorder.memory.exists()
+    assert not desk.recorder.recorded.file.exists()
 
 
 def test_a_store_that_is_away_is_told_once_and_waited_for_once(caplog):

@@ -24,7 +24,7 @@ from orchestrator.spec.spec import SweepSpec
 from orchestrator.spec.yaml_source import read_source
 from orchestrator.workspace import Workspace
 from workers.processes.runtime import Runtime
-from workers.stage import StageRunner
+from workers.stage_runner import StageRunner
 
 ROOT = Path(__file__).resolve().parents[3]
 SWEEPS = sorted((ROOT / "sweeps").rglob("*.yaml"))
@@ -120,6 +120,7 @@ def test_a_scaled_down_twin_plans_as_many_variants(path, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("path", PAPER, ids=identifier)
 def test_a_scaled_down_twin_runs_to_its_report(path, tmp_path):
     """Stages in this process, without Ray: every stage a file asks for works with its neighbours."""

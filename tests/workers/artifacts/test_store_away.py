@@ -23,7 +23,7 @@ from workers.artifacts.store import ArtifactStore
 from workers.artifacts.waits import Waits
 from workers.pipelines import segmentation_stage, training_stage, variant_stages
 from workers.processes.runtime import Runtime
-from workers.stage import StageRunner
+from workers.stage_runner import StageRunner
 from workers.trial import SegmentationConfig
 
 PATIENCE_S, TTL_S = 1.0, 1.5

@@ -14,7 +14,8 @@ from workers.pipelines import training_stage, variant_stages
 from workers.processes.gpu_memory import CONTEXT_BYTES, PATIENCE_S, SETTLED_S, CudaMemory, claim, smallest, tensor_share
 from workers.processes.hardware import Hardware
 from workers.processes.runtime import Runtime
-from workers.stage import GPU_PEAK, StageRunner
+from workers.stage import GPU_PEAK
+from workers.stage_runner import StageRunner
 
 GIB = 2**30
 ROOT = Path(__file__).resolve().parents[3]
