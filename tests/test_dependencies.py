@@ -45,6 +45,7 @@ def test_the_pinned_version_is_installed(name):
     assert installed.split("+")[0] == pins()[name]
 
 
+@pytest.mark.slow
 def test_torchvision_loads_beside_a_cpu_build_of_torch():
     """With what `aream` declares for it; in a process of its own, where nothing has loaded it before."""
     subprocess.run([sys.executable, "-c", "import aream, torchvision.transforms.v2, timm"], cwd=ROOT, check=True)

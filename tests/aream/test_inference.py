@@ -114,6 +114,7 @@ class Cut:
         return image.crop((0, 0, image.width - self.right, image.height - self.bottom))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [(0, 0), (4, 4), (5, 3), (0, 2)], ids=str)
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.5)], ids=str)
 @pytest.mark.parametrize("padding", [None, "after_flip", "before_flip"])
@@ -182,6 +183,7 @@ def test_an_image_without_classes_has_no_maps(host, dataset, monkeypatch):
         assert cams.combine((0, 1)).shape == (0, 36, 36)
 
 
+@pytest.mark.slow
 def test_transcam_sees_squares_of_256_512_and_768_both_ways(dataset):
     seen = []
 

@@ -52,6 +52,7 @@ def test_the_sections_of_a_sweep_have_defaults():
         canonical(section())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", discover.names(backbones))
 def test_a_default_backbone_takes_default_images(name):
     module, side = discover.load(backbones, name), TrialConfig().train.image_size
@@ -85,6 +86,7 @@ def picture(generator: np.random.Generator, draw: int) -> Image.Image:
     return Image.fromarray(np.broadcast_to(pixels, (height, width, 3)).astype(np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hsv_jitter", [0, 10])
 def test_default_crops_of_a_segmenter_take_every_draw(hsv_jitter):
     generator = np.random.default_rng(0)
@@ -98,6 +100,7 @@ def test_default_crops_of_a_segmenter_take_every_draw(hsv_jitter):
         assert set(target.unique().tolist()) <= {0, 3, IGNORE}
 
 
+@pytest.mark.slow
 def test_default_crops_of_an_affinity_net_take_every_draw():
     generator = np.random.default_rng(0)
     dataset = shapes.build(shapes.Config(image_size=32, train_images=4, val_images=1))
@@ -115,6 +118,7 @@ def test_default_crops_of_an_affinity_net_take_every_draw():
         assert torch.isfinite(pixels).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in discover.names(refiners) if name != "psa"])
 def test_a_default_refiner_takes_every_image(name):
     """psa needs a trained network, and has its own tests."""
@@ -128,6 +132,7 @@ def test_a_default_refiner_takes_every_image(name):
         assert torch.isfinite(refined).all()
 
 
+@pytest.mark.slow
 def test_default_labels_of_thousands_of_maps():
     """The chosen threshold is one of the grid, and its mIoU the best that counting pixel by pixel finds."""
     generator, config = np.random.default_rng(0), LabelsConfig()
@@ -152,6 +157,7 @@ def test_default_labels_of_thousands_of_maps():
     assert choice.threshold == choice.thresholds[int(np.argmax(mious))]
 
 
+@pytest.mark.slow
 def test_a_default_training_takes_a_step_with_the_method_and_makes_cams():
     """Network, method, augmentation and training as they are, but for the number of images."""
     trial = TrialConfig()

@@ -84,6 +84,7 @@ class TestContract:
             with pytest.raises(DataError, match=r"gone\.pth: no such weight file"):
                 made(dataclasses.replace(config, weights=str(tmp_path / "gone.pth")))
 
+    @pytest.mark.slow
     def test_a_training_that_was_stopped_goes_on_bit_for_bit(self, name, dataset):
         config = SegmentationTraining(
             iterations=5, batch_size=2, crop=32, lr=0.01, hsv_jitter=10, scale_per="batch", bias_lr_scale=2.0

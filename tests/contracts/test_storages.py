@@ -38,6 +38,7 @@ def test_put_get_and_list(store):
     store.verify(KEY)
 
 
+@pytest.mark.slow
 def test_another_machine_gets_the_same_files(store, store_uri, tmp_path):
     source = fill(tmp_path / "source")
     generator = random.Random(0)
@@ -101,6 +102,7 @@ def test_an_empty_folder_is_an_artifact(store, store_uri, tmp_path):
     store.verify(KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"hellp"), lambda p: p.write_bytes(b""), Path.unlink])
 def test_a_damaged_view_is_built_anew(store, store_uri, tmp_path, damage):
     store.put(KEY, fill(store.staging()), record())
@@ -108,6 +110,7 @@ def test_a_damaged_view_is_built_anew(store, store_uri, tmp_path, damage):
     assert (reopened(store_uri, tmp_path).get(KEY) / "labels" / "a.png").read_text() == "hello"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
 @pytest.mark.parametrize("size", [100, packing.SMALL_BYTES + 1], ids=["packed", "large"])
 def test_a_damaged_blob_is_seen_and_can_be_computed_again(store, store_uri, tmp_path, damage, size):
@@ -134,6 +137,7 @@ def test_a_damaged_blob_is_seen_and_can_be_computed_again(store, store_uri, tmp_
     there.verify(KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "x"}', "\xff", '"seconds"', "[" * 100_000])
 def test_an_unreadable_record_is_corrupt(store, text):
     store.put(KEY, fill(store.staging()), record())
@@ -144,6 +148,7 @@ def test_an_unreadable_record_is_corrupt(store, text):
         store.record(KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -199,6 +204,7 @@ def test_links_are_refused(store):
     assert not store.has(KEY)
 
 
+@pytest.mark.slow
 def test_a_writer_killed_before_its_record_leaves_nothing_readable(store, store_uri, tmp_path):
     """A real process, killed when all blobs are there and the record is not; what it staged is removed later."""
     fill(tmp_path / "source")
@@ -276,6 +282,7 @@ def test_open_store(tmp_path):
         assert "secret" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_the_store_needs_no_torch():
     """A process that only moves files starts in a second and takes a tenth of the memory."""
     script = (

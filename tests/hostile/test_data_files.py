@@ -259,6 +259,7 @@ def test_label_files_that_would_run_code(tmp_path, monkeypatch, reduced, protoco
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_without_end(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**28, 20)})

@@ -139,6 +139,7 @@ def test_quantised_and_doubled_parameters_are_refused(tmp_path):
     assert "parameters twice" in refused(tmp_path / "weights.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pickle", "saved", "legacy", "junk", "empty", "endless"])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_checkpoint_with_a_right_digest_is_still_not_executed(tmp_path, kind):
@@ -171,6 +172,7 @@ def weights(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(["zip.pth", "legacy.pth", "a.safetensors"]),

@@ -214,6 +214,7 @@ def test_overrides_are_held_to_the_same(sweep, override, message):
     assert message in refusal(sweep("name: x\n"), override)
 
 
+@pytest.mark.slow
 def test_problems_without_end_are_counted(sweep):
     text = refusal(sweep("name: x\n" + "".join(f"k{index}: 1\n" for index in range(5000))))
     assert len(text.splitlines()) == MAX_PROBLEMS + 1
@@ -235,6 +236,7 @@ def test_paths_that_are_no_file(tmp_path, kind):
     assert "cannot be read" in refusal(path)
 
 
+@pytest.mark.slow
 def test_the_command_shows_no_traceback(sweep):
     path = sweep('name: x\ndata: {root: "\\ud800"}\n')
     command = [sys.executable, "-m", "orchestrator.sweep", str(path), "--plan", "--set", "colour=\udcff"]
@@ -293,6 +295,7 @@ def mutated(draw) -> str:
     return text
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=mutated())
 def test_mutated_sweeps_load_or_are_refused(tmp_path_factory, text):

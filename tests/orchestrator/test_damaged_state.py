@@ -265,6 +265,7 @@ def test_a_spool_that_is_gone_is_told_and_counts_nothing_as_delivered(tracker, t
     assert tracker.close(1) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_a_spool_with_holes_reaches_mlflow_but_for_the_holes(tmp_path, caplog):
     uri = f"sqlite:///{tmp_path}/mlflow.db"

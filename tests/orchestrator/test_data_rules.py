@@ -226,6 +226,7 @@ LABELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LABELS)
 def test_labels_from_outside(judge, tmp_path, name):
     change, good = LABELS[name]
@@ -243,6 +244,7 @@ def small_objects(root: Path) -> None:
     np.save(root / "cls_labels.npy", {one: EYE[int(one[-1]) % 2] for one in (*TRAIN, *VAL)})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("by", "good"), [(0, False), (1, True), (2, True)])
 def test_small_objects_are_no_ground_truth_for_being_small(judge, tmp_path, by, good):
     """Labels moved by so many pixels: IoU 1, 9/23 and 4/28, though pixels agree by more than 99.9 %."""

@@ -56,6 +56,7 @@ def aream(folder: Path, *arguments: str) -> tuple[int | None, list[str], str, st
     return code, heavy, done.stdout, "\n".join(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -73,6 +74,7 @@ def test_what_trains_nothing_imports_no_torch(folder, arguments):
     assert (code or 0, heavy) == (0, []), said
 
 
+@pytest.mark.slow
 def test_artifacts_are_shown_and_exported_without_torch(folder):
     _, _, listed, _ = aream(folder, "artifacts", "ls", "pseudo_label")
     key = listed.split()[0]

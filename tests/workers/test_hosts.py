@@ -53,6 +53,7 @@ def with_host(trial: TrialConfig, **changes) -> TrialConfig:
     return dataclasses.replace(trial, backbone=Component(name=trial.backbone.name, config=host))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["aream", "transcam"])
 def test_stages_of_the_second_host_run_end_to_end(tmp_path, head):
     work = Work(tmp_path)
@@ -71,6 +72,7 @@ def test_stages_of_the_second_host_run_end_to_end(tmp_path, head):
     assert all(0 <= value <= 4 + 1e-4 for value in entropies.values())  # bits, of 16 patches
 
 
+@pytest.mark.slow
 def test_the_baseline_of_the_second_host_runs_end_to_end(tmp_path):
     work = Work(tmp_path)
     stages = variant_stages(with_method(with_host(CONFORMER, head="transcam"), "transcam"), fingerprint)
@@ -80,6 +82,7 @@ def test_the_baseline_of_the_second_host_runs_end_to_end(tmp_path):
     assert not any("train/affinity_loss" in row for row in rows)
 
 
+@pytest.mark.slow
 def test_a_killed_training_of_the_second_host_continues_exactly(tmp_path):
     """Running statistics, rates of every iteration, crops."""
     stage = training_stage(CONFORMER, fingerprint)
@@ -89,6 +92,7 @@ def test_a_killed_training_of_the_second_host_continues_exactly(tmp_path):
     assert Work(tmp_path / "killed", checkpoint_s=0.0).digests(stage) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", TRANSFORMERS.values(), ids=TRANSFORMERS)
 def test_stages_of_any_transformer_run_end_to_end(tmp_path, trial):
     """Refining by every subset, entropies, statistics of every layer, gains."""
@@ -109,6 +113,7 @@ def test_stages_of_any_transformer_run_end_to_end(tmp_path, trial):
     assert len([name for name in entropies if name.startswith("entropy/layer_")]) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", TRANSFORMERS.values(), ids=TRANSFORMERS)
 def test_a_killed_training_of_any_transformer_continues_exactly(tmp_path, trial):
     stage = training_stage(trial, fingerprint)

@@ -63,6 +63,7 @@ def test_offline_entropy_comes_from_the_baseline_of_the_same_seed():
     assert entropy.inputs["host"].key == training_stage(baseline, fingerprint).key
 
 
+@pytest.mark.slow
 def test_a_fork_of_the_warmup_equals_training_straight_through(tmp_path):
     """The warm-up ends a process in one case and does not exist as a stage in the other."""
     work = Work(tmp_path)
@@ -78,6 +79,7 @@ def test_a_fork_of_the_warmup_equals_training_straight_through(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("die_after", [1, 2])
 @pytest.mark.parametrize("checkpoint_s", [60.0, 0.0], ids=["every epoch", "every step"])
 def test_a_killed_training_continues_exactly(tmp_path, die_after, checkpoint_s):
@@ -90,6 +92,7 @@ def test_a_killed_training_continues_exactly(tmp_path, die_after, checkpoint_s):
     assert not list((tmp_path / "killed" / "store" / "checkpoints").glob("train_cam*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_not_trusted(tmp_path):
     stage = training_stage(TRIAL, fingerprint)
     expected = Work(tmp_path / "whole").digests(stage)
@@ -102,6 +105,7 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path):
     assert Work(tmp_path / "killed").digests(stage) == expected
 
 
+@pytest.mark.slow
 def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
     work = Work(tmp_path)
     stages = variant_stages(TRIAL, fingerprint, [Component(name="layer_gain", config=layer_gain.Options())])
@@ -137,6 +141,7 @@ def segmentation() -> SegmentationConfig:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_segmentation_continues_exactly(tmp_path):
     labels = variant_stages(TRIAL, fingerprint).labels
     stage = segmentation_stage(segmentation(), TRIAL, labels, fingerprint).inputs["segmenter"]
@@ -171,6 +176,7 @@ def test_labels_made_elsewhere_must_fit_their_images(tmp_path):
         Work(tmp_path).runner.run(external_labels_stage(str(tmp_path / "labels"), DATA, fingerprint))
 
 
+@pytest.mark.slow
 def test_a_corrupt_input_is_computed_again(tmp_path):
     stages = variant_stages(TRIAL, fingerprint)
     work = Work(tmp_path)
@@ -199,6 +205,7 @@ def test_a_store_without_room_publishes_nothing(tmp_path):
     assert work.digests(stage)
 
 
+@pytest.mark.slow
 def test_inputs_that_went_away_with_their_store_are_no_fault_of_the_stage(tmp_path):
     """Labels are read from the store's own folder in every epoch."""
     labels = variant_stages(TRIAL, fingerprint).labels
@@ -224,6 +231,7 @@ def test_a_stage_that_another_process_computes_is_not_begun(tmp_path):
     assert work.digests(stage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", range(7))
 def test_a_stage_stopped_at_any_step_or_in_its_validation_continues_exactly(tmp_path, after):
     stage = training_stage(TRIAL, fingerprint)

@@ -25,6 +25,7 @@ def pictures() -> list[Image.Image]:
     return made + [Image.new("RGB", size, (value,) * 3) for size in SIZES for value in (0, 128, 255)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", discover.names(augmentations))
 def test_the_default_augmentations_take_every_draw(name):
     module = discover.load(augmentations, name)
@@ -43,6 +44,7 @@ POLICIES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES.split())
 def test_every_policy_takes_every_draw(policy):
     augment, every = deit.build(deit.Config(rand_augment=policy), 16, MEAN, STD), pictures()
@@ -60,6 +62,7 @@ def test_posterize_keeps_the_highest_bits(bits):
     np.testing.assert_array_equal(np.array(deit.posterize(image, bits, fillcolor=(1, 2, 3))), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["rand-m10-n1-p1-inc1", "rand-m0-n1-p1", "v0r", "augmix-m10"])
 def test_all_operations_of_a_policy_take_their_extremes(policy):
     """Every operation at magnitude 0, at the usual bound and beyond it, on every picture."""
@@ -73,6 +76,7 @@ def test_all_operations_of_a_policy_take_their_extremes(policy):
                 assert operation(image).size == image.size, operation
 
 
+@pytest.mark.slow
 def test_no_operation_of_timm_is_left_that_pillow_refuses():
     """What is not ours is timm's, at any magnitude that its own bound lets through."""
     hparams = {"translate_const": 10, "img_mean": (1, 2, 3)}

@@ -50,6 +50,7 @@ def batch():
     return Batch(images=torch.randn(2, 3, 32, 32, generator=generator), labels=labels, ids=("a", "b"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [True, False], ids=["doubled", "once"])
 @pytest.mark.parametrize("patch", [16, 8, 4])
 @pytest.mark.parametrize("head", ["aream", "transcam"])

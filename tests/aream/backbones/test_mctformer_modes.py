@@ -179,6 +179,7 @@ def test_positions_of_plus(grid):
     torch.testing.assert_close(found[0, CLASSES:], expected[0].flatten(1).T, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sizes_of_the_published_hosts():
     """DeiT-S, 20 classes; + at 448 pixels."""
     with torch.device("meta"):

@@ -75,6 +75,7 @@ def test_families_have_the_tokens_strides_and_colours_that_timm_says():
     assert vit.shape(vit.Config(vit="vit_tiny_r_s16_p8_224")) == (12, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -126,6 +127,7 @@ def test_weights_of_another_grid_are_brought_to_that_of_the_training_images(tmp_
         vit.build(small("vit_tiny_patch16_224", weights=own), 5, 160)
 
 
+@pytest.mark.slow
 def test_real_weights_give_timms_features(data_root):
     path = data_root / "weights" / "vit_tiny_patch16_224_imagenet1k.pth"
     if not path.exists():
@@ -273,6 +275,7 @@ for one, other in zip(*gradients, strict=True):
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_the_same():
     """In a process of its own, without the type checks of the tests, which cannot be compiled."""
     subprocess.run([sys.executable, "-c", COMPILED], check=True, cwd=Path(__file__).parents[3], timeout=300)

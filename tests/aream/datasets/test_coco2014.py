@@ -197,6 +197,7 @@ def test_grey_images_have_three_channels(root):
     assert inspect(build(root))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("train", 82081), ("val", 40137)])
 def test_the_published_lists_are_read_whole(data_root, name, count):
     found = Findings()

@@ -48,6 +48,7 @@ def test_every_label_format(root, form):
         np.testing.assert_array_equal(dataset.labels(identifier), labels)
 
 
+@pytest.mark.slow
 def test_the_published_label_files_are_read_whole(data_root):
     folder = data_root / "lists" / "voc12"
     plain, pickled = (read_label_file(folder / name) for name in ("cls_labels_plain.npz", "cls_labels.npy"))

@@ -88,6 +88,7 @@ def own_part(batch: Batch, rank: int, size: int) -> Batch:
     return Batch(batch.images[part], batch.labels[part], batch.ids[part], part.start, batch.ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("size", [2, 3, 7])
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)

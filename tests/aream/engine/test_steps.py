@@ -39,6 +39,7 @@ def batch(count: int) -> Batch:
     return Batch(images, labels, tuple(f"image_{index}" for index in range(count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize(
@@ -82,6 +83,7 @@ def test_gradients_of_pieces_are_those_of_the_batch(dataset, size, changes, netw
             torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_that_memory_does_not_hold_is_done_in_pieces(dataset):
     hungry, rows = train(dataset, host(most=2), out_of_memory="accumulate")
     assert [row["train/micro_batch"] for row in rows] == [1.0, 1.0]  # of 6: 3 is too much, too
@@ -168,6 +170,7 @@ except OutOfMemory as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["fail", "accumulate"])
 def test_under_a_real_limit(policy):
     """Activations of 256 images need more address space than the process may have."""

@@ -45,6 +45,7 @@ def test_every_module_that_is_run_is_a_command():
             assert source.rstrip().endswith('if __name__ == "__main__":\n    run(main)')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_error_of_the_system_is_one_line_and_no_failed_trial(name, tmp_path):
     impossible = f"{'x' * 300}.yaml"  # longer than a file's name may be
@@ -144,6 +145,7 @@ def test_nohup_is_respected(tmp_path):
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", ["| head -1", ">&-", ">&- 2>&-", "> /dev/full", "2>&1 | true"])
 def test_work_goes_on_without_a_reader_and_ends_with_its_own_status(streams, tmp_path):
     prints = command_file(
@@ -159,6 +161,7 @@ def test_work_goes_on_without_a_reader_and_ends_with_its_own_status(streams, tmp
     assert "BrokenPipe" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_plan_without_a_reader_home_or_signs_is_still_a_plan(tmp_path):
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(TINY)

@@ -23,6 +23,7 @@ def test_every_point_keeps_the_constraint_and_its_range(search, algorithm):
         assert values["method.fusion_layers"] in ("all", [0, 1])
 
 
+@pytest.mark.slow
 def test_the_gaussian_process_keeps_the_constraint_and_comes_nearer(search):
     axes = "\n  method.alpha_low: {uniform: [0.1, 0.5]}\n  method.alpha_high: {uniform: [0.1, 0.9]}\n"
 
@@ -51,6 +52,7 @@ def test_each_point_is_repeated_for_every_seed_and_told_the_mean(search):
     assert [trial.value for trial in study_of(searcher).trials] == [2.5] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "trials"), [("tpe", 60), ("nsga2", 160)])
 def test_it_learns(search, algorithm, trials):
     """BackgroundQueue points lie nearer the optimum than the first, random ones."""
@@ -64,6 +66,7 @@ def test_it_learns(search, algorithm, trials):
     assert sum(map(miss, late)) < 0.6 * sum(map(miss, early))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
 def test_a_narrow_region_is_found(search, algorithm):
     """Two thousandths of the square, far from its middle."""
@@ -78,6 +81,7 @@ def test_a_narrow_region_is_found(search, algorithm):
     assert all(0.8 < p["values"]["method.alpha_low"] < p["values"]["method.alpha_high"] for p in points)
 
 
+@pytest.mark.slow
 def test_refused_points_leave_the_objective_to_be_learned(search):
     """Most of the square is refused, and still the later points are the better ones."""
     points = play(
@@ -96,6 +100,7 @@ def test_a_constraint_nothing_can_meet_ends_with_a_reason(search, monkeypatch):
         search(LISTED, where="where: ['train.epochs > 99']\n").suggest("t0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["tpe", "random", "nsga2", "gp"])
 def test_conditional_axes_exist_only_where_they_should(search, algorithm):
     searcher = search(METHODS, trials=16, algorithm=algorithm)
@@ -167,6 +172,7 @@ def front(results):
     return {one for one in results if not any(dominates(other, one) for other in results)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "trials"), [("tpe", 40), ("nsga2", 40), ("random", 40), ("gp", 12)])
 def test_the_best_trials_of_two_objectives_are_the_pareto_front(search, algorithm, trials):
     searcher = search(trials=trials, algorithm=algorithm, objectives=OBJECTIVES)

@@ -158,6 +158,7 @@ def test_a_configuration_without_a_number_is_named_and_not_ranked(tmp_path, wron
     assert list(left.values()) == [f"no number for pseudo/miou at seed {odd.seed}"] * 4
 
 
+@pytest.mark.slow
 def test_the_report_says_who_is_not_ranked(tmp_path):
     plan = sweep_results.planner(tmp_path)
     store = sweep_results.workspace(plan).store()

@@ -60,6 +60,7 @@ def database(made, tmp_path) -> Path:
     return Path(shutil.copy(made, tmp_path / "mlflow.db"))
 
 
+@pytest.mark.slow
 def test_a_folder_with_any_sign_holds_record_and_files(made):
     uri = default_uri(made.parent)
     (run,) = client(uri).search_runs([client(uri).get_experiment_by_name("exp").experiment_id])
@@ -153,6 +154,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
         Backend(resolved_uri("sqlite:///folder.db", tmp_path), "exp").check()
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_refused_with_the_way_back(database):
     uri = default_uri(database.parent)
     Backend(uri, "exp").check()
@@ -167,6 +169,7 @@ def test_a_deleted_experiment_is_refused_with_the_way_back(database):
     Backend(uri, "exp").check()
 
 
+@pytest.mark.slow
 def test_an_experiment_deleted_meanwhile_loses_nothing(database, tmp_path):
     uri = default_uri(database.parent)
     known = client(uri)

@@ -57,6 +57,7 @@ def hold(store, *keys: str) -> None:
         held.add(keys)
 
 
+@pytest.mark.slow
 def test_what_a_sweep_names_and_its_ancestors_stay(chain):
     hold(chain, LABELS)
     before = names(chain)
@@ -75,6 +76,7 @@ def test_nothing_younger_than_the_grace_period_goes(chain):
     assert removed(chain, grace_s=2 * LATER) == set()
 
 
+@pytest.mark.slow
 def test_what_a_live_sweep_has_not_yet_named_stays_for_a_day(chain):
     with Hold(chain.storage, "5eed", "sweep") as held:
         held.add([LABELS])
@@ -89,6 +91,7 @@ def test_what_a_live_sweep_has_not_yet_named_stays_for_a_day(chain):
     assert [known.live for known in all_holds(chain.storage)] == [False]
 
 
+@pytest.mark.slow
 def test_a_forgotten_sweep_keeps_nothing(chain):
     hold(chain, LABELS)
     release(chain.storage, "5eed")
@@ -97,6 +100,7 @@ def test_a_forgotten_sweep_keeps_nothing(chain):
     assert not list((chain.scratch / "views").glob("*"))
 
 
+@pytest.mark.slow
 def test_shared_blobs_stay_with_the_last_artifact_that_has_them(store):
     other = "warmup-fedcba9876543210"
     for key in (WARMUP, other):
@@ -107,6 +111,7 @@ def test_shared_blobs_stay_with_the_last_artifact_that_has_them(store):
     store.verify(other)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_unfinished_stages_stay(chain):
     unfinished = "train_cam-00000000deadbeef"
     hold(chain, unfinished, LABELS)
@@ -117,6 +122,7 @@ def test_checkpoints_of_unfinished_stages_stay(chain):
     assert gone == {f"checkpoints/{TRAIN}.pt", "checkpoints/train_cam-00000000cafecafe.pt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"name": "x"}', b'{"name": "x", "keys": 3}', b"\xff"])
 def test_nothing_is_removed_while_a_sweeps_list_cannot_be_read(chain, content):
     chain.storage.write("sweeps/5eed.json", content)
@@ -126,6 +132,7 @@ def test_nothing_is_removed_while_a_sweeps_list_cannot_be_read(chain, content):
     assert names(chain) == before
 
 
+@pytest.mark.slow
 def test_what_a_check_was_killed_over_is_tidied_away(store, store_uri, tmp_path):
     """It had written its probe and not yet deleted it; those of living processes stay."""
     uri, endpoint = store_uri
@@ -147,6 +154,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert [info.name for info in store.storage.list(PROBES)] == [own]
 
 
+@pytest.mark.slow
 def test_what_others_put_among_the_checkpoints_is_left_alone_until_collected(chain):
     names = ["checkpoints/garbage", "checkpoints/a b.pt", "checkpoints/below/it.pt"]
     for name in names:

@@ -115,6 +115,7 @@ def test_a_dry_run_changes_nothing_whatever_it_meets(tmp_path, how):
     assert files(root) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_what_a_needed_artifact_has_must_be_known_before_anything_goes(kept, store_uri, tmp_path, how):
     damage(kept, HELD, how)
@@ -130,6 +131,7 @@ def test_what_a_needed_artifact_has_must_be_known_before_anything_goes(kept, sto
     assert f"records/{ORPHAN}.json" in removed(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_what_nobody_needs_goes_damaged_or_not(kept, how):
     damage(kept, ORPHAN, how)
@@ -154,6 +156,7 @@ def test_what_changed_since_it_was_listed_is_not_deleted(store, touched):
     assert not list(store.storage.list("x"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["it is listed", "it goes"])
 def test_a_blob_that_a_writer_has_just_found_stays(store, store_uri, tmp_path, monkeypatch, moment):
     """Another sweep's artifact has the same content."""
@@ -192,6 +195,7 @@ def test_a_blob_that_a_writer_has_just_found_stays(store, store_uri, tmp_path, m
     reopened(store_uri, tmp_path, "elsewhere").verify(NEW)
 
 
+@pytest.mark.slow
 def test_a_record_that_a_sweep_has_just_named_stays(kept, store_uri, tmp_path, monkeypatch):
     time.sleep(COARSE_S)
     delete, other = kept.storage.delete_unchanged, reopened(store_uri, tmp_path, "there")
@@ -212,6 +216,7 @@ def test_a_record_that_a_sweep_has_just_named_stays(kept, store_uri, tmp_path, m
     assert f"records/{ORPHAN}.json" in removed(kept)
 
 
+@pytest.mark.slow
 def test_what_a_collection_removed_so_far_was_needed_by_nobody_when_it_ends_early(kept, monkeypatch):
     """An error half way: what stays is whole."""
     for number in range(3):

@@ -53,6 +53,7 @@ def test_one_holder_at_a_time(store):
     assert not list(store.storage.list("leases/"))
 
 
+@pytest.mark.slow
 def test_of_many_that_want_it_one_gets_it(store):
     many = [Leases(store.storage) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -61,6 +62,7 @@ def test_of_many_that_want_it_one_gets_it(store):
     got[0].release()
 
 
+@pytest.mark.slow
 def test_a_living_holder_keeps_it_for_ever(store):
     clock = Clock()
     leases, other = Leases(store.storage, ttl_s=0.6), Leases(store.storage, ttl_s=0.6, clock=clock)
@@ -111,6 +113,7 @@ def test_a_clock_jump_changes_nothing(store, monkeypatch, jump):
         assert other.take(NAME) is None
 
 
+@pytest.mark.slow
 def test_a_dead_process_of_this_machine_is_seen_at_once(store, store_uri, tmp_path):
     uri, endpoint = store_uri
     script = (
@@ -133,6 +136,7 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(store, store_uri, tmp_pa
     lease.release()
 
 
+@pytest.mark.slow
 def test_a_holder_that_was_taken_over_does_not_come_back(store):
     thawed = threading.Event()
     frozen = Leases(store.storage, ttl_s=0.6).take(NAME, on_beat=thawed.wait)
@@ -154,6 +158,7 @@ def changed(**fields: object) -> bytes:
     return json.dumps({"owner": "pid 7 on far", "process": "", "beat": 0, "token": "t"} | fields).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -197,6 +202,7 @@ VALUES = st.recursive(
 LEASES = st.fixed_dictionaries({}, optional=dict.fromkeys(("owner", "process", "beat", "token"), VALUES))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.binary() | (VALUES | LEASES).map(lambda value: json.dumps(value).encode()))
 def test_whatever_a_lease_holds_it_can_be_taken_over(tmp_path_factory, content):
@@ -215,6 +221,7 @@ def test_whatever_a_lease_holds_it_can_be_taken_over(tmp_path_factory, content):
 FOREIGN = ("garbage", "0", "-0000001", "000000000", "0000000\u0663", "00000007.tmp", "below/00000007")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_what_is_named_otherwise_is_no_lease(store, foreign):
     name = f"leases/{NAME}/{foreign}"

@@ -31,6 +31,7 @@ def proxy(s3_endpoint):
         yield proxy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_artifacts_survive_every_fault(proxy, bucket, tmp_path, seed):
     proxy.random.seed(seed)
@@ -128,6 +129,7 @@ CALLS: list[Callable[[S3Storage], object]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead_s", [-1200.0, 1200.0])
 @pytest.mark.parametrize("call", CALLS, ids=["write", "read", "stat", "conditional", "upload", "list"])
 def test_a_clock_that_is_off_is_waited_for_and_named(s3_endpoint, bucket, call, ahead_s):
@@ -142,6 +144,7 @@ def test_a_clock_that_is_off_is_waited_for_and_named(s3_endpoint, bucket, call, 
         call(impatient)
 
 
+@pytest.mark.slow
 def test_a_refused_head_of_the_right_time_is_refused(s3_endpoint, bucket):
     storage = S3Storage(bucket, "p", s3_endpoint)
     set_clock_off(storage, 60.0, requests=1)
@@ -169,6 +172,7 @@ def test_no_credentials(bucket, s3_endpoint, monkeypatch, tmp_path):
         S3Storage(bucket, "p", s3_endpoint).read("x")
 
 
+@pytest.mark.slow
 def test_one_writer_wins_also_without_conditional_puts(s3_endpoint, bucket):
     with FaultyProxy(s3_endpoint) as proxy:
         proxy.dropped_header = "if-none-match"
@@ -181,6 +185,7 @@ def test_one_writer_wins_also_without_conditional_puts(s3_endpoint, bucket):
         assert not list(storages[0].list("claims/"))
 
 
+@pytest.mark.slow
 def test_one_writer_wins_with_conditional_puts(s3_endpoint, bucket):
     storages = [S3Storage(bucket, "p", s3_endpoint) for _ in range(8)]
     assert storages[0].conditional()

@@ -46,6 +46,7 @@ def said(process: subprocess.Popen[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_what_a_uri_names(place):
     sums = "".join(
         f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in ((b"a", b"one"), ("sub/b", b"two")) if n != b"a"
@@ -73,6 +74,7 @@ def test_what_a_uri_names(place):
         staged(f"{zipped}#VOC2021")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("uri", "error"),
     [("{}/typo.tar", "no such object"), ("ftp://lab/voc", "allowed are a path, file://, s3://, artifact://"),
@@ -161,6 +163,7 @@ def stuck(bucket, s3_endpoint, node) -> Iterator[tuple[Stuck, str]]:
         proxy.go_on.set()
 
 
+@pytest.mark.slow
 def test_of_many_processes_one_fetches(stuck):
     proxy, uri = stuck
     processes = [user(uri) for _ in range(4)]
@@ -174,6 +177,7 @@ def test_of_many_processes_one_fetches(stuck):
     assert proxy.fetched() == 1
 
 
+@pytest.mark.slow
 def test_the_work_of_a_killed_process_is_taken_over(stuck, node):
     proxy, uri = stuck
     with user(uri) as first:
