@@ -1,17 +1,30 @@
-"""Queries and keys of a transformer that runs its own code: what its fused attention is called with is written down."""
+"""What a transformer that runs its own code computes: tokens after each block, and what attention is called with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from aream.cams.affinity import LayerQK
 from aream.errors import ConfigError
+
+
+@contextlib.contextmanager
+def outputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """What the blocks return while it is entered, in the order of their calls."""
+    found: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda *run: found.append(run[-1])) for block in blocks]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class AttentionRecord(TorchFunctionMode):

@@ -33,6 +33,8 @@ def check_backbone(module, config) -> None:
     for part, whole in zip(output.split(1), (0, 1), strict=True):
         torch.testing.assert_close(part.scores[0], output.scores[whole])
         torch.testing.assert_close(part.layers[-1].keys[0], output.layers[-1].keys[whole])
+        for found, expected in zip((*part.cams, *part.tokens), (*output.cams, *output.tokens), strict=True):
+            torch.testing.assert_close(found, expected[whole : whole + 1])
     assert host.no_weight_decay() <= {name for name, _ in host.named_parameters()}
     _check_host_losses(host, images, output)
     declared = module.losses(config) if hasattr(module, "losses") else ()
@@ -53,8 +55,14 @@ def _built(module, config, patch, seed):
 
 def _check_output(host, output) -> None:
     assert output.grid == (4, 6)
-    assert output.cam.shape == (2, CLASSES, 4, 6)
     assert output.logits
+    assert len(output.cams) == len(output.logits)
+    assert all(cam.shape == (2, CLASSES, 4, 6) for cam in output.cams)
+    assert output.cam is output.cams[0]
+    assert len(output.tokens) in (0, host.depth)
+    for tokens in output.tokens:
+        assert tokens.shape == (2, host.prefix_tokens + 24, host.dim)
+        assert tokens.requires_grad
     assert all(logits.shape == (2, CLASSES) for logits in output.logits)
     assert len(output.layers) == host.depth
     for layer in output.layers:
@@ -87,19 +95,22 @@ def _check_gradients(host, output) -> None:
 
 
 def _check_layers(host, images) -> None:
-    """A layer's queries depend on its own parameters and on those of shallower layers, on none of deeper ones."""
+    """A layer's queries and tokens depend on its own parameters and those of shallower layers, on no others."""
     heads = {id(parameter) for parameter in host.head_parameters()}
     named = [host.layer_parameters(layer) for layer in range(host.depth)]
     assert all(parameters for parameters in named)
     everything = [id(parameter) for parameters in named for parameter in parameters]
     assert len(set(everything)) == len(everything)
     assert not heads & set(everything)
-    for layer, projected in enumerate(host(images).layers):
+    output = host(images)
+    for layer, projected in enumerate(output.layers):
+        made = [affinity_logits(projected, host.prefix_tokens), *output.tokens[layer : layer + 1]]
         for parameter in host.parameters():
             parameter.grad = None
-        affinity_logits(projected, host.prefix_tokens).square().sum().backward(retain_graph=True)
-        reached = [any(part.grad is not None and part.grad.any() for part in parts) for parts in named]
-        assert reached == [index <= layer for index in range(host.depth)]
+        for each in made:
+            each.square().sum().backward(retain_graph=True)
+            reached = [any(part.grad is not None and part.grad.any() for part in parts) for parts in named]
+            assert reached == [index <= layer for index in range(host.depth)]
 
 
 def _check_pieces(host, images) -> None:
