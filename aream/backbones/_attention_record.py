@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ def outputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 class AttentionRecord(TorchFunctionMode):
     """While it is entered, every ``scaled_dot_product_attention`` adds to ``layers``: queries and keys as they are
-    multiplied (after norms and rotary positions), with their gradient, and what is added to their logits.
+    multiplied (after norms and rotary positions), with their gradient, what is added to their logits, and the heads'
+    values and outputs.
 
     Raises:
         ConfigError: an attention that is not softmax(q k' d^-1/2 + bias) over all tokens.
@@ -46,9 +48,12 @@ class AttentionRecord(TorchFunctionMode):
         arguments: Sequence[Any] = (),
         named: Mapping[str, Any] | None = None,
     ) -> Any:
-        if function is F.scaled_dot_product_attention:
-            self.layers.append(_layer(*arguments, **(named or {})))
-        return function(*arguments, **(named or {}))
+        if function is not F.scaled_dot_product_attention:
+            return function(*arguments, **(named or {}))
+        layer = _layer(*arguments, **(named or {}))
+        attended = function(*arguments, **(named or {}))
+        self.layers.append(dataclasses.replace(layer, attended=attended))
+        return attended
 
 
 def _layer(
@@ -72,5 +77,5 @@ def _layer(
     if scale is not None and abs(scale - usual) > 1e-6 * usual:
         raise ConfigError(f"attention logits are scaled by {scale:g}, not by the root of a head's channels ({usual:g})")
     if attn_mask is None:
-        return LayerQK(query, key)
-    return LayerQK(query, key, attn_mask.reshape((1,) * (4 - attn_mask.ndim) + attn_mask.shape))
+        return LayerQK(query, key, None, value)
+    return LayerQK(query, key, attn_mask.reshape((1,) * (4 - attn_mask.ndim) + attn_mask.shape), value)

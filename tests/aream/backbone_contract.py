@@ -32,7 +32,9 @@ def check_backbone(module, config) -> None:
     torch.testing.assert_close(host(images).scores, output.scores)
     for part, whole in zip(output.split(1), (0, 1), strict=True):
         torch.testing.assert_close(part.scores[0], output.scores[whole])
-        torch.testing.assert_close(part.layers[-1].keys[0], output.layers[-1].keys[whole])
+        for name in ("queries", "keys", "values", "attended"):
+            found, expected = (getattr(each.layers[-1], name) for each in (part, output))
+            torch.testing.assert_close(found, expected[whole : whole + 1])
         for found, expected in zip((*part.cams, *part.tokens), (*output.cams, *output.tokens), strict=True):
             torch.testing.assert_close(found, expected[whole : whole + 1])
     assert host.no_weight_decay() <= {name for name, _ in host.named_parameters()}
@@ -68,6 +70,9 @@ def _check_output(host, output) -> None:
     for layer in output.layers:
         assert layer.queries.shape[2] == layer.keys.shape[2] == host.prefix_tokens + 24
         assert patch_affinity(layer, host.prefix_tokens).isfinite().all()
+        logits = layer.queries @ layer.keys.transpose(2, 3) * layer.queries.shape[3] ** -0.5
+        attention = (logits if layer.bias is None else logits + layer.bias).softmax(dim=-1)
+        torch.testing.assert_close(layer.attended, attention @ layer.values, rtol=0, atol=1e-5)
     localised = host.localise(output)
     assert localised.shape == output.cam.shape
     assert localised.isfinite().all()
