@@ -29,7 +29,7 @@ from aream.errors import ConfigError
 from aream.labels.training_labels import affinity_labels, present_first, reliable_labels, uncertain_share
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.methods._label_views import Views, label_views, nearest_view
-from aream.methods.protocol import FIRST, Losses, Progress, Terms
+from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms
 from aream.refiners import par
 from aream.refiners.protocol import refuse_network
 
@@ -136,7 +136,7 @@ def measures(config: Config) -> tuple[str, ...]:
     return ("uncertain", "positive", "negative")
 
 
-def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM:
+def build(config: Config, entropies: Float[Tensor, " l"] | None = None, host: HostShape | None = None) -> AReAM:
     """The method for a resolved configuration.
 
     Raises:
@@ -148,6 +148,8 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM
 
 
 class AReAM:
+    network = None
+
     def __init__(self, config: Config, weights: Float[Tensor, " l"] | None) -> None:
         """``weights`` is w(l) in [0, 1] for every layer of the host, constant in training; None: all
         count alike, or the weights are made online."""
@@ -159,9 +161,6 @@ class AReAM:
 
     def supervised_layers(self) -> Sequence[int]:
         return self.supervised
-
-    def first_taught_layer(self) -> int | None:
-        return min(self.supervised) if self.config.affinity_reach == "deep" else None
 
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
@@ -233,7 +232,8 @@ class AReAM:
             "positive": positive.item() / pairs.numel(),
             "negative": negative.item() / pairs.numel(),
         }
-        return Terms({"affinity": scale * loss}, measures)
+        reach = {"affinity": min(self.supervised)} if self.config.affinity_reach == "deep" else {}
+        return Terms({"affinity": scale * loss}, measures, reach)
 
     def _labels(
         self,

@@ -2,7 +2,9 @@
 
 A module here holds ``Config``, ``resolve(config, depth) -> Config`` (named layer subsets made explicit, so that
 equal choices have one identity), ``needs_entropy(config)`` (whether the per-layer entropies of a plainly trained
-host must be measured first) and ``build(config, entropies) -> Method``.
+host must be measured first) and ``build(config, entropies=None, host=None) -> Method``, which gets the host's
+:class:`HostShape` wherever it is built to be used and draws a network's weights from torch's generator.
+It raises ConfigError for a host that its network is not made for: a sweep is told so before anything runs.
 
 It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
@@ -20,12 +22,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
+
+
+@dataclass(frozen=True)
+class HostShape:
+    """What a method's own network is made for."""
+
+    dim: int
+    """Width of a token."""
+    classes: int
+    """Foreground classes."""
+    depth: int
+    prefix_tokens: int
+    class_rows: slice | None
+    patch_size: int
+    """Pixels a patch side; these four as in :class:`aream.backbones.protocol.Backbone`."""
+    image_size: int
+    """Side of the square training images, pixels."""
+
+    @classmethod
+    def of(cls, host: Backbone, classes: int, image_size: int) -> HostShape:
+        own = (host.dim, classes, host.depth, host.prefix_tokens, host.class_rows, host.patch_size)
+        return cls(*own, image_size)
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,11 @@ class Progress:
     steps: int = 1
     """All of them."""
 
+    @property
+    def share(self) -> float:
+        """Of the steps, how much is done, in [0, 1): what losses that begin or change in stages go by."""
+        return self.step / self.steps
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -44,6 +74,9 @@ class Terms:
     """Weighted scalar terms by name."""
     measures: dict[str, float] = field(default_factory=dict)
     """Shares in [0, 1] that say what the terms were made from, for people; each a mean over the images."""
+    taught_from: dict[str, int] = field(default_factory=dict)
+    """Of terms whose gradient ends in the host: its first layer that gets any, by the term's name. Parameters of
+    shallower layers, and heads, get none; the method's own network gets all."""
 
 
 FIRST = Progress()
@@ -53,6 +86,10 @@ Losses = Callable[[BackboneOutput], Terms]
 
 @runtime_checkable
 class Method(Protocol):
+    network: torch.nn.Module | None
+    """Trained with the host, with ``train.head_lr_scale``, and stored beside it; None: the method has none. Every part
+    of a batch gives gradient to the same of its parameters."""
+
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
     ) -> Sequence[Losses]:
@@ -65,7 +102,3 @@ class Method(Protocol):
     def supervised_layers(self) -> Sequence[int]:
         """Layers of the host that the terms act on: there their gradient is held against that of the host's own loss.
         None: nothing is compared."""
-
-    def first_taught_layer(self) -> int | None:
-        """Where the gradient of the terms ends: parameters of shallower layers, and heads, get none of it.
-        None: nowhere."""

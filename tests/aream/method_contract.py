@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aream.config import canonical
-from aream.methods.protocol import Method
+from aream.methods.protocol import HostShape, Method
 
 
 def check_method(module, config, host, batch) -> None:
@@ -17,12 +17,10 @@ def check_method(module, config, host, batch) -> None:
     assert module.resolve(resolved, host.depth) == resolved
     json.dumps(canonical(resolved))
     entropies = torch.linspace(3, 1, host.depth) if module.needs_entropy(resolved) else None
-    method = module.build(resolved, entropies)
+    method = module.build(resolved, entropies, HostShape.of(host, batch.labels.shape[1], batch.images.shape[2]))
     assert isinstance(method, Method)
     assert set(method.supervised_layers()) <= set(range(host.depth))
     assert bool(method.supervised_layers()) == getattr(module, "SUPERVISES_LAYERS", False)
-    first = method.first_taught_layer()
-    assert first is None or 0 <= first <= min(method.supervised_layers())
     training = host.training
     whole = _terms(method, host, [batch])
     declared = module.losses(resolved) if hasattr(module, "losses") else ()

@@ -10,11 +10,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from aream import discover, methods
 from aream.config import Component, config
 from aream.engine.ranks import ALONE, Ranks
+from aream.methods.protocol import Method
 from aream.selection import remark, scored_labels
 from aream.train import Training
+from workers.components import build_method
 from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
@@ -78,5 +79,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
 def prepared(config: Config, entropies: Float[Tensor, " l"] | None, runtime: Runtime, ranks: Ranks = ALONE) -> Training:
     """The training before its first step."""
-    module = discover.load(methods, config.method.name)
-    return warmup.prepared(config, runtime, ranks, lambda: module.build(config.method.config, entropies))
+
+    def method(host: Any, classes: int) -> Method:
+        return build_method(
+            config.method, host, classes, config.train.image_size, seed=config.seed, entropies=entropies
+        )
+
+    return warmup.prepared(config, runtime, ranks, method)
