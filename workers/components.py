@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from aream import backbones, datasets, discover, methods, refiners, segmenters
 from aream.config import Component
 from aream.data.dataset import Dataset
 from aream.errors import within
-from aream.methods.protocol import HostShape, Method
+from aream.methods.protocol import HostShape, Localise, Method
 from aream.refiners.protocol import Refiner, network_of
 from workers.staging.locations import localised
 
@@ -28,6 +30,8 @@ def weights_file(network: str) -> str:
 WEIGHTS_FILE = weights_file("model")
 METHOD_FILE = weights_file("method")
 """Beside it, where the method has a network of its own."""
+ENTROPIES_FILE = "entropies.json"
+"""A number a layer."""
 
 
 def build_dataset(component: Component) -> Dataset:
@@ -106,6 +110,31 @@ def build_method(
         torch.default_generator.manual_seed(int.from_bytes(hashlib.sha256(f"method {seed}".encode()).digest()[:8]))
         method: Method = module.build(component.config, entropies, shape)
     return method
+
+
+def trained_localiser(
+    component: Component | None, host: Any, classes: int, image_size: int, inputs: Mapping[str, Path]
+) -> Localise | None:
+    """How a method finds maps, with the network that its training kept; None: as the host does.
+
+    Args:
+        host: on its device.
+        inputs: of the stage, ``host`` the method's training, ``entropy`` what it was trained with.
+    """
+    if component is None:
+        return None
+    entropies = read_entropies(inputs["entropy"]) if "entropy" in inputs else None
+    method: Any = build_method(component, host, classes, image_size, entropies=entropies)
+    if method.network is not None:
+        load_weights(method.network, inputs["host"], METHOD_FILE)
+        method.network.to(next(host.parameters()).device).eval()
+    localise: Localise = method.localise
+    return localise
+
+
+def read_entropies(folder: Path) -> Float[Tensor, " l"]:
+    """What ``layer_entropy`` wrote."""
+    return torch.tensor(json.loads((folder / ENTROPIES_FILE).read_text()), dtype=torch.float32)
 
 
 def load_weights(module: torch.nn.Module, folder: Path, file: str = WEIGHTS_FILE) -> None:

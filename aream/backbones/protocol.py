@@ -125,6 +125,6 @@ class Backbone(Protocol):
     training: bool
 
 
-def has_batch_norm(backbone: Backbone) -> bool:
-    """Whether an image's output depends, in training, on the images beside it."""
-    return any(isinstance(part, _BatchNorm) for part in backbone.modules())
+def has_batch_norm(network: Any) -> bool:
+    """Whether what a network gives for an image depends, in training, on the images beside it."""
+    return any(isinstance(part, _BatchNorm) for part in network.modules())

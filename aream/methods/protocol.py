@@ -8,9 +8,11 @@ It raises ConfigError for a host that its network is not made for: a sweep is to
 
 It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
+``LOCALISES`` says that what ``build`` returns finds its own maps of classes; see :class:`Localiser`.
 ``losses(config)`` names the terms that the method adds, where there are any: a scheduler may go by them.
 ``measures(config)`` names the shares that it reports beside them, and ``SUPERVISES_LAYERS`` says that the gradient of
-its terms is held against the host's own on the layers that they act on.
+its terms is held against the host's own on the layers that they act on. Both flags may be functions of the
+configuration.
 A field ``layer_index`` of ``Config`` says where an inference that names shallow or deep layers splits; without one it
 is the backbone's published split. A method that needs entropies has the fields ``entropy_map``, ``entropy_input`` and
 ``entropy_prob`` (see ``aream.py``).
@@ -20,13 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from aream.backbones.protocol import Backbone, BackboneOutput
+from aream.cams.maps import pick_maps
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
 
@@ -102,3 +105,37 @@ class Method(Protocol):
     def supervised_layers(self) -> Sequence[int]:
         """Layers of the host that the terms act on: there their gradient is held against that of the host's own loss.
         None: nothing is compared."""
+
+
+Located = tuple[BackboneOutput, Float[Tensor, "b k h w"]]
+Localise = Callable[[Backbone, Float[Tensor, "b 3 height width"], Int64[Tensor, "b k"]], Located]
+"""The host's outputs of images, and the map of each class that is named for an image, 0-based, in that order."""
+
+
+class Localiser(Protocol):
+    """What a method with ``LOCALISES`` has besides: its own way to the maps that affinities refine."""
+
+    def localise(
+        self, backbone: Backbone, images: Float[Tensor, "b 3 height width"], classes: Int64[Tensor, "b k"]
+    ) -> Located:
+        """Maps without gradient, in float32 and not normalised; the forward pass is this function's own.
+
+        It is called without gradients; where it needs some it enables them, and leaves no ``grad`` of a parameter.
+        """
+
+
+def host_maps(
+    backbone: Backbone,
+    images: Float[Tensor, "b 3 height width"],
+    classes: Int64[Tensor, "b k"],
+    output: BackboneOutput | None = None,
+) -> Located:
+    """The maps that the host itself offers; ``output`` is of the images, where it is at hand."""
+    output = backbone(images) if output is None else output
+    return output, pick_maps(backbone.localise(output), classes)
+
+
+def says(module: Any, flag: Literal["LOCALISES", "SUPERVISES_LAYERS"], config: Any) -> bool:
+    """Whether a method's module says so of a configuration."""
+    said = getattr(module, flag, False)
+    return bool(said(config) if callable(said) else said)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from aream.cams.maps import pick_maps
 from aream.config import config
 from aream.engine.ranks import ALONE
 from aream.errors import ConfigError
 from aream.methods.protocol import FIRST, Terms
+
+LOCALISES = True
 
 
 @config
@@ -61,6 +65,17 @@ class TokenProbe:
     def maps(self, backbone, output):
         patches = output.tokens[-1][:, backbone.prefix_tokens :]
         return self.network(patches).transpose(1, 2).unflatten(2, output.grid)
+
+    @torch.no_grad()
+    def localise(self, backbone, images, classes):
+        """The probe's maps times the gradient of its scores with respect to the tokens, so that it needs one."""
+        with torch.enable_grad():
+            output = backbone(images)
+            tokens = output.tokens[-1].detach().requires_grad_()
+            maps = self.maps(backbone, dataclasses.replace(output, tokens=[tokens]))
+            (pulls,) = torch.autograd.grad(maps.mean(dim=(2, 3)).sum(), tokens)
+        strength = pulls[:, backbone.prefix_tokens :].norm(dim=2).unflatten(1, output.grid)
+        return output, pick_maps(maps.detach().float() * strength[:, None], classes)
 
     def _terms(self, backbone, part, output):
         share = self.config.weight * len(part.ids) / len(part.all_ids)

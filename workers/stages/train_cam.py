@@ -15,12 +15,12 @@ from aream.engine.ranks import ALONE, Ranks
 from aream.methods.protocol import Method
 from aream.selection import remark, scored_labels
 from aream.train import Training
-from workers.components import build_method
+from workers.components import build_method, read_entropies
 from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext
-from workers.stages import layer_entropy, warmup
+from workers.stages import warmup
 from workers.stages._training import keep, train
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Config(warmup.Config):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them."""
-    entropies = layer_entropy.read(inputs["entropy"]) if "entropy" in inputs else None
+    entropies = read_entropies(inputs["entropy"]) if "entropy" in inputs else None
     training = prepared(config, entropies, context.runtime, context.ranks)
     if context.writes and (said := remark(config.train, scored_labels(training.dataset))) is not None:
         log.warning(said)
