@@ -265,9 +265,10 @@ def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str
 
 def _check_fit(trial: TrialConfig) -> tuple[int, int]:
     """(depth, patch size) of the backbone; the method must make sense on it, image sides must be whole patches."""
-    check_host = getattr(discover.load(methods, trial.method.name), "check_host", None)
-    if check_host is not None:
-        check_host(trial.backbone.name, trial.backbone.config)
+    for method in (trial.method, *getattr(trial.method.config, "parts", ())):
+        check_host = getattr(discover.load(methods, method.name), "check_host", None)
+        if check_host is not None:
+            check_host(trial.backbone.name, trial.backbone.config)
     depth, patch = backbone_shape(trial.backbone)
     for key, side in (
         ("train.image_size", trial.train.image_size),

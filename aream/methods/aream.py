@@ -148,7 +148,7 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None, host: Ho
 
 
 class AReAM:
-    network = None
+    network: torch.nn.Module | None = None
 
     def __init__(self, config: Config, weights: Float[Tensor, " l"] | None) -> None:
         """``weights`` is w(l) in [0, 1] for every layer of the host, constant in training; None: all

@@ -20,7 +20,7 @@ def check_method(module, config, host, batch) -> None:
     method = module.build(resolved, entropies, HostShape.of(host, batch.labels.shape[1], batch.images.shape[2]))
     assert isinstance(method, Method)
     assert set(method.supervised_layers()) <= set(range(host.depth))
-    assert bool(method.supervised_layers()) == getattr(module, "SUPERVISES_LAYERS", False)
+    assert bool(method.supervised_layers()) == says(module, "SUPERVISES_LAYERS", resolved)
     training = host.training
     whole = _terms(method, host, [batch])
     declared = module.losses(resolved) if hasattr(module, "losses") else ()

@@ -15,11 +15,12 @@ from aream.config import Component
 from aream.engine.batches import resized
 from aream.errors import ConfigError
 from aream.images import to_tensor
-from aream.methods import mean_affinity
+from aream.methods import aream, mean_affinity, plus, transcam
 from workers.analysis import Subject, analysis_stage, options_class
 from workers.checks.training_step import check_host
 from workers.components import trained_host
 from workers.files.cams import read_cams
+from workers.metric import each_loss, each_measure, pulls_on_layers
 from workers.pipelines import training_stage, variant_stages
 
 
@@ -104,3 +105,26 @@ def test_a_host_that_it_does_not_fit_is_refused_before_anything_runs(trial):
     with pytest.raises(ConfigError, match="method: token_probe tells at most 100 classes apart, given 101"):
         check_host(trial.backbone, [trial.method], 101, trial.train, 10, 1)
     check_host(trial.backbone, [trial.method], 6, trial.train, 10, 2)
+
+
+def test_beside_aream_in_stages(tmp_path, trial):
+    """With offline weights: the entropies are an input of the training, and of what finds the maps later."""
+    parts = (trial.method, Component(name="aream", config=aream.Config(weights="entropy_offline")))
+    trial = dataclasses.replace(trial, method=Component(name="plus", config=plus.Config(parts=parts)))
+    work, cams = Work(tmp_path), variant_stages(trial, fingerprint).cams
+    assert set(cams.inputs) == {"host", "entropy"}
+    assert cams.inputs["entropy"].key == cams.inputs["host"].inputs["entropy"].key
+    assert list(read_cams(work.store.get(work.runner.run(cams).key)))
+    rows = [row for name, row in work.rows if name == "train_cam"]
+    terms = {f"train/{name}_loss" for name in each_loss(trial)}
+    assert terms == {name for name in rows[-1] if name.endswith("_loss")}
+    assert {f"train/{name}_share" for name in each_measure(trial)} <= set(rows[-1])
+    assert pulls_on_layers(trial) == ("",)
+    assert set(files(work, cams.inputs["host"])["method.safetensors"]) >= {"token_probe.linear.weight"}
+
+
+def test_a_part_that_makes_no_sense_on_the_host_is_refused(trial):
+    parts = (trial.method, Component(name="transcam", config=transcam.Config()))
+    trial = dataclasses.replace(trial, method=Component(name="plus", config=plus.Config(parts=parts)))
+    with pytest.raises(ConfigError, match="transcam needs the backbone conformer"):
+        training_stage(trial, fingerprint)
