@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -50,6 +50,12 @@ class Component:
 def component(package: str, default: Component) -> Any:
     """A field that names a module of ``package``; in YAML ``par`` or ``{name: par, iterations: 5}``."""
     return dataclasses.field(default=default, metadata={"component": package})
+
+
+def components(config_of: Callable[[str], type], default: tuple[Component, ...] = ()) -> Any:
+    """A field of several modules, whose configuration class ``config_of`` a name is; it raises ConfigError for names
+    that are not allowed. In YAML a list of what :func:`component` takes."""
+    return dataclasses.field(default=default, metadata={"components": config_of})
 
 
 def is_config(value: object) -> bool:

@@ -20,14 +20,24 @@ EntropyProb = Literal["softmax", "sum"]
 
 
 @torch.no_grad()
-def entropy_cam(backbone: Backbone, output: BackboneOutput, entropy_map: EntropyMap) -> Float[Tensor, "b c h w"]:
+def entropy_cam(
+    backbone: Backbone,
+    output: BackboneOutput,
+    entropy_map: EntropyMap,
+    localised: Float[Tensor, "b c h w"] | None = None,
+) -> Float[Tensor, "b c h w"]:
     """The map inside Eq. 7, not normalised.
 
     ``cam`` is the host's own, as its classifier makes it: of MCTformer's head rectified, of Conformer's as it is
     (authors' code). ``localised`` is the map that labels and CAMs are refined from: on MCTformer its product with the
     class attention, whose values are so small that the softmax of Eq. 7 is next to uniform in every layer.
+
+    Args:
+        localised: these, where they are at hand or not the host's own.
     """
-    return output.cam.detach().float() if entropy_map == "cam" else backbone.localise(output)
+    if entropy_map == "cam":
+        return output.cam.detach().float()
+    return backbone.localise(output) if localised is None else localised
 
 
 @torch.no_grad()
@@ -38,6 +48,7 @@ def layer_entropies(
     entropy_input: EntropyInput = "raw",
     entropy_prob: EntropyProb = "softmax",
     entropy_map: EntropyMap = "cam",
+    localised: Float[Tensor, "b c h w"] | None = None,
 ) -> Float[Tensor, " l"]:
     """Entropy in bits of the map of :func:`entropy_cam` refined by each layer alone, averaged over the images.
 
@@ -45,7 +56,7 @@ def layer_entropies(
     entropy is NaN out of the sum but not out of the number that it divides by: here the logarithm is that of p, as in
     the one for MCTformer, and p = 0 adds nothing.
     """
-    t, cam = backbone.prefix_tokens, entropy_cam(backbone, output, entropy_map)
+    t, cam = backbone.prefix_tokens, entropy_cam(backbone, output, entropy_map, localised)
     per_layer = [
         map_entropy(patch_affinity(layer, t), cam, present, entropy_input, entropy_prob) for layer in output.layers
     ]

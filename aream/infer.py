@@ -26,6 +26,7 @@ from aream.engine.batches import check_scales, resized
 from aream.engine.steps import autocast
 from aream.errors import ConfigError, DivergedError
 from aream.images import MAX_SIDE, to_tensor
+from aream.methods.protocol import Localise
 
 UNREFINED: tuple[int, ...] = ()
 """The layer subset that leaves the CAM as the host makes it."""
@@ -121,8 +122,12 @@ def infer_cams(
     device: torch.device,
     precision: str = "auto",
     batch_size: int = 16,
+    localise: Localise | None = None,
 ) -> Iterator[ImageCams]:
     """CAMs of a split in list order; each image is seen once a scale and flip.
+
+    Args:
+        localise: what makes the maps that are refined; None: the host.
 
     Padding is zero after normalising, the mean colour.
 
@@ -137,7 +142,8 @@ def infer_cams(
         images = [dataset.image(image_id) for image_id in chunk]
         present = [tuple(int(c) for c in np.flatnonzero(dataset.labels(image_id))) for image_id in chunk]
         per_scale = [
-            _infer_scale(backbone, images, present, scale, config, device, precision) for scale in config.scales
+            _infer_scale(backbone, images, present, scale, config, device, precision, localise)
+            for scale in config.scales
         ]
         for index, image_id in enumerate(chunk):
             width, height = images[index].size
@@ -153,6 +159,7 @@ def _infer_scale(
     config: CamInference,
     device: torch.device,
     precision: str,
+    localise: Localise | None,
 ) -> list[tuple[ScaleMaps, ...]]:
     """Of each image one or two."""
     views = [_canvas(backbone, image, scale, config, mirrored=False) for image in images]
@@ -168,7 +175,7 @@ def _infer_scale(
     most = max(len(classes) for classes in present)
     order = torch.tensor([[*classes, *[0] * (most - len(classes))] for classes in present], dtype=torch.int64)
     order = order.to(device).repeat(2 if config.flip else 1, 1)
-    maps = _layer_maps(backbone, batch.to(device), order, device, precision)
+    maps = _layer_maps(backbone, batch.to(device), order, device, precision, localise)
     passes = maps.chunk(2, dim=1) if config.flip else (maps,)
     if config.flip and not apart:
         passes = (passes[0] + passes[1].flip(-1),)
@@ -211,11 +218,12 @@ def _layer_maps(
     classes: Int64[Tensor, "b k"],
     device: torch.device,
     precision: str,
+    localise: Localise | None,
 ) -> Float32[Tensor, "maps b k h w"]:
     """Of the ``classes`` of each image."""
     with autocast(device, precision):
-        output = backbone(images)
-    cam, t = pick_maps(backbone.localise(output), classes), backbone.prefix_tokens
+        output, cam = (backbone(images), None) if localise is None else localise(backbone, images, classes)
+    cam, t = pick_maps(backbone.localise(output), classes) if cam is None else cam, backbone.prefix_tokens
     maps = [cam, *(refine(cam, patch_affinity(layer, t)) for layer in output.layers)]
     stacked = torch.stack(maps).float()
     if not torch.isfinite(stacked).all():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -86,20 +86,30 @@ class Schedule:
 
 
 def parameter_groups(
-    backbone: Backbone, *, lr: float, head_lr_scale: float, weight_decay: float
+    backbone: Backbone,
+    network: torch.nn.Module | None = None,
+    *,
+    lr: float,
+    head_lr_scale: float,
+    weight_decay: float,
 ) -> list[dict[str, Any]]:
-    """Decay and no decay, host and head. Biases, norms and what the backbone names do not decay."""
+    """Decay and no decay, host, head and last the method's ``network``, which is as new as a head.
+
+    Biases, norms and what the backbone names do not decay.
+    """
     undecayed = backbone.no_weight_decay()
     heads = {id(parameter) for parameter in backbone.head_parameters()}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[bool, Literal["host", "head", "method"]], list[torch.nn.Parameter]] = {}
     for name, parameter in backbone.named_parameters():
         decayed = parameter.ndim > 1 and name not in undecayed
-        groups.setdefault((decayed, id(parameter) in heads), []).append(parameter)
+        groups.setdefault((decayed, "head" if id(parameter) in heads else "host"), []).append(parameter)
+    for parameter in () if network is None else network.parameters():
+        groups.setdefault((parameter.ndim > 1, "method"), []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": weight_decay if decayed else 0.0,
-            "lr": lr * (head_lr_scale if head else 1.0),
+            "lr": lr * (1.0 if part == "host" else head_lr_scale),
         }
-        for (decayed, head), parameters in groups.items()
+        for (decayed, part), parameters in groups.items()
     ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,15 @@ class Training(TrainingLoop[Batch]):
             ConfigError: what several ``ranks`` cannot train.
         """
         self.backbone, self.method, self.dataset, self.config, self.ranks = backbone, method, dataset, config, ranks
-        if ranks.size > 1 and has_batch_norm(backbone):
+        networks: dict[str, Any] = {"model": backbone}
+        if method is not None and method.network is not None:
+            networks["method"] = method.network
+        if ranks.size > 1 and any(has_batch_norm(network) for network in networks.values()):
             raise ConfigError(
-                "the backbone has batch norm, which sees the images of one process only: train it with one"
+                "the network has batch norm, which sees the images of one process only: train it with one"
             )
-        backbone.to(device)
+        for network in networks.values():
+            network.to(device)
         self.batches = TrainingBatches(
             dataset,
             side=config.image_size,
@@ -77,12 +82,16 @@ class Training(TrainingLoop[Batch]):
             ranks=ranks.size,
         )
         groups = parameter_groups(
-            backbone, lr=config.lr, head_lr_scale=config.head_lr_scale, weight_decay=config.weight_decay
+            backbone,
+            networks.get("method"),
+            lr=config.lr,
+            head_lr_scale=config.head_lr_scale,
+            weight_decay=config.weight_decay,
         )
         pieces = MicroBatches(self.batches.batch_size, config.out_of_memory, advice("train", config, "image_size"))
         pieces.size = -(-pieces.batch_size // ranks.size)  # the most images of one process
         super().__init__(
-            backbone,
+            networks,
             torch.optim.AdamW(groups, lr=config.lr),
             pieces,
             epochs=config.epochs,
@@ -110,7 +119,7 @@ class Training(TrainingLoop[Batch]):
         row |= {"epoch": float(self.epoch + 1), "lr": self.optimizer.param_groups[0]["lr"]}
         after_warmup = self.epoch >= self.config.warmup
         if after_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
-            self.best = {**row, "model": {name: value.clone() for name, value in self.backbone.state_dict().items()}}
+            self.best = row | copy.deepcopy(self.weights())
         return row
 
     def rehearse(self, steps: int) -> None:
@@ -118,12 +127,13 @@ class Training(TrainingLoop[Batch]):
         self.epoch = self.config.warmup
         super().rehearse(steps)
 
-    def selected(self) -> tuple[dict[str, Any], float, int]:
-        """Weights to keep, their val mAP and their epoch, from 1, by ``config.select``."""
+    def selected(self) -> tuple[dict[str, dict[str, Any]], float, int]:
+        """Weights to keep of each network, their val mAP and their epoch, from 1, by ``config.select``."""
         if self.config.select == "best" and self.best is not None:
-            return self.best["model"], float(self.best["val/map"]), int(self.best["epoch"])
-        last = self.history[-1]
-        return self.backbone.state_dict(), float(last["val/map"]), int(last["epoch"])
+            kept: Mapping[str, Any] = self.best
+        else:
+            kept = self.history[-1] | self.weights()
+        return {name: kept[name] for name in self.networks}, float(kept["val/map"]), int(kept["epoch"])
 
     def gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
         """Losses and gradients of the whole batch, whatever part of it is this process's."""
@@ -131,7 +141,7 @@ class Training(TrainingLoop[Batch]):
         with self.ranks.together():
             row = self.gradients_of_part(batch, size, place, gradients_of_terms)
             sums = torch.tensor(list(row.values()), dtype=torch.float64)
-            gradients = [part.grad for part in self.backbone.parameters() if part.grad is not None]
+            gradients = [part.grad for part in self.networks.parameters() if part.grad is not None]
             self.ranks.add([sums, *gradients])
             shares = {} if gradients_of_terms is None else gradients_of_terms.measures(self.ranks)
         return dict(zip(row, sums.tolist(), strict=True)) | shares
@@ -166,7 +176,9 @@ class Training(TrainingLoop[Batch]):
                 own = {"classification": mean, **output.host_losses(part.labels)}
                 losses = {name: term * share for name, term in own.items()}
                 terms = Terms({}) if method is None else auxiliary[index](output)
-            self._backward(losses, terms.losses, place, part.ids, gradients_of_terms)
+            if clash := losses.keys() & terms.losses.keys():
+                raise ConfigError(f"method: its term {min(clash)} has the name of one of the host's own")
+            self._backward(losses, terms, place, part.ids, gradients_of_terms)
             row = {f"train/{name}_loss": term.item() for name, term in (losses | terms.losses).items()}
             row |= {f"train/{name}_share": value * share for name, value in terms.measures.items()}
             for name, value in row.items():
@@ -176,27 +188,29 @@ class Training(TrainingLoop[Batch]):
     def _backward(
         self,
         own: Mapping[str, torch.Tensor],
-        added: Mapping[str, torch.Tensor],
+        terms: Terms,
         place: str,
         ids: Sequence[str],
         gradients_of_terms: GradientShare | None,
     ) -> None:
         """The gradients of the host's own terms and of the method's, these only as deep as they may reach."""
-        total = torch.stack([*own.values(), *added.values()]).sum()
-        refuse_loss({**own, **added}, total, place, ids)
-        if not added:
-            self.scaler.scale(total).backward()
-            return
-        of_host, of_method = (self.scaler.scale(torch.stack([*part.values()]).sum()) for part in (own, added))
-        if gradients_of_terms is not None:
-            gradients_of_terms.add(of_host, of_method)
-        first = None if self.method is None else self.method.first_taught_layer()
-        if first is None:
-            self.scaler.scale(total).backward()
-            return
-        taught = [part for layer in range(first, self.backbone.depth) for part in self.backbone.layer_parameters(layer)]
-        of_method.backward(inputs=taught, retain_graph=True)
-        of_host.backward()
+
+        def scaled(losses: Iterable[torch.Tensor]) -> torch.Tensor:
+            return self.scaler.scale(torch.stack([*losses]).sum())
+
+        every = {**own, **terms.losses}
+        refuse_loss(every, torch.stack([*every.values()]).sum(), place, ids)
+        if terms.losses and gradients_of_terms is not None:
+            gradients_of_terms.add(scaled(own.values()), scaled(terms.losses.values()))
+        reach = terms.taught_from
+        for first in sorted(set(reach.values())):
+            layers = range(first, self.backbone.depth)
+            taught = [part for layer in layers for part in self.backbone.layer_parameters(layer)]
+            if "method" in self.networks:
+                taught += self.networks["method"].parameters()
+            some = scaled(every[name] for name, layer in reach.items() if layer == first)
+            some.backward(inputs=taught, retain_graph=True)
+        scaled(term for name, term in every.items() if name not in reach).backward()
 
     def _arithmetic(self, parts: Sequence[Batch]) -> contextlib.AbstractContextManager[Any]:
         """Of the passes of this process's images; pieces draw random numbers of their own, as on one process."""

@@ -46,7 +46,7 @@ def train_point(config: dict[str, Any], spec: Any) -> None:
     started = time.monotonic()
     training.run(trial.train.epochs, report=lambda row: tune.report(dict(row)))
     seconds = time.monotonic() - started
-    backbone.load_state_dict(training.selected()[0])
+    backbone.load_state_dict(training.selected()[0]["model"])
     layers = resolve_layers(trial.inference.layers, backbone.depth, first_deep_layer(backbone.depth, None))
     search = ThresholdSearch(trial.labels, len(dataset.class_names) + 1, dataset.scored_classes)
     for cams in infer_cams(backbone, dataset, "train", trial.inference.cams(), device=device):

@@ -75,15 +75,14 @@ def published(host: MCTformerV2) -> PublishedHost:
 class PublishedAReAM:
     """The method on that host: uniform weights, labels from two forwards in the mode that the network is in."""
 
+    network = None
+
     def __init__(self, config: aream.Config) -> None:
         """``config`` is resolved; its label settings other than layers, alphas and PAR are not read."""
         self.config = config
 
     def supervised_layers(self) -> Sequence[int]:
         return ()  # nothing of the published step but the step itself is timed
-
-    def first_taught_layer(self) -> int | None:
-        return None
 
     def losses_of_parts(
         self, host: PublishedHost, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file
+from torch import Tensor
 
-from aream import backbones, datasets, discover, refiners, segmenters
+from aream import backbones, datasets, discover, methods, refiners, segmenters
 from aream.config import Component
 from aream.data.dataset import Dataset
 from aream.errors import within
+from aream.methods.protocol import HostShape, Localise, Method
 from aream.refiners.protocol import Refiner, network_of
 from workers.staging.locations import localised
 
-WEIGHTS_FILE = "model.safetensors"
-"""What a training stage keeps of its network."""
+
+def weights_file(network: str) -> str:
+    """What a training stage keeps of one of its networks."""
+    return f"{network}.safetensors"
+
+
+WEIGHTS_FILE = weights_file("model")
+METHOD_FILE = weights_file("method")
+"""Beside it, where the method has a network of its own."""
+ENTROPIES_FILE = "entropies.json"
+"""A number a layer."""
 
 
 def build_dataset(component: Component) -> Dataset:
@@ -79,9 +94,52 @@ def check_refiner(component: Component) -> None:
             discover.load(refiners, component.name).check_weights(localised(component.config))
 
 
-def load_weights(module: torch.nn.Module, folder: Path) -> None:
+def build_method(
+    component: Component,
+    host: Any,
+    classes: int,
+    image_size: int,
+    *,
+    seed: int = 0,
+    entropies: Float[Tensor, " l"] | None = None,
+) -> Method:
+    """The method of a host for training images of a side in pixels, its network drawn from ``seed`` alone: of every
+    warm-up and number of processes the same; torch's own generator goes on as if nothing was drawn."""
+    module, shape = discover.load(methods, component.name), HostShape.of(host, classes, image_size)
+    with within("method"), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int.from_bytes(hashlib.sha256(f"method {seed}".encode()).digest()[:8]))
+        method: Method = module.build(component.config, entropies, shape)
+    return method
+
+
+def trained_localiser(
+    component: Component | None, host: Any, classes: int, image_size: int, inputs: Mapping[str, Path]
+) -> Localise | None:
+    """How a method finds maps, with the network that its training kept; None: as the host does.
+
+    Args:
+        host: on its device.
+        inputs: of the stage, ``host`` the method's training, ``entropy`` what it was trained with.
+    """
+    if component is None:
+        return None
+    entropies = read_entropies(inputs["entropy"]) if "entropy" in inputs else None
+    method: Any = build_method(component, host, classes, image_size, entropies=entropies)
+    if method.network is not None:
+        load_weights(method.network, inputs["host"], METHOD_FILE)
+        method.network.to(next(host.parameters()).device).eval()
+    localise: Localise = method.localise
+    return localise
+
+
+def read_entropies(folder: Path) -> Float[Tensor, " l"]:
+    """What ``layer_entropy`` wrote."""
+    return torch.tensor(json.loads((folder / ENTROPIES_FILE).read_text()), dtype=torch.float32)
+
+
+def load_weights(module: torch.nn.Module, folder: Path, file: str = WEIGHTS_FILE) -> None:
     """Those that a training stage kept."""
-    module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    module.load_state_dict(load_file(folder / file))
 
 
 def trained_host(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from aream import backbones, discover, methods
+from aream.methods.protocol import says
 from workers import stages
 from workers.components import backbone_shape
 
@@ -100,7 +101,8 @@ def each_decision(trial: TrialConfig) -> tuple[str, ...]:
 
 def pulls_on_layers(trial: TrialConfig) -> tuple[str, ...]:
     """Of a metric of methods whose terms act on layers of the host."""
-    return ("",) if getattr(discover.load(methods, trial.method.name), "SUPERVISES_LAYERS", False) else ()
+    method = trial.method
+    return ("",) if says(discover.load(methods, method.name), "SUPERVISES_LAYERS", method.config) else ()
 
 
 def each_loss(trial: TrialConfig) -> Iterator[str]:

@@ -14,6 +14,7 @@ from aream.errors import ConfigError, within
 from aream.infer import UNREFINED
 from aream.layers import DEFAULT_SPLIT, first_deep_layer, resolve_layers
 from aream.methods import mean_affinity
+from aream.methods.protocol import says
 from aream.refiners.protocol import network_of
 from workers import stages as stage_modules
 from workers.analysis import Subject, analysis_stage
@@ -115,6 +116,9 @@ def variant_stages(
     trial = dataclasses.replace(trial, train=hardware.of(trial.train))
     prints = _fingerprints(trial, fingerprint)
     data = {"data": prints["data"]}
+    method = Component(name=trial.method.name, config=host.config.method.config)
+    localises = says(discover.load(methods, method.name), "LOCALISES", method.config)
+    entropy = {name: stage for name, stage in host.inputs.items() if name == "entropy"}
     cams = Stage(
         "infer_cam",
         infer_cam.Config(
@@ -123,8 +127,9 @@ def variant_stages(
             train_image_size=trial.train.image_size,
             cams=trial.inference.cams().resolved(_padding(trial)),
             precision=trial.train.precision,
+            method=method if localises else None,
         ),
-        {"host": host},
+        {"host": host, **(entropy if localises else {})},
         prints,
         hardware,
     )
@@ -260,9 +265,10 @@ def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str
 
 def _check_fit(trial: TrialConfig) -> tuple[int, int]:
     """(depth, patch size) of the backbone; the method must make sense on it, image sides must be whole patches."""
-    check_host = getattr(discover.load(methods, trial.method.name), "check_host", None)
-    if check_host is not None:
-        check_host(trial.backbone.name, trial.backbone.config)
+    for method in (trial.method, *getattr(trial.method.config, "parts", ())):
+        check_host = getattr(discover.load(methods, method.name), "check_host", None)
+        if check_host is not None:
+            check_host(trial.backbone.name, trial.backbone.config)
     depth, patch = backbone_shape(trial.backbone)
     for key, side in (
         ("train.image_size", trial.train.image_size),

@@ -1,12 +1,14 @@
-"""Queries and keys of a transformer that runs its own code: what its fused attention is called with is written down."""
+"""What a transformer that runs its own code computes: tokens after each block, and what attention is called with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -14,9 +16,22 @@ from aream.cams.affinity import LayerQK
 from aream.errors import ConfigError
 
 
+@contextlib.contextmanager
+def outputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """What the blocks return while it is entered, in the order of their calls."""
+    found: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda *run: found.append(run[-1])) for block in blocks]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class AttentionRecord(TorchFunctionMode):
     """While it is entered, every ``scaled_dot_product_attention`` adds to ``layers``: queries and keys as they are
-    multiplied (after norms and rotary positions), with their gradient, and what is added to their logits.
+    multiplied (after norms and rotary positions), with their gradient, what is added to their logits, and the heads'
+    values and outputs.
 
     Raises:
         ConfigError: an attention that is not softmax(q k' d^-1/2 + bias) over all tokens.
@@ -33,9 +48,12 @@ class AttentionRecord(TorchFunctionMode):
         arguments: Sequence[Any] = (),
         named: Mapping[str, Any] | None = None,
     ) -> Any:
-        if function is F.scaled_dot_product_attention:
-            self.layers.append(_layer(*arguments, **(named or {})))
-        return function(*arguments, **(named or {}))
+        if function is not F.scaled_dot_product_attention:
+            return function(*arguments, **(named or {}))
+        layer = _layer(*arguments, **(named or {}))
+        attended = function(*arguments, **(named or {}))
+        self.layers.append(dataclasses.replace(layer, attended=attended))
+        return attended
 
 
 def _layer(
@@ -59,5 +77,5 @@ def _layer(
     if scale is not None and abs(scale - usual) > 1e-6 * usual:
         raise ConfigError(f"attention logits are scaled by {scale:g}, not by the root of a head's channels ({usual:g})")
     if attn_mask is None:
-        return LayerQK(query, key)
-    return LayerQK(query, key, attn_mask.reshape((1,) * (4 - attn_mask.ndim) + attn_mask.shape))
+        return LayerQK(query, key, None, value)
+    return LayerQK(query, key, attn_mask.reshape((1,) * (4 - attn_mask.ndim) + attn_mask.shape), value)

@@ -26,8 +26,10 @@ from aream.cams.affinity import LayerQK, mean_attention
 class Encoded:
     """What the blocks make of images."""
 
-    class_tokens: Sequence[Float[Tensor, "b c dim"]]
+    tokens: Sequence[Float[Tensor, "b tokens dim"]]
     """After every layer, from shallow to deep; no final norm."""
+    class_tokens: Sequence[Float[Tensor, "b c dim"]]
+    """Of these."""
     features: Float[Tensor, "b dim h w"]
     """Patch tokens after the last layer; no final norm."""
     layers: Sequence[LayerQK]
@@ -149,13 +151,14 @@ class MCTformer(nn.Module):
         classes = (self.cls_token + positions[:, :t]).expand(len(images), -1, -1)
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2) + positions[:, t:]
         tokens = torch.cat([classes, patches], dim=1)
-        class_tokens, layers, bias = [], [], self._towards_class_tokens(tokens)
+        after, class_tokens, layers, bias = [], [], [], self._towards_class_tokens(tokens)
         for block in self.blocks:
             tokens, layer = run_block(block, tokens, bias)
             layers.append(layer)
-            class_tokens.append(tokens[:, :t].clone())  # a view would hold the patches too
+            after.append(tokens)
+            class_tokens.append(tokens[:, :t])
         features = tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w)
-        return Encoded(class_tokens, features, layers)
+        return Encoded(after, class_tokens, features, layers)
 
     def _towards_class_tokens(self, tokens: Float[Tensor, "b tokens dim"]) -> Float[Tensor, "1 1 1 tokens"] | None:
         """What is added to the attention logits towards each token; None: nothing."""

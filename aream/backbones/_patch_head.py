@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aream.backbones._mctformer import MCTformer
+from aream.backbones._mctformer import Encoded, MCTformer
 from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones.protocol import BackboneOutput
 from aream.cams.maps import fuse_class_attention
@@ -44,12 +45,17 @@ class PatchHeadHost(MCTformer):
         self.localisation, self.normed = config.localisation, config.final_norm is True
         self.head = nn.Conv2d(self.dim, classes, kernel_size=3, padding=1)
 
-    def scores(self, features: Float[Tensor, "b dim h w"]) -> Float[Tensor, "b c h w"]:
-        """The CAM head's map of raw patch features, not rectified."""
+    def read(self, features: Float[Tensor, "b dim h w"]) -> Float[Tensor, "b dim h w"]:
+        """Raw patch features as the CAM head sees them."""
+        return self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if self.normed else features
+
+    def scores(self, encoded: Encoded) -> tuple[Float[Tensor, "b c h w"], Sequence[Float[Tensor, "b tokens dim"]]]:
+        """The CAM head's map, not rectified, and the tokens after every layer, the last patches as they are read."""
+        features = self.read(encoded.features)
+        last = encoded.tokens[-1]
         if self.normed:
-            features = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        found: Tensor = self.head(features)
-        return found
+            last = torch.cat([encoded.class_tokens[-1], features.flatten(2).transpose(1, 2)], dim=1)
+        return self.head(features), [*encoded.tokens[:-1], last]
 
     @torch.no_grad()
     def decide(self, config: MCTformerConfig, *, of_a_vit: bool, trained_with: Tensor | None) -> None:

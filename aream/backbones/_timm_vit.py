@@ -88,6 +88,6 @@ def _attend(
     queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     dropout = attention.attn_drop.p if attention.training else 0.0
-    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout)
-    mixed = attention.norm(mixed.transpose(1, 2).reshape(b, count, attention.attn_dim))
-    return attention.proj_drop(attention.proj(mixed)), LayerQK(queries, keys, bias)
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout)
+    mixed = attention.norm(attended.transpose(1, 2).reshape(b, count, attention.attn_dim))
+    return attention.proj_drop(attention.proj(mixed)), LayerQK(queries, keys, bias, values, attended)

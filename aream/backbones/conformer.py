@@ -126,7 +126,7 @@ class Conformer(nn.Module):
 
     def __init__(self, config: Config, classes: int) -> None:
         super().__init__()
-        self.depth = config.depth
+        self.depth, self.dim = config.depth, config.dim
         self.patch_size = int(config.patch_size)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         self.sum_logits = config.head == "transcam"
@@ -188,7 +188,7 @@ class Conformer(nn.Module):
         cam = self.conv_cls_head(features)
         by_map, by_token = cam.mean(dim=(2, 3)), self.trans_cls_head(self.trans_norm(tokens[:, 0]))
         logits = (by_map + by_token,) if self.sum_logits else (by_map, by_token)
-        return BackboneOutput(logits=logits, cam=cam, layers=layers)
+        return BackboneOutput(logits=logits, cams=(cam,) * len(logits), layers=layers)
 
     @torch.no_grad()
     def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:

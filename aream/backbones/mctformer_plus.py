@@ -113,11 +113,12 @@ class MCTformerPlus(PatchHeadHost):
         channels (no final norm) and the head's map before rectifying, pooled by rank.
         """
         encoded = self.encode(images)
-        scores = self.scores(encoded.features)
+        scores, tokens = self.scores(encoded)
         return BackboneOutput(
             logits=(encoded.class_tokens[-1].mean(dim=-1), rank_pooling(scores, self.rank_decay)),
-            cam=F.relu(scores),
+            cams=(F.relu(scores),) * 2,
             layers=encoded.layers,
+            tokens=tokens,
             host_losses=functools.partial(self._host_losses, encoded.class_tokens),
         )
 

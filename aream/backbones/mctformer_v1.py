@@ -53,8 +53,9 @@ class MCTformerV1(MCTformer):
         b, _, h, w = encoded.features.shape
         return BackboneOutput(
             logits=(encoded.class_tokens[-1].mean(dim=-1),),
-            cam=attention.reshape(b, self.prefix_tokens, h, w),
+            cams=(attention.reshape(b, self.prefix_tokens, h, w),),
             layers=encoded.layers,
+            tokens=encoded.tokens,
         )
 
     @torch.no_grad()

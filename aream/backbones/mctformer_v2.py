@@ -44,11 +44,12 @@ class MCTformerV2(PatchHeadHost):
         token over its channels (no final norm) and the global average of the head's map before rectifying.
         """
         encoded = self.encode(images)
-        scores = self.scores(encoded.features)
+        scores, tokens = self.scores(encoded)
         return BackboneOutput(
             logits=(encoded.class_tokens[-1].mean(dim=-1), scores.mean(dim=(2, 3))),
-            cam=F.relu(scores),
+            cams=(F.relu(scores),) * 2,
             layers=encoded.layers,
+            tokens=tokens,
         )
 
 

@@ -5,6 +5,7 @@ Axes: b images, c foreground classes, l layers, t prefix tokens, n = h*w patches
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -33,13 +34,21 @@ def no_losses(labels: Float[Tensor, "b c"]) -> Mapping[str, Float[Tensor, ""]]:
 class BackboneOutput:
     logits: tuple[Float[Tensor, "b c"], ...]
     """One tensor a classification head; each is supervised, their mean scores an image."""
-    cam: Float[Tensor, "b c h w"]
-    """Class activation map of the host (AReAM Eq. 1), not normalised; some hosts do not rectify it, and it is without
-    gradient where attention makes it."""
+    cams: tuple[Float[Tensor, "b c h w"], ...]
+    """Class activation maps (AReAM Eq. 1), one a head, not normalised; of a head without a map of its own, such as one
+    on class tokens, the first. Some hosts do not rectify them; they are without gradient where attention makes them."""
     layers: Sequence[LayerQK]
     """From shallow to deep."""
+    tokens: Sequence[Float[Tensor, "b tokens dim"]] = ()
+    """The residual stream after each layer, prefix tokens first; of the last one each token as a head reads it, after
+    the host's final norm where there is one in between. None at all where tokens are not what the map is read from."""
     host_losses: HostLosses = no_losses
     """What the host is trained with besides its logits, whatever the method, from the first epoch on."""
+
+    @property
+    def cam(self) -> Float[Tensor, "b c h w"]:
+        """The host's own map."""
+        return self.cams[0]
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -51,12 +60,15 @@ class BackboneOutput:
         return torch.stack(self.logits).mean(dim=0)
 
     def split(self, size: int) -> list[BackboneOutput]:
-        """The outputs of ``size`` images each, in order."""
+        """The outputs of ``size`` images each, in order, without host losses."""
         return [
-            BackboneOutput(
+            dataclasses.replace(
+                self,
                 logits=tuple(logits[i : i + size] for logits in self.logits),
-                cam=self.cam[i : i + size],
+                cams=tuple(cam[i : i + size] for cam in self.cams),
                 layers=[layer.image_rows(i, i + size) for layer in self.layers],
+                tokens=[tokens[i : i + size] for tokens in self.tokens],
+                host_losses=no_losses,
             )
             for i in range(0, len(self.cam), size)
         ]
@@ -74,6 +86,8 @@ class Backbone(Protocol):
 
     depth: int
     """Transformer layers."""
+    dim: int
+    """Width of its tokens."""
     prefix_tokens: int
     """Tokens before the patches, in every layer: of classes, of the image, registers."""
     class_rows: slice | None
@@ -111,6 +125,6 @@ class Backbone(Protocol):
     training: bool
 
 
-def has_batch_norm(backbone: Backbone) -> bool:
-    """Whether an image's output depends, in training, on the images beside it."""
-    return any(isinstance(part, _BatchNorm) for part in backbone.modules())
+def has_batch_norm(network: Any) -> bool:
+    """Whether what a network gives for an image depends, in training, on the images beside it."""
+    return any(isinstance(part, _BatchNorm) for part in network.modules())

@@ -18,7 +18,7 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aream.backbones._attention_record import AttentionRecord
+from aream.backbones._attention_record import AttentionRecord, outputs_of
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._sizes import attention_layers
@@ -140,10 +140,10 @@ class TimmTransformer(nn.Module):
         self.localisation, self.attention_reduce = config.localisation, config.class_attention_reduce
         self.attention_layers = attention_layers(config, self.depth)
         self._check(config)
-        dim, kernel = int(self.vit.embed_dim), int(config.head_kernel)
-        self.head = nn.Conv2d(dim, classes, kernel, padding=kernel // 2)
+        self.dim, kernel = int(self.vit.embed_dim), int(config.head_kernel)
+        self.head = nn.Conv2d(self.dim, classes, kernel, padding=kernel // 2)
         if self.auxiliary_layer is not None:
-            self.auxiliary_head = nn.Conv2d(dim, classes, kernel, padding=kernel // 2)
+            self.auxiliary_head = nn.Conv2d(self.dim, classes, kernel, padding=kernel // 2)
 
     def _check(self, config: Config) -> None:
         if config.weights == PRETRAINED:
@@ -211,38 +211,45 @@ class TimmTransformer(nn.Module):
         The CAM is the rectified output of the head, bias kept; logits are its map before rectifying, pooled, and that
         of the auxiliary head.
         """
-        tokens, layers = self._run(images)
+        read, tokens, layers = self._run(images)
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
-        maps = []
-        for each in tokens:
-            normed = self._norm(each) if self.final_norm else each
-            maps.append(normed.transpose(1, 2).reshape(len(images), -1, h, w))
-        scores = self.head(maps[-1])
-        logits = [self._pooled(scores)]
+        if self.final_norm:
+            read = [self._norm(each) for each in read]
+            tokens[-1] = torch.cat([self._norm(tokens[-1][:, : self.prefix_tokens]), read[-1]], dim=1)
+        maps = [each.transpose(1, 2).reshape(len(images), -1, h, w) for each in read]
+        scores = [self.head(maps[-1])]
         if self.auxiliary_layer is not None:
-            logits.append(self._pooled(self.auxiliary_head(maps[0])))
-        return BackboneOutput(logits=tuple(logits), cam=F.relu(scores), layers=layers)
+            scores.append(self.auxiliary_head(maps[0]))
+        return BackboneOutput(
+            logits=tuple(self._pooled(each) for each in scores),
+            cams=tuple(F.relu(each) for each in scores),
+            layers=layers,
+            tokens=tokens,
+        )
 
-    def _run(self, images: Float[Tensor, "b 3 height width"]) -> tuple[list[Float[Tensor, "b n dim"]], list[LayerQK]]:
-        """Patch tokens of the auxiliary and of the last layer, before the last norm; every layer's queries and keys.
+    def _run(
+        self, images: Float[Tensor, "b 3 height width"]
+    ) -> tuple[list[Float[Tensor, "b n dim"]], list[Float[Tensor, "b tokens dim"]], list[LayerQK]]:
+        """Patch tokens of the auxiliary and of the last layer, all tokens of every layer, both before the last norm;
+        every layer's queries and keys.
 
         Raises:
             ConfigError: what was recorded is not one attention of all tokens over all tokens a block.
         """
         wanted = [*([] if self.auxiliary_layer is None else [self.auxiliary_layer]), self.depth - 1]
         layers: list[LayerQK] = []
-        with AttentionRecord(layers):
-            tokens = self.vit.forward_intermediates(images, wanted, output_fmt="NLC", intermediates_only=True)
+        with AttentionRecord(layers), outputs_of(self.vit.blocks) as tokens:
+            read = self.vit.forward_intermediates(images, wanted, output_fmt="NLC", intermediates_only=True)
         n = (images.shape[2] // self.patch_size) * (images.shape[3] // self.patch_size)
         found = sorted({layer.keys.shape[2] for layer in layers})
-        if len(layers) != self.depth or found != [self.prefix_tokens + n] or tokens[-1].shape[1] != n:
+        if len(layers) != self.depth or found != [self.prefix_tokens + n] or read[-1].shape[1] != n:
             raise ConfigError(
                 f"vit: {self.name} is a {type(self.vit).__name__} without one global attention a block: its "
                 f"{self.depth} blocks called {len(layers)} fused attentions over {_listed(found)} tokens, while "
                 f"{images.shape[2]} x {images.shape[3]} pixels have {n} patches besides {self.prefix_tokens} tokens; "
                 f"{ALLOWED}"
             )
-        return tokens, layers
+        return read, tokens, layers
 
     def _norm(self, tokens: Float[Tensor, "b n dim"]) -> Float[Tensor, "b n dim"]:
         """The model's last norm: after its blocks, or, of models that average tokens, before its classifier."""

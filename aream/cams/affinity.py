@@ -112,7 +112,7 @@ def layer_weights(entropies: Float[Tensor, " l"]) -> Float[Tensor, " l"] | None:
 
 @dataclass(frozen=True)
 class LayerQK:
-    """Queries and keys of one transformer layer, before scaling; prefix tokens first, then the patches.
+    """What the attention of one transformer layer is made of; prefix tokens first, then the patches; not scaled yet.
 
     Kept instead of the attention itself: the affinity logits averaged over heads are one product of them, and
     the softmax maps are needed only without gradient and only for some layers.
@@ -123,7 +123,14 @@ class LayerQK:
     bias: Float[Tensor, "#b #heads #tokens tokens"] | None = None
     """Added to the scaled logits before the softmax, such as that of relative positions; None: nothing is."""
 
+    values: Float[Tensor, "b heads tokens d"] | None = None
+    """None, like ``attended``: not handed out."""
+    attended: Float[Tensor, "b heads tokens d"] | None = None
+    """What the heads make of the values, before the projection: softmax(q k' d^-1/2 + bias) v. The gradient of anything
+    with respect to a row of a head's attention is its gradient with respect to that row of this, times the values."""
+
     def image_rows(self, start: int, end: int) -> LayerQK:
         """The same of a range of the images."""
+        values, attended = (part if part is None else part[start:end] for part in (self.values, self.attended))
         bias = self.bias if self.bias is None or len(self.bias) == 1 else self.bias[start:end]
-        return LayerQK(self.queries[start:end], self.keys[start:end], bias)
+        return LayerQK(self.queries[start:end], self.keys[start:end], bias, values, attended)

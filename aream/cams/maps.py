@@ -27,6 +27,12 @@ def pick_maps(maps: Float[Tensor, "b c h w"], order: Int64[Tensor, "b k"]) -> Fl
     return maps.gather(1, order[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
 
 
+def spread_maps(maps: Float[Tensor, "b k h w"], order: Int64[Tensor, "b k"], classes: int) -> Float[Tensor, "b c h w"]:
+    """Maps of some classes among those of all: what ``order`` does not name is zero."""
+    b, _, h, w = maps.shape
+    return maps.new_zeros(b, classes, h, w).scatter(1, order[:, :, None, None].expand_as(maps), maps)
+
+
 def fuse_class_attention(
     cam: Float[Tensor, "b c h w"], class_attention: Float[Tensor, "b c n"]
 ) -> Float[Tensor, "b c h w"]:

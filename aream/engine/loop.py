@@ -1,6 +1,6 @@
 """The loop of every training: epochs of steps, one row of metrics an epoch.
 
-Everything a continuation needs is in one state (network, optimizer, loss scaler, epoch, step, random states): a
+Everything a continuation needs is in one state (networks, optimizer, loss scaler, epoch, step, random states): a
 training restored from it goes on bit for bit, on the same machine, as if it had never stopped.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
+from torch import nn
 
 from aream.engine.checkpoints import Checkpoints, Report
 from aream.engine.epoch_means import EpochMeans
@@ -30,11 +31,11 @@ B = TypeVar("B", bound=_OfImages)
 
 
 class TrainingLoop(ABC, Generic[B]):
-    """One network's training. A subclass says what a batch is and what it adds to the gradients."""
+    """A training of one or more networks. A subclass says what a batch is and what it adds to the gradients."""
 
     def __init__(
         self,
-        network: Any,
+        networks: Mapping[str, Any],
         optimizer: torch.optim.Optimizer,
         pieces: MicroBatches,
         *,
@@ -42,8 +43,8 @@ class TrainingLoop(ABC, Generic[B]):
         precision: str,
         device: torch.device,
     ) -> None:
-        """``network`` is a module that lies on the ``device``."""
-        self.network, self.optimizer, self.pieces = network, optimizer, pieces
+        """``networks`` are modules that lie on the ``device``, by the names that a state has them under."""
+        self.networks, self.optimizer, self.pieces = nn.ModuleDict(networks), optimizer, pieces
         self.epochs, self.precision, self.device = epochs, precision, device
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
         self.epoch, self.step, self.figures = 0, 0, EpochMeans()
@@ -72,9 +73,13 @@ class TrainingLoop(ABC, Generic[B]):
 
     def restore_own_state(self, state: Mapping[str, Any]) -> None: ...
 
+    def weights(self) -> dict[str, dict[str, Any]]:
+        """Of each network, by its name."""
+        return {name: network.state_dict() for name, network in self.networks.items()}
+
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.network.state_dict(),
+            **self.weights(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
@@ -87,10 +92,16 @@ class TrainingLoop(ABC, Generic[B]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state``; trainings forked from one state do not share memory."""
+        """Continue from ``state``; trainings forked from one state do not share memory.
+
+        A network that the state does not know, whose parameters are the last of the optimizer's, stays as it is.
+        """
         state = copy.deepcopy(dict(state))
-        self.network.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name in self.networks.keys() & state.keys():
+            self.networks[name].load_state_dict(state[name])
+        optimizer, own = state["optimizer"], self.optimizer.state_dict()["param_groups"]
+        groups = [*optimizer["param_groups"], *own[len(optimizer["param_groups"]) :]]
+        self.optimizer.load_state_dict(optimizer | {"param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.pieces.size = state["epoch"], state["step"], state["micro_batch"]
         self.figures.sums, self.history = state["figures"], state["history"]
@@ -108,7 +119,7 @@ class TrainingLoop(ABC, Generic[B]):
         until = self.epochs if until is None else until
         checkpoints = checkpoints or Checkpoints(save=lambda state: None)
         while self.epoch < until:
-            self.network.train()
+            self.networks.train()
             for batch in self.batches_left():
                 self.figures.add(self.train_step(batch))
                 self.step += 1
@@ -126,7 +137,7 @@ class TrainingLoop(ABC, Generic[B]):
 
     def rehearse(self, steps: int) -> None:
         """A few steps, for what they take; the state is of no use afterwards."""
-        self.network.train()
+        self.networks.train()
         again = itertools.chain.from_iterable(self.batches_left() for _ in range(steps))
         for batch in itertools.islice(again, steps):
             self.train_step(batch)
@@ -134,7 +145,7 @@ class TrainingLoop(ABC, Generic[B]):
     def train_step(self, batch: B) -> dict[str, float]:
         self.set_rates()
         place = f"epoch {self.epoch + 1}, step {self.step + 1}"
-        losses = self.pieces.run(self.network, lambda size: self.gradients(batch, size, place), place)
+        losses = self.pieces.run(self.networks, lambda size: self.gradients(batch, size, place), place)
         with self.pieces.guarded(place):
             apply_gradients(self.optimizer, self.scaler, place, batch.all_ids)
         return losses

@@ -103,7 +103,7 @@ class PolySgdRun(TrainingLoop[Samples]):
         self.steps = len(self.ids) // self.batch_size
         self.total, self.power = iterations or config.epochs * self.steps, power
         super().__init__(
-            network.to(device),
+            {"model": network.to(device)},
             torch.optim.SGD(groups, momentum=config.momentum),
             MicroBatches(self.batch_size, config.out_of_memory, advice(section, config, "crop")),
             epochs=-(-self.total // self.steps),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -11,9 +12,18 @@ from torch.nn import functional as F
 
 from aream.backbones.protocol import Backbone, BackboneOutput, has_batch_norm
 from aream.engine.batches import Batch
+from aream.labels.training_labels import present_first
+from aream.methods.protocol import Localise, host_maps
 
-Views = tuple[list[BackboneOutput], list[bool]]
-"""Outputs that labels are made from, and which of them are of mirrored images."""
+
+@dataclass(frozen=True)
+class View:
+    """What labels are made from."""
+
+    output: BackboneOutput
+    maps: Float[Tensor, "b k h w"]
+    """Of the classes of each image that :func:`aream.labels.training_labels.present_first` names."""
+    mirrored: bool
 
 
 @runtime_checkable
@@ -28,11 +38,15 @@ class LabelSettings(Protocol):
     def label_flip(self) -> bool: ...
 
 
-def label_views(backbone: Backbone, batch: Batch, settings: LabelSettings) -> Views:
-    """Outputs at every label scale, and whether to mirror them back. The host is left in the mode it was in."""
+def label_views(
+    backbone: Backbone, batch: Batch, settings: LabelSettings, localise: Localise = host_maps
+) -> list[View]:
+    """Those of every label scale. The host is left in the mode it was in."""
+    classes, _ = present_first(batch.labels > 0)
     if settings.label_mode == "online":
-        return [backbone(batch.images)], [False]
-    views, restore, training = [], [], backbone.training
+        return [View(*localise(backbone, batch.images, classes), mirrored=False)]
+    views: list[View] = []
+    training = backbone.training
     backbone.train(settings.label_mode == "train")
     # Batch norm in train mode sees an image and its mirror as one batch, as in the authors' code.
     together = backbone.training and settings.label_flip and has_batch_norm(backbone)
@@ -40,15 +54,15 @@ def label_views(backbone: Backbone, batch: Batch, settings: LabelSettings) -> Vi
         for scale in settings.label_scales:
             images = _scaled(batch.images, scale, backbone.patch_size)
             if together:
-                views += backbone(torch.cat([images, images.flip(-1)])).split(len(images))
-                restore += [False, True]
+                output, maps = localise(backbone, torch.cat([images, images.flip(-1)]), classes.repeat(2, 1))
+                views += map(View, output.split(len(images)), maps.split(len(images)), (False, True))
                 continue
-            for flipped in (False, True) if settings.label_flip else (False,):
-                views.append(backbone(images.flip(-1) if flipped else images))
-                restore.append(flipped)
+            for mirrored in (False, True) if settings.label_flip else (False,):
+                seen = images.flip(-1) if mirrored else images
+                views.append(View(*localise(backbone, seen, classes), mirrored))
     finally:
         backbone.train(training)
-    return views, restore
+    return views
 
 
 def nearest_view(settings: LabelSettings) -> int:

@@ -13,7 +13,7 @@ from aream.config import config
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
 from aream.layers import first_deep_layer
-from aream.methods.protocol import FIRST, Losses, Progress, Terms
+from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms
 
 
 @config
@@ -33,11 +33,13 @@ def needs_entropy(config: Config) -> bool:
     return False
 
 
-def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> PlainHost:
+def build(config: Config, entropies: Float[Tensor, " l"] | None = None, host: HostShape | None = None) -> PlainHost:
     return PlainHost()
 
 
 class PlainHost:
+    network = None
+
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
     ) -> Sequence[Losses]:
@@ -45,6 +47,3 @@ class PlainHost:
 
     def supervised_layers(self) -> Sequence[int]:
         return ()
-
-    def first_taught_layer(self) -> int | None:
-        return None

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from aream import discover, refiners
 from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.cams.affinity import affinity_logits, layer_weights, patch_affinity
-from aream.cams.maps import normalise, pick_maps, refine
+from aream.cams.maps import normalise, refine, spread_maps
 from aream.config import Component, component, config
 from aream.engine.batches import Batch, check_scales
 from aream.engine.losses import PairCounts, affinity_loss, count_pairs
@@ -28,8 +28,8 @@ from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropi
 from aream.errors import ConfigError
 from aream.labels.training_labels import affinity_labels, present_first, reliable_labels, uncertain_share
 from aream.layers import LayerSubset, first_deep_layer, resolve_layers
-from aream.methods._label_views import Views, label_views, nearest_view
-from aream.methods.protocol import FIRST, Losses, Progress, Terms
+from aream.methods._label_views import View, label_views, nearest_view
+from aream.methods.protocol import FIRST, HostShape, Localise, Losses, Progress, Terms, host_maps
 from aream.refiners import par
 from aream.refiners.protocol import refuse_network
 
@@ -136,7 +136,7 @@ def measures(config: Config) -> tuple[str, ...]:
     return ("uncertain", "positive", "negative")
 
 
-def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM:
+def build(config: Config, entropies: Float[Tensor, " l"] | None = None, host: HostShape | None = None) -> AReAM:
     """The method for a resolved configuration.
 
     Raises:
@@ -148,20 +148,20 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None) -> AReAM
 
 
 class AReAM:
+    network: torch.nn.Module | None = None
+
     def __init__(self, config: Config, weights: Float[Tensor, " l"] | None) -> None:
         """``weights`` is w(l) in [0, 1] for every layer of the host, constant in training; None: all
         count alike, or the weights are made online."""
         self.config = config
         self.weights = weights
+        self.localise_with: Localise = host_maps  # or what a method beside it brings
         self.fusion: tuple[int, ...] = tuple(int(layer) for layer in config.fusion_layers)
         self.supervised: tuple[int, ...] = tuple(int(layer) for layer in config.supervised_layers)
         self.refiner = discover.load(refiners, config.refiner.name).build(config.refiner.config)
 
     def supervised_layers(self) -> Sequence[int]:
         return self.supervised
-
-    def first_taught_layer(self) -> int | None:
-        return min(self.supervised) if self.config.affinity_reach == "deep" else None
 
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
@@ -175,22 +175,20 @@ class AReAM:
         """
         weight = self.config.affinity_weight
         scale = weight.total / progress.steps if isinstance(weight, TotalWeight) else weight
-        if self.config.label_mode == "online" and len(parts) == 1:
-            return [
-                lambda output: self._made(backbone, parts, ranks, scale, lambda part: ([output], [False]))[0](output)
-            ]
-        return self._made(backbone, parts, ranks, scale, lambda part: label_views(backbone, part, self.config))
+        make = functools.partial(self._made, backbone, parts, ranks, scale)
+        if self.config.label_mode == "online" and len(parts) == 1 and self.localise_with is host_maps:
+            return [lambda output: make(functools.partial(host_maps, output=output))[0](output)]
+        return make(self.localise_with)
 
     @torch.no_grad()
     def _made(
-        self,
-        backbone: Backbone,
-        parts: Sequence[Batch],
-        ranks: Ranks,
-        scale: float,
-        make_views: Callable[[Batch], Views],
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, scale: float, localise: Localise
     ) -> list[Losses]:
         """The losses of every part; labels are made here."""
+
+        def make_views(part: Batch) -> list[View]:
+            return label_views(backbone, part, self.config, localise)
+
         # Views of one part are kept for weights and labels; those of several would be what memory does not hold.
         only = make_views(parts[0]) if len(parts) == 1 else None
         weights = self._weights(backbone, parts, ranks, make_views if only is None else lambda part: only)
@@ -233,22 +231,24 @@ class AReAM:
             "positive": positive.item() / pairs.numel(),
             "negative": negative.item() / pairs.numel(),
         }
-        return Terms({"affinity": scale * loss}, measures)
+        reach = {"affinity": min(self.supervised)} if self.config.affinity_reach == "deep" else {}
+        return Terms({"affinity": scale * loss}, measures, reach)
 
     def _labels(
         self,
         backbone: Backbone,
         batch: Batch,
-        views: Views,
+        views: Sequence[View],
         weights: Float[Tensor, " l"] | None,
     ) -> Tensor:
         """Segmentation labels (b, h, w) at image size."""
         classes, present = present_first(batch.labels > 0)
         size = batch.images.shape[2:]
         total = torch.zeros((*classes.shape, *size), device=batch.images.device)
-        for view, flipped in zip(*views, strict=True):
-            cam = self._refined(backbone, view, classes, weights)
-            total += F.interpolate(cam.flip(-1) if flipped else cam, size=size, mode="bilinear", align_corners=False)
+        for view in views:
+            cam = self._refined(backbone, view, weights)
+            cam = cam.flip(-1) if view.mirrored else cam
+            total += F.interpolate(cam, size=size, mode="bilinear", align_corners=False)
         return reliable_labels(
             normalise(total),
             present,
@@ -263,29 +263,30 @@ class AReAM:
     def _refined(
         self,
         backbone: Backbone,
-        view: BackboneOutput,
-        classes: Int64[Tensor, "b k"],
+        view: View,
         weights: Float[Tensor, " l"] | None,
     ) -> Float[Tensor, "b k h w"]:
         """CAMs of an image's own classes, refined by the weighted mean affinity of the fusion layers (Eq. 9).
 
         Refining is linear in the affinity, so each layer's is used and gone before the next.
         """
-        cam = pick_maps(backbone.localise(view), classes)
-        total = torch.zeros_like(cam)
+        cam, total = view.maps, torch.zeros_like(view.maps)
         for layer in self.fusion:
-            affinity = patch_affinity(view.layers[layer], backbone.prefix_tokens)
+            affinity = patch_affinity(view.output.layers[layer], backbone.prefix_tokens)
             total += refine(cam, affinity) * (1.0 if weights is None else weights[layer])
         return total / len(self.fusion)
 
     def _weights(
-        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], Views]
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, make_views: Callable[[Batch], list[View]]
     ) -> Float[Tensor, " l"] | None:
         if self.config.weights != "entropy_online":
             return None if self.weights is None else self.weights.to(parts[0].images.device)
         entropy = (self.config.entropy_input, self.config.entropy_prob, self.config.entropy_map)
-        view = nearest_view(self.config)
-        means = [layer_entropies(backbone, make_views(part)[0][view], part.labels > 0, *entropy) for part in parts]
+        means = []
+        for part in parts:
+            view, present = make_views(part)[nearest_view(self.config)], part.labels > 0
+            localised = spread_maps(view.maps, present_first(present)[0], present.shape[1])
+            means.append(layer_entropies(backbone, view.output, present, *entropy, localised))
         shares = means[0].new_tensor([len(part.ids) for part in parts]) / len(parts[0].all_ids)
         entropies = shares @ torch.stack(means)
         ranks.add([entropies])

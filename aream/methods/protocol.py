@@ -2,13 +2,17 @@
 
 A module here holds ``Config``, ``resolve(config, depth) -> Config`` (named layer subsets made explicit, so that
 equal choices have one identity), ``needs_entropy(config)`` (whether the per-layer entropies of a plainly trained
-host must be measured first) and ``build(config, entropies) -> Method``.
+host must be measured first) and ``build(config, entropies=None, host=None) -> Method``, which gets the host's
+:class:`HostShape` wherever it is built to be used and draws a network's weights from torch's generator.
+It raises ConfigError for a host that its network is not made for: a sweep is told so before anything runs.
 
 It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
+``LOCALISES`` says that what ``build`` returns finds its own maps of classes; see :class:`Localiser`.
 ``losses(config)`` names the terms that the method adds, where there are any: a scheduler may go by them.
 ``measures(config)`` names the shares that it reports beside them, and ``SUPERVISES_LAYERS`` says that the gradient of
-its terms is held against the host's own on the layers that they act on.
+its terms is held against the host's own on the layers that they act on. Both flags may be functions of the
+configuration.
 A field ``layer_index`` of ``Config`` says where an inference that names shallow or deep layers splits; without one it
 is the backbone's published split. A method that needs entropies has the fields ``entropy_map``, ``entropy_input`` and
 ``entropy_prob`` (see ``aream.py``).
@@ -18,14 +22,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from aream.backbones.protocol import Backbone, BackboneOutput
+from aream.cams.maps import pick_maps
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
+
+
+@dataclass(frozen=True)
+class HostShape:
+    """What a method's own network is made for."""
+
+    dim: int
+    """Width of a token."""
+    classes: int
+    """Foreground classes."""
+    depth: int
+    prefix_tokens: int
+    class_rows: slice | None
+    patch_size: int
+    """Pixels a patch side; these four as in :class:`aream.backbones.protocol.Backbone`."""
+    image_size: int
+    """Side of the square training images, pixels."""
+
+    @classmethod
+    def of(cls, host: Backbone, classes: int, image_size: int) -> HostShape:
+        own = (host.dim, classes, host.depth, host.prefix_tokens, host.class_rows, host.patch_size)
+        return cls(*own, image_size)
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,11 @@ class Progress:
     steps: int = 1
     """All of them."""
 
+    @property
+    def share(self) -> float:
+        """Of the steps, how much is done, in [0, 1): what losses that begin or change in stages go by."""
+        return self.step / self.steps
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -44,6 +77,9 @@ class Terms:
     """Weighted scalar terms by name."""
     measures: dict[str, float] = field(default_factory=dict)
     """Shares in [0, 1] that say what the terms were made from, for people; each a mean over the images."""
+    taught_from: dict[str, int] = field(default_factory=dict)
+    """Of terms whose gradient ends in the host: its first layer that gets any, by the term's name. Parameters of
+    shallower layers, and heads, get none; the method's own network gets all."""
 
 
 FIRST = Progress()
@@ -53,6 +89,10 @@ Losses = Callable[[BackboneOutput], Terms]
 
 @runtime_checkable
 class Method(Protocol):
+    network: torch.nn.Module | None
+    """Trained with the host, with ``train.head_lr_scale``, and stored beside it; None: the method has none. Every part
+    of a batch gives gradient to the same of its parameters."""
+
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
     ) -> Sequence[Losses]:
@@ -66,6 +106,36 @@ class Method(Protocol):
         """Layers of the host that the terms act on: there their gradient is held against that of the host's own loss.
         None: nothing is compared."""
 
-    def first_taught_layer(self) -> int | None:
-        """Where the gradient of the terms ends: parameters of shallower layers, and heads, get none of it.
-        None: nowhere."""
+
+Located = tuple[BackboneOutput, Float[Tensor, "b k h w"]]
+Localise = Callable[[Backbone, Float[Tensor, "b 3 height width"], Int64[Tensor, "b k"]], Located]
+"""The host's outputs of images, and the map of each class that is named for an image, 0-based, in that order."""
+
+
+class Localiser(Protocol):
+    """What a method with ``LOCALISES`` has besides: its own way to the maps that affinities refine."""
+
+    def localise(
+        self, backbone: Backbone, images: Float[Tensor, "b 3 height width"], classes: Int64[Tensor, "b k"]
+    ) -> Located:
+        """Maps without gradient, in float32 and not normalised; the forward pass is this function's own.
+
+        It is called without gradients; where it needs some it enables them, and leaves no ``grad`` of a parameter.
+        """
+
+
+def host_maps(
+    backbone: Backbone,
+    images: Float[Tensor, "b 3 height width"],
+    classes: Int64[Tensor, "b k"],
+    output: BackboneOutput | None = None,
+) -> Located:
+    """The maps that the host itself offers; ``output`` is of the images, where it is at hand."""
+    output = backbone(images) if output is None else output
+    return output, pick_maps(backbone.localise(output), classes)
+
+
+def says(module: Any, flag: Literal["LOCALISES", "SUPERVISES_LAYERS"], config: Any) -> bool:
+    """Whether a method's module says so of a configuration."""
+    said = getattr(module, flag, False)
+    return bool(said(config) if callable(said) else said)

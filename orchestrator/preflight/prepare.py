@@ -126,10 +126,11 @@ def datasets(spec: SweepSpec, trials: Sequence[TrialConfig]) -> list[Component]:
 
 
 def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
-    """Every training point of a grid, or every dataset and backbone that a search may propose."""
+    """Every training point of a grid, or every dataset, backbone and method that a search may propose."""
     if spec.search is None:
         return [spec.trial(values, spec.seeds[0]) for values in spec.training_points()]
-    varied = [axis.key for axis in spec.training_axes() if axis.key.split(".")[0] in ("data", "backbone")]
+    axes = [axis.key for axis in spec.training_axes()]
+    varied = [key for key in axes if key.split(".")[0] in ("data", "backbone") or key in ("method", "method.name")]
     return [
         spec.trial(values, spec.seeds[0])
         for values in spec.points_of([*varied, "train.image_size", "train.batch_size"])
@@ -152,15 +153,18 @@ def _check_networks(spec: SweepSpec, trials: Sequence[TrialConfig]) -> None:
     Raises:
         AreamError: a weight file that is missing or does not fit, or a step that cannot be taken.
     """
-    processes, seen = spec.resources.trial.process_count, set()
+    processes = spec.resources.trial.process_count
+    alike: dict[tuple[object, ...], list[TrialConfig]] = {}
     for trial in trials:
         train = trial.train
         what = (_key(trial.data), _key(trial.backbone), train.image_size, train.batch_size, train.out_of_memory)
-        if what not in seen:
-            seen.add(what)
-            with _saying_how_to_check(trial.data):
-                dataset = build_dataset(trial.data)
-            check_host(trial.backbone, len(dataset.class_names), train, len(dataset.ids("train")), processes)
+        alike.setdefault(what, []).append(trial)
+    for trial, *others in alike.values():
+        with _saying_how_to_check(trial.data):
+            dataset = build_dataset(trial.data)
+        trained_by = _distinct([trial.method, *(other.method for other in others)])
+        images = len(dataset.ids("train"))
+        check_host(trial.backbone, trained_by, len(dataset.class_names), trial.train, images, processes)
     with _saying_how_to_check(spec.base.data):
         dataset = build_dataset(spec.base.data)
     for refiner in _distinct([trial.labels.refiner for trial in label_points(spec)]):

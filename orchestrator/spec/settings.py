@@ -9,7 +9,7 @@ from dataclasses import field
 from typing import Literal
 
 from aream import discover
-from aream.config import Component, config
+from aream.config import Component, components, config
 from aream.errors import ConfigError
 from orchestrator.spec.metrics import better
 from orchestrator.spec.paper import Paper
@@ -238,7 +238,7 @@ class Settings(Place):
     search: Search | None = None
     scheduler: Scheduler | None = None
     rank: Rank = Rank()
-    analyses: tuple[Component, ...] = field(default=(), metadata={"components": options_class})
+    analyses: tuple[Component, ...] = components(options_class)
     """Stages that look at what each trial made: names, or sections with a name and options."""
     paper: Paper | None = None
     """Published numbers that the results are held against."""

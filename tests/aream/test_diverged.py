@@ -29,9 +29,9 @@ class Poisoned(Hungry):
     def forward(self, images):
         output = super().forward(images)
         if self.where == "output":
-            return BackboneOutput(tuple(x * torch.nan for x in output.logits), output.cam, output.layers)
+            return BackboneOutput(tuple(x * torch.nan for x in output.logits), output.cams, output.layers)
         if self.where == "val" and not self.training:
-            return BackboneOutput(tuple(x * torch.nan for x in output.logits), output.cam, output.layers)
+            return BackboneOutput(tuple(x * torch.nan for x in output.logits), output.cams, output.layers)
         if self.where == "gradient":
             for logits in output.logits:
                 if logits.requires_grad:

@@ -52,7 +52,7 @@ def test_the_weights_of_the_best_epoch_after_the_warm_up_are_kept(dataset, monke
     made.run(4, report=lambda _: weights.append({k: v.clone() for k, v in made.backbone.state_dict().items()}))
     state, shown, epoch = made.selected()
     assert (shown, epoch) == (MAPS[kept][0], kept + 1)
-    assert all(torch.equal(state[name], value) for name, value in weights[kept].items())
+    assert all(torch.equal(state["model"][name], value) for name, value in weights[kept].items())
     assert not all(torch.equal(weights[LAST][name], value) for name, value in weights[BY_IMAGE].items())
 
 
@@ -94,7 +94,7 @@ def test_ties_go_to_the_better_map_of_classes_then_to_the_later_epoch(dataset, m
     made.run(len(maps), report=lambda _: weights.append({k: v.clone() for k, v in made.backbone.state_dict().items()}))
     state, shown, epoch = made.selected()
     assert (shown, epoch) == (maps[kept][0], kept + 1)
-    assert all(torch.equal(state[name], value) for name, value in weights[kept].items())
+    assert all(torch.equal(state["model"][name], value) for name, value in weights[kept].items())
 
 
 MIXED = [[1, 0], [0, 1], [1, 1]]

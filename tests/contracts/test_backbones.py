@@ -33,6 +33,24 @@ def test_contract(name):
     check_backbone(module, SMALL_CONFIGS.get(name) or module.Config())
 
 
+@pytest.mark.parametrize("final_norm", [False, True])
+@pytest.mark.parametrize("name", ["mctformer_plus", "mctformer_v2", "vit"])
+def test_the_last_tokens_are_what_the_heads_read(name, final_norm):
+    config = dataclasses.replace(SMALL_CONFIGS[name], final_norm=final_norm)
+    host = discover.load(backbones, name).build(config, 3, 32).eval()
+    output = host(torch.randn(2, 3, 32, 32))
+    of_classes, patches = output.tokens[-1].split([host.prefix_tokens, 16], dim=1)
+    torch.testing.assert_close(host.head(patches.transpose(1, 2).reshape(2, 12, 4, 4)).relu(), output.cam)
+    if name != "vit":
+        torch.testing.assert_close(of_classes.mean(dim=-1), output.logits[0])
+
+
+def test_the_class_tokens_of_v1_are_its_logits():
+    host = mctformer_v1.build(SMALL_CONFIGS["mctformer_v1"], 3, 32).eval()
+    output = host(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(output.tokens[-1][:, :3].mean(dim=-1), output.logits[0])
+
+
 def test_attention_is_that_of_timm():
     """A block run for its queries and keys gives what timm's own forward gives."""
     host = mctformer_v2.build(TINY, 3, 32).eval()

@@ -190,7 +190,7 @@ def test_gradients_reach_the_host_through_the_affinity_logits_alone(host, batch,
     output = host(batch.images)
     cut = BackboneOutput(
         logits=output.logits,
-        cam=output.cam,
+        cams=output.cams,
         layers=[LayerQK(layer.queries.detach(), layer.keys.detach()) for layer in output.layers],
     )
     assert not losses_of(method, host, batch, cut)["affinity"].requires_grad

@@ -32,7 +32,11 @@ def check_backbone(module, config) -> None:
     torch.testing.assert_close(host(images).scores, output.scores)
     for part, whole in zip(output.split(1), (0, 1), strict=True):
         torch.testing.assert_close(part.scores[0], output.scores[whole])
-        torch.testing.assert_close(part.layers[-1].keys[0], output.layers[-1].keys[whole])
+        for name in ("queries", "keys", "values", "attended"):
+            found, expected = (getattr(each.layers[-1], name) for each in (part, output))
+            torch.testing.assert_close(found, expected[whole : whole + 1])
+        for found, expected in zip((*part.cams, *part.tokens), (*output.cams, *output.tokens), strict=True):
+            torch.testing.assert_close(found, expected[whole : whole + 1])
     assert host.no_weight_decay() <= {name for name, _ in host.named_parameters()}
     _check_host_losses(host, images, output)
     declared = module.losses(config) if hasattr(module, "losses") else ()
@@ -53,13 +57,22 @@ def _built(module, config, patch, seed):
 
 def _check_output(host, output) -> None:
     assert output.grid == (4, 6)
-    assert output.cam.shape == (2, CLASSES, 4, 6)
     assert output.logits
+    assert len(output.cams) == len(output.logits)
+    assert all(cam.shape == (2, CLASSES, 4, 6) for cam in output.cams)
+    assert output.cam is output.cams[0]
+    assert len(output.tokens) in (0, host.depth)
+    for tokens in output.tokens:
+        assert tokens.shape == (2, host.prefix_tokens + 24, host.dim)
+        assert tokens.requires_grad
     assert all(logits.shape == (2, CLASSES) for logits in output.logits)
     assert len(output.layers) == host.depth
     for layer in output.layers:
         assert layer.queries.shape[2] == layer.keys.shape[2] == host.prefix_tokens + 24
         assert patch_affinity(layer, host.prefix_tokens).isfinite().all()
+        logits = layer.queries @ layer.keys.transpose(2, 3) * layer.queries.shape[3] ** -0.5
+        attention = (logits if layer.bias is None else logits + layer.bias).softmax(dim=-1)
+        torch.testing.assert_close(layer.attended, attention @ layer.values, rtol=0, atol=1e-5)
     localised = host.localise(output)
     assert localised.shape == output.cam.shape
     assert localised.isfinite().all()
@@ -87,19 +100,22 @@ def _check_gradients(host, output) -> None:
 
 
 def _check_layers(host, images) -> None:
-    """A layer's queries depend on its own parameters and on those of shallower layers, on none of deeper ones."""
+    """A layer's queries and tokens depend on its own parameters and those of shallower layers, on no others."""
     heads = {id(parameter) for parameter in host.head_parameters()}
     named = [host.layer_parameters(layer) for layer in range(host.depth)]
     assert all(parameters for parameters in named)
     everything = [id(parameter) for parameters in named for parameter in parameters]
     assert len(set(everything)) == len(everything)
     assert not heads & set(everything)
-    for layer, projected in enumerate(host(images).layers):
+    output = host(images)
+    for layer, projected in enumerate(output.layers):
+        made = [affinity_logits(projected, host.prefix_tokens), *output.tokens[layer : layer + 1]]
         for parameter in host.parameters():
             parameter.grad = None
-        affinity_logits(projected, host.prefix_tokens).square().sum().backward(retain_graph=True)
-        reached = [any(part.grad is not None and part.grad.any() for part in parts) for parts in named]
-        assert reached == [index <= layer for index in range(host.depth)]
+        for each in made:
+            each.square().sum().backward(retain_graph=True)
+            reached = [any(part.grad is not None and part.grad.any() for part in parts) for parts in named]
+            assert reached == [index <= layer for index in range(host.depth)]
 
 
 def _check_pieces(host, images) -> None:

@@ -7,19 +7,20 @@ such as batch norm over a single number a channel, shows there as it would hours
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from aream import discover, methods
 from aream.affinity_net import network as affinity_network
 from aream.backbones.protocol import has_batch_norm
 from aream.config import Component
 from aream.engine.steps import OutOfMemoryPolicy
-from aream.errors import AreamError, ConfigError
+from aream.errors import AreamError, ConfigError, within
 from aream.refiners import psa
 from aream.train_config import TrainConfig
-from workers.components import build_backbone, build_segmenter
+from workers.components import build_backbone, build_method, build_segmenter
 from workers.staging.locations import localised
 from workers.trial import SegmentationConfig
 
@@ -27,15 +28,23 @@ NO_VARIANCE = "Expected more than 1 value per channel"
 """What torch says where batch norm has one number to normalise."""
 
 
-def check_host(backbone: Component, classes: int, train: TrainConfig, images: int, processes: int) -> None:
-    """Build the host with its weights, and try a step of its training.
+def check_host(
+    backbone: Component,
+    trained_by: Sequence[Component],
+    classes: int,
+    train: TrainConfig,
+    images: int,
+    processes: int,
+) -> None:
+    """Build the host with its weights and the methods' own networks for it, and try a step of the host's training.
 
     Args:
+        trained_by: methods.
         images: of the train split.
         processes: that share a batch.
 
     Raises:
-        AreamError: weights that do not fit, or a step that cannot be taken.
+        AreamError: weights or a method that do not fit, or a step that cannot be taken.
     """
     host = build_backbone(backbone, classes, train.image_size)
     batch = min(train.batch_size, images)
@@ -44,12 +53,23 @@ def check_host(backbone: Component, classes: int, train: TrainConfig, images: in
             f"train.batch_size: need an image for each of the {processes} processes of a trial; a batch has {batch} "
             f"of {images} train images"
         )
-    if processes > 1 and has_batch_norm(host):
-        raise ConfigError(
-            f"resources.trial: {backbone.name} has batch norm, which sees the images of one process only; train it "
-            f"with one process, not {processes}"
-        )
+    networks = {backbone.name: host} | {method.name: _network(method, host, classes, train) for method in trained_by}
+    for name, network in networks.items():
+        if processes > 1 and network is not None and has_batch_norm(network):
+            raise ConfigError(
+                f"resources.trial: {name} has batch norm, which sees the images of one process only; train it with one "
+                f"process, not {processes}"
+            )
     _try_step(host, host, batch, train.image_size, "train", train.out_of_memory)
+
+
+def _network(method: Component, host: Any, classes: int, train: TrainConfig) -> torch.nn.Module | None:
+    """A method's own, for the host."""
+    module = discover.load(methods, method.name)
+    with within("method"):
+        resolved = Component(name=method.name, config=module.resolve(method.config, host.depth))
+    entropies = torch.zeros(host.depth) if module.needs_entropy(resolved.config) else None
+    return build_method(resolved, host, classes, train.image_size, entropies=entropies).network
 
 
 def check_segmenter(segmentation: SegmentationConfig, classes: int, images: int) -> None:

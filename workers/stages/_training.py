@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from aream.engine.loop import TrainingLoop
-from workers.components import WEIGHTS_FILE
+from workers.components import weights_file
 from workers.stage import StageContext
 
 
@@ -33,6 +33,9 @@ def train(
     training.run(until, report=context.report, checkpoints=context.checkpoints())
 
 
-def keep(training: TrainingLoop[Any], weights: Mapping[str, torch.Tensor], out: Path) -> None:
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, out / WEIGHTS_FILE)
+def keep(training: TrainingLoop[Any], networks: Mapping[str, Mapping[str, torch.Tensor]], out: Path) -> None:
+    """The weights of each network in a file of its name, and the history."""
+    for network, weights in networks.items():
+        content = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        save_file(content, out / weights_file(network))
     (out / "history.json").write_text(json.dumps(training.history, indent=1))

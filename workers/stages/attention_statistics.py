@@ -26,18 +26,19 @@ from aream.cams.attention_statistics import (
     logarithmic,
     top_columns,
 )
-from aream.cams.maps import normalise, refine
+from aream.cams.maps import normalise, refine, spread_maps
 from aream.cams.overlays import cam_row, matrix_row
-from aream.config import Component, config
+from aream.config import Component, added, config
 from aream.data.dataset import Dataset
 from aream.engine.batches import resized
 from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, entropy_cam
 from aream.errors import ConfigError, DivergedError
 from aream.images import MAX_SIDE, to_tensor
+from aream.labels.training_labels import present_first
 from aream.metrics import BACKGROUND, IGNORE
 from workers.analysis import Subject
-from workers.components import trained_host
+from workers.components import trained_host, trained_localiser
 from workers.files.figures import Curve, Picture, write_figures
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
@@ -111,6 +112,8 @@ class Config:
     entropy_input: EntropyInput
     entropy_prob: EntropyProb
     precision: str
+    method: Component | None = added(None)
+    """What finds the maps; null: the host."""
 
 
 def analysis(subject: Subject, options: Options) -> Stage:
@@ -141,14 +144,17 @@ def analysis(subject: Subject, options: Options) -> Stage:
         entropy_input=options.entropy_input,
         entropy_prob=options.entropy_prob,
         precision=trial.train.precision,
+        method=subject.cams.config.method,
     )
-    return Stage("attention_statistics", config, {"host": subject.host}, dict(subject.fingerprints))
+    return Stage("attention_statistics", config, subject.cams.inputs, dict(subject.fingerprints))
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
-    """Input ``host``: the trained weights."""
+    """Inputs: those of ``infer_cam``."""
     device = context.runtime.device
     dataset, backbone = trained_host(config.data, config.backbone, config.train_image_size, inputs["host"], device)
+    classes = len(dataset.class_names)
+    localise = trained_localiser(config.method, backbone, classes, config.train_image_size, inputs)
     backbone.eval()
     ids = _spaced(list(dataset.ids("train")), config.images)
     examples = [image_id for image_id in ids if dataset.labels(image_id).any()][: config.examples]
@@ -158,11 +164,14 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         chunk = ids[start : start + BATCH]
         batch = torch.stack(
             [to_tensor(resized(dataset.image(i), config.image_size), backbone.mean, backbone.std) for i in chunk]
-        )
+        ).to(device)
+        present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]).to(device) > 0
+        order, _ = present_first(present)
         with torch.no_grad(), autocast(device, config.precision):
-            output = backbone(batch.to(device))
+            output, maps = (backbone(batch), None) if localise is None else localise(backbone, batch, order)
+        cam = backbone.localise(output) if maps is None else spread_maps(maps, order, classes)
         panels = _Panels([index for index, image_id in enumerate(chunk) if image_id in examples])
-        _measure(config, backbone, output, dataset, chunk, totals, panels)
+        _measure(config, backbone, output, cam, present, dataset, chunk, totals, panels)
         for index in panels.images:
             pictures += panels.pictures(index, dataset, chunk[index], config.layers)
     return _written(config, totals, pictures, out)
@@ -222,17 +231,17 @@ def _measure(
     config: Config,
     backbone: Backbone,
     output: BackboneOutput,
+    cam: Float[Tensor, "b c h w"],
+    present: Bool[Tensor, "b c"],
     dataset: Dataset,
     chunk: list[str],
     totals: _Totals,
     panels: _Panels,
 ) -> None:
     """All measures of a batch of images."""
-    t, cam = backbone.prefix_tokens, backbone.localise(output)
-    weighed = entropy_cam(backbone, output, config.entropy_map)
+    t, weighed = backbone.prefix_tokens, entropy_cam(backbone, output, config.entropy_map, cam)
     if not torch.isfinite(cam).all():
         raise DivergedError("maps of the host are not finite: its weights have diverged, or the precision is too low")
-    present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]).to(cam.device) > 0
     shares = [_foreground(dataset.mask(image_id), output.grid) for image_id in chunk]
     foreground, labelled = (torch.stack(part).to(cam.device) for part in zip(*shares, strict=True))
     found: TopColumns | None = None

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from aream.config import config
 from aream.errors import DataError
-from aream.infer import infer_cams
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 from workers.analysis import Subject
-from workers.components import trained_host
 from workers.files.figures import Curve, write_figures
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
@@ -51,17 +49,16 @@ def analysis(subject: Subject, options: Options) -> Stage:
     gain = layer_gain.analysis(subject, layer_gain.Options())
     gain = dataclasses.replace(gain, hardware=subject.host.hardware)
     config = Config(infer=subject.cams.config, depth=subject.depth, labels=gain.config.labels)
-    return Stage("held_out_gain", config, {"host": subject.host, "gain": gain}, dict(subject.fingerprints))
+    return Stage("held_out_gain", config, {**subject.cams.inputs, "gain": gain}, dict(subject.fingerprints))
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
-    """Inputs: ``host``, the trained weights; ``gain``, what ``layer_gain`` wrote.
+    """Inputs: those of ``infer_cam``; ``gain``, what ``layer_gain`` wrote.
 
     Raises:
         DataError: no val image has a mask.
     """
-    infer, device = config.infer, context.runtime.device
-    dataset, backbone = trained_host(infer.data, infer.backbone, infer.train_image_size, inputs["host"], device)
+    dataset, cams = infer_cam.cams_of(config.infer, inputs, "val", context.runtime.device)
     found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text())
     subsets = layer_gain.subsets(config.depth)
     counts = {
@@ -72,7 +69,6 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         )
         for name in subsets
     }
-    cams = infer_cams(backbone, dataset, "val", infer.cams, device=device, precision=infer.precision)
     for image in context.watched(cams):
         mask = dataset.mask(image.image_id)
         if mask is None:

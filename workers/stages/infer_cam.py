@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from aream.config import Component, config
-from aream.infer import CamInference, infer_cams
-from workers.components import trained_host
+import torch
+
+from aream.config import Component, added, config
+from aream.data.dataset import Dataset
+from aream.infer import CamInference, ImageCams, infer_cams
+from workers.components import trained_host, trained_localiser
 from workers.files.cams import write_cams
 from workers.metric import Metric
 from workers.processes.hardware import Part
@@ -27,14 +30,24 @@ class Config:
     """Side of the training images: the grid the positions were learnt for."""
     cams: CamInference
     precision: str
+    method: Component | None = added(None)
+    """What finds the maps; null: the host."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
-    """Input ``host``: the trained weights."""
-    device = context.runtime.device
-    dataset, backbone = trained_host(config.data, config.backbone, config.train_image_size, inputs["host"], device)
-    images = write_cams(
-        out,
-        context.watched(infer_cams(backbone, dataset, "train", config.cams, device=device, precision=config.precision)),
-    )
+    """Inputs: ``host``, the trained weights; ``entropy``, where a method finds the maps that was trained with it."""
+    images = write_cams(out, context.watched(cams_of(config, inputs, "train", context.runtime.device)[1]))
     return {"images": float(images)}
+
+
+def cams_of(
+    config: Config, inputs: Mapping[str, Path], split: str, device: torch.device
+) -> tuple[Dataset, Iterator[ImageCams]]:
+    """The dataset, and the CAMs of one of its splits."""
+    size = config.train_image_size
+    dataset, backbone = trained_host(config.data, config.backbone, size, inputs["host"], device)
+    localise = trained_localiser(config.method, backbone, len(dataset.class_names), size, inputs)
+    cams = infer_cams(
+        backbone, dataset, split, config.cams, device=device, precision=config.precision, localise=localise
+    )
+    return dataset, cams

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from aream.config import Component, config
 from aream.engine.batches import resized
@@ -19,7 +17,7 @@ from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import DivergedError
 from aream.images import to_tensor
-from workers.components import trained_host
+from workers.components import ENTROPIES_FILE, trained_host
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
@@ -71,9 +69,5 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     if not torch.isfinite(total).all():
         raise DivergedError(f"entropies of the host's layers are not finite: {total.tolist()}")
     means = (total / len(ids)).tolist()
-    (out / "entropies.json").write_text(json.dumps(means))
+    (out / ENTROPIES_FILE).write_text(json.dumps(means))
     return {f"entropy/layer_{layer:02d}": value for layer, value in enumerate(means)}
-
-
-def read(folder: Path) -> Float[Tensor, " l"]:
-    return torch.tensor(json.loads((folder / "entropies.json").read_text()), dtype=torch.float32)

@@ -76,7 +76,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
     training = _prepared(config, dataset, scores_of, context.runtime)
     train(training, context)
-    keep(training, training.network.state_dict(), out)
+    keep(training, training.weights(), out)
     return {"train/affinity_loss": training.history[-1]["train/affinity_loss"]}
 
 

@@ -10,16 +10,17 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from aream import discover, methods
 from aream.config import Component, config
 from aream.engine.ranks import ALONE, Ranks
+from aream.methods.protocol import Method
 from aream.selection import remark, scored_labels
 from aream.train import Training
+from workers.components import build_method, read_entropies
 from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext
-from workers.stages import layer_entropy, warmup
+from workers.stages import warmup
 from workers.stages._training import keep, train
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Config(warmup.Config):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them."""
-    entropies = layer_entropy.read(inputs["entropy"]) if "entropy" in inputs else None
+    entropies = read_entropies(inputs["entropy"]) if "entropy" in inputs else None
     training = prepared(config, entropies, context.runtime, context.ranks)
     if context.writes and (said := remark(config.train, scored_labels(training.dataset))) is not None:
         log.warning(said)
@@ -78,5 +79,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
 def prepared(config: Config, entropies: Float[Tensor, " l"] | None, runtime: Runtime, ranks: Ranks = ALONE) -> Training:
     """The training before its first step."""
-    module = discover.load(methods, config.method.name)
-    return warmup.prepared(config, runtime, ranks, lambda: module.build(config.method.config, entropies))
+
+    def method(host: Any, classes: int) -> Method:
+        return build_method(
+            config.method, host, classes, config.train.image_size, seed=config.seed, entropies=entropies
+        )
+
+    return warmup.prepared(config, runtime, ranks, method)

@@ -53,5 +53,5 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     segmenter = build_segmenter(config.model, len(dataset.class_names) + 1, config.train.crop)
     training = SegmentationRun(segmenter, dataset, labels_of, config.train, config.seed, device=context.runtime.device)
     train(training, context)
-    keep(training, segmenter.state_dict(), out)
+    keep(training, training.weights(), out)
     return {"train/segmentation_loss": training.history[-1]["train/segmentation_loss"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,15 +62,18 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
 
 def prepared(
-    config: Config, runtime: Runtime, ranks: Ranks = ALONE, method: Callable[[], Method | None] = lambda: None
+    config: Config,
+    runtime: Runtime,
+    ranks: Ranks = ALONE,
+    method: Callable[[Any, int], Method | None] = lambda *_: None,
 ) -> Training:
-    """The training before its first step, with what ``method`` makes once random numbers are seeded."""
+    """The training before its first step, with what ``method`` makes for the host and its number of classes."""
     dataset = build_dataset(config.data)
     seed_everything(config.seed)
     backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
     return Training(
         backbone,
-        method(),
+        method(backbone, len(dataset.class_names)),
         dataset,
         config.train,
         config.seed,

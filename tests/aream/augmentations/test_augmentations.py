@@ -141,7 +141,7 @@ def test_padding_is_labelled_ignore_and_pulls_at_no_token():
     (losses,) = method.losses_of_parts(host, [batch])
     output = host(batch.images)
     leaves = [LayerQK(layer.queries.detach().requires_grad_(), layer.keys.detach()) for layer in output.layers]
-    losses(BackboneOutput(output.logits, output.cam, leaves)).losses["affinity"].backward()
+    losses(BackboneOutput(output.logits, output.cams, leaves)).losses["affinity"].backward()
     padded = ~batch.valid[:, ::8, ::8].flatten(1)  # the pixel nearest sampling takes for each patch
     pulled = leaves[2].queries.grad[:, :, 1:].abs().sum((1, 3))
     assert padded.any()

@@ -271,7 +271,7 @@ def test_gradients_reach_the_host_through_affinity_logits_and_classifiers_alone(
     output = host(batch.images)
     assert not host.localise(output).requires_grad
     cut = [LayerQK(layer.queries.detach(), layer.keys.detach()) for layer in output.layers]
-    assert not losses(BackboneOutput(output.logits, output.cam, cut)).losses["affinity"].requires_grad
+    assert not losses(BackboneOutput(output.logits, output.cams, cut)).losses["affinity"].requires_grad
     losses(output).losses["affinity"].backward(retain_graph=True)
     assert host.conv_trans_3.trans_block.attn.qkv.weight.grad.abs().sum() > 0
     assert host.conv1.weight.grad.abs().sum() > 0

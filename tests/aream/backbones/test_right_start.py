@@ -76,7 +76,7 @@ def test_pretrained_weights_are_seen_as_timm_sees_them(data_root):
     images = F.interpolate(torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0)), size=224) * 2 - 1
     normed = vit.forward_features(images)[:, 1:].transpose(1, 2).reshape(1, -1, 14, 14)
     encoded = host.encode(images)
-    torch.testing.assert_close(host.scores(encoded.features), host.head(normed), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(host.scores(encoded)[0], host.head(normed), rtol=1e-4, atol=1e-4)
     raw = vit.forward_intermediates(images, [11], intermediates_only=True, output_fmt="NLC")[0]
     assert (encoded.features.flatten(2).transpose(1, 2) - raw).norm() < 1e-5 * raw.norm()
     assert host.decisions() == {"split_class_tokens": 1.0, "final_norm": 1.0}
@@ -96,7 +96,7 @@ def test_large_raw_features_are_normed(tmp_path, scale, normed):
     features = torch.randn(1, 12, 3, 5, generator=torch.Generator().manual_seed(3)) * 9
     normal = (features - features.mean(1, keepdim=True)) / (features.var(1, keepdim=True, unbiased=False) + 1e-6).sqrt()
     expected = normal * vit.norm.weight[:, None, None] + vit.norm.bias[:, None, None] if normed else features
-    torch.testing.assert_close(host.scores(features), host.head(expected), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(host.read(features), expected, rtol=1e-4, atol=1e-4)
     stated = dataclasses.replace(config, final_norm=not normed, class_token_mass="copied")
     assert mctformer_v2.build(stated, CLASSES, 224).decisions() == {
         "split_class_tokens": 0.0,

@@ -72,7 +72,7 @@ def test_a_row_of_logits_is_centred_and_its_mean_passes_no_gradient(dataset):
     backbone = host()
     output = backbone(batch.images)
     leaves = [LayerQK(a.queries.detach().requires_grad_(), a.keys.detach().requires_grad_()) for a in output.layers]
-    given = BackboneOutput(output.logits, output.cam, leaves)
+    given = BackboneOutput(output.logits, output.cams, leaves)
     chosen = method(affinity_logits="centred", supervised_layers="all", affinity_weight=1.0)
     (losses,) = chosen.losses_of_parts(backbone, [batch])
     found = losses(given).losses["affinity"]
