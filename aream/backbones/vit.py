@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._attention_record import AttentionRecord, outputs_of
+from aream.backbones._class_tokens import copy_class_token, drop_copies
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._sizes import attention_layers
@@ -27,7 +28,7 @@ from aream.backbones._timm_transformer import ALLOWED, FAILURES, check_published
 from aream.backbones._vit_layouts import fit_transformer
 from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK, mean_attention
-from aream.config import PRETRAINED, config, location
+from aream.config import PRETRAINED, added, config, location
 from aream.errors import ConfigError
 from aream.networks.checkpoint import fit_state_dict, read_state_dict
 
@@ -62,8 +63,13 @@ class Config(TimmConfig):
     auxiliary_layer: int | None = None
     """0-based layer, before the last, under a second head with a loss of its own; null: none. Its tokens pass the
     model's last norm too, where ``final_norm`` is true."""
+    class_tokens: Literal["one", "per_class"] = added("one")
+    """The model's own, or a copy of it a class (:mod:`aream.backbones._class_tokens`)."""
+    registers: int = added(0)
+    """Further copies that stand for no class, at random positions (MoRe: 4), at most 64."""
     localisation: Literal["cam", "fused"] = "cam"
-    """The map that the affinities refine: the CAM, or the CAM times what the class token attends to."""
+    """The map that the affinities refine: the CAM, or the CAM times what the class token attends to, of one token a
+    class its own."""
     class_attention_layers: int | None = None
     """Of ``fused``: how many of the last layers the class attention is taken from; null: all."""
     class_attention_reduce: Literal["mean", "sum"] = "mean"
@@ -74,6 +80,8 @@ class Config(TimmConfig):
         TimmConfig.__post_init__(self)
         if not 0 < self.rank_decay <= 1:
             raise ConfigError(f"rank_decay: need 0 < rank_decay <= 1, got {self.rank_decay}")
+        if not 0 <= self.registers <= 64:
+            raise ConfigError(f"registers: need a number in 0..64, got {self.registers}")
 
 
 @functools.lru_cache(maxsize=256)
@@ -130,10 +138,13 @@ class TimmTransformer(nn.Module):
             drop_path_rate=config.drop_path,
             **config.changed_sizes(),
         )
+        self.copies = (classes if config.class_tokens == "per_class" else 1, config.registers)
+        if config.class_tokens == "per_class" or config.registers:
+            copy_class_token(self.vit, config.vit, *self.copies)
         self.depth = len(self.vit.blocks)
         self.patch_size = int(self.vit.patch_embed.feat_ratio())
         self.prefix_tokens = int(self.vit.num_prefix_tokens)
-        self.class_rows = None if getattr(self.vit, "cls_token", None) is None else slice(0, 1)
+        self.class_rows = None if getattr(self.vit, "cls_token", None) is None else slice(0, self.copies[0])
         self.mean, self.std = config.mean_std(self.vit.pretrained_cfg)
         self.pooling, self.rank_decay = config.pooling, config.rank_decay
         self.final_norm, self.auxiliary_layer = config.final_norm, config.auxiliary_layer
@@ -196,11 +207,20 @@ class TimmTransformer(nn.Module):
             DataError: they do not fit.
         """
         own = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
-        fit_transformer(self.vit, own or state, origin, resample_patches=resample_patches)
         if not own:
+            self._read_transformer(state, origin, resample_patches=resample_patches)
             return
+        fit_transformer(self.vit, own, origin, resample_patches=resample_patches)
         trunk = {TRUNK + name: value for name, value in self.vit.state_dict().items()}
         fit_state_dict(self, {n: v for n, v in state.items() if not n.startswith(TRUNK)} | trunk, origin)
+
+    def _read_transformer(self, state: dict[str, Tensor], origin: str, *, resample_patches: bool) -> None:
+        if self.copies == (1, 0):
+            fit_transformer(self.vit, state, origin, resample_patches=resample_patches)
+            return
+        drop_copies(self.vit)
+        fit_transformer(self.vit, state, origin, resample_patches=resample_patches)
+        copy_class_token(self.vit, self.name, *self.copies)
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> BackboneOutput:
         """Class logits, CAM and the queries and keys of every layer.
@@ -263,8 +283,8 @@ class TimmTransformer(nn.Module):
         return scores.amax(dim=(2, 3)) if self.pooling == "max" else scores.mean(dim=(2, 3))
 
     @torch.no_grad()
-    def class_attention(self, layers: Sequence[LayerQK], rows: slice) -> Float[Tensor, "b 1 n"]:
-        """Attention that the class token pays to the patches, over the configured last layers.
+    def class_attention(self, layers: Sequence[LayerQK], rows: slice) -> Float[Tensor, "b rows n"]:
+        """Attention that the class tokens pay to the patches, over the configured last layers.
 
         Softmax over all keys, mean over heads; the part that goes to prefix tokens is dropped.
         """
@@ -274,11 +294,11 @@ class TimmTransformer(nn.Module):
 
     @torch.no_grad()
     def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:
-        """The configured map, >= 0; one class token looks at all classes, so that fusing scales their CAMs alike."""
+        """The configured map, >= 0; one class token for all classes scales their CAMs alike."""
         cam = output.cam.detach().float()
         if self.localisation == "cam" or self.class_rows is None:
             return cam
-        return cam * self.class_attention(output.layers, self.class_rows).reshape(len(cam), 1, *cam.shape[2:])
+        return cam * self.class_attention(output.layers, self.class_rows).reshape(len(cam), -1, *cam.shape[2:])
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The CAM head, and the auxiliary one."""
