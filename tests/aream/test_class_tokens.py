@@ -10,7 +10,6 @@ from timm import create_model
 
 from aream.backbones import vit
 from aream.cams.affinity import mean_attention
-from aream.config import canonical
 from aream.errors import ConfigError
 
 NAME = "vit_tiny_patch16_224"
@@ -71,7 +70,3 @@ def test_a_model_without_a_token_to_copy_is_refused(name):
         vit.shape(small(name, class_tokens="per_class"))
     with pytest.raises(ConfigError, match=r"registers: need a number in 0\.\.64"):
         small(name, registers=65)
-
-
-def test_identities_of_hosts_with_one_token_are_as_before():
-    assert {"class_tokens", "registers"}.isdisjoint(canonical(vit.Config()))
