@@ -9,7 +9,7 @@ Axes: b images, c classes, n patches, d channels. Labels of patches: 0 backgroun
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -78,16 +78,16 @@ def uncertain_loss(
     return (terms * (picked >= 0)).sum()
 
 
-def patch_pairs(mask: Int64[Tensor, "b h w"]) -> Int64[Tensor, "b n n"]:
+def patch_pairs(mask: Int64[Tensor, "b h w"]) -> UInt8[Tensor, "b n n"]:
     """1 where two patches have one label, 0 where not, 255 where either is uncertain, and for a patch with itself."""
-    pairs = affinity_labels(mask, (mask.shape[1], mask.shape[2])).long()
+    pairs = affinity_labels(mask, (mask.shape[1], mask.shape[2]))
     pairs.diagonal(dim1=1, dim2=2).fill_(IGNORE)
     return pairs
 
 
 def patch_contrast(
     patches: Float[Tensor, "b n d"],
-    pairs: Int64[Tensor, "b n n"],
+    pairs: UInt8[Tensor, "b n n"],
     counts: PairCounts | None = None,
     share: float = 1.0,
 ) -> Float[Tensor, ""]:

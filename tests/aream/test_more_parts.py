@@ -160,7 +160,7 @@ def test_equal_class_tokens_cost_the_logarithm_of_their_number():
 def test_patches_are_held_together_and_apart_as_the_authors_do():
     numbers = golden("more_ptc")
     pairs = patch_pairs(numbers["labels"])
-    assert torch.equal(pairs, numbers["aff_mask"])
+    assert torch.equal(pairs.long(), numbers["aff_mask"])
     maps = numbers["features"].requires_grad_()
     loss = patch_contrast(tokens_of(maps), pairs)
     close(loss, numbers["loss"])
