@@ -10,10 +10,11 @@ from small_networks import CONFIG, CPU, sharpen
 from test_ranks import on_ranks, own_part
 
 from aream.backbones import mctformer_v2, vit
+from aream.config import Component
 from aream.datasets import shapes
 from aream.engine.batches import Batch
 from aream.errors import ConfigError
-from aream.methods import more
+from aream.methods import aream, more, plus
 from aream.methods._more_passes import read_passes
 from aream.methods.protocol import HostShape, Progress
 from aream.train import Training
@@ -276,3 +277,25 @@ def test_a_training_lowers_its_losses(dataset, mode):
         assert after[-1][f"train/{name}_loss"] < after[0][f"train/{name}_loss"], name
     assert rows[-1]["train/classification_loss"] < rows[0]["train/classification_loss"]
     assert 0 < after[-1]["train/uncertain_share"] < 1
+
+
+def test_aream_beside_it_has_the_terms_of_both():
+    """Its maps are then the LAMs, and its losses those that it has alone."""
+    parts = (
+        Component(name="more", config=more.Config(label_scales=(1.0,), **FINER)),
+        Component(name="aream", config=aream.Config()),
+    )
+    backbone, batch = told_apart(host()), batch_of(2)
+    torch.manual_seed(5)
+    both = plus.build(plus.resolve(plus.Config(parts=parts), 4), host=shape_of(backbone))
+    both.network.double()
+    alone = method_for(backbone, label_scales=(1.0,))
+    alone.network.double()
+    found, _ = terms(both, backbone, [batch])
+    expected, _ = terms(alone, backbone, [batch])
+    assert {f"more.{name}": value for name, value in expected.items()}.items() <= found.items()
+    assert found["aream.affinity"] > 0
+    classes = torch.zeros(2, 1, dtype=torch.int64)
+    assert torch.equal(
+        both.localise(backbone, batch.images, classes)[1], alone.localise(backbone, batch.images, classes)[1]
+    )
