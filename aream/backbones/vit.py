@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,15 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._attention_record import AttentionRecord, outputs_of
+from aream.backbones._class_tokens import copy_class_token, drop_copies
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._sizes import attention_layers
-from aream.backbones._timm_config import TimmConfig, fingerprint
+from aream.backbones._timm_config import fingerprint
 from aream.backbones._timm_transformer import ALLOWED, FAILURES, check_published, create_transformer
+from aream.backbones._vit_config import Config
 from aream.backbones._vit_layouts import fit_transformer
 from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK, mean_attention
-from aream.config import PRETRAINED, config, location
+from aream.config import PRETRAINED
 from aream.errors import ConfigError
 from aream.networks.checkpoint import fit_state_dict, read_state_dict
 
@@ -35,45 +37,6 @@ __all__ = ["Config", "TimmTransformer", "build", "fingerprint", "shape"]
 
 TRUNK = "vit."
 """Before the names of timm's parameters in this host's own files."""
-
-
-@config
-class Config(TimmConfig):
-    vit: str = "vit_small_patch16_224"
-    """timm name of a transformer with global attention, with or without the tag of its published weights
-    (``vit_small_patch14_dinov2.lvd142m``). The tag also says how images are normalised: name it with a weight file too.
-    """
-    weights: str | None = location(None)
-    """Weight file (.pth or .safetensors; timm's layout, an official one that timm reads, such as DeiT's, MAE's, DINO's
-    and DINOv2's, or this host's own), ``pretrained`` for timm's hub, ``embedded`` for the small ViT that comes with
-    this package (``patch_size: 8, dim: 64, depth: 8, heads: 4``), or null. Positions of another grid than that of the
-    training images are resampled."""
-    patch_size: int | None = None
-    """Pixels a patch side (of a hybrid: positions of its convolutional features), to which the weights' patches are
-    resampled (FlexiViT, Beyer et al., CVPR 2023); null: the model's own, as for the next three."""
-    head_kernel: Literal[1, 3] = 3
-    """Positions a side that the convolution of the CAM head sees."""
-    pooling: Literal["average", "max", "gwrp"] = "average"
-    """How a class's map becomes its logit; ``gwrp`` ranks the positions (:mod:`aream.backbones._rank_pooling`)."""
-    rank_decay: float = 0.996
-    """Of ``gwrp``: weight of a position's score over that of the next higher one, in (0, 1]; 1 is the average."""
-    final_norm: bool = True
-    """Whether heads read the tokens after the model's last norm; false: as the blocks leave them, like MCTformer."""
-    auxiliary_layer: int | None = None
-    """0-based layer, before the last, under a second head with a loss of its own; null: none. Its tokens pass the
-    model's last norm too, where ``final_norm`` is true."""
-    localisation: Literal["cam", "fused"] = "cam"
-    """The map that the affinities refine: the CAM, or the CAM times what the class token attends to."""
-    class_attention_layers: int | None = None
-    """Of ``fused``: how many of the last layers the class attention is taken from; null: all."""
-    class_attention_reduce: Literal["mean", "sum"] = "mean"
-    """Over those layers. A factor of the map: nothing that is normalised at the end depends on it; entropies of a map
-    that is ``localised`` do."""
-
-    def __post_init__(self) -> None:
-        TimmConfig.__post_init__(self)
-        if not 0 < self.rank_decay <= 1:
-            raise ConfigError(f"rank_decay: need 0 < rank_decay <= 1, got {self.rank_decay}")
 
 
 @functools.lru_cache(maxsize=256)
@@ -130,20 +93,24 @@ class TimmTransformer(nn.Module):
             drop_path_rate=config.drop_path,
             **config.changed_sizes(),
         )
+        self.copies = (classes if config.class_tokens == "per_class" else 1, config.registers)
+        if config.class_tokens == "per_class" or config.registers:
+            copy_class_token(self.vit, config.vit, *self.copies)
         self.depth = len(self.vit.blocks)
         self.patch_size = int(self.vit.patch_embed.feat_ratio())
         self.prefix_tokens = int(self.vit.num_prefix_tokens)
-        self.class_rows = None if getattr(self.vit, "cls_token", None) is None else slice(0, 1)
+        self.class_rows = None if getattr(self.vit, "cls_token", None) is None else slice(0, self.copies[0])
         self.mean, self.std = config.mean_std(self.vit.pretrained_cfg)
         self.pooling, self.rank_decay = config.pooling, config.rank_decay
         self.final_norm, self.auxiliary_layer = config.final_norm, config.auxiliary_layer
+        self.rectified = config.rectified
         self.localisation, self.attention_reduce = config.localisation, config.class_attention_reduce
         self.attention_layers = attention_layers(config, self.depth)
         self._check(config)
         self.dim, kernel = int(self.vit.embed_dim), int(config.head_kernel)
-        self.head = nn.Conv2d(self.dim, classes, kernel, padding=kernel // 2)
+        self.head = nn.Conv2d(self.dim, classes, kernel, padding=kernel // 2, bias=config.head_bias)
         if self.auxiliary_layer is not None:
-            self.auxiliary_head = nn.Conv2d(self.dim, classes, kernel, padding=kernel // 2)
+            self.auxiliary_head = nn.Conv2d(self.dim, classes, kernel, padding=kernel // 2, bias=config.head_bias)
 
     def _check(self, config: Config) -> None:
         if config.weights == PRETRAINED:
@@ -196,11 +163,20 @@ class TimmTransformer(nn.Module):
             DataError: they do not fit.
         """
         own = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
-        fit_transformer(self.vit, own or state, origin, resample_patches=resample_patches)
         if not own:
+            self._read_transformer(state, origin, resample_patches=resample_patches)
             return
+        fit_transformer(self.vit, own, origin, resample_patches=resample_patches)
         trunk = {TRUNK + name: value for name, value in self.vit.state_dict().items()}
         fit_state_dict(self, {n: v for n, v in state.items() if not n.startswith(TRUNK)} | trunk, origin)
+
+    def _read_transformer(self, state: dict[str, Tensor], origin: str, *, resample_patches: bool) -> None:
+        if self.copies == (1, 0):
+            fit_transformer(self.vit, state, origin, resample_patches=resample_patches)
+            return
+        drop_copies(self.vit)
+        fit_transformer(self.vit, state, origin, resample_patches=resample_patches)
+        copy_class_token(self.vit, self.name, *self.copies)
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> BackboneOutput:
         """Class logits, CAM and the queries and keys of every layer.
@@ -208,8 +184,8 @@ class TimmTransformer(nn.Module):
         Args:
             images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
 
-        The CAM is the rectified output of the head, bias kept; logits are its map before rectifying, pooled, and that
-        of the auxiliary head.
+        The CAM is the output of the head, bias kept and rectified where that is so configured; logits are its map
+        before rectifying, pooled, and that of the auxiliary head.
         """
         read, tokens, layers = self._run(images)
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
@@ -217,12 +193,13 @@ class TimmTransformer(nn.Module):
             read = [self._norm(each) for each in read]
             tokens[-1] = torch.cat([self._norm(tokens[-1][:, : self.prefix_tokens]), read[-1]], dim=1)
         maps = [each.transpose(1, 2).reshape(len(images), -1, h, w) for each in read]
-        scores = [self.head(maps[-1])]
+        heads = [(self.head, maps[-1])]
         if self.auxiliary_layer is not None:
-            scores.append(self.auxiliary_head(maps[0]))
+            heads.append((self.auxiliary_head, maps[0]))
+        scores = [head(features) for head, features in heads]
         return BackboneOutput(
-            logits=tuple(self._pooled(each) for each in scores),
-            cams=tuple(F.relu(each) for each in scores),
+            logits=tuple(self._pooled(*each) for each in zip(heads, scores, strict=True)),
+            cams=tuple(F.relu(each) if self.rectified else each for each in scores),
             layers=layers,
             tokens=tokens,
         )
@@ -257,14 +234,18 @@ class TimmTransformer(nn.Module):
         normed: Tensor = norm(tokens)
         return normed
 
-    def _pooled(self, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+    def _pooled(self, head: tuple[nn.Module, Tensor], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+        """Logits of a head and of the features (b, dim, h, w) that it makes the ``scores`` of."""
+        if self.pooling == "channel_max":
+            logits: Tensor = head[0](head[1].amax(dim=(2, 3), keepdim=True))
+            return logits.flatten(1)
         if self.pooling == "gwrp":
             return rank_pooling(scores, self.rank_decay)
         return scores.amax(dim=(2, 3)) if self.pooling == "max" else scores.mean(dim=(2, 3))
 
     @torch.no_grad()
-    def class_attention(self, layers: Sequence[LayerQK], rows: slice) -> Float[Tensor, "b 1 n"]:
-        """Attention that the class token pays to the patches, over the configured last layers.
+    def class_attention(self, layers: Sequence[LayerQK], rows: slice) -> Float[Tensor, "b rows n"]:
+        """Attention that the class tokens pay to the patches, over the configured last layers.
 
         Softmax over all keys, mean over heads; the part that goes to prefix tokens is dropped.
         """
@@ -274,11 +255,11 @@ class TimmTransformer(nn.Module):
 
     @torch.no_grad()
     def localise(self, output: BackboneOutput) -> Float[Tensor, "b c h w"]:
-        """The configured map, >= 0; one class token looks at all classes, so that fusing scales their CAMs alike."""
+        """The configured map, >= 0 where it is rectified; one class token for all classes scales their CAMs alike."""
         cam = output.cam.detach().float()
         if self.localisation == "cam" or self.class_rows is None:
             return cam
-        return cam * self.class_attention(output.layers, self.class_rows).reshape(len(cam), 1, *cam.shape[2:])
+        return cam * self.class_attention(output.layers, self.class_rows).reshape(len(cam), -1, *cam.shape[2:])
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The CAM head, and the auxiliary one."""

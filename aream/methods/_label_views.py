@@ -52,7 +52,7 @@ def label_views(
     together = backbone.training and settings.label_flip and has_batch_norm(backbone)
     try:
         for scale in settings.label_scales:
-            images = _scaled(batch.images, scale, backbone.patch_size)
+            images = scaled(batch.images, scale, backbone.patch_size)
             if together:
                 output, maps = localise(backbone, torch.cat([images, images.flip(-1)]), classes.repeat(2, 1))
                 views += map(View, output.split(len(images)), maps.split(len(images)), (False, True))
@@ -72,7 +72,8 @@ def nearest_view(settings: LabelSettings) -> int:
     return nearest * (2 if settings.label_flip else 1)
 
 
-def _scaled(images: Float[Tensor, "b 3 h w"], scale: float, patch: int) -> Float[Tensor, "b 3 h2 w2"]:
+def scaled(images: Float[Tensor, "b 3 h w"], scale: float, patch: int) -> Float[Tensor, "b 3 h2 w2"]:
+    """Images at a scale, rounded to whole patches of ``patch`` pixels, one at least."""
     if scale == 1:
         return images
     size = [max(patch, round(side * scale / patch) * patch) for side in images.shape[2:]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import torch
 
@@ -46,13 +47,13 @@ def host(most: int = 10**6, drop_path: float = 0.0) -> Hungry:
     return built
 
 
-def timm_host() -> vit.TimmTransformer:
+def timm_host(class_tokens: Literal["one", "per_class"] = "one", side: int = 32) -> vit.TimmTransformer:
     torch.manual_seed(0)
     config = vit.Config(
         vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=3, heads=2, drop_path=0.0, auxiliary_layer=1,
-        localisation="fused",
+        localisation="fused", class_tokens=class_tokens,
     )  # fmt: skip
-    return vit.build(config, 6, 32)
+    return vit.build(config, 6, side)
 
 
 NETWORKS = {"mctformer_v2": host, "vit": timm_host}

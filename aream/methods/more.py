@@ -1,0 +1,245 @@
+"""MoRe: class tokens enriched by a graph, and patches held to what the CAMs are sure of.
+
+Source: Yang et al., "MoRe: Class Patch Attention Needs Regularization for Weakly Supervised Semantic Segmentation",
+AAAI 2025, as the authors' code (zwyang6/MoRe) computes it. The host as published: ``backbone: {name: vit, vit:
+vit_base_patch16_224.orig_in21k_ft_in1k, weights: pretrained, normalisation: imagenet, drop_path: 0, class_tokens:
+per_class, registers: 4, head_kernel: 1, head_bias: false, rectified: false, pooling: channel_max}``; its training
+``train: {warmup_epochs: 0, image_size: 448, batch_size: 4, lr: 6e-5, head_lr_scale: 10, weight_decay: 0.01, select:
+last}``.
+
+The defaults are VOC's. COCO: ``high`` 0.65, ``patch_start`` 0.1, ``region_start`` 0.15, ``main_start`` 0.625,
+``temperature`` 0.1, ``label_scales`` 1, 0.5, 0.75, 1.25, 1.5; for ``certain_weight`` and ``uncertain_weight`` the
+script has 0.1 and 0.01 at 2 images on each GPU, the published log of the 47.4 % run 0.05 and 0 at 4 on each of two.
+VOC's script says 4 images on each of several GPUs, its log has one GPU.
+
+Deviates: the single-stage segmentation head, its pseudo labels and the dense energy loss are left out, maps being what
+a segmenter is trained on; stages are shares of the steps after the warm-up, in place of steps; padding of a crop counts
+as uncertain for pairs and certain patches and is no candidate to draw, where it is part of the image there; maps of an
+image and its mirror are summed at inference, the authors take the larger value; positions are resampled by the host's
+rule (timm's), once to the training grid where they are read from a file, not at every step from 14 x 14.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from aream.backbones.protocol import Backbone, BackboneOutput
+from aream.cams.maps import pick_maps
+from aream.engine.batches import Batch
+from aream.engine.losses import PairCounts, count_pairs
+from aream.engine.ranks import ALONE, Ranks
+from aream.errors import ConfigError
+from aream.labels.training_labels import present_first
+from aream.methods._more_config import Config
+from aream.methods._more_losses import certain_loss, class_contrast, patch_contrast, patch_pairs, uncertain_loss
+from aream.methods._more_network import MoreNetwork, attention_map, full
+from aream.methods._more_passes import read_passes
+from aream.methods._more_regions import Regions, find_regions
+from aream.methods._more_sampling import WINDOW
+from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms
+
+__all__ = ["LOCALISES", "Config", "More", "build", "check_host", "losses", "measures", "needs_entropy", "resolve"]
+
+LOCALISES = True
+
+
+def resolve(config: Config, depth: int) -> Config:
+    """Name the auxiliary layer, and leave out scales where there is one pass alone.
+
+    Raises:
+        ConfigError: the backbone has no such layer before its last.
+    """
+    layer = max(0, depth - 3) if config.auxiliary_layer is None else config.auxiliary_layer
+    if not 0 <= layer < depth - 1:
+        raise ConfigError(f"auxiliary_layer: need a layer before the last of {depth}, got {layer}")
+    if config.label_mode == "online":
+        config = dataclasses.replace(config, label_scales=(1.0,), label_flip=False)
+    return dataclasses.replace(config, auxiliary_layer=layer)
+
+
+def needs_entropy(config: Config) -> bool:
+    return False
+
+
+def losses(config: Config) -> tuple[str, ...]:
+    return ("auxiliary", "class_contrast", "patch_contrast", "certain", "uncertain")
+
+
+def measures(config: Config) -> tuple[str, ...]:
+    """Share of the patches without a label among those that the losses of certain and uncertain ones go by."""
+    return ("uncertain",)
+
+
+NEEDED = "more needs a host with one class token a class: an mctformer, or vit with class_tokens: per_class"
+
+
+def check_host(name: str, config: Any) -> None:
+    """
+    Raises:
+        ConfigError: the backbone has not one token a class.
+    """
+    if not name.startswith("mctformer") and getattr(config, "class_tokens", None) != "per_class":
+        raise ConfigError(f"method.name: {NEEDED}; got {name}")
+
+
+def check_shape(config: Config, host: HostShape) -> None:
+    """
+    Raises:
+        ConfigError: no token a class, one class alone, or a grid smaller than the windows that patches are drawn by.
+    """
+    rows = 0 if host.class_rows is None else host.class_rows.stop - host.class_rows.start
+    if rows != host.classes:
+        raise ConfigError(f"name: {NEEDED}; got {rows} for {host.classes} classes")
+    if host.classes < 2:
+        raise ConfigError(f"name: more needs two classes or more, whose tokens it joins, got {host.classes}")
+    least = (WINDOW + 1) * host.patch_size
+    if config.uncertain_weight > 0 and host.image_size < least:
+        raise ConfigError(
+            f"uncertain_weight: patches are drawn by windows of {WINDOW} on a side, for which images need a side of "
+            f"{least} pixels, {WINDOW + 1} patches of {host.patch_size}; got train.image_size {host.image_size}; "
+            "need a larger one, or uncertain_weight: 0"
+        )
+
+
+def build(config: Config, entropies: Float[Tensor, " l"] | None = None, host: HostShape | None = None) -> More:
+    """The method for a resolved configuration.
+
+    Raises:
+        ConfigError: what :func:`check_shape` says of the host, or there is none.
+    """
+    if host is None:
+        raise ConfigError("name: more is made for a host, whose shape it was not told")
+    check_shape(config, host)
+    return More(config, host)
+
+
+Maps = list[Float[Tensor, "b k _ _"]]
+"""Auxiliary CAMs of the classes of each image, and after them the main ones where these make masks."""
+Read = Callable[[BackboneOutput], Maps]
+Passes = Callable[[Batch, Read], list[list[Maps]]]
+"""What is read of every scale, of the image and of its mirror where that is seen."""
+
+
+class More:
+    def __init__(self, config: Config, host: HostShape) -> None:
+        self.config = config
+        self.network = MoreNetwork(host.dim, host.classes, config.gcr_einsum)
+        assert config.auxiliary_layer is not None
+        self.layer = config.auxiliary_layer
+
+    def supervised_layers(self) -> Sequence[int]:
+        return ()  # tokens are held to something, no attention
+
+    @torch.no_grad()
+    def localise(
+        self, backbone: Backbone, images: Float[Tensor, "b 3 height width"], classes: Int64[Tensor, "b k"]
+    ) -> tuple[BackboneOutput, Float[Tensor, "b k h w"]]:
+        """LAMs of each image's ``classes``, less their minimum: normalising, which rectifies, then cuts nothing off."""
+        output = backbone(images)
+        with _single_precision(images):
+            tokens, patches = self._tokens(backbone, output)
+            maps = pick_maps(attention_map(tokens, patches, output.grid), classes)
+        return output, maps - maps.amin(dim=(2, 3), keepdim=True)
+
+    def losses_of_parts(
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
+    ) -> Sequence[Losses]:
+        """Weighted terms, as far as their time has come; those whose time has not are 0.
+
+        Pairs and drawn patches are counted over the whole batch. So where it comes in parts, the masks of all of them
+        are made before the first loss; with masks ``online`` that takes a forward pass more.
+        """
+
+        make = functools.partial(self._made, backbone, parts, ranks, progress)
+        if self.config.label_mode == "online" and len(parts) == 1:
+            return [lambda output: make(lambda part, read: [[read(output)]])[0](output)]
+        return make(lambda part, read: read_passes(backbone, part.images, self.config, read))
+
+    @torch.no_grad()
+    def _made(
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks, progress: Progress, passes: Passes
+    ) -> list[Losses]:
+        """The losses of every part; masks are made here."""
+        regions = [self._regions(backbone, part, passes, progress) for part in parts]
+        counts = [(*count_pairs(patch_pairs(each.pairs)), (each.picked >= 0).sum()) for each in regions]
+        alike, unlike, picked = (torch.stack(each).sum() for each in zip(*counts, strict=True))
+        ranks.add([alike, unlike, picked])
+        return [
+            functools.partial(self._terms, backbone, part, each, (alike, unlike), picked, progress)
+            for part, each in zip(parts, regions, strict=True)
+        ]
+
+    def _regions(self, backbone: Backbone, part: Batch, passes: Passes, progress: Progress) -> Regions:
+        classes, present = present_first(part.labels > 0)
+        by_main = _begun(progress, self.config.main_start)
+
+        def read(output: BackboneOutput) -> Maps:
+            with _single_precision(output.cam):
+                auxiliary = self.network.auxiliary_map(self._middle(backbone, output), output.grid)
+            main = [full(output.cam)] if by_main else []
+            return [pick_maps(maps, classes) for maps in (auxiliary, *main)]
+
+        scales = passes(part, read)
+        kinds = [[[view[kind] for view in views] for views in scales] for kind in range(1 + by_main)]
+        grid = part.images.shape[2] // backbone.patch_size, part.images.shape[3] // backbone.patch_size
+        return find_regions(part, classes, present, kinds, self.config, grid, progress.step)
+
+    def _terms(
+        self,
+        backbone: Backbone,
+        part: Batch,
+        regions: Regions,
+        pairs: PairCounts,
+        picked: Int64[Tensor, ""],
+        progress: Progress,
+        output: BackboneOutput,
+    ) -> Terms:
+        config, labels, share = self.config, part.labels, len(part.ids) / len(part.all_ids)
+        present = labels > 0
+        with _single_precision(part.images):
+            tokens, patches = self._tokens(backbone, output)
+            logits = self.network.auxiliary_logits(self._middle(backbone, output))
+            losses = {
+                "auxiliary": config.auxiliary_weight * share * F.multilabel_soft_margin_loss(logits, labels),
+                "class_contrast": config.class_weight * share * class_contrast(tokens).mean(),
+            }
+            losses |= dict.fromkeys(("patch_contrast", "certain", "uncertain"), logits.new_zeros(()))
+            if _begun(progress, config.patch_start):
+                contrast = patch_contrast(patches, patch_pairs(regions.pairs), pairs, share)
+                losses["patch_contrast"] = config.patch_weight * contrast
+            if _begun(progress, config.region_start):
+                looked = certain_loss(tokens, patches, regions.certain.flatten(1), present, config.temperature)
+                losses["certain"] = config.certain_weight * share * looked.mean()
+                pulled = uncertain_loss(tokens, patches, regions.picked, present)
+                losses["uncertain"] = config.uncertain_weight * pulled / picked.clamp(min=1)
+        return Terms(losses, {"uncertain": regions.uncertain})
+
+    def _tokens(
+        self, backbone: Backbone, output: BackboneOutput
+    ) -> tuple[Float[Tensor, "b c dim"], Float[Tensor, "b n dim"]]:
+        """Enriched class tokens, and the patches, both as the last layer leaves them and a head reads them."""
+        assert backbone.class_rows is not None
+        tokens = full(output.tokens[-1])
+        patches = tokens[:, backbone.prefix_tokens :]
+        return self.network.graph(tokens[:, backbone.class_rows], patches), patches
+
+    def _middle(self, backbone: Backbone, output: BackboneOutput) -> Float[Tensor, "b n dim"]:
+        return full(output.tokens[self.layer])[:, backbone.prefix_tokens :]
+
+
+def _begun(progress: Progress, share: float) -> bool:
+    """Whether what comes after this share of the training has begun; at share 0 it has from the first step on."""
+    return share == 0 or progress.share > share
+
+
+def _single_precision(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(tensor.device.type, enabled=False)
