@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from aream.cams.affinity import LayerQK
+from aream.cams.affinity import LayerQK, widened
 from aream.methods._second_view import Order
 
 Parts = tuple[Tensor, ...]
@@ -42,9 +42,11 @@ def consistency(
         one, other = (mean_map(half, prefix_tokens + shared) for half in (parts[::2], parts[1::2]))
         return distances(one, other, prefix_tokens, class_rows)
 
+    prefix, device = torch.arange(prefix_tokens), first[0].keys.device
+    indices = [None if order is None else torch.cat([prefix, order + prefix_tokens]).to(device) for order in orders]
     terms: list[Tensor] = []
     for layers in zip(first, second, strict=True):
-        views = [aligned(layer, order, prefix_tokens) for layer, order in zip(layers, orders, strict=True)]
+        views = [aligned(layer, index) for layer, index in zip(layers, indices, strict=True)]
         pairs = itertools.chain(*zip(*views, strict=True))  # queries of both, keys of both, ...
         terms.append(checkpoint(of_layer, *pairs, use_reentrant=False))
     return torch.stack(terms).mean(dim=0)
@@ -70,19 +72,18 @@ def mean_map(parts: Parts, count: int) -> Float[Tensor, "b count count"]:
     Numbers of 16 bits are widened before they are multiplied: a logit rounded to 8 bits would be a difference.
     """
     with torch.autocast(parts[0].device.type, enabled=False):
-        queries, keys, *bias = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts)
+        queries, keys, *bias = map(widened, parts)
         logits = (queries[:, :, :count] * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
         if bias:
             logits = logits + (bias[0] if bias[0].shape[2] == 1 else bias[0][:, :, :count])
         return logits.softmax(dim=-1)[..., :count].mean(dim=1)
 
 
-def aligned(layer: LayerQK, order: Order | None, prefix_tokens: int) -> Parts:
-    """The same layer with its patches in another order: attention then has it too, in rows and columns."""
+def aligned(layer: LayerQK, index: Int64[Tensor, " tokens"] | None) -> Parts:
+    """The same layer with its tokens in another order: attention then has it too, in rows and columns."""
     bias = () if layer.bias is None else (layer.bias,)
-    if order is None:
+    if index is None:
         return layer.queries, layer.keys, *bias
-    index = torch.cat([torch.arange(prefix_tokens), order + prefix_tokens]).to(layer.keys.device)
-    parts = layer.queries.index_select(2, index), layer.keys.index_select(2, index)
     moved = (part.index_select(3, index) for part in bias)
-    return *parts, *(part if part.shape[2] == 1 else part.index_select(2, index) for part in moved)
+    parts = (layer.queries, layer.keys, *moved)
+    return tuple(part if part.shape[2] == 1 else part.index_select(2, index) for part in parts)
