@@ -58,7 +58,7 @@ def gradient_maps(
         ConfigError: the host does not hand out what its heads make of their values.
     """
     picked = [output.layers[layer] for layer in layers]
-    maps = output.cam.new_zeros(classes.shape[1], len(classes), output.grid[0] * output.grid[1])
+    maps = widened(output.cam.new_zeros(classes.shape[1], len(classes), output.grid[0] * output.grid[1]))
     ends = [layer.attended for layer in picked if layer.attended is not None and layer.values is not None]
     if len(ends) < len(picked):
         raise ConfigError(

@@ -91,6 +91,17 @@ def resolve(config: Config, depth: int) -> Config:
     )
 
 
+def of_training(config: Config) -> Config:
+    """The same with the default way to localise, which no training depends on."""
+    own = Config()
+    return dataclasses.replace(
+        config,
+        localisation=own.localisation,
+        localisation_layers=own.localisation_layers,
+        patch_affinity=own.patch_affinity,
+    )
+
+
 def needs_entropy(config: Config) -> bool:
     return False
 
