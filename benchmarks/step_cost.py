@@ -57,14 +57,14 @@ def step_cost(case: Case, device: torch.device) -> Iterator[Result]:
     depth, _ = module.shape(module.Config(**case.settings))
     split = first_deep_layer(depth, None, getattr(module, "PUBLISHED_SPLIT", DEFAULT_SPLIT))
     ways = {name: aream.resolve(dataclasses.replace(config, layer_index=split), depth) for name, config in WAYS.items()}
-    trainings = {"classifier": _training(case, mean_affinity.build(mean_affinity.Config()), device)}
-    trainings |= {name: _training(case, aream.build(config), device) for name, config in ways.items()}
-    batch = _batch(trainings["classifier"], case)
+    trainings = {"classifier": training_of(case, mean_affinity.build(mean_affinity.Config()), device)}
+    trainings |= {name: training_of(case, aream.build(config), device) for name, config in ways.items()}
+    batch = drawn_batch(trainings["classifier"], case)
     difference = 0.0
     if case.published:
-        trainings["published"] = _training(case, PublishedAReAM(ways["flip"]), device)
+        trainings["published"] = training_of(case, PublishedAReAM(ways["flip"]), device)
         difference = _difference(trainings["flip"], trainings["published"], batch)
-    steps = {name: _step(training, batch) for name, training in trainings.items()}
+    steps = {name: step_of(training, batch) for name, training in trainings.items()}
     for step in steps.values():  # the first makes the optimizer's state
         step()
     peaks = {name: peak_bytes(step, device) for name, step in steps.items()}
@@ -76,7 +76,7 @@ def step_cost(case: Case, device: torch.device) -> Iterator[Result]:
         yield _result(f"step_{case.name}_{name}_memory", "memory", peaks, device, about, difference, of=name)
 
 
-def _training(case: Case, method: Method, device: torch.device) -> Training:
+def training_of(case: Case, method: Method, device: torch.device) -> Training:
     seed_everything(0)
     module = discover.load(backbones, case.backbone)
     host = module.build(module.Config(**case.settings), CLASSES, case.side)
@@ -91,7 +91,7 @@ def _training(case: Case, method: Method, device: torch.device) -> Training:
     return training
 
 
-def _batch(training: Training, case: Case) -> Batch:
+def drawn_batch(training: Training, case: Case) -> Batch:
     """Drawn scenes with one to three classes each, among the first of ``CLASSES``."""
     dataset, host = training.dataset, training.backbone
     ids = list(dataset.ids("train"))
@@ -101,7 +101,7 @@ def _batch(training: Training, case: Case) -> Batch:
     return Batch(images, labels, ids)
 
 
-def _step(training: Training, batch: Batch) -> Callable[[], None]:
+def step_of(training: Training, batch: Batch) -> Callable[[], None]:
     def step() -> None:
         training.train_step(batch)
 

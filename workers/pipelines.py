@@ -75,10 +75,8 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
         raise ConfigError(
             f"train.batch_size: need an image for each of the {processes} processes, got {trial.train.batch_size}"
         )
-    module = discover.load(methods, trial.method.name)
-    own = _with_split(trial, depth)
-    with within("method"):
-        resolved = module.resolve(own, depth)
+    module, resolved = discover.load(methods, trial.method.name), _resolved(trial, depth)
+    trained = module.of_training(resolved) if hasattr(module, "of_training") else resolved
     inputs = {}
     if trial.train.warmup:
         inputs["warmup"] = _warmup_stage(trial, fingerprint, processes, hardware)
@@ -90,7 +88,7 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     config = train_cam.Config(
         data=trial.data,
         backbone=trial.backbone,
-        method=Component(name=trains_as(trial.method.name), config=resolved),
+        method=Component(name=trains_as(trial.method.name), config=trained),
         train=train,
         seed=trial.seed,
         processes=processes,
@@ -116,7 +114,7 @@ def variant_stages(
     trial = dataclasses.replace(trial, train=hardware.of(trial.train))
     prints = _fingerprints(trial, fingerprint)
     data = {"data": prints["data"]}
-    method = Component(name=trial.method.name, config=host.config.method.config)
+    method = Component(name=trial.method.name, config=_resolved(trial, depth))
     localises = says(discover.load(methods, method.name), "LOCALISES", method.config)
     entropy = {name: stage for name, stage in host.inputs.items() if name == "entropy"}
     cams = Stage(
@@ -251,12 +249,13 @@ def _padding(trial: TrialConfig) -> Padding:
     return padding
 
 
-def _with_split(trial: TrialConfig, depth: int) -> Any:
-    """The method's configuration with its first deep layer named, where it has one."""
+def _resolved(trial: TrialConfig, depth: int) -> Any:
+    """The method's configuration with its first deep layer named, where it has one, and then its layers."""
     config = trial.method.config
-    if not hasattr(config, "layer_index"):
-        return config
-    return dataclasses.replace(config, layer_index=_split(trial, depth))
+    if hasattr(config, "layer_index"):
+        config = dataclasses.replace(config, layer_index=_split(trial, depth))
+    with within("method"):
+        return discover.load(methods, trial.method.name).resolve(config, depth)
 
 
 def _fingerprints(trial: TrialConfig, fingerprint: Fingerprint) -> dict[str, str]:

@@ -9,6 +9,7 @@ Source: Trockman & Kolter, "Mimetic Initialization of Self-Attention Layers", IC
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,17 @@ from torch.nn import functional as F
 QUERY_KEY = (0.7, 0.7)
 VALUE_PROJECTION = (0.4, -0.4)
 """(noise, identity) of the product of the two matrices; the paper's values."""
+
+
+@torch.no_grad()
+def initialise_transformer(vit: Any) -> None:
+    """Replace the random attention and patch positions of a timm transformer of plain attention."""
+    for block in vit.blocks:
+        initialise_attention(block.attn)
+    positions = getattr(vit, "pos_embed", None)
+    if positions is not None:
+        grid = vit.patch_embed.grid_size
+        positions[:, -grid[0] * grid[1] :].copy_(sinusoidal_positions(grid, positions.shape[2]))
 
 
 @torch.no_grad()

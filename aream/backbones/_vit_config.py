@@ -29,10 +29,10 @@ class Config(TimmConfig):
     """Whether the heads have a bias a class."""
     rectified: bool = added(True)
     """Whether the CAM is rectified where it is made; false: after it is enlarged, where it is normalised (MoRe)."""
-    pooling: Literal["average", "max", "gwrp", "channel_max"] = "average"
+    pooling: Literal["average", "max", "gwrp", "channel_max", "class_token"] = "average"
     """How a class's map becomes its logit; ``gwrp`` ranks the positions (:mod:`aream.backbones._rank_pooling`). Under
     ``channel_max`` the head reads, of every channel of the tokens, the maximum over positions (MoRe); ``head_kernel``
-    is then 1."""
+    is then 1. ``class_token``: the head reads the class token instead (ACR, with ``final_norm: false``); so too."""
     rank_decay: float = 0.996
     """Of ``gwrp``: weight of a position's score over that of the next higher one, in (0, 1]; 1 is the average."""
     final_norm: bool = True
@@ -57,7 +57,9 @@ class Config(TimmConfig):
         TimmConfig.__post_init__(self)
         if not 0 < self.rank_decay <= 1:
             raise ConfigError(f"rank_decay: need 0 < rank_decay <= 1, got {self.rank_decay}")
-        if self.pooling == "channel_max" and self.head_kernel != 1:
-            raise ConfigError(f"pooling: channel_max needs head_kernel: 1, got {self.head_kernel}")
+        if self.pooling in ("channel_max", "class_token") and self.head_kernel != 1:
+            raise ConfigError(f"pooling: {self.pooling} needs head_kernel: 1, got {self.head_kernel}")
+        if self.pooling == "class_token" and self.class_tokens != "one":
+            raise ConfigError(f"pooling: class_token needs class_tokens: one, got {self.class_tokens}")
         if not 0 <= self.registers <= 64:
             raise ConfigError(f"registers: need a number in 0..64, got {self.registers}")

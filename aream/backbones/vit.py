@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from aream.backbones._attention_record import AttentionRecord, outputs_of
 from aream.backbones._class_tokens import copy_class_token, drop_copies
-from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
+from aream.backbones._mimetic import initialise_transformer
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._sizes import attention_layers
 from aream.backbones._timm_config import fingerprint
@@ -66,7 +66,7 @@ def build(config: Config, classes: int, image_size: int) -> TimmTransformer:
     pretrained = config.weights == PRETRAINED
     host = TimmTransformer(config, classes, image_size, pretrained=pretrained)
     if config.weights is None and config.initialisation == "mimetic":
-        host.initialise_mimetic()
+        initialise_transformer(host.vit)
     if config.weights and not pretrained:
         state = read_state_dict(config.weights, config.weights_key)
         host.read(state, config.weights, resample_patches=config.patch_size is not None)
@@ -120,8 +120,10 @@ class TimmTransformer(nn.Module):
                 f"auxiliary_layer: need a layer of {config.vit} before its last, 0..{self.depth - 2}, or null, "
                 f"got {self.auxiliary_layer}"
             )
-        if self.localisation == "fused" and self.class_rows is None:
-            raise ConfigError(f"localisation: fused needs a class token, which {config.vit} does not have; need cam")
+        reads = {"localisation: fused": "cam", "pooling: class_token": "average, max or gwrp"}
+        for setting, other in reads.items() if self.class_rows is None else ():
+            if setting in (f"localisation: {self.localisation}", f"pooling: {self.pooling}"):
+                raise ConfigError(f"{setting} needs a class token, which {config.vit} does not have; need {other}")
         plain = all(type(getattr(block, "attn", None)) is Attention for block in self.vit.blocks)
         if config.initialisation == "mimetic" and not plain:
             raise ConfigError(
@@ -142,16 +144,6 @@ class TimmTransformer(nn.Module):
             raise
         except FAILURES as error:
             raise ConfigError(f"vit: {self.name} does not run on {sides[0]} x {sides[1]} pixels: {error}") from error
-
-    @torch.no_grad()
-    def initialise_mimetic(self) -> None:
-        """Replace the random attention and patch positions."""
-        for block in self.vit.blocks:
-            initialise_attention(block.attn)
-        positions = getattr(self.vit, "pos_embed", None)
-        if positions is not None:
-            grid = self.vit.patch_embed.grid_size
-            positions[:, -grid[0] * grid[1] :].copy_(sinusoidal_positions(grid, positions.shape[2]))
 
     def read(self, state: dict[str, Tensor], origin: str, *, resample_patches: bool = False) -> None:
         """Take the weights of a file: of a transformer, with which the heads are still to be learnt, or of this host.
@@ -185,7 +177,7 @@ class TimmTransformer(nn.Module):
             images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
 
         The CAM is the output of the head, bias kept and rectified where that is so configured; logits are its map
-        before rectifying, pooled, and that of the auxiliary head.
+        before rectifying, pooled, or its output on the class token, and that of the auxiliary head.
         """
         read, tokens, layers = self._run(images)
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
@@ -198,7 +190,9 @@ class TimmTransformer(nn.Module):
             heads.append((self.auxiliary_head, maps[0]))
         scores = [head(features) for head, features in heads]
         return BackboneOutput(
-            logits=tuple(self._pooled(*each) for each in zip(heads, scores, strict=True)),
+            logits=self._of_class_tokens(tokens)
+            if self.pooling == "class_token"
+            else tuple(self._pooled(*each) for each in zip(heads, scores, strict=True)),
             cams=tuple(F.relu(each) if self.rectified else each for each in scores),
             layers=layers,
             tokens=tokens,
@@ -222,9 +216,9 @@ class TimmTransformer(nn.Module):
         if len(layers) != self.depth or found != [self.prefix_tokens + n] or read[-1].shape[1] != n:
             raise ConfigError(
                 f"vit: {self.name} is a {type(self.vit).__name__} without one global attention a block: its "
-                f"{self.depth} blocks called {len(layers)} fused attentions over {_listed(found)} tokens, while "
-                f"{images.shape[2]} x {images.shape[3]} pixels have {n} patches besides {self.prefix_tokens} tokens; "
-                f"{ALLOWED}"
+                f"{self.depth} blocks called {len(layers)} fused attentions over {', '.join(map(str, found)) or 'no'} "
+                f"tokens, while {images.shape[2]} x {images.shape[3]} pixels have {n} patches besides "
+                f"{self.prefix_tokens} tokens; {ALLOWED}"
             )
         return read, tokens, layers
 
@@ -242,6 +236,14 @@ class TimmTransformer(nn.Module):
         if self.pooling == "gwrp":
             return rank_pooling(scores, self.rank_decay)
         return scores.amax(dim=(2, 3)) if self.pooling == "max" else scores.mean(dim=(2, 3))
+
+    def _of_class_tokens(self, tokens: Sequence[Float[Tensor, "b tokens dim"]]) -> tuple[Float[Tensor, "b c"], ...]:
+        """The heads' logits of the class token, of the last layer as it is read."""
+        read = [(self.head, tokens[-1][:, :1])]
+        if self.auxiliary_layer is not None:
+            auxiliary = tokens[self.auxiliary_layer][:, :1]
+            read.append((self.auxiliary_head, self._norm(auxiliary) if self.final_norm else auxiliary))
+        return tuple(head(token.transpose(1, 2)[..., None]).flatten(1) for head, token in read)
 
     @torch.no_grad()
     def class_attention(self, layers: Sequence[LayerQK], rows: slice) -> Float[Tensor, "b rows n"]:
@@ -273,7 +275,3 @@ class TimmTransformer(nn.Module):
         """What timm says of the model: positions, class token and registers."""
         named = {TRUNK + name for name in self.vit.no_weight_decay()}
         return {name for name, _ in self.named_parameters() if name in named}
-
-
-def _listed(counts: Sequence[int]) -> str:
-    return ", ".join(str(count) for count in counts) or "no"

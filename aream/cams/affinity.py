@@ -34,6 +34,11 @@ def affinity_logits(layer: LayerQK, prefix_tokens: int) -> Float[Tensor, "b n n"
     return logits + (bias if bias.shape[2] == 1 else bias[:, :, t:]).mean(dim=1)
 
 
+def widened(tensor: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+    """The same numbers in 32 bits at least."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def mean_attention(layer: LayerQK, rows: slice, prefix_tokens: int) -> Float[Tensor, "b rows n"]:
     """Softmax attention over all keys, averaged over heads, patch columns only (AReAM Eqs. 3-5).
 
@@ -56,13 +61,13 @@ def attention(layer: LayerQK, rows: slice, columns: slice) -> Float[Tensor, "b r
     (b, heads, count, d), tokens = queries.shape, keys.shape[2]
     if bias is not None:
         bias = (bias if bias.shape[2] == 1 else bias[:, :, rows]).expand(b, heads, count, tokens)
-    scaled = queries.float() * d**-0.5
+    scaled = widened(queries) * d**-0.5
     # One head at a time keeps its map in a CPU's cache and the peak at one map; a GPU pays for every call instead.
     together = max(1, GPU_ELEMENTS // max(1, b * count * tokens)) if queries.is_cuda else 1
     total = scaled.new_zeros(b, count, len(range(tokens)[columns]))
     for first in range(0, heads, together):
         some = slice(first, first + together)
-        logits = scaled[:, some] @ keys[:, some].float().transpose(2, 3)
+        logits = scaled[:, some] @ widened(keys[:, some]).transpose(2, 3)
         if bias is not None:
             logits += bias[:, some]
         maps = logits.softmax(dim=-1)[..., columns]

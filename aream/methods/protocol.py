@@ -8,7 +8,8 @@ It raises ConfigError for a host that its network is not made for: a sweep is to
 
 It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
-``LOCALISES`` says that what ``build`` returns finds its own maps of classes; see :class:`Localiser`.
+``LOCALISES`` says that what ``build`` returns finds its own maps of classes; see :class:`Localiser`. Of a resolved
+configuration ``of_training(config)`` is the one that all share which differ in how maps are found alone.
 ``losses(config)`` names the terms that the method adds, where there are any: a scheduler may go by them.
 ``measures(config)`` names the shares that it reports beside them, and ``SUPERVISES_LAYERS`` says that the gradient of
 its terms is held against the host's own on the layers that they act on. Both flags may be functions of the
