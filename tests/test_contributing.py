@@ -18,6 +18,8 @@ from aream.augmentations import deit
 from aream.config import Component
 from aream.datasets import shapes
 from aream.engine.batches import Batch
+from aream.infer import CamInference, infer_cams
+from aream.methods.protocol import HostShape
 from aream.train import Training
 from aream.train_config import TrainConfig
 from orchestrator import sweep
@@ -27,7 +29,7 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 FILES = dict(re.findall(r"^`([\w/]+\.\w+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 """Path to text of every file that the page shows."""
 COMMANDS = [shlex.split(line) for line in re.findall(r"^python -m .*$", PAGE, re.MULTILINE)]
-ADDED = {backbones: "cam_vit", methods: "absent_classes"}
+ADDED = {backbones: "cam_vit", methods: "patch_classes"}
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def small(backbone):
 
 
 def test_the_page_shows_what_the_walk_needs():
-    assert set(FILES) == {"aream/backbones/cam_vit.py", "aream/methods/absent_classes.py", "sweeps/absent.yaml"}
+    assert set(FILES) == {"aream/backbones/cam_vit.py", "aream/methods/patch_classes.py", "sweeps/patches.yaml"}
     checked = {command[-1]: command[3] for command in COMMANDS if command[2] == "pytest"}
     assert set(checked) == set(ADDED.values())
     assert all((ROOT / test_file).is_file() for test_file in checked.values())
@@ -80,13 +82,13 @@ def test_the_sweep_of_both_is_planned(walk, capsys):
     assert plan["trainings"] == 4
     assert [row["shared_by"] for row in plan["stages"] if row["stage"] == "warmup"] == [2, 2]
     named = {(trial["values"]["backbone"]["name"], trial["values"]["method"]["name"]) for trial in plan["trials"]}
-    assert named == {(b, m) for b in ("cam_vit", "mctformer_v2") for m in ("mean_affinity", "absent_classes")}
+    assert named == {(b, m) for b in ("cam_vit", "mctformer_v2") for m in ("mean_affinity", "patch_classes")}
 
 
 def test_a_key_that_the_new_file_does_not_have_is_named(walk, capsys):
-    arguments = ["sweeps/absent.yaml", "--plan", "--set", "axes={method: [{name: absent_classes, wieght: 1}]}"]
+    arguments = ["sweeps/patches.yaml", "--plan", "--set", "axes={method: [{name: patch_classes, miror_weight: 1}]}"]
     assert sweep.main(arguments) == 2
-    assert "did you mean weight" in capsys.readouterr().err
+    assert "did you mean mirror_weight" in capsys.readouterr().err
 
 
 def test_both_train(added):
@@ -98,9 +100,13 @@ def test_both_train(added):
     )  # fmt: skip
     torch.manual_seed(0)
     host = backbone.build(small(backbone), len(dataset.class_names), 32)
-    before = host.head.weight.detach().clone()
+    made = method.build(method.Config(), host=HostShape.of(host, len(dataset.class_names), 32))
+    before = [parameter.detach().clone() for network in (host.head, made.network) for parameter in network.parameters()]
     rows = []
-    training = Training(host, method.build(method.Config()), dataset, config, 0, device=torch.device("cpu"))
+    training = Training(host, made, dataset, config, 0, device=torch.device("cpu"))
     training.run(2, report=rows.append)
-    assert ["train/absent_loss" in row for row in rows] == [False, True]
-    assert not torch.equal(host.head.weight, before)
+    assert ["train/mirror_loss" in row for row in rows] == [False, True]
+    after = [parameter for network in (host.head, made.network) for parameter in network.parameters()]
+    assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    cams = infer_cams(host, dataset, "train", CamInference(), device=torch.device("cpu"), localise=made.localise)
+    assert len(list(cams)) == 4
