@@ -1,4 +1,4 @@
-"""Metrics that a sweep file names, held against those that its sweep will make: before anything runs."""
+"""Check, before anything runs, that a sweep will compute the metrics its file names."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 
 
 def remarks(spec: SweepSpec) -> list[str]:
-    """What is allowed and yet seldom meant: the bad end of a metric taken for the good one."""
+    """Warnings about settings that are allowed but seldom meant: a metric ranked by its bad end."""
     return [
         f"{key}.mode: given {wish.mode}, but {wish.metric} is better the {'higher' if good == 'max' else 'lower'}; "
         f"the {'highest' if wish.mode == 'max' else 'lowest'} will count as the best"
@@ -82,7 +82,7 @@ def _points(spec: SweepSpec, metric: str) -> list[Point]:
 
 
 def _comparable(spec: SweepSpec, trial: TrialConfig) -> list[str]:
-    """What configurations can be told apart by; without a GPU the GPU seconds of all of them are 0."""
+    """Metrics that can rank configurations; not the GPU seconds without a GPU, where all are 0."""
     same = () if spec.resources.trial.gpu else ("cost/gpu_seconds",)
     return [name for name in results(trial, spec.analyses) if name not in same]
 
@@ -135,7 +135,7 @@ def _unpublished(spec: SweepSpec, metric: str) -> str | None:
 
 
 def _results(spec: SweepSpec, trial: TrialConfig) -> list[str]:
-    """What a configuration has in the end."""
+    """Metrics of a configuration once everything has run, its segmenter included."""
     segmenters = [] if spec.segmentation_data is None else map(spec.segmentation_config, spec.segmentation_points())
     trained = any(segmenter.labels is None for segmenter in segmenters)
     return [*results(trial, spec.analyses), *(downstream() if trained else ())]

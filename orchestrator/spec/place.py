@@ -24,7 +24,7 @@ class Store:
     endpoint: str | None = None
     """URL of a server that speaks S3; null: AWS, or AWS_ENDPOINT_URL_S3. Credentials come from boto3's own chain."""
     waits: Waits = USUAL
-    """How long that server is waited for by whoever has the sweep file."""
+    """Timeouts and retries for that server, for every process that has the sweep file."""
 
 
 @config
