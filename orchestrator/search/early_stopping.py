@@ -1,4 +1,4 @@
-"""Which trials are stopped before their end: by a metric of their epochs, counted from the end of the warm-up."""
+"""Stop trials early by a metric of their epochs, counted from the end of the warm-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search keeps: its points and their results in an Optuna storage, from which a later run goes on."""
+"""A search's points and their results in an Optuna storage, from which a later run goes on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONNECT_S = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a point ended: with a value an objective, stopped early, or failed."""
+    """The end of a point: with one value per objective, stopped early, or failed."""
 
     state: TrialState
     values: tuple[float, ...] | None = None
@@ -52,7 +52,7 @@ class Recorded:
     outcome: Outcome | None
     """None: it was proposed and has not ended."""
     system: dict[str, Any]
-    """What Optuna's samplers noted about it."""
+    """Notes of Optuna's samplers about the point."""
 
 
 class _HeldByTheDriver:
@@ -181,7 +181,7 @@ def prepare_record(planner: Planner, folder: Path, *, fresh: bool) -> None:
 
 
 def known_points(planner: Planner, folder: Path) -> list[Recorded]:
-    """What the next run would start from, read from a copy: no study is begun by looking.
+    """The points that the next run would start from, read from a copy so that no study is created.
 
     Raises:
         AreamError: the storage does not answer, or holds something else.

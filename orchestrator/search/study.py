@@ -1,4 +1,4 @@
-"""What a search proposes next: Optuna asked and told directly, with refused and repeated points answered at once."""
+"""Propose points with Optuna's ask-and-tell interface; refused and repeated points are answered at once."""
 
 from __future__ import annotations
 
