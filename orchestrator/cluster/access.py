@@ -60,7 +60,7 @@ def token_source() -> str | None:
 
 
 def token_advice() -> str:
-    """What to do where a cluster refuses this process for its token."""
+    """Advice for when a cluster refuses this process for its token."""
     mode, source = os.environ.get(MODE, "token"), token_source()
     if mode != "token":
         return f"it asks for a token, which {MODE}={mode} does not send: unset that variable"

@@ -47,7 +47,7 @@ class AutoGpus:
             self._read()
 
     def whole(self, spec: SweepSpec, job: str) -> Resource:
-        """What a job gets before anything is known of its memory.
+        """The resources of a job before its memory is measured.
 
         Raises:
             ConfigError: more processes than GPUs on any node.

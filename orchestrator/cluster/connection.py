@@ -89,7 +89,7 @@ def _start(**options: Any) -> None:
 
 
 def grows(spec: SweepSpec) -> bool:
-    """Whether the cluster may have nodes tomorrow that it has not today."""
+    """True if the cluster may start further nodes."""
     return spec.resources.autoscaling and not _started_here
 
 
@@ -99,7 +99,7 @@ def nodes() -> list[Node]:
 
 
 def free() -> dict[str, tuple[float, float]]:
-    """What is free of each resource of the cluster, and what there is."""
+    """Return name -> (free, total) for each resource of the cluster."""
     left = ray.available_resources()
     return {name: (left.get(name, 0.0), most) for name, most in ray.cluster_resources().items()}
 

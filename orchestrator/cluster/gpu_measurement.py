@@ -27,9 +27,9 @@ from workers.stage import GPU_PEAK
 log = logging.getLogger(__name__)
 
 ASK_S = 120.0
-"""How long a node may take to say how large its GPUs are; one whose GPUs are all taken says nothing."""
+"""Seconds a node may take to report the memory of its GPUs; one whose GPUs are all taken does not answer."""
 SLIVER = 0.001
-"""Of a GPU: enough to be shown it."""
+"""Share of a GPU that is enough to be given access to it."""
 REHEARSED = 4
 """Trials at most, of different methods."""
 
@@ -61,7 +61,7 @@ class Measurement:
         return decide(max(peaks), self._nodes(min(total for _, total in measured)), self.resource.cpu)
 
     def _heaviest(self, trials: Sequence[TrialPlan]) -> list[TrialPlan]:
-        """Of each method, the trial that probably needs most."""
+        """The trial of each method that probably needs most GPU memory."""
 
         def weight(trial: TrialPlan) -> tuple[int, int]:
             train = trial.train.config.train
@@ -104,7 +104,7 @@ class Measurement:
         return outcome["peak"], outcome["total"]
 
     def _nodes(self, measured_total: int) -> list[GpuNode]:
-        """Of all nodes that trials may come to; of one that does not answer, GPUs as in the rehearsal are assumed."""
+        """The nodes that trials may run on; one that does not answer is assumed to have GPUs like the rehearsal's."""
         candidates = gpu_nodes(self.resource, nodes())
         tasks: list[Any] = [
             _gpu_bytes.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote()

@@ -1,4 +1,4 @@
-"""What a job asks of a node, and whether a cluster can ever give it: Ray itself would wait for ever."""
+"""A job's demands on a node, and whether a cluster can ever meet them: Ray itself would wait for ever."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Node:
 
     id: str
     resources: Mapping[str, float]
-    """As Ray names them."""
+    """Amounts by Ray's names of the resources."""
 
 
 def requested(resource: Resource) -> dict[str, float]:
-    """What Ray is asked for."""
+    """The resources to request from Ray."""
     return {"CPU": resource.cpu, **({"GPU": resource.gpus} if resource.gpus else {}), **resource.custom}
 
 
@@ -86,7 +86,7 @@ def amounts(resources: Mapping[str, float]) -> str:
 
 
 def _described(nodes: Sequence[Node], asked: Sequence[str] | Mapping[str, float]) -> str:
-    """What the nodes have of what was asked for, and which custom resources there are."""
+    """Describe the nodes' amounts of the requested and of all custom resources."""
     kinds: Counter[str] = Counter()
     for node in nodes:
         shown = {name: node.resources.get(name, 0.0) for name in ("CPU", "GPU", *asked)}
@@ -98,5 +98,5 @@ def _described(nodes: Sequence[Node], asked: Sequence[str] | Mapping[str, float]
 
 
 def _custom(name: str) -> bool:
-    """Whether somebody gave it, or Ray found it out for people to choose by; not what it keeps for itself."""
+    """True for a resource that people choose nodes by, given by them or detected; not for Ray's internal ones."""
     return name not in ("CPU", "GPU", "memory", "object_store_memory") and not name.startswith(("node:", "bundle"))
