@@ -1,4 +1,4 @@
-"""What was found of a dataset, as text for people."""
+"""Findings about a dataset as text for people."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def permission_advice(path: Path) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Of a user, or the number where no name is known, as in a container."""
+    """The name of a user, or the uid if no name is known, as in a container."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

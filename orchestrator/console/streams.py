@@ -18,7 +18,7 @@ _lost: set[str] = set()
 
 
 def output_is_lost() -> bool:
-    """Whether nobody reads what is printed any more; for what is printed again and again until somebody ends it."""
+    """True if standard output was closed by its reader; commands that print until they are ended should ask."""
     return "standard output" in _lost
 
 
