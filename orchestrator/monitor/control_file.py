@@ -1,4 +1,4 @@
-"""What a person wants of a running sweep, in a small file that any terminal writes and the driver reads."""
+"""A person's requests to a running sweep, in a small file that any terminal writes and the driver reads."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 SHOWN_TASKS = 20
 DRAW_EVERY_S, DRAW_SHARE = 0.25, 0.02
-"""Of a terminal's table: not more often, and no larger share of the driver's time."""
+"""Least seconds between two drawings of the terminal's table, and its largest share of the driver's time."""
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
-"""Of the statuses known here; another is shown as it is."""
+"""Styles of the statuses known here; others are shown without style."""
 
 
 class Progress:
@@ -143,7 +143,7 @@ def task_table(state: SweepState) -> Table:
 
 
 def headline(state: SweepState) -> str:
-    """How many tasks stand where, how many of them came from the store, and how long the rest takes."""
+    """Summarize in one line: tasks per status, how many of them came from the store, and the time left."""
     counts = [f"{number} {status}" for status, number in sorted(state.counts().items())]
     stored = sum(task.cached for task in state.tasks.values())
     left = "" if is_over(state.phase) else time_left(state.forecast())
@@ -158,7 +158,7 @@ def time_left(left: Forecast) -> str:
 
 
 def _times(task: TaskState, typical: float | None, now: float) -> tuple[str, str]:
-    """How long a task took or has been running, and how long it still will."""
+    """A task's duration so far and its time left, as text."""
     if task.started is None or task.cached:
         return "", ""
     if task.status != "running":

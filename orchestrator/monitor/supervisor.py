@@ -1,4 +1,4 @@
-"""What ends or pauses a running sweep: orders from another terminal, budgets, failures."""
+"""End or pause a running sweep: by orders from another terminal, budgets or failures."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Supervisor:
         self.started = self.ticked = self.saved = clock()
         self.failed = 0
         self.unreadable: str | None = None
-        """What is wrong with the orders at the moment."""
+        """Error that currently prevents the orders from being read; None: they are readable."""
         self.ending: str | None = None
         """Why nothing new is begun and what runs is stopped."""
         self.away: str | None = None
-        """What a worker said of a store that did not answer for as long as it waits."""
+        """A worker's message about a store that did not answer within its time limit."""
         self.each_tick: Callable[[], None] = lambda: None
 
     @property
