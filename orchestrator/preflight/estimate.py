@@ -1,4 +1,4 @@
-"""What a planned sweep should cost, from what stored stages of the same kind took."""
+"""Estimate the cost of a planned sweep from the durations and sizes of stored stages of the same kind."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MEASURED = 50
 SETUP = ("data", "backbone", "model")
 """Sections of a stage's configuration by which records are told apart: its dataset and network."""
 Length = tuple[str, int]
-"""Of a training: its unit, ``epochs`` or ``iterations``, and how many."""
+"""Length of a training: its unit, ``epochs`` or ``iterations``, and the number of them."""
 Work = Mapping[str, float]
 """Key of a stage -> how many like it run."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a stored stage took."""
+    """Duration, size and training length of a stored stage."""
 
     seconds: float
     size: int
@@ -39,15 +39,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Price:
-    """What a planned stage should take."""
+    """Expected duration and size of a planned stage."""
 
     seconds: float
     size: float
     records: int
     same: bool
-    """Whether those are of the same dataset and network, as far as the stage reads them itself."""
+    """True if those records have the same dataset and network, as far as the stage reads them itself."""
     scaled: bool | None
-    """Whether seconds were scaled to the length of the training; None: no training."""
+    """True if seconds were scaled to the length of the training; None: no training."""
 
 
 def estimate(
@@ -115,8 +115,8 @@ def estimate(
 
 
 def _search_work(trials: Sequence[TrialPlan], stored: set[str], repeats: float) -> Work:
-    """What new points of a search take, by the trials at the ends of its axes: what trainings fork from and trials
-    share once, the rest for every trial, as if none of it were stored: which points come is not known."""
+    """Stages that a search's new points will run, judged by the trials at the axis bounds: stages that these share
+    count once, the others for every trial and as if not stored, since the points are not known yet."""
     shared = {stage.key for stage in shared_stages(trials)}
     common = [{stage.key for stage in trial.train.ancestry()} & shared - {trial.key} for trial in trials]
     work = dict.fromkeys(sorted(set().union(*common) - stored), 1.0)
@@ -148,7 +148,7 @@ def _segmentation_work(planner: Planner, trials: Sequence[TrialPlan]) -> list[tu
 
 
 def _measurements(store: ArtifactStore) -> dict[str, dict[str, list[Measurement]]]:
-    """What stored stages took, by kind, then by dataset and network."""
+    """Measurements of stored stages, by kind, then by dataset and network."""
     known: dict[str, dict[str, list[Measurement]]] = {}
     for record in readable_records(store):
         setup, length = _like(record.stage, record.config, record.fingerprints)

@@ -1,4 +1,4 @@
-"""What can be known before a worker is asked for: data that reads, weights that fit, a store that can be written."""
+"""Checks before any worker is requested: readable data, weights that fit, a store that can be written."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Prepared:
     workspace: Workspace
     planner: Planner
     contents: Sequence[tuple[Content, str]]
-    """What it reads from outside of its store, with what this machine found it to be."""
+    """The data and weights that it reads from outside its store, each with its content digest found on this machine."""
     reread: bool = False
-    """Whether nodes too read it though nothing about its files changed."""
+    """True if nodes read these again too, although nothing about the files changed."""
 
     @property
     def spec(self) -> SweepSpec:

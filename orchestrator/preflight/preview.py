@@ -1,4 +1,4 @@
-"""What ``--plan`` says: the tree of stages, what of it is stored, and what the rest costs, before anything runs."""
+"""Output of ``--plan``: the tree of stages, which are stored, and the expected cost of the rest."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PlanSummary:
     search: dict[str, Any] | None = None
     trials: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    """What is allowed in the sweep file and yet seldom meant."""
+    """Warnings about settings that are allowed but seldom meant."""
     other_code: dict[str, int] = field(default_factory=dict)
     """Stage name -> how many are stored that other code computed."""
     why: dict[str, str] | None = None
