@@ -129,7 +129,7 @@ class Driver:
         return Outcome(ranking, self.trials.failures, left, ended, left_out)
 
     def _all_is_there(self) -> None:
-        """What only earlier versions of the sweep named is left to whoever collects."""
+        """Let artifacts be collected that only earlier versions of the sweep named."""
         if self.spec.search:
             from orchestrator.search.record import known_points
 
@@ -169,7 +169,7 @@ class Driver:
         return [] if self.spec.search else self.planner.grid()
 
     def _planned_anew(self, job: str, stages: Sequence[Stage]) -> bool:
-        """Whether what the cluster gives to a job makes other keys than were planned; unasked where all is stored."""
+        """True if the cluster's device for a job changes the planned keys; not checked where all stages are stored."""
         undecided = getattr(self.spec.resources, job).gpu == "auto"
         if not undecided or (stages and all(self._stored(stage) for stage in stages)):
             return False

@@ -22,7 +22,7 @@ class Held:
         self.looked: dict[str, float] = {}
 
     def free(self, key: str) -> bool:
-        """Whether the stage is stored by now, or nobody alive computes it; asks the store at most every 2 s."""
+        """True if the stage is stored by now or no living process computes it; asks the store at most every 2 s."""
         now = self.clock()
         if now - self.looked.get(key, -LOOK_S) < LOOK_S:
             return False

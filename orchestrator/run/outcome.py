@@ -1,4 +1,4 @@
-"""How one run of a sweep ended."""
+"""The result of one run of a sweep."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ SILENT_S = 60.0
 
 @dataclass(frozen=True)
 class TaskEvent:
-    """What became of a stage: its new status, a row of metrics while it runs, why it failed."""
+    """A change of a stage: its new status, a row of metrics while it runs, or why it failed."""
 
     stage: Stage
     status: str
@@ -49,7 +49,7 @@ class _Attempt:
     stage: Stage
     asked: float
     begun: bool = False
-    """Whether a worker has it; Ray keeps a task that waits for a slot to itself."""
+    """True once a worker runs it; Ray does not tell of a task that waits for a slot."""
     cancelled: bool = False
 
 
@@ -170,7 +170,7 @@ class StageTasks:
             self.shortage.look(wanted=bool(self.running), running=begun)
 
     def _cancel_what_waits(self) -> None:
-        """What has no worker yet may wait for one for ever, and no worker reads there that it is to stop."""
+        """Cancel tasks without a worker: they might wait for ever, and cannot read that they are to stop."""
         for task, attempt in self.running.items():
             if not (attempt.begun or attempt.cancelled):
                 attempt.cancelled = True

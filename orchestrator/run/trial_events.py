@@ -119,7 +119,7 @@ class TrialLife:
         self.webhook.tell("stalled", f"{key} stalled", self.state.counts())
 
     def short(self, missing: str | None) -> None:
-        """What is waited for is shown as the phase, so that ``status`` tells it; None: it has come."""
+        """Show missing resources as the phase, so that ``status`` tells them; None: they are there now."""
         if missing is None:
             self.progress.phase(self.interrupted_phase)
             return

@@ -1,4 +1,4 @@
-"""From Ray Tune's trials to ours, and the driver's look around between Tune's steps."""
+"""Translate events of Ray Tune's trials into ours, and let the driver act between Tune's steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KILL_S = 120.0
 
 
 class TrialListener(Protocol):
-    """What the driver does with a trial's life; all calls come from one thread."""
+    """Receives the events of trials; all calls come from one thread."""
 
     def started(self, trial: TrialPlan) -> None: ...
     def row(self, trial: TrialPlan, row: Row) -> None: ...
