@@ -17,7 +17,7 @@ LISTED = 10
 
 
 def comparison_sections(content: Mapping[str, Any]) -> list[Section]:
-    """Of a summary's content."""
+    """Sections that compare a summary's content with papers and with label-free thresholds."""
     return [section for section in (_paper(content), _label_free(content)) if section is not None]
 
 
@@ -65,7 +65,7 @@ def _paper(content: Mapping[str, Any]) -> Section | None:
 
 
 def _label_free(content: Mapping[str, Any]) -> Section | None:
-    """What a threshold that needs no ground truth costs, a configuration and rule."""
+    """Loss of mIoU by thresholds that need no ground truth, per configuration and rule."""
     entries = [
         (position, entry["metrics"], entry["spread"])
         for position, entry in enumerate(content["ranking"])

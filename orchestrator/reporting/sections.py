@@ -68,7 +68,7 @@ def difference(pair: Mapping[str, Any] | None) -> str:
 
 
 def front_caption(pareto: Mapping[str, Any]) -> str:
-    """What the front is about."""
+    """Caption that defines the Pareto front."""
     wanted = [f"{goal['metric']} ({'high' if goal['mode'] == 'max' else 'low'})" for goal in pareto["objectives"]]
     return f"no other configuration is as good in {' and '.join(wanted)} and better in one of them"
 

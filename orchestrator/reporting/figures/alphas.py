@@ -56,7 +56,7 @@ def _heatmap(content: Mapping[str, Any], folder: Path) -> Path | None:
 
 
 def _points(best: Mapping[tuple[float, float], float], metric: str, folder: Path) -> Path:
-    """Of a search, whose points lie anywhere."""
+    """Draw a search's points, which lie on no grid."""
     figure, axes = new_figure(6, 4.5)
     lows, highs = zip(*best, strict=True)
     points = axes.scatter(highs, lows, c=list(best.values()), cmap="viridis", s=28)

@@ -17,7 +17,7 @@ PLACE = 70
 
 COLUMNS = 3
 WIDTH, HEIGHT = 5.2, 3.6
-"""Of a panel, inches."""
+"""Size of a panel, in inches."""
 BASELINE_COLOURS = ("black", "dimgray", "darkgray")
 
 

@@ -1,4 +1,4 @@
-"""Which axes decide."""
+"""Figure of the importance of each axis."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MOST_TICKS = 12
 ABSENT = -0.12
 """Height of configurations that do not have an axis."""
 FAN = 0.05
-"""How far lines through one listed value lie apart, so that one does not hide the others."""
+"""Distance between lines through one listed value, so that one does not hide the others."""
 
 
 def draw(results: Results, folder: Path) -> Drawn:

@@ -1,4 +1,4 @@
-"""What a figure of the report is: one file here, found by its name.
+"""Protocol of a report figure: one file here, found by its name.
 
 It holds ``draw(results, folder) -> Drawn``, which writes what the results allow as PNGs into the folder and returns
 each with its caption, and ``PLACE``: the report shows figures in its order, those of one place by name.
@@ -22,10 +22,10 @@ Drawn = list[tuple[Path, str]]
 
 @dataclass(frozen=True)
 class Results:
-    """What a figure may show."""
+    """Input of a report figure."""
 
     content: Mapping[str, Any]
-    """Of ``summary.json``."""
+    """Content of ``summary.json``."""
     store: ArtifactStore
     analyses: Sequence[AnalysisResult] = ()
 

@@ -15,7 +15,7 @@ PLACE = 40
 
 
 def draw(results: Results, folder: Path) -> Drawn:
-    """Of the first configurations; none without train masks."""
+    """Draw the curves of the first configurations; nothing without train masks."""
     path = _curves(results.content, results.store, folder)
     caption = "mIoU at every background threshold, best seed of the first configurations; dashed: unrefined"
     return [] if path is None else [(path, caption)]
