@@ -59,5 +59,5 @@ def _difference(
 
 
 def without_loss(method: str) -> bool:
-    """Whether a method adds nothing to the training of its host: what others are held against."""
+    """True if a method adds nothing to the training of its host: the baseline of the others."""
     return trains_as(method) == BASELINE.name

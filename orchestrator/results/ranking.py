@@ -1,4 +1,4 @@
-"""From records to a ranked table: variants over seeds, best first."""
+"""Build a ranked table from records: variants averaged over seeds, best first."""
 
 from __future__ import annotations
 

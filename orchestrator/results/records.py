@@ -22,11 +22,11 @@ class Records(Protocol):
     """The part of a store that tells what was computed, without the files."""
 
     def has(self, key: str) -> bool:
-        """Whether a complete artifact is there."""
+        """True if a complete artifact is there."""
         ...
 
     def record(self, key: str) -> ArtifactRecord:
-        """What is known of it."""
+        """Return the artifact's record."""
         ...
 
 

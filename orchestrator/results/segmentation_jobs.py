@@ -1,4 +1,4 @@
-"""Which label artifacts train a segmenter, and with what."""
+"""Choose the label artifacts that train a segmenter, and its settings."""
 
 from __future__ import annotations
 
