@@ -110,7 +110,7 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 
 
 def browse(uri: str) -> str:
-    """What a person opens, or pastes into a shell."""
+    """The URL to open, or the command to paste into a shell."""
     if uri.startswith(SERVERS):
         return masked(uri)
     words = [str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", masked(uri)]

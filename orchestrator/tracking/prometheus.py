@@ -1,4 +1,4 @@
-"""What a sweep does as metrics beside Ray's own: Prometheus finds them where it finds Ray's, under ``ray_aream_...``.
+"""A sweep's metrics beside Ray's own: Prometheus finds them where it finds Ray's, under ``ray_aream_...``.
 
 The driver alone sends them, since it sees every row. Labels are the sweep and small fixed sets, never a trial. Counters
 are of one run of the sweep's command: they begin anew where it is run again. Until Ray is there, and where its metrics

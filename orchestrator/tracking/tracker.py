@@ -113,7 +113,7 @@ class Tracker:
         return left
 
     def left(self) -> int:
-        """How many events wait, as it was last seen where the spool cannot be read."""
+        """The number of waiting events; the last known one if the spool cannot be read."""
         with contextlib.suppress(SpoolUnavailable):
             self.counted = self.spool.left()
         return self.counted

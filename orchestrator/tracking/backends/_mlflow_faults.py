@@ -1,4 +1,4 @@
-"""What the tracking server, its database or MLflow says for good, told apart from what may be over tomorrow."""
+"""Tell permanent errors of the tracking server, its database or MLflow apart from those that may pass."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WORDS = (
     (r"Databricks credential configuration failed", "Databricks' credentials are not configured"),
     (r"Invalid experiment name", "the name of the experiment is not allowed"),
 )  # fmt: skip
-"""What is said somewhere in an error -> what that means, and what to do."""
+"""Pattern found in an error's text -> its meaning, and what to do."""
 PASSES = re.compile(r"database is locked|database or disk is full|Connection refused|timed out|error code (429|5\d\d)")
 
 

@@ -59,7 +59,7 @@ class Delivery:
         self.made = {path.name[-ID_LENGTH:]: path for path in folder.rglob("*") if path.is_dir()}
         """Id of a run -> its folder."""
         self.open: dict[str, EventFile] = {}
-        """By the id, of runs that go on."""
+        """Id of a run that is not finished -> its event file."""
 
     def write(self, events: list[Event]) -> None:
         try:
