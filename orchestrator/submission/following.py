@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def answers(ask: Callable[[], T], silent: type[ConfigError] = ConfigError) -> Iterator[T]:
-    """What ``ask`` says of a job, again and again.
+    """Yield the answers of ``ask`` about a job, again and again.
 
     Args:
         silent: raised by ``ask`` where nobody answers now.

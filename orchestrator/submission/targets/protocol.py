@@ -1,4 +1,4 @@
-"""What every target of ``submit`` offers; a module of this folder is one, found by its name (``--to NAME``).
+"""Protocol of the targets of ``submit``; a module of this folder is one, found by its name (``--to NAME``).
 
 It holds ``Config``, its section of the lab file, with a field ``image: str | None`` (the container image with this
 package; ``--image`` wins), and ``open_target(config) -> Target``, which talks to nobody.

@@ -59,7 +59,7 @@ class JobServer:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What can go wrong with a call, in our words.
+        """Turn the errors of a call into ours.
 
         Raises:
             ConfigError: always one line.
