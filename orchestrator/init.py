@@ -17,7 +17,7 @@ from orchestrator.console.command import DONE, command, run
 TEMPLATES = Path(__file__).parent / "templates"
 WITHOUT_ROOT = "shapes"
 ROOT = "root: FOLDER"
-"""What a template says in the place of a folder."""
+"""The placeholder for a folder in a template."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ def show(value: Any) -> str:
 
 
 def telling(value: Any, others: Sequence[Any]) -> Any:
-    """Of a component its name and the settings in which the others of that name differ; anything else as it is."""
+    """Shorten a component to its name and the settings in which others of that name differ; keep anything else."""
     if not isinstance(value, Mapping) or "name" not in value:
         return value
     namesakes = [other for other in others if isinstance(other, Mapping) and other.get("name") == value["name"]]

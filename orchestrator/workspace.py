@@ -35,7 +35,7 @@ class Workspace:
     runs: Path
     """Absolute; holds the local store, checkpoints and one folder a sweep."""
     name: str
-    """Of the sweep."""
+    """Name of the sweep."""
     store_endpoint: str | None = None
     store_waits: Waits = USUAL
     loader_workers: int = 0
@@ -151,7 +151,7 @@ STORE_FILE = "store.json"
 
 
 def runs_folder(given: str) -> Path:
-    """What ``--runs`` names.
+    """Return the folder given as ``--runs``, absolute.
 
     Raises:
         ConfigError: no folder that is there.
