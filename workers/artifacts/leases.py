@@ -40,7 +40,7 @@ MOST_BYTES = 4096
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lease says of who holds it."""
+    """The holder of a lease, as written in it."""
 
     generation: int
     owner: str
@@ -48,7 +48,7 @@ class Holder:
     process: str
     beat: int
     token: str
-    """Of one taking of the lease."""
+    """Random id of one acquisition of the lease."""
 
     def known_dead(self) -> bool:
         process = Process.parse(self.process)
@@ -174,7 +174,7 @@ class Lease:
                 log.warning("no beat for %s: %s: %s", self.name, type(error).__name__, error)
 
     def _beat(self) -> bool:
-        """Whether this process still is the holder, as everybody sees by a new beat."""
+        """Write a new beat for all to see; False if this process is no longer the holder."""
         self.beat += 1
         found = _holder(self.storage, self.name)
         if found is None:  # removed by one that took this process for dead

@@ -1,4 +1,4 @@
-"""From a URI to a store."""
+"""Open a store by its URI."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def open_store(
 
 
 def was_used(storage: ObjectStorage) -> bool:
-    """Whether anything was ever stored, or a sweep planned, there."""
+    """True if anything was ever stored, or a sweep planned, there."""
     root: Path | None = getattr(storage, "root", None)
     if root is not None and (root / TEMPORARY).is_dir():  # all that is written passes through it, and it stays
         return True

@@ -1,4 +1,4 @@
-"""What every storage does: named objects, each there as a whole or not at all."""
+"""Protocol of storages: named objects, each there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ObjectInfo:
 
 
 PROBES = "probe/"
-"""What checks write and delete lies there."""
+"""Prefix of the objects that checks write and delete."""
 
 
 class ObjectStorage(Protocol):

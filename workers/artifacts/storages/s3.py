@@ -202,7 +202,7 @@ class S3Storage:
         return True
 
     def conditional(self) -> bool:
-        """Whether the server refuses a put with ``If-None-Match: *`` on an object that is there."""
+        """True if the server refuses a put with ``If-None-Match: *`` on an object that is there."""
         if self._conditional is None:
             # It stays: a process that is killed here leaves nothing that the next one would not write.
             if self.stat(REFUSED) is None:
