@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
-"""What file systems say that keep no locks."""
+"""Error numbers of file systems without locks."""
 
 
 class FileLock:

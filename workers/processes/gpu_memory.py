@@ -22,7 +22,7 @@ import torch
 log = logging.getLogger(__name__)
 
 CONTEXT_BYTES = 768 << 20
-"""What a process takes beside its tensors: CUDA's context and the libraries' kernels (about 600 MB on current GPUs)."""
+"""Bytes of a process beside its tensors: CUDA's context and the libraries' kernels (about 600 MB on current GPUs)."""
 PATIENCE_S = 60.0
 SETTLED_S = 5.0
 """Memory that is not given back for so long is somebody's who stays."""
@@ -47,7 +47,7 @@ class GpuMemory(Protocol):
 
 
 class CudaMemory:
-    """Of the current device."""
+    """Memory of the current device, in bytes."""
 
     def total(self) -> int:
         return torch.cuda.mem_get_info()[1]
@@ -100,7 +100,7 @@ def claim(
 
 
 def tensor_share(share: float, total: int) -> float:
-    """What is left of a share for tensors."""
+    """The part of a share of the GPU that is left for tensors."""
     return max(share / 2, share - CONTEXT_BYTES / total)
 
 

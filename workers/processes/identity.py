@@ -34,7 +34,7 @@ class Process:
         return f"{self.machine}-{self.pid}-{self.started}"
 
     def known_dead(self) -> bool:
-        """Whether it ran on this machine and is gone; False where that cannot be known from here."""
+        """True if it ran on this machine and has ended; False if that cannot be known from here."""
         if self.started <= 0 or self.machine != machine_id():
             return False
         try:

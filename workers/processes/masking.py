@@ -16,7 +16,7 @@ _SHORTEST = 8
 _DATABASE = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|sqlite)(?:\+\w+)?"
 _AFTER_PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@")
 _ALONE = re.compile(rf"(?<![\w+])(?!(?:{_DATABASE}|ssh|git)://)([A-Za-z][\w+.-]*://)[^/?#@:\s'\"]+@")
-"""What stands before a host without a colon is a token; before a database it is a user's name."""
+"""Pattern of a token: the user part of a URL without a colon; for a database that is a user's name."""
 _IN_A_QUERY = re.compile(
     r"([?&;#](?:[\w.%-]*(?:token|key|secret|signature|passw(?:or)?d|pwd|auth|credential)[\w.%-]*|sig|code)=)[^&;#\s'\"<>]+",
     re.IGNORECASE,
