@@ -16,7 +16,7 @@ from aream.refiners.protocol import Refiner, network_of
 from workers.staging.locations import localised
 
 WEIGHTS_FILE = "model.safetensors"
-"""What a training stage keeps of its network."""
+"""File in which a training stage keeps its network's weights."""
 
 
 def build_dataset(component: Component) -> Dataset:

@@ -1,4 +1,4 @@
-"""What a node finds out about itself before a sweep runs there: code, GPUs, content, store, disk.
+"""A node's report about itself before a sweep runs there: code, GPUs, content, store, disk.
 
 Light to import: a node must answer soon, whatever its torch does.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from workers.contents import Content
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "ray")
-"""What can change a result, and what nodes talk through."""
+"""Libraries that can change a result, and Ray, through which nodes communicate."""
 GPU_S = 180.0
 """Longest that torch may take to be imported and to use each GPU once."""
 PROBE_PATIENCE_S = 20.0
@@ -44,10 +44,10 @@ SPILL_LIMIT = 0.95
 @dataclass(frozen=True)
 class Finding:
     column: str
-    """Of the table of checks."""
+    """Column of the table of checks."""
     words: str
     hard: bool = True
-    """Whether the sweep is refused for it."""
+    """True if the sweep is refused for it."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def gpu_findings(count: float) -> list[Finding]:
 
 
 def gpu_words(found: Mapping[str, Any], count: float) -> str | None:
-    """What is wrong with what ``gpu_probe`` found; None: nothing."""
+    """Describe a problem in the report of ``gpu_probe``; None: there is none."""
     if found["torch_cuda"] is None:
         return f"torch {found['torch']} is built without CUDA, and the sweep asks for a GPU"
     if found["driver_cuda"] is None:

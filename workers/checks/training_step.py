@@ -1,4 +1,4 @@
-"""Whether networks can take a training step of the sizes asked for, tried without numbers and without a GPU.
+"""Check that networks can take a training step of the requested sizes, tried without numbers and without a GPU.
 
 On torch's meta device a forward pass of the largest batch takes no memory and next to no time; what only shapes decide,
 such as batch norm over a single number a channel, shows there as it would hours later.
@@ -24,7 +24,7 @@ from workers.staging.locations import localised
 from workers.trial import SegmentationConfig
 
 NO_VARIANCE = "Expected more than 1 value per channel"
-"""What torch says where batch norm has one number to normalise."""
+"""Torch's message where batch norm has one number to normalise."""
 
 
 def check_host(backbone: Component, classes: int, train: TrainConfig, images: int, processes: int) -> None:

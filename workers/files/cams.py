@@ -31,7 +31,7 @@ LEAST_COVERED = 1 / 1024
 """Share of the grid that an image covers at least: one pixel of the largest patch."""
 T = TypeVar("T")
 View = tuple[tuple[float, float], tuple[int, int] | None, bool]
-"""What :class:`ScaleMaps` says of its maps."""
+"""The fields of :class:`ScaleMaps` that describe its maps."""
 
 
 def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:

@@ -1,4 +1,4 @@
-"""What an analysis shows, as data: curves over the layers, and pictures. Reports and trackers draw it.
+"""Figures of an analysis as data: curves over the layers, and pictures. Reports and trackers draw them.
 
 ``figures.json`` lists both; pictures lie as PNGs in ``pictures/``.
 """
@@ -47,7 +47,7 @@ class Curve:
 @dataclass(frozen=True)
 class Picture:
     name: str
-    """Of the file, without its ending."""
+    """Name of the file, without its ending."""
     caption: str
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ def write_figures(out: Path, curves: Sequence[Curve], pictures: Sequence[tuple[P
 
 
 def parse_figures(text: bytes | str) -> Figures:
-    """What :func:`write_figures` wrote.
+    """Parse the output of :func:`write_figures`.
 
     Raises:
         DataError: it did not write this.

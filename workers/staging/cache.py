@@ -1,4 +1,4 @@
-"""What a sweep's locations name in a store, fetched once a node into a folder of bounded size.
+"""Data and weights that a sweep locates in a store, fetched once a node into a folder of bounded size.
 
 Layout: ``items/NAME`` (complete, because it was renamed into place), ``partial/NAME`` (being fetched), ``locks/NAME``.
 A process that uses an item holds the shared lock of its name until it ends; one that fetches or evicts it holds the
@@ -235,7 +235,7 @@ class Staging:
         return {(kind, path.parent.name): int(_read(path).get("bytes", 0)) for path in found if path.parent.name != but}
 
     def _abandoned(self, but: str) -> Iterator[Path]:
-        """What processes that died were fetching."""
+        """Yield the partial downloads of processes that died."""
         for path in (self.folder / "partial").glob("*"):
             if path.name != but:
                 with FileLock(self.folder / "locks" / path.name) as lock:
@@ -250,7 +250,7 @@ class Staging:
         return sorted((path.name for path in (self.folder / "items").glob("*")), key=last_use)
 
     def _evict(self, name: str) -> bool:
-        """Whether nobody uses the item; it is then gone."""
+        """Evict the item if nobody uses it; True if it was evicted."""
         with FileLock(self.folder / "locks" / name) as lock:
             last = os.fstat(lock.descriptor).st_mtime
             if not lock.try_exclusive():
