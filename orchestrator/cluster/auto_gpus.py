@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from orchestrator.cluster.resources import whole_gpus
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.spec.settings import Resource
@@ -30,7 +30,7 @@ class AutoGpus:
     """Jobs are ``trial`` and ``segmentation``."""
 
     def __init__(
-        self, workspace: Workspace, supervisor: Supervisor, progress: Progress, start_ray: Callable[[], object]
+        self, workspace: Workspace, supervisor: Supervisor, progress: ProgressDisplay, start_ray: Callable[[], object]
     ) -> None:
         self.workspace, self.supervisor, self.progress, self.start_ray = workspace, supervisor, progress, start_ray
         self.path = _decisions_file(workspace)
@@ -87,10 +87,10 @@ class AutoGpus:
         if gpus != 1:
             why = f"one for each of {gpus:g} processes" if gpus else NO_GPU
             return self._settle(planner.spec, "trial", gpus, why)
-        from orchestrator.cluster.gpu_measurement import Measurement
+        from orchestrator.cluster.gpu_measurement import GpuShareMeasurement
 
         self.progress.phase("measuring what a trial needs of a GPU")
-        share = Measurement(planner, self.workspace, self.supervisor, self.progress.line).share(trials)
+        share = GpuShareMeasurement(planner, self.workspace, self.supervisor, self.progress.line).share(trials)
         if share is None:
             return self._settle(planner.spec, "trial", 1.0, "a whole one each, as nothing could be measured")
         return self._settle(planner.spec, "trial", share.gpu, share.why)

@@ -34,7 +34,7 @@ REHEARSED = 4
 """Trials at most, of different methods."""
 
 
-class Measurement:
+class GpuShareMeasurement:
     """Finds out how many trials share a GPU; the first trials of a sweep wait for it."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Progress for people: a live table on a terminal, plain lines elsewhere."""
+"""Show progress to people: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yello
 """Styles of the statuses known here; others are shown without style."""
 
 
-class Progress:
+class ProgressDisplay:
     """A context around the run; ``changed`` after every change of the state."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Progress:
         self._drawn = self._rest = 0.0
         self._behind = False
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         if self.live:
             self.live.start()
         return self

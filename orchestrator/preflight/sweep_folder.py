@@ -47,8 +47,8 @@ def id_file(workspace: Workspace) -> Path:
 
 
 @contextlib.contextmanager
-def held(workspace: Workspace) -> Iterator[None]:
-    """Only one driver at a time runs a sweep in one folder.
+def locked(workspace: Workspace) -> Iterator[None]:
+    """Lock the sweep's folder, in which only one driver at a time runs.
 
     Raises:
         AreamError: another process holds it; the message names it.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aream.errors import AreamError, StoreUnavailable
 from orchestrator.cluster.auto_gpus import AutoGpus
 from orchestrator.monitor.forecast import expected_tasks
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.monitor.tasks import ENDED
@@ -26,7 +26,7 @@ from orchestrator.reporting.write import write_summary
 from orchestrator.results.ranking import Ranked, best_first, measured, unranked
 from orchestrator.results.records import RunRecords
 from orchestrator.results.segmentation_jobs import SegmentationJob, segmentation_jobs
-from orchestrator.run.outcome import Outcome
+from orchestrator.run.outcome import SweepOutcome
 from orchestrator.run.stage_events import StageLife
 from orchestrator.run.trial_events import Listeners, TrialLife
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER, Seen, stopped_sentence, stopped_tasks
@@ -70,7 +70,7 @@ class Driver:
         shown = tuple(dict.fromkeys([*of_training(), self.spec.ranked_by.metric]))
         expected = expected_tasks(self.spec)
         self.state = SweepState(workspace.state_file, self.spec.name, expected=expected, columns=shown)
-        self.progress = Progress(self.state, (*shown, *of_segmentation()), workspace.log_file)
+        self.progress = ProgressDisplay(self.state, (*shown, *of_segmentation()), workspace.log_file)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workspace.folder)
         self.supervisor = Supervisor(workspace.control_file, workspace.spent_file, self.spec.limits)
@@ -85,7 +85,7 @@ class Driver:
         stopped_file = workspace.folder / "stopped.json"
         self.trials = TrialLife(self.spec, self.records, self.told, self.supervisor, self.hold, stopped_file)
 
-    def run(self) -> Outcome:
+    def run(self) -> SweepOutcome:
         with self.progress, self.hold:
             self.recorder.open_sweep()
             for remark in remarks(self.spec):
@@ -126,7 +126,7 @@ class Driver:
         left = self.tracker.close(TRACKING_CLOSE_S)
         self.metrics.sample(last=True)
         self.webhook.close()
-        return Outcome(ranking, self.trials.failures, left, ended, left_out)
+        return SweepOutcome(ranking, self.trials.failures, left, ended, left_out)
 
     def _all_is_there(self) -> None:
         """Let artifacts be collected that only earlier versions of the sweep named."""

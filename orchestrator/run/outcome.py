@@ -8,7 +8,7 @@ from orchestrator.results.ranking import Ranked
 
 
 @dataclass
-class Outcome:
+class SweepOutcome:
     ranking: list[Ranked]
     failures: dict[str, str] = field(default_factory=dict)
     """Key -> reason."""

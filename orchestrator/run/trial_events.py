@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import TrialPlan
@@ -28,7 +28,7 @@ class Listeners:
     """Who is told how a sweep does."""
 
     state: SweepState
-    progress: Progress
+    progress: ProgressDisplay
     recorder: Recorder
     metrics: Metrics
     webhook: Webhook

@@ -7,7 +7,7 @@ import ray
 
 import sweeps
 from orchestrator.cluster import connection
-from orchestrator.cluster.gpu_measurement import Measurement
+from orchestrator.cluster.gpu_measurement import GpuShareMeasurement
 from orchestrator.cluster.gpu_share import GpuNode
 from orchestrator.cluster.resources import whole_gpus
 from orchestrator.monitor.supervisor import Supervisor
@@ -30,7 +30,7 @@ def measurement(tmp_path, monkeypatch):
     supervisor = Supervisor(workspace.control_file, workspace.folder / "spent.json", Limits())
     ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, _node_ip_address="127.0.0.1")
     try:
-        yield Measurement(planner, workspace, supervisor, said.append), planner, said
+        yield GpuShareMeasurement(planner, workspace, supervisor, said.append), planner, said
     finally:
         ray.shutdown()
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from orchestrator.reporting.drawing import new_figure, save, shortened
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 from orchestrator.results.importance import LISTED
 from orchestrator.text import show, shown_beside
 
@@ -24,7 +24,7 @@ FAN = 0.05
 """Distance between lines through one listed value, so that one does not hide the others."""
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(results: FigureInput, folder: Path) -> Drawn:
     """Needs two configurations."""
     path = _parallel(results.content, folder)
     metric = results.content["rank"]["metric"]

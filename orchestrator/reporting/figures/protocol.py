@@ -21,7 +21,7 @@ Drawn = list[tuple[Path, str]]
 
 
 @dataclass(frozen=True)
-class Results:
+class FigureInput:
     """Input of a report figure."""
 
     content: Mapping[str, Any]
@@ -33,12 +33,12 @@ class Results:
 class ReportFigure(Protocol):
     PLACE: int
 
-    def draw(self, results: Results, folder: Path) -> Drawn:
+    def draw(self, results: FigureInput, folder: Path) -> Drawn:
         """Write what the results allow; nothing where they allow none."""
         ...
 
 
-def draw_figures(results: Results, folder: Path) -> Drawn:
+def draw_figures(results: FigureInput, folder: Path) -> Drawn:
     """Every figure of this package that the results allow, in the report's order."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = {name: cast(ReportFigure, discover.load(figures, name)) for name in discover.names(figures)}

@@ -45,9 +45,9 @@ class Config:
     """MLflow experiment; null: the sweep's name."""
 
 
-def open_backend(config: Config, workspace: Workspace, home: Path) -> Backend:
+def open_backend(config: Config, workspace: Workspace, home: Path) -> MlflowBackend:
     """At the URI of the sweep file, the environment, or the runs folder."""
-    return Backend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
+    return MlflowBackend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
 
 
 def check_job(config: Config, variables: Collection[str]) -> None:
@@ -58,7 +58,7 @@ def check_job(config: Config, variables: Collection[str]) -> None:
         )
 
 
-class Backend:
+class MlflowBackend:
     def __init__(self, uri: str, experiment: str) -> None:
         """``uri``: absolute."""
         self.uri, self.experiment = uri, experiment
@@ -73,7 +73,7 @@ class Backend:
                 return None
         try:
             with impatient():
-                Delivery(self.uri, self.experiment, "").check()
+                MlflowDelivery(self.uri, self.experiment, "").check()
         except TrackingRefused as error:
             raise ConfigError(f"tracking.uri: {self.where}: {error}") from error
         except Exception as error:  # whatever MLflow, its server or database say
@@ -84,11 +84,11 @@ class Backend:
     def browse(self) -> str:
         return browse(self.uri)
 
-    def delivery(self, sweep_id: str, refuse: Refuse) -> Delivery:
-        return Delivery(self.uri, self.experiment, sweep_id, refuse)
+    def delivery(self, sweep_id: str, refuse: Refuse) -> MlflowDelivery:
+        return MlflowDelivery(self.uri, self.experiment, sweep_id, refuse)
 
 
-class Delivery:
+class MlflowDelivery:
     """Writes events to MLflow; used by the writer thread alone. Writing an event twice changes nothing."""
 
     def __init__(self, uri: str, experiment: str, sweep_id: str, refuse: Refuse = lambda event, why: None) -> None:
