@@ -29,7 +29,7 @@ Work = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Measurement:
+class MeasuredStage:
     """Duration, size and training length of a stored stage."""
 
     seconds: float
@@ -147,14 +147,14 @@ def _segmentation_work(planner: Planner, trials: Sequence[TrialPlan]) -> list[tu
     return [(stage, times) for test in tests for stage in (test.inputs["segmenter"], test)]
 
 
-def _measurements(store: ArtifactStore) -> dict[str, dict[str, list[Measurement]]]:
+def _measurements(store: ArtifactStore) -> dict[str, dict[str, list[MeasuredStage]]]:
     """Measurements of stored stages, by kind, then by dataset and network."""
-    known: dict[str, dict[str, list[Measurement]]] = {}
+    known: dict[str, dict[str, list[MeasuredStage]]] = {}
     for record in readable_records(store):
         setup, length = _like(record.stage, record.config, record.fingerprints)
         same = known.setdefault(record.stage, {}).setdefault(setup, [])
         if len(same) < MEASURED:
-            same.append(Measurement(record.seconds, record.size, length))
+            same.append(MeasuredStage(record.seconds, record.size, length))
     return known
 
 
@@ -169,7 +169,7 @@ def _like(name: str, config: Mapping[str, Any], fingerprints: Mapping[str, str])
     return setup, ("epochs", epochs) if epochs > 0 else None
 
 
-def _price(known: Mapping[str, Sequence[Measurement]], setup: str, length: Length | None) -> Price:
+def _price(known: Mapping[str, Sequence[MeasuredStage]], setup: str, length: Length | None) -> Price:
     """Means over stored stages of one kind: of the same dataset and network if there are any, else of all."""
     chosen = known.get(setup) or [measured for others in known.values() for measured in others]
     scaled = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.preflight.node_table import Row, refused, render
-from workers.checks.node import Finding, disk_findings
+from workers.checks.node import NodeFinding, disk_findings
 
 if TYPE_CHECKING:
     from orchestrator.preflight.prepare import Prepared
@@ -86,5 +86,5 @@ def _driver_row(tracking: Backend | None) -> Row:
     if tracking is not None and tracking.remote:
         row.checked.add("tracking")
         if why := tracking.check():
-            row.findings.append(Finding("tracking", why, hard=False))
+            row.findings.append(NodeFinding("tracking", why, hard=False))
     return row

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from aream.errors import AreamError
-from orchestrator.search.record import FAILED, Outcome, SearchRecord, frozen_trial
+from orchestrator.search.record import FAILED, PointOutcome, SearchRecord, frozen_trial
 from orchestrator.search.space import identity
 from orchestrator.spec.spec import SweepSpec, Values
 
@@ -34,7 +34,7 @@ class Point:
     values: Values
     number: int
     """In the record."""
-    outcome: Outcome | None = None
+    outcome: PointOutcome | None = None
     waiting: list[int] = field(default_factory=list)
     """The algorithm's trials that its result answers."""
 
@@ -109,7 +109,7 @@ class SearchStudy:
             "allow more of the axes' ranges or drop a constraint"
         )
 
-    def tell(self, point: Point, outcome: Outcome) -> None:
+    def tell(self, point: Point, outcome: PointOutcome) -> None:
         """A point has ended. What is known of one that had a result already stays as it is."""
         if point.outcome is not None and (point.outcome.values or not outcome.values):
             return

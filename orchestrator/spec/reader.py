@@ -24,7 +24,7 @@ from orchestrator.spec.constraints import Where
 from orchestrator.spec.settings import Search, Settings
 from orchestrator.spec.spec import MAX_POINTS, SweepSpec
 from orchestrator.spec.sqlite_uri import absolute_database
-from orchestrator.spec.yaml_source import DOTTED_SECTIONS, Problem, Source, SpecError, read_source
+from orchestrator.spec.yaml_source import DOTTED_SECTIONS, Problem, SpecError, SweepSource, read_source
 from workers.trial import SegmentationConfig, TrialConfig
 
 MAX_CONSTRAINTS = 20
@@ -39,7 +39,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
     Raises:
         SpecError: listing all problems with file, line, key, what was given and what is allowed.
     """
-    return _Reader(read_source(path, overrides)).read()
+    return _SweepReader(read_source(path, overrides)).read()
 
 
 def _absolute_storage(search: Search | None) -> Search | None:
@@ -48,8 +48,8 @@ def _absolute_storage(search: Search | None) -> Search | None:
     return dataclasses.replace(search, storage=absolute_database(search.storage, Path.cwd(), "search.storage"))
 
 
-class _Reader:
-    def __init__(self, source: Source) -> None:
+class _SweepReader:
+    def __init__(self, source: SweepSource) -> None:
         self.source, self.problems = source, list[Problem]()
 
     def report(self, key: str, message: str) -> None:

@@ -32,7 +32,7 @@ from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.processes.atomic_write import place_folder, write_json
 from workers.processes.file_lock import LOOK_S, FileLock
-from workers.staging.sources import ARTIFACT, Source, bytes_of, open_source
+from workers.staging.sources import ARTIFACT, ContentSource, bytes_of, open_source
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +89,14 @@ def artifact_key(location: str) -> str | None:
 
 
 @functools.cache
-def _staging(handed: str, folder: str, limit: str) -> Staging:
+def _staging(handed: str, folder: str, limit: str) -> StagingFolder:
     given = json.loads(handed) if handed else {}
     most = given.get("max_bytes", MAX_BYTES)
     if limit:
         if not limit.isdigit() or int(limit) < 1:
             raise ConfigError(f"{BYTES}: need a number of bytes, got {limit!r}")
         most = int(limit)
-    return Staging(staging_folder(), most, given)
+    return StagingFolder(staging_folder(), most, given)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Item:
     """Held as long as this process lives."""
 
 
-class Staging:
+class StagingFolder:
     """One node's folder as one process sees it."""
 
     def __init__(self, folder: Path, max_bytes: int, handed: Mapping[str, Any]) -> None:
@@ -155,7 +155,7 @@ class Staging:
             lock.release()
             raise
 
-    def _open(self, uri: str) -> Source:
+    def _open(self, uri: str) -> ContentSource:
         return _in_our_words(lambda: open_source(uri, self.endpoint, self._own_store), uri)
 
     def _own_store(self) -> ArtifactStore:
@@ -176,7 +176,7 @@ class Staging:
         whole = "inside" in told and bytes_of(item / CONTENT) == told.get("bytes")
         return item / str(told["inside"]) if whole else None
 
-    def _fetch(self, uri: str, name: str, version: str, source: Source) -> None:
+    def _fetch(self, uri: str, name: str, version: str, source: ContentSource) -> None:
         """Under the exclusive lock of the name."""
         if source.version != version:
             raise DataError(f"{uri}: is not what it was when the sweep began; run the sweep again")
@@ -191,7 +191,7 @@ class Staging:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _fill(self, uri: str, name: str, partial: Path, source: Source) -> None:
+    def _fill(self, uri: str, name: str, partial: Path, source: ContentSource) -> None:
         shutil.rmtree(partial, ignore_errors=True)  # of a process that died
         (partial / CONTENT).mkdir(parents=True)
         content = source.fetch(partial / CONTENT, lambda size, written: self._reserve(uri, name, size, written))

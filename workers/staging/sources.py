@@ -51,7 +51,7 @@ Room = Callable[[int, int], None]
 """Takes the bytes that are needed in all, and those already written; raises where there is no room."""
 
 
-class Source(Protocol):
+class ContentSource(Protocol):
     @property
     def version(self) -> str:
         """Equal only for equal content, as far as names, sizes and times tell."""
@@ -69,7 +69,7 @@ class Source(Protocol):
         """
 
 
-def open_source(uri: str, endpoint: str | None, store: Callable[[], ArtifactStore]) -> Source:
+def open_source(uri: str, endpoint: str | None, store: Callable[[], ArtifactStore]) -> ContentSource:
     """Look at what a URI names.
 
     Raises:

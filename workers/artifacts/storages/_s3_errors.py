@@ -16,7 +16,7 @@ from botocore.exceptions import (
     SSOError,
 )  # fmt: skip
 from botocore.exceptions import (
-    ConnectionError as Unreachable,
+    ConnectionError as ServerUnreachable,
 )
 
 SKEWED = "RequestTimeTooSkewed"
@@ -58,4 +58,4 @@ def in_transit(error: BaseException) -> bool:
         return (status >= 500 and status != 501) or status in (408, 429) or code_of(error) in BUSY
     if untrusted(error):
         return False
-    return isinstance(error, Unreachable | HTTPClientError | IncompleteReadError | ResponseStreamingError)
+    return isinstance(error, ServerUnreachable | HTTPClientError | IncompleteReadError | ResponseStreamingError)
