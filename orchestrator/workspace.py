@@ -86,7 +86,7 @@ class Workspace:
             return
         own, store = Path(os.path.realpath(self.folder)), Path(os.path.realpath(root))  # bears links in a circle
         if own == store or own in store.parents or store in own.parents:
-            raise ConfigError(f"store.uri: {store} and the sweep's folder {own} lie in each other: need two folders")
+            raise ConfigError(f"store.uri: {store} and the sweep's folder {own} overlap: need two separate folders")
 
     def store(self) -> ArtifactStore:
         return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint, self.after, self.store_waits)
@@ -158,7 +158,7 @@ def runs_folder(given: str) -> Path:
     """
     folder = home(given, "--runs").absolute()
     if not folder.is_dir():
-        raise ConfigError(f"--runs: {folder} {'is no folder' if folder.exists() else 'does not exist'}")
+        raise ConfigError(f"--runs: {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
     return folder
 
 

@@ -58,7 +58,7 @@ class AutoGpus:
         self.start_ray()
         from orchestrator.cluster import connection  # needs ray
 
-        return whole_gpus(job, resource, connection.nodes(), grows=connection.grows(spec))
+        return whole_gpus(job, resource, connection.nodes(), autoscales=connection.autoscales(spec))
 
     def agreeing(self, planner: Planner, job: str) -> Planner:
         """The planner with the kind of device that the cluster gives to a job, which is part of its stages' keys.
@@ -92,7 +92,7 @@ class AutoGpus:
         self.progress.phase("measuring what a trial needs of a GPU")
         share = GpuShareMeasurement(planner, self.workspace, self.supervisor, self.progress.line).share(trials)
         if share is None:
-            return self._settle(planner.spec, "trial", 1.0, "a whole one each, as nothing could be measured")
+            return self._settle(planner.spec, "trial", 1.0, "a whole GPU each, as nothing could be measured")
         return self._settle(planner.spec, "trial", share.gpu, share.why)
 
     def for_segmentation(self, spec: SweepSpec, pending: Sequence[object]) -> SweepSpec:
@@ -104,7 +104,7 @@ class AutoGpus:
         if spec.resources.segmentation.gpu != "auto" or not pending or self.supervisor.is_over():
             return self.remembered(spec, "segmentation")
         gpus = self.whole(spec, "segmentation").gpus
-        return self._settle(spec, "segmentation", gpus, "a whole one each" if gpus else NO_GPU)
+        return self._settle(spec, "segmentation", gpus, "a whole GPU each" if gpus else NO_GPU)
 
     def remembered(self, spec: SweepSpec, job: str) -> SweepSpec:
         """The specification with the last decision about a job in it; no GPU where there was none."""

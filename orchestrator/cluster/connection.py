@@ -10,7 +10,7 @@ from typing import Any
 from aream.errors import ConfigError
 from orchestrator.cluster.access import REFUSED_TOKEN, said_below_python, token_advice
 from orchestrator.cluster.cores import usable_cores
-from orchestrator.cluster.resources import Node, refuse_impossible
+from orchestrator.cluster.resources import Node, refuse_unsatisfiable
 from orchestrator.spec.spec import SweepSpec
 from workers.staging import cache
 
@@ -44,8 +44,8 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     else:
         _refuse_silence(address)
         _join(address, runtime_env=workers, **quiet)
-    if not grows(spec):
-        refuse_impossible(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
+    if not autoscales(spec):
+        refuse_unsatisfiable(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
 
 
 def _join(address: str, **options: Any) -> None:
@@ -88,7 +88,7 @@ def _start(**options: Any) -> None:
             log.warning("Ray did not start, it is tried again: %s", error)
 
 
-def grows(spec: SweepSpec) -> bool:
+def autoscales(spec: SweepSpec) -> bool:
     """True if the cluster may start further nodes."""
     return spec.resources.autoscaling and not _started_here
 

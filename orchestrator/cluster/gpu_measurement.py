@@ -138,7 +138,7 @@ def _rehearse(trial: TrialPlan, workspace: Workspace, cpu: float) -> dict[str, A
     from workers.processes.gpu_memory import CudaMemory
 
     if not torch.cuda.is_available():
-        return {"failure": "Ray gives out GPUs here, but torch sees none"}
+        return {"failure": "Ray assigns GPUs here, but torch sees none"}
     cams = trial.variants[0].stages.cams.config
     memory = CudaMemory()
     with workspace.logged(f"rehearsal-{trial.key}"):

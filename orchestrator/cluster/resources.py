@@ -31,7 +31,7 @@ def fits(asked: Mapping[str, float], node: Node) -> bool:
     return all(node.resources.get(name, 0.0) >= amount for name, amount in asked.items())
 
 
-def refuse_impossible(resources: Resources, nodes: Sequence[Node], jobs: Sequence[str]) -> None:
+def refuse_unsatisfiable(resources: Resources, nodes: Sequence[Node], jobs: Sequence[str]) -> None:
     """Args:
         jobs: ``trial``, ``segmentation`` or both.
 
@@ -41,14 +41,14 @@ def refuse_impossible(resources: Resources, nodes: Sequence[Node], jobs: Sequenc
     for job in jobs:
         asked = requested(getattr(resources, job))
         if not any(fits(asked, node) for node in nodes):
-            raise ConfigError(f"resources.{job}{_impossible(asked, nodes)}")
+            raise ConfigError(f"resources.{job}{_unsatisfiable(asked, nodes)}")
 
 
-def whole_gpus(job: str, resource: Resource, nodes: Sequence[Node], *, grows: bool) -> Resource:
+def whole_gpus(job: str, resource: Resource, nodes: Sequence[Node], *, autoscales: bool) -> Resource:
     """``auto`` before anything is known: a GPU for each process where the cluster has them, none where it has none.
 
     Args:
-        grows: whether the cluster starts nodes that are asked for; they are taken to have GPUs.
+        autoscales: whether the cluster starts nodes that are asked for; they are taken to have GPUs.
 
     Raises:
         ConfigError: GPUs, but on no node enough for the processes of one trial.
@@ -57,7 +57,7 @@ def whole_gpus(job: str, resource: Resource, nodes: Sequence[Node], *, grows: bo
         return resource
     wanted = resource.process_count
     most = max((node.resources["GPU"] for node in gpu_nodes(resource, nodes)), default=0.0)
-    if most >= wanted or (grows and most == 0):
+    if most >= wanted or (autoscales and most == 0):
         return replace(resource, gpu=float(wanted))
     if most:
         raise ConfigError(f"resources.{job}.processes: given {wanted}, with a GPU each; the largest node has {most:g}")
@@ -70,7 +70,7 @@ def gpu_nodes(resource: Resource, nodes: Sequence[Node]) -> list[Node]:
     return [node for node in nodes if node.resources.get("GPU", 0.0) >= 1 and fits(asked, node)]
 
 
-def _impossible(asked: Mapping[str, float], nodes: Sequence[Node]) -> str:
+def _unsatisfiable(asked: Mapping[str, float], nodes: Sequence[Node]) -> str:
     hint = "; where the cluster starts nodes when they are asked for, set resources.autoscaling to true"
     for name, amount in asked.items():
         most = max((node.resources.get(name, 0.0) for node in nodes), default=0.0)

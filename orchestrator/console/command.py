@@ -28,7 +28,7 @@ STATUSES = {
     NOT_ALL_WELL: "done, and something is wrong: trials failed, data or artifacts are damaged",
     REFUSED: "refused: what was given cannot work; the message says what to change",
     FAULT: "an error of this program: the message names it and the file with its traceback",
-    INTERRUPTED: "ended before its time (Ctrl-C, SIGTERM, SIGHUP, a budget, a disk, store or cluster that is gone):"
+    INTERRUPTED: "ended early (Ctrl-C, SIGTERM, SIGHUP, a budget, a disk, store or cluster that is gone):"
     " the same command goes on",
 }
 """Exit statuses of all commands."""

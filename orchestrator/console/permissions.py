@@ -20,7 +20,7 @@ def permission_advice(path: Path) -> str:
     try:
         found = path.stat()
     except OSError:
-        return "it cannot be looked at"
+        return "its owner and rights cannot be read"
     mode = stat.filemode(found.st_mode)
     return (
         f"{path} belongs to {user_name(found.st_uid)} ({mode}) and this is {user_name(os.geteuid())}: its owner may run"

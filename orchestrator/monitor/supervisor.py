@@ -29,7 +29,7 @@ class Supervisor:
     ) -> None:
         self.control_file, self.spent_file, self.limits, self.clock = control_file, spent_file, limits, clock
         self.orders = ControlFile.read(control_file)
-        if self.orders.sweep != "run":  # running the command is the wish that it runs
+        if self.orders.sweep != "run":  # running the command is the order to run it
             self.orders.sweep = "run"
             self.orders.write(control_file)
         self.gpu_seconds = spent_before(spent_file)
@@ -87,7 +87,7 @@ class Supervisor:
         self.each_tick()
         return True
 
-    def wish(self, key: str) -> str:
+    def desired_state(self, key: str) -> str:
         """``run``, ``pause`` or ``stop`` for one trial or stage."""
         if self.ending is not None or self.paused:
             return "pause"

@@ -62,7 +62,7 @@ def estimate(
 
     ``seconds`` is what the trials still have to run, ``grid_seconds`` what one process a grid point would cost:
     every variant with a training of its own. Segmentation jobs are in neither but in ``segmentation``. A search is
-    what is left of the points it knows, and for those it will propose the trials at the ends of its axes, repeated;
+    what is left of the points it knows, and for those it will propose the trials at the axis bounds, repeated;
     null where none is possible there.
 
     Args:

@@ -57,7 +57,7 @@ def look_at_nodes(prepared: Prepared, probe: str, say: Callable[[str], None]) ->
     up = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     for node in asked:
         if node.id not in up:
-            node.row.findings[:] = [NodeFinding(ANSWERS, "it left the cluster while it was looked at", hard=False)]
+            node.row.findings[:] = [NodeFinding(ANSWERS, "it left the cluster during the checks", hard=False)]
     return rows
 
 
@@ -74,7 +74,7 @@ def _who_is_asked(prepared: Prepared) -> tuple[list[Row], list[Asked]]:
             wanted = any(job.get("GPU") for job in fitting) or prepared.spec.resources.trial.gpu == "auto"
             asked.append(Asked(node.id, row, node.resources.get("GPU", 0.0) if wanted else 0.0))
         else:
-            row.note = "has too little for any job of the sweep, and is asked for nothing"
+            row.note = "has too little for any job of the sweep, and is not used"
     return rows, asked
 
 

@@ -184,7 +184,7 @@ def _saying_how_to_check(component: Component) -> Iterator[None]:
     except DataError as error:
         if not list(locations(component)):
             raise
-        raise DataError(f"{error}\nall that is wrong with the data: {check_command(component)}") from error
+        raise DataError(f"{error}\nall errors of the data are listed by: {check_command(component)}") from error
 
 
 def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Content]:

@@ -183,7 +183,7 @@ def _cost(plan: PlanSummary) -> Iterator[str]:
 
 
 def _unmeasured(cost: Mapping[str, Any]) -> str:
-    return f"no stored {', '.join(cost['unknown_stages'])} to measure by"
+    return f"no stored {', '.join(cost['unknown_stages'])} to estimate from"
 
 
 def _sources(measured_by: Mapping[str, Any]) -> Iterator[str]:

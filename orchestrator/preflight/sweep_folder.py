@@ -30,7 +30,7 @@ def sweep_id(workspace: Workspace) -> str:
 
     file = StateFile(
         id_file(workspace),
-        "the name under which its record and the store know this sweep",
+        "the id of this sweep in its record and the store",
         "write into it the tag `aream.sweep` of the sweep's MLflow run, or delete it: its runs then begin anew,"
         " and results are kept",
         parse,

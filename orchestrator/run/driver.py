@@ -119,7 +119,7 @@ class Driver:
             if not (ended or self.trials.failures):
                 self._all_is_there()
             self.progress.phase(f"stopped ({ended})" if ended else "finished")
-        text = f"ended before its time: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
+        text = f"ended early: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
         if stopped := stopped_sentence(stopped_tasks(self.state)):
             text += f", {stopped}"
         self.webhook.tell("stopped" if ended else "done", text, self.state.counts())
@@ -162,7 +162,7 @@ class Driver:
         try:
             tidy(self.store)
         except AreamError as error:  # all results are there
-            log.warning("what killed processes left stays for the next run: %s", error)
+            log.warning("files of killed processes are left to the next run: %s", error)
 
     def _listed(self) -> list[TrialPlan]:
         """None of a search, whose trials are not known before."""
@@ -216,7 +216,7 @@ class Driver:
 
     def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
         early = self.trials.stopped().by(self.spec.scheduler)
-        by_hand = {key for key, wish in self.supervisor.orders.trials.items() if wish == "stop"}
+        by_hand = {key for key, state in self.supervisor.orders.trials.items() if state == "stop"}
         pending, seen, present = [], [], self._present(listed)
         for trial in listed:
             if all(stage.key in present for stage in trial.stages()):

@@ -234,7 +234,7 @@ class StageTasks:
     def _again(self, stage: Stage, reason: str) -> None:
         self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
         if self.lost[stage.key] > self.limits.retries:
-            self._fail(stage, f"tried {self.lost[stage.key]} times, each in vain; the last time: {reason}")
+            self._fail(stage, f"failed {self.lost[stage.key]} times; the last time: {reason}")
             return
         self.waiting[stage.key] = stage
         count = f"try {self.lost[stage.key] + 1} of {self.limits.retries + 1}"

@@ -136,7 +136,7 @@ class Listening(tune.Callback):
     def _halted(self) -> list[str]:
         if self.supervisor.ending is not None or self.supervisor.paused:
             return [EVERYTHING]
-        return [key for key in self.running if self.supervisor.wish(key) != "run"]
+        return [key for key in self.running if self.supervisor.desired_state(key) != "run"]
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan = self.plan(trial)
@@ -175,12 +175,14 @@ class Listening(tune.Callback):
             self.supervisor.store_away(last["away"])
             self.listener.waits(plan, "paused", last["away"])
         elif last.get("paused"):
-            if self.supervisor.wish(plan.key) == "stop":
+            if self.supervisor.desired_state(plan.key) == "stop":
                 self.listener.stopped_early(plan, BY_HAND)
             else:
                 self.listener.waits(plan, "paused", None)
         else:
-            self.listener.stopped_early(plan, BY_HAND if self.supervisor.wish(plan.key) == "stop" else BY_SCHEDULER)
+            self.listener.stopped_early(
+                plan, BY_HAND if self.supervisor.desired_state(plan.key) == "stop" else BY_SCHEDULER
+            )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         tries, allowed = trial.run_metadata.num_failures + 1, trial.max_failures + 1
@@ -191,5 +193,5 @@ class Listening(tune.Callback):
         plan, tries = self._last_plan(trial), trial.run_metadata.num_failures
         with self.problem.capture():
             self.supervisor.count_failure()
-            often = f"tried {tries} times, each in vain; the last time: " if tries > 1 else ""
+            often = f"failed {tries} times; the last time: " if tries > 1 else ""
             self.listener.failed(plan, f"{often}{why_trial(trial)}")

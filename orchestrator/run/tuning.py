@@ -176,9 +176,9 @@ def _fit(
         closed=supervisor.is_over,
         paused=lambda: supervisor.paused,
         can_run=lambda config, awaited: (
-            supervisor.wish(key(config)) == "run" and (awaited is None or watch.free(awaited))
+            supervisor.desired_state(key(config)) == "run" and (awaited is None or watch.free(awaited))
         ),
-        cancelled=lambda config: supervisor.wish(key(config)) == "stop",
+        cancelled=lambda config: supervisor.desired_state(key(config)) == "stop",
     )
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, planner=planner, workspace=workspace, stopped=stopped, channel=channel.actor),

@@ -20,7 +20,7 @@ Point = tuple["Values", TrialConfig]
 Names = Callable[[TrialConfig], list[str]]
 
 
-class Wish(Protocol):
+class RankedMetric(Protocol):
     """A part of a sweep file that names a metric to go by."""
 
     @property
@@ -34,12 +34,12 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 
     What is ranked, searched for or scheduled by must be there at every point of the axes.
     """
-    for key, wish in _wishes(spec):
+    for key, ranked in _ranked_metrics(spec):
         names: Names = every_epoch if key == "scheduler" else lambda trial: _comparable(spec, trial)
-        if (message := _missing(spec, wish.metric, names)) is not None:
+        if (message := _missing(spec, ranked.metric, names)) is not None:
             yield f"{key}.metric", message
-        elif wish.mode is None and better(wish.metric) is None:
-            yield f"{key}.mode", f"missing; {wish.metric} has no better end: need 'max' or 'min'"
+        elif ranked.mode is None and better(ranked.metric) is None:
+            yield f"{key}.mode", f"missing; {ranked.metric} has no better end: need 'max' or 'min'"
     for index, row in enumerate(spec.paper.rows if spec.paper else ()):
         if (message := _unpublished(spec, row.metric)) is not None:
             yield f"paper.rows[{index}].metric", message
@@ -51,14 +51,14 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 def remarks(spec: SweepSpec) -> list[str]:
     """Warnings about settings that are allowed but seldom meant: a metric ranked by its bad end."""
     return [
-        f"{key}.mode: given {wish.mode}, but {wish.metric} is better the {'higher' if good == 'max' else 'lower'}; "
-        f"the {'highest' if wish.mode == 'max' else 'lowest'} will count as the best"
-        for key, wish in _wishes(spec)
-        if wish.mode is not None and (good := better(wish.metric)) is not None and good != wish.mode
+        f"{key}.mode: given {ranked.mode}, but {ranked.metric} is better the {'higher' if good == 'max' else 'lower'}; "
+        f"the {'highest' if ranked.mode == 'max' else 'lowest'} will count as the best"
+        for key, ranked in _ranked_metrics(spec)
+        if ranked.mode is not None and (good := better(ranked.metric)) is not None and good != ranked.mode
     ]
 
 
-def _wishes(spec: SweepSpec) -> Iterator[tuple[str, Wish]]:
+def _ranked_metrics(spec: SweepSpec) -> Iterator[tuple[str, RankedMetric]]:
     yield "rank", spec.rank
     for index, objective in enumerate(spec.search.objectives if spec.search else ()):
         yield f"search.objectives[{index}]", objective

@@ -101,7 +101,7 @@ class SweepSpec:
         """The trial at a point; axes that ``values`` leaves out stand at the file's own value.
 
         Raises:
-            ConfigError: the configuration is impossible.
+            ConfigError: the configuration is invalid.
         """
         mapping = {**overlaid(self.trial_data, values), "seed": seed}
         return strict(lambda report: self._sections.trial(mapping, report))
@@ -110,7 +110,7 @@ class SweepSpec:
         """The downstream job at a point of its axes.
 
         Raises:
-            ConfigError: the configuration is impossible.
+            ConfigError: the configuration is invalid.
         """
         mapping = overlaid(self.segmentation_data or {}, values)
         config = strict(lambda report: build(SegmentationConfig, mapping, "segmentation", report))
@@ -263,7 +263,7 @@ class SweepSpec:
 
         Raises:
             MissingKey: no such key there.
-            ConfigError: the configuration is impossible there.
+            ConfigError: the configuration is invalid there.
         """
         if name in values:
             return values[name]

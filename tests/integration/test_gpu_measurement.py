@@ -37,10 +37,10 @@ def measurement(tmp_path, monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_not_shared(measurement):
     measured, planner, said = measurement
-    assert whole_gpus("trial", planner.spec.resources.trial, connection.nodes(), grows=False).gpus == 1
+    assert whole_gpus("trial", planner.spec.resources.trial, connection.nodes(), autoscales=False).gpus == 1
     assert measured.share(planner.grid()) is None
     assert said == [
         "rehearsing 1 of 2 trials, to see how many share a GPU",
-        "the rehearsal failed, each trial gets a whole GPU: Ray gives out GPUs here, but torch sees none",
+        "the rehearsal failed, each trial gets a whole GPU: Ray assigns GPUs here, but torch sees none",
     ]
     assert measured._nodes(123) == [GpuNode(cpus=2.0, gpus=1.0, gpu_bytes=123)]

@@ -84,7 +84,7 @@ def test_orders_that_cannot_be_read_begin_no_sweep_and_end_none(place, damage, c
     for _ in range(5):
         now[0] += 2
         supervisor.tick({})
-    assert supervisor.wish("train_cam-0") == "stop"
+    assert supervisor.desired_state("train_cam-0") == "stop"
     assert caplog.text.count("orders.json") == 1  # told once, not every second
     refused(place.control_file, lambda: Supervisor(place.control_file, place.folder / "spent.json", Limits()))
     assert control.main(["s", "--runs", str(place.runs), "pause"]) == 2

@@ -39,7 +39,7 @@ def check_dataset(
         say: is told now and then how far it is.
 
     Raises:
-        ConfigError: an impossible path map.
+        ConfigError: an invalid path map.
     """
     found = Findings()
     try:

@@ -76,7 +76,7 @@ def _try_step(
     module.to(torch.device("meta")).train()
     sizes = {batch: f"{key}.batch_size, of which a batch has {batch} here"}
     if policy == "accumulate":
-        sizes.setdefault(1, f"{key}.out_of_memory: accumulate, whose pieces may be single images")
+        sizes.setdefault(1, f"{key}.out_of_memory: accumulate, whose micro-batches may be single images")
     for size, what in sizes.items():
         try:
             # What cannot be tried without numbers is not known here.

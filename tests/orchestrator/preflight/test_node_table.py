@@ -13,7 +13,7 @@ FAILS = Row(
         NodeFinding("code", "Python 3.11.2", hard=False),
     ],
 )
-IDLE = Row("login 10.0.0.9 9f9f9f", note="is asked for nothing")
+IDLE = Row("login 10.0.0.9 9f9f9f", note="is not used")
 
 
 def cells(text: str) -> list[list[str]]:
@@ -31,7 +31,7 @@ def test_a_row_a_node_and_the_failures_in_words():
         "[1] gpu-7 10.0.0.7 ef34ab: no NVIDIA driver",
         "[2] gpu-7 10.0.0.7 ef34ab: [1] odd",
         "[3] warning: gpu-7 10.0.0.7 ef34ab: Python 3.11.2",
-        "login 10.0.0.9 9f9f9f: is asked for nothing",
+        "login 10.0.0.9 9f9f9f: is not used",
     ]
 
 
