@@ -58,7 +58,7 @@ def _paper(content: Mapping[str, Any]) -> Section | None:
         for other in paper["context"]
     ]
     header = ["configuration", "metric", "paper", "ours", "difference", "tolerance", "within", "seeds", "source"]
-    sentences = ["Tolerance is what users of the method see between runs."]
+    sentences = ["The tolerance is the difference that users of the method see between runs."]
     if any(row["ours"] is not None and row["seeds"] < ENOUGH_SEEDS for row in paper["rows"]):
         sentences.append(f"Fewer than {ENOUGH_SEEDS} seeds cannot tell a difference from chance.")
     return Section("Against the paper", sentences, Table(header, rows, text=frozenset({0, 1, 8})))

@@ -74,7 +74,7 @@ class Lab:
             raise ConfigError(f"retries: need 0 or more, got {self.retries}")
         for name in (*self.environment, *self.secrets):
             if not VARIABLE.fullmatch(name):
-                raise ConfigError(f"environment: {name!r} is no name of a variable")
+                raise ConfigError(f"environment: {name!r} is not a valid name of a variable")
         for name in self.environment:
             if SECRET_NAME.search(name) or name in self.secrets:
                 raise ConfigError(f"environment: {name}: name it under `secrets`, without its value")

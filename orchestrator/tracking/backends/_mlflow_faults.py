@@ -17,7 +17,7 @@ WORDS = (
     (r"filesystem tracking backend|maintenance mode",
      "MLflow supports folders of files no more: use sqlite:///FILE; `mlflow migrate-filestore` moves what is there"),
     (r"file is not a database|database disk image is malformed|no such table|no such column",
-     "it is no database of MLflow's, or a damaged one: name another file"),
+     "it is not a database of MLflow's, or a damaged one: name another file"),
     (r"readonly database|unable to open database file|Permission denied|permission denied",
      "it cannot be written by this user"),
     (r"password authentication failed|no password supplied|Access denied|28P01|28000|42501",
