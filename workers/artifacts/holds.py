@@ -127,7 +127,7 @@ def read_hold(storage: ObjectStorage, sweep_id: str) -> HeldKeys:
         content = json.loads(storage.read(_object(sweep_id)))
         name, keys = str(content["name"]), tuple(str(key) for key in content["keys"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ArtifactCorrupt(f"{storage.uri}/{_object(sweep_id)}: is no list of keys: {error}") from error
+        raise ArtifactCorrupt(f"{storage.uri}/{_object(sweep_id)}: is not a list of keys: {error}") from error
     return HeldKeys(sweep_id, name, keys, Leases(storage).alive(_lease(sweep_id)) is not None)
 
 

@@ -44,7 +44,7 @@ def parse(lines: Iterable[bytes], origin: str) -> Iterator[FileEntry]:
             entry = FileEntry(path, size, sha256, blob, offset)
             _check(entry)
         except (ValueError, TypeError, RecursionError) as error:
-            raise ArtifactCorrupt(f"{origin}: line {number} of its file list is no entry: {error}") from error
+            raise ArtifactCorrupt(f"{origin}: line {number} of its file list is not an entry: {error}") from error
         yield entry
 
 

@@ -171,7 +171,7 @@ class Lease:
                     log.warning("the lease of %s was taken over by another process", self.name)
                     return
             except Exception as error:  # whatever it is: the next beat may come through, and a silent holder is dead
-                log.warning("no beat for %s: %s: %s", self.name, type(error).__name__, error)
+                log.warning("the lease of %s cannot be renewed now: %s: %s", self.name, type(error).__name__, error)
 
     def _beat(self) -> bool:
         """Write a new beat for all to see; False if this process is no longer the holder."""

@@ -37,7 +37,7 @@ def open_store(
         waits: for that server.
 
     Raises:
-        ConfigError: a URI that no storage understands, or an impossible setting of this node.
+        ConfigError: a URI that no storage understands, or an invalid setting of this node.
     """
     text = str(default) if uri is None else uri
     if "\0" in text:

@@ -140,7 +140,7 @@ def _read_index(path: Path) -> list[_Entry]:
             for entry in json.loads(read_bounded(path))
         ]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: is no CAM index ({type(error).__name__}: {error})") from error
+        raise DataError(f"{path}: is not a CAM index ({type(error).__name__}: {error})") from error
 
 
 def _view(entry: Mapping[str, Any]) -> View:

@@ -52,7 +52,7 @@ def staged(uri: str) -> Path:
     """The local file or folder with the content of a URI; ``#PATH`` at its end names a place inside.
 
     Raises:
-        ConfigError: a URI that no storage understands, or an impossible setting of this node.
+        ConfigError: a URI that no storage understands, or an invalid setting of this node.
         DataError: nothing is there, it is damaged, or it is not what it was when the sweep began.
         StoreUnavailable: no answer, or no room.
     """

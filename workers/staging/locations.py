@@ -29,7 +29,7 @@ def local_path(location: str) -> str:
     """The path on this machine of what a location names; fetches a URI that is not here yet.
 
     Raises:
-        AreamError: an impossible path map; a URI whose content cannot be had.
+        AreamError: an invalid path map; a URI whose content cannot be had.
     """
     if is_uri(location):
         return str(staged(location))

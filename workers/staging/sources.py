@@ -167,7 +167,7 @@ class ObjectFolder:
         """The path under the folder; an object may have any name."""
         inside = name.removeprefix(self.prefix)
         if any(part in ("", ".", "..") for part in inside.split("/")) or "\0" in inside:
-            raise DataError(f"{self.uri}: the object {name!r} is no path of a file in it")
+            raise DataError(f"{self.uri}: the object {name!r} is not a path of a file in it")
         return inside
 
 

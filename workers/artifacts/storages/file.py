@@ -49,7 +49,7 @@ class FolderStorage:
             self._link(self._temporary_with(b""), self._path("probe/check"))
             self._path("probe/check").unlink(missing_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ConfigError(f"store.uri: {self.root} is no folder ({error.strerror})") from error
+            raise ConfigError(f"store.uri: {self.root} is not a folder ({error.strerror})") from error
         except OSError as error:
             if error.errno in FULL:
                 raise

@@ -76,7 +76,7 @@ class S3Storage:
         impatient, name = self.with_patience(CHECK_PATIENCE_S), f"{PROBES}{new_name()}"
         impatient.write(name, b"probe")
         if impatient.read(name) != b"probe":
-            raise ConfigError(f"{self.uri}: does not give back what was written")
+            raise ConfigError(f"{self.uri}: does not return what was written")
         impatient.delete(name)
 
     def with_patience(self, seconds: float) -> S3Storage:
