@@ -146,7 +146,7 @@ def test_tables_of_another_version_are_refused(database, version, words):
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
-    with pytest.raises(ConfigError, match="no database of MLflow's"):
+    with pytest.raises(ConfigError, match="not a database of MLflow's"):
         MlflowBackend(default_uri(tmp_path), "exp").check()
     (tmp_path / "folder.db").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
