@@ -38,7 +38,7 @@ class AutoGpus:
         """Job -> the reason, where the file leaves it open."""
 
     def check(self, spec: SweepSpec) -> None:
-        """See that earlier decisions can be read, before anything runs.
+        """Check that earlier decisions can be read, before anything runs.
 
         Raises:
             DamagedFile: they cannot, and GPU seconds of what ran with them would be a guess.

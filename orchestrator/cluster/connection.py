@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CONNECT_S = 10.0
 START_TRIES = 3
 _started_here = False
-"""Such a cluster starts no nodes, whatever a sweep file says of another."""
+"""True if this process started the cluster: it then gets no further nodes, whatever the sweep file says."""
 
 
 def connect(address: str | None, spec: SweepSpec) -> None:

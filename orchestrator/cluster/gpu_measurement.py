@@ -1,4 +1,4 @@
-"""Where ``gpu: auto`` gets its figures: the warm-ups' records, a rehearsal on one GPU, and the nodes themselves."""
+"""Measure for ``gpu: auto``: from the warm-ups' records, a rehearsal on one GPU, and the nodes themselves."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class GpuShareMeasurement:
 
 @ray.remote(max_retries=1, max_calls=1)
 def _rehearse(trial: TrialPlan, workspace: Workspace, cpu: float) -> dict[str, Any]:
-    """In a process of its own, which gives the GPU back whole."""
+    """Measure a trial's peak GPU memory, in bytes, in a process of its own, so that all of it is freed afterwards."""
     import torch
 
     from workers.checks.rehearsal import peak_bytes
@@ -152,7 +152,7 @@ def _rehearse(trial: TrialPlan, workspace: Workspace, cpu: float) -> dict[str, A
 
 @ray.remote(num_cpus=0, num_gpus=SLIVER, max_retries=0, max_calls=1)
 def _gpu_bytes() -> int:
-    """Asked of a program that ends: a process keeps a context on every GPU it has looked at."""
+    """Memory of the node's smallest GPU, from a program that ends: a process keeps a context on each GPU it asked."""
     program = [sys.executable, "-m", "workers.processes.gpu_memory"]
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return int(subprocess.run(program, capture_output=True, text=True, check=True, timeout=ASK_S, env=path).stdout)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from workers.processes.gpu_memory import CONTEXT_BYTES
 
 MARGIN = 0.1
-"""On top of the measured peak: other images, other fragmentation."""
+"""Share added to the measured peak, for other images and other fragmentation."""
 HEADROOM = 0.04
 """Share of a GPU's memory that the driver and a screen keep."""
 MOST = 8

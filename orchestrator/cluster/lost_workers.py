@@ -1,4 +1,4 @@
-"""Why Ray lost a task or an actor, as one line; and whether that is worth another try."""
+"""Describe in one line why Ray lost a task or an actor, and decide whether it is tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling a sweep that waits for nodes from one that works: Ray says nothing about what it cannot place."""
+"""Tell a sweep that waits for nodes from one that works: Ray does not report jobs that it cannot place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Free = Callable[[], Mapping[str, tuple[float, float]]]
 
 
 class Shortage:
-    """Asked again and again while jobs of one kind are wanted."""
+    """Reports that jobs of one kind wait for resources; to be polled while such jobs are wanted."""
 
     def __init__(
         self,
