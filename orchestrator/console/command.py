@@ -124,7 +124,7 @@ def run(main: Command) -> NoReturn:
 
 
 def tracebacks_go_to(folder: Path) -> None:
-    """Where the traceback of an error of this program is to be written, if it can be."""
+    """Set the folder for the traceback of an error of this program."""
     _faults.append(folder)
 
 

@@ -13,7 +13,7 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def permission_advice(path: Path) -> str:
-    """Who may write here, and what to change; for a file or folder that this user may not write."""
+    """Describe who may write a file or folder that this user may not, and how to change that."""
     with contextlib.suppress(OSError):
         while not path.exists() and path != path.parent:
             path = path.parent

@@ -24,7 +24,7 @@ def output_is_lost() -> bool:
 
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Have what the body prints go on, into nothing, where output or error stream is closed."""
+    """Discard what the body prints to a closed output or error stream, instead of failing."""
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # a file opened later would take the place of a closed stream
         pass
     os.close(spare)
