@@ -89,7 +89,7 @@ class ProgressDisplay:
             self._show(text)
 
     def _above(self, text: str) -> None:
-        """Also said where a table is drawn: there it would be a word in one of many rows."""
+        """Print a line above the table too, where it would only be a word in one of many rows."""
         if self.live:
             self._show(text)
 

@@ -22,7 +22,7 @@ HOUR_S = 3600.0
 
 
 class Supervisor:
-    """Asked every second or so by whatever loop the driver is in."""
+    """Decides about ending and pausing; the driver's loops call ``tick`` about every second."""
 
     def __init__(
         self, control_file: Path, spent_file: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
@@ -38,7 +38,7 @@ class Supervisor:
         self.unreadable: str | None = None
         """Error that currently prevents the orders from being read; None: they are readable."""
         self.ending: str | None = None
-        """Why nothing new is begun and what runs is stopped."""
+        """Reason to start nothing new and to stop running tasks; None: the sweep goes on."""
         self.away: str | None = None
         """A worker's message about a store that did not answer within its time limit."""
         self.each_tick: Callable[[], None] = lambda: None
@@ -111,7 +111,7 @@ class Supervisor:
         return None
 
     def budget_spent(self) -> str | None:
-        """That the GPU hours of all runs together are over; a sweep may be so before it begins."""
+        """Message if the GPU hours of all runs together are spent, which they may be before a run begins; else None."""
         limit = self.limits.gpu_hours
         if limit is None or self.gpu_seconds < limit * HOUR_S:
             return None
