@@ -1,4 +1,4 @@
-"""Why a stage has to run: what tells it from the nearest stored result of its kind."""
+"""Explain why a stage has to run by its differences from the nearest stored result of its kind."""
 
 from __future__ import annotations
 
