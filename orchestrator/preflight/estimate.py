@@ -128,7 +128,7 @@ def _search_work(trials: Sequence[TrialPlan], stored: set[str], repeats: float) 
 
 
 def _segmentation_work(planner: Planner, trials: Sequence[TrialPlan]) -> list[tuple[Stage, float]]:
-    """At most: which labels will be best is not known, so the first variant's stand for all; none counts as stored."""
+    """Upper bound: the best labels are not known yet, so the first variant's stand for all; none counts as stored."""
     spec = planner.spec
     if spec.segmentation is None or not trials:
         return []
@@ -170,7 +170,7 @@ def _like(name: str, config: Mapping[str, Any], fingerprints: Mapping[str, str])
 
 
 def _price(known: Mapping[str, Sequence[MeasuredStage]], setup: str, length: Length | None) -> Price:
-    """Means over stored stages of one kind: of the same dataset and network if there are any, else of all."""
+    """Mean duration and size of stored stages of one kind: with the same dataset and network if any, else of all."""
     chosen = known.get(setup) or [measured for others in known.values() for measured in others]
     scaled = [
         (measured, length[1] / measured.length[1])
@@ -188,7 +188,7 @@ def _price(known: Mapping[str, Sequence[MeasuredStage]], setup: str, length: Len
 
 
 def _source(prices: Sequence[Price]) -> dict[str, Any]:
-    """Where the seconds of one kind of stage come from; of several, the least that holds for all."""
+    """Origin of the seconds of one kind of stage; of several prices, only what holds for all."""
     return {
         "records": min(price.records for price in prices),
         "same_data_and_network": all(price.same for price in prices),

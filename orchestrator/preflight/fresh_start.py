@@ -33,7 +33,7 @@ FILES = (
 """All that this project writes into a sweep's folder; Ray Tune's folder beside it is removed as a whole."""
 TUNE, TUNES_OWN = "tune", ("tuner.pkl", ".validate_storage_marker", "experiment_state-*.json")
 COARSE_S = 1.1
-"""Longer than the second to which some storages round their times."""
+"""Seconds, more than the one second to which some storages round their times."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Asked:
     id: str
     row: Row
     gpus: float
-    """That Ray was told of; 0 where the sweep asks for none there."""
+    """GPUs that Ray was told of; 0 where the sweep asks for none there."""
 
 
 def look_at_nodes(prepared: Prepared, probe: str, say: Callable[[str], None]) -> list[Row]:
@@ -97,7 +97,7 @@ class _Visit:
         self._ask(ANSWERS, self.actor.facts.remote())
 
     def look_closer(self, patience_s: float) -> None:
-        """Where the first question was answered, ask all others."""
+        """Ask all other questions, if the first was answered."""
         if any(finding.column == ANSWERS for finding in self.node.row.findings):
             return
         spec, workspace = self.prepared.spec, self.prepared.workspace
@@ -168,7 +168,7 @@ class _Visit:
 
 
 def _collect(visits: Sequence[_Visit], answer_s: float, limit_s: float, say: Callable[[str], None]) -> None:
-    """Until every node has answered all, fell silent, or took longer than ``limit_s``."""
+    """Wait until every node has answered all, fell silent, or took longer than ``limit_s``."""
     began = said = time.monotonic()
     while waited := [visit for visit in visits if visit.pending]:
         for visit in waited:

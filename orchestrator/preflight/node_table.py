@@ -14,7 +14,7 @@ from workers.checks.node import NodeFinding
 
 COLUMNS = ("answers", "code", "gpu", "data", "weights", "store", "disk", "clock", "tracking")
 WIDTH = 120
-"""Where no terminal says another."""
+"""Characters of a line without a terminal."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Row:
     """Columns that have been looked at, or would have been."""
     findings: list[NodeFinding] = field(default_factory=list)
     note: str = ""
-    """Why nothing is asked of the node."""
+    """Reason why the node is not used; empty: it is."""
 
 
 def refused(rows: Sequence[Row]) -> bool:

@@ -65,7 +65,7 @@ class Prepared:
 
 
 def tracking_backend(spec: SweepSpec, workspace: Workspace) -> Backend | None:
-    """Where the sweep's runs are recorded; None: nowhere.
+    """Open the backend that records the sweep's runs; None: they are not recorded.
 
     Raises:
         ConfigError: no record could lie there.
@@ -203,7 +203,7 @@ def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Conten
 
 
 def _label_refiners(spec: SweepSpec) -> list[Component]:
-    """Those that have a network and read files: one for each set of files, whatever else varies."""
+    """Label refiners that have a network and read files: one for each set of files, whatever else varies."""
     refiners = [trial.labels.refiner for trial in label_points(spec)]
     found = {(refiner.name, *locations(refiner.config)): refiner for refiner in refiners if network_of(refiner)}
     return [refiner for (_, *files), refiner in found.items() if files]

@@ -54,7 +54,7 @@ class PlanSummary:
     why: dict[str, str] | None = None
     """Key of each stage to run -> what tells it from the nearest stored result of its kind, where that was asked."""
     segmentation_jobs: int = 0
-    """At most: as many as are selected, at every seed and point of the segmentation axes."""
+    """Upper bound: the selected variants, at every seed and point of the segmentation axes."""
 
 
 def summarise(
