@@ -13,7 +13,7 @@ ENOUGH_SEEDS = 3
 
 
 def paired_differences(entries: Sequence[Mapping[str, Any]], metric: str, mode: str) -> list[dict[str, Any] | None]:
-    """For each ranked entry (best first) the per-seed differences of ``metric`` to its baseline.
+    """Return, for each ranked entry (best first), the per-seed differences of ``metric`` to its baseline.
 
     The baseline is the best entry whose method adds nothing to the host, all axes outside the method equal. None for
     the baseline itself, where there is no such entry, or no seed that both have.
