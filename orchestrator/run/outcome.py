@@ -15,6 +15,6 @@ class SweepOutcome:
     untracked: int = 0
     """Tracking events kept for the next run because the server is away."""
     ended: str | None = None
-    """Why the sweep ended before its work was done."""
+    """Reason why the sweep ended early; None: it did not."""
     unranked: dict[str, str] = field(default_factory=dict)
     """Title of a configuration without the metric that is ranked by -> why."""

@@ -25,7 +25,7 @@ from workers.stage import Row
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told how a sweep does."""
+    """The receivers of a sweep's events."""
 
     state: SweepState
     progress: ProgressDisplay

@@ -27,7 +27,7 @@ from workers.stage import Row
 log = logging.getLogger(__name__)
 
 RECORDS = "records"
-"""In the last result of a trial: records of its stages, as JSON; Tune takes plain values apart."""
+"""Key of a trial's last result: records of its stages, as JSON, since Tune flattens nested values."""
 KILL_S = 120.0
 """A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
 
