@@ -1,4 +1,4 @@
-"""Where the next trial comes from: the grid's list, or a search, each point run at every seed."""
+"""Sources of the next trial for Ray Tune: the grid's list, or a search, each point run at every seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.search.study import Point, SearchStudy
 from orchestrator.spec.spec import Values
 
 REPLAYED = "replayed"
-"""In the configuration of a trial whose training is finished: it is there to be ranked, not to be stopped early."""
+"""Key of a trial's configuration if its training is finished: it is only ranked, and never stopped early."""
 
 
 class ListedPoints(Searcher):

@@ -40,7 +40,7 @@ class Stopped:
     """Key -> its epochs with the scheduler's metric."""
 
     def by(self, scheduler: Scheduler | None) -> Mapping[str, Sequence[Row]]:
-        """Those that a scheduler with these settings stopped; without one, every trial runs to its end."""
+        """Trials that a scheduler with these settings stopped; without a scheduler, every trial runs to its end."""
         return self.trials if scheduler is not None and self.scheduler == plain(scheduler) else {}
 
 

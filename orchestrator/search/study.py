@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MAX_TRIES = 1000
 """Points in a row that may be refused or known before the search gives up."""
 HELP_AFTER = 20
-"""Such points in a row before a point is looked for by other means than the algorithm alone."""
+"""Such points in a row before one is looked for by other means than the algorithm alone."""
 REFUSED_KEPT = 50
 STARTUP = 10
 """Results before an algorithm goes beyond random points; Optuna's own number."""
@@ -33,7 +33,7 @@ class Point:
 
     values: Values
     number: int
-    """In the record."""
+    """Number of the point in the record."""
     outcome: PointOutcome | None = None
     waiting: list[int] = field(default_factory=list)
     """The algorithm's trials that its result answers."""
