@@ -28,7 +28,7 @@ class Axis:
     low: float | None = None
     high: float | None = None
     when: Where | None = None
-    """Where it does not hold, the axis does not exist."""
+    """Condition of the axis: where it is false, the axis does not exist. None: it always exists."""
 
     @property
     def listed(self) -> bool:

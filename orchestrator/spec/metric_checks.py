@@ -21,7 +21,7 @@ Names = Callable[[TrialConfig], list[str]]
 
 
 class RankedMetric(Protocol):
-    """A part of a sweep file that names a metric to go by."""
+    """A part of a sweep file that names a metric to rank by."""
 
     @property
     def metric(self) -> str: ...
@@ -88,7 +88,7 @@ def _comparable(spec: SweepSpec, trial: TrialConfig) -> list[str]:
 
 
 def _missing(spec: SweepSpec, metric: str, names: Names) -> str | None:
-    """Why a metric cannot be gone by, and what can; None: it can."""
+    """Explain why a metric cannot be used for ranking, and which can; None: it can."""
     points = _points(spec, metric)
     made = [names(trial) for _, trial in points]
     without = [values for (values, _), here in zip(points, made, strict=True) if metric not in here]
@@ -105,7 +105,7 @@ def _missing(spec: SweepSpec, metric: str, names: Names) -> str | None:
 
 
 def _absent(spec: SweepSpec, metric: str) -> str:
-    """Why no configuration of the sweep has a metric."""
+    """Explain why no configuration of the sweep has a metric."""
     entry = found(metric, every())
     if entry is None:
         return "there is no such metric"
@@ -123,7 +123,7 @@ def _absent(spec: SweepSpec, metric: str) -> str:
 
 
 def _unpublished(spec: SweepSpec, metric: str) -> str | None:
-    """Why the sweep has nothing to hold against a published number; None: it has."""
+    """Explain why the sweep has no result to compare with a published number; None: it has one."""
     allowed = list(dict.fromkeys(name for _, trial in _points(spec, metric) for name in _results(spec, trial)))
     if metric in allowed:
         return None

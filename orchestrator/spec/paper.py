@@ -45,7 +45,7 @@ class Context:
 @config
 class Paper:
     source: str
-    """Such as ``AReAM v1 (arXiv:2305.03112), Table 1``."""
+    """Source of the numbers, such as ``AReAM v1 (arXiv:2305.03112), Table 1``."""
     rows: tuple[PaperRow, ...]
     context: tuple[Context, ...] = ()
 

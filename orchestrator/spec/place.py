@@ -1,4 +1,4 @@
-"""Where a sweep's results go: the keys of its file that say so, read without the configuration of a trial.
+"""Location of a sweep's results: the keys of its file about it, read without the configuration of a trial.
 
 That one names networks, and reading it takes the seconds that torch takes to import.
 """

@@ -248,7 +248,7 @@ class Settings(Place):
     concurrency: int | None = None
     """Trials beside each other at most; null: as many as the resources allow."""
     tracking: Component = field(default_factory=_default_tracker, metadata={"component": TRACKERS})
-    """Where runs are recorded; without a name, in MLflow."""
+    """Backend that records runs; without a name, MLflow."""
     nodes: Nodes = Nodes()
     staging: Staging = Staging()
 
