@@ -10,7 +10,7 @@ from aream.errors import ConfigError
 
 ASK_AGAIN_S = 2.0
 LOST_S = 600.0
-"""Without any answer."""
+"""Seconds without any answer after which following ends."""
 T = TypeVar("T")
 
 

@@ -53,7 +53,7 @@ class Job:
 
     @property
     def folder(self) -> str:
-        """Where the sweep's state, logs and report lie."""
+        """The folder of the sweep's state, logs and report."""
         return f"{self.runs}/{self.name}"
 
     def check_fit(self, custom: Mapping[str, float]) -> None:

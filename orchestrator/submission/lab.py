@@ -114,5 +114,5 @@ def read_lab(path: Path, target: str) -> tuple[Lab, Any]:
 
 
 def target_names() -> Sequence[str]:
-    """Where a sweep can be sent."""
+    """Names of the targets that a sweep can be sent to."""
     return discover.names(targets)

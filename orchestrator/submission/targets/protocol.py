@@ -26,4 +26,4 @@ class Target(Protocol):
         """Print the job's output until it ends; returns its exit status. Ctrl-C here leaves the job running."""
 
     def stop(self, job_id: str) -> None:
-        """Have the job save its state and end; submitted again it goes on."""
+        """Make the job save its state and end; submitted again it goes on."""

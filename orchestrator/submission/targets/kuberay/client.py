@@ -14,7 +14,7 @@ from orchestrator.submission.following import answers
 
 ANSWER_S = 10
 CALL_S = 120
-"""For one call as a whole."""
+"""Longest that one call may take, in seconds."""
 KIND = "rayjobs.ray.io"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 EXIT_CODE = re.compile(r"exit code (-?\d+)")
@@ -109,7 +109,7 @@ class Kubectl:
         return subprocess.run([*self.command, "logs", "--follow", f"job/{name}"]).returncode == 0
 
     def stop(self, name: str, save_s: int) -> bool:
-        """On the head node, where the sweep's driver can be told; the cluster goes when the job has ended.
+        """Stop the job on its head node, where the driver can be told; the cluster goes when the job has ended.
 
         Returns:
             Whether it had begun; otherwise it is deleted.

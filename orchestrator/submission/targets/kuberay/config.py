@@ -20,7 +20,7 @@ class Mount:
 
 @config
 class Redis:
-    """Where the head node's state outlives its pod (gcs fault tolerance)."""
+    """A Redis in which the head node's state outlives its pod (GCS fault tolerance)."""
 
     address: str
     """HOST:PORT."""

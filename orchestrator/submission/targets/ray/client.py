@@ -19,11 +19,11 @@ from aream.errors import ConfigError
 from orchestrator.submission.following import answers
 
 CONNECT_S = 5.0
-"""To reach the server."""
+"""Longest wait for a connection, in seconds."""
 ANSWER_S = 60.0
-"""To get an answer, once it was reached."""
+"""Longest wait for an answer once connected, in seconds."""
 SILENCE_S = 30.0
-"""Without a line of output; then the connection is made anew, because a cut cable says nothing."""
+"""Seconds without a line of output before the connection is made again: a cut cable gives no error."""
 
 CHATTY = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Parts of Ray that tell of every package and connection."""
@@ -89,7 +89,7 @@ class JobServer:
             )
 
     def jobs(self) -> list[JobDetails]:
-        """Those that were submitted, as far as the cluster remembers."""
+        """The submitted jobs, as far as the cluster remembers them."""
         with self.errors():
             return [job for job in self.client.list_jobs() if job.submission_id]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from aream.errors import ConfigError
 
 ANSWER_S = 60.0
-"""For one command."""
+"""Longest that one command may take, in seconds."""
 GOING_ON = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "SUSPENDED", "STAGE_OUT", "SIGNALING",
             "RESIZING", "STOPPED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")  # fmt: skip
 """States of a job that has not ended."""
