@@ -31,7 +31,7 @@ STATUSES = ("waiting", "running", COMPUTED_ELSEWHERE, "paused", *ENDED)
 class PrometheusMetric:
     description: str
     labels: tuple[str, ...] = ()
-    """Beside the sweep."""
+    """Names of its labels beside that of the sweep."""
     gauge: bool = False
 
 

@@ -73,7 +73,7 @@ def impatient() -> Iterator[None]:
 
 
 def permanent_fault(error: BaseException, uri: str) -> str | None:
-    """Why repeating will never help, and what will; None: it may."""
+    """Explain why a retry cannot help, and what can; None: a retry may help."""
     chain = list(_chain(error))
     for each in chain:
         if isinstance(each, TrackingRefused):

@@ -46,7 +46,7 @@ class Config:
 
 
 def open_backend(config: Config, workspace: Workspace, home: Path) -> MlflowBackend:
-    """At the URI of the sweep file, the environment, or the runs folder."""
+    """Open the backend at the URI of the sweep file, the environment, or the runs folder."""
     return MlflowBackend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
 
 
@@ -133,7 +133,7 @@ class MlflowDelivery:
             self.refuse(event, str(error))
 
     def check(self) -> None:
-        """See that the experiment can be used, or made; makes nothing.
+        """Check that the experiment can be used, or made; makes nothing.
 
         Raises:
             TrackingRefused: it was deleted, or its name is not allowed.
@@ -246,7 +246,7 @@ class MlflowDelivery:
             shutil.rmtree(path.parent)
 
     def _artifacts(self, run_id: str) -> Any:
-        """Where a run's files go. The client's own methods would keep one of these with its threads for every run."""
+        """Open a run's artifact repository; the client's own methods would keep one, with its threads, per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(self.client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri)
