@@ -26,7 +26,7 @@ class FileEntry:
     blob: str
     """Digest of the blob that holds it."""
     offset: int
-    """Where in the blob it begins."""
+    """Position in the blob at which the file begins, in bytes."""
 
     def line(self) -> bytes:
         return json.dumps([self.path, self.size, self.sha256, self.blob, self.offset]).encode() + b"\n"

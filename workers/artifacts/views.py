@@ -161,7 +161,7 @@ class Views:
             yield self.scratch / VIEWS / name
 
     def _remove(self, view: Path) -> None:
-        """At once out of the readers' way."""
+        """Remove a view; it is renamed first, so that readers see all of it or nothing."""
         self.trusted.discard(view.name)
         aside = temporary.new_path(self.scratch / STAGING)
         try:

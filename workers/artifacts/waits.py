@@ -12,9 +12,9 @@ MOST_RETRIES = 100
 @config
 class Waits:
     connect_seconds: float = 5.0
-    """Until a connection stands."""
+    """Seconds until a connection is made."""
     read_seconds: float = 30.0
-    """Until the next bytes of an answer are there."""
+    """Seconds until the next bytes of an answer arrive."""
     retries: int = 2
     """Immediate retries, by boto3 itself, of a request that failed on the way."""
     patience_seconds: float = 300.0

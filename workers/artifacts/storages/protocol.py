@@ -11,7 +11,7 @@ from typing import Protocol
 @dataclass(frozen=True)
 class ObjectInfo:
     name: str
-    """With forward slashes, relative to the storage."""
+    """Name with forward slashes, relative to the storage."""
     size: int
     modified: float
     """Seconds since the epoch, by the storage's clock."""
@@ -28,7 +28,7 @@ class ObjectStorage(Protocol):
     """
 
     uri: str
-    """Without credentials."""
+    """URI without credentials."""
 
     def check(self) -> None:
         """Write, read and delete a probe object.

@@ -176,7 +176,7 @@ class S3Storage:
         return True
 
     def discard_unfinished(self, older_than: float) -> int:
-        """Only below ``blobs/``: a store without a prefix shares its bucket with others."""
+        """Abort old uploads, only below ``blobs/``: a store without a prefix shares its bucket with others."""
         count, token = 0, dict[str, Any]()
         while True:
             page = self.server.ask(
