@@ -56,7 +56,7 @@ class Picture:
 
     @property
     def path(self) -> str:
-        """In the artifact."""
+        """Path in the artifact."""
         return f"{PICTURES_FOLDER}/{self.name}.png"
 
 
