@@ -83,7 +83,7 @@ def sync(path: Path) -> None:
 
 
 def _sync_file_system(inside: Path) -> None:
-    """That of a folder alone: ``os.sync`` would also wait for a network file system that hangs."""
+    """Sync the file system of a folder only: ``os.sync`` would also wait for a network file system that hangs."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if call is None:  # not Linux
         os.sync()

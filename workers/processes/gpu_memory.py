@@ -30,11 +30,11 @@ LOOK_S = 0.5
 
 
 class GpuMemory(Protocol):
-    """In bytes, of one GPU."""
+    """Memory of one GPU, in bytes."""
 
     def total(self) -> int: ...
     def free(self) -> int:
-        """Whoever else uses it."""
+        """Memory that no process uses."""
 
     def peak(self) -> int:
         """The most that this process held for tensors, unused parts of its blocks included, since ``forget_peak``."""
@@ -106,7 +106,7 @@ def tensor_share(share: float, total: int) -> float:
 
 @functools.cache
 def claim_once(share: float) -> None:
-    """For the process's life: what it holds itself is no reason to wait."""
+    """Claim a share once in the process's life: memory that it holds itself is no reason to wait."""
     claim(CudaMemory(), share)
 
 

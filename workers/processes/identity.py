@@ -1,4 +1,4 @@
-"""Who holds something: a process on a machine, told apart from a later one with its number."""
+"""Identity of a process on a machine, distinct from that of a later process with the same pid."""
 
 from __future__ import annotations
 

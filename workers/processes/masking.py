@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
 SECRET_NAME = re.compile(r"(?i)secret|passw|token|credential|access_?key|api_?key|webhook")
-"""In a variable's name: its value is not to be written down."""
+"""Pattern of names of variables whose values are secret."""
 _A_PLACE = re.compile(r"(?i)_(path|file|dir|uri|url|mode)$")
 _SHORTEST = 8
 """Shorter values of such variables are words that occur in other text."""
@@ -37,7 +37,7 @@ _hidden: set[str] = set()
 
 
 def hide(url: str) -> None:
-    """Have ``masked`` replace a URL that is secret as a whole, and its parts behind the host."""
+    """Let ``masked`` replace a URL that is secret as a whole, and its parts behind the host."""
     try:
         parts = urlsplit(url)
         behind = url.split(parts.netloc, 1)[1] if parts.netloc else ""
