@@ -177,7 +177,7 @@ class StagingFolder:
         return item / str(told["inside"]) if whole else None
 
     def _fetch(self, uri: str, name: str, version: str, source: ContentSource) -> None:
-        """Under the exclusive lock of the name."""
+        """Fetch an item; the caller holds the exclusive lock of its name."""
         if source.version != version:
             raise DataError(f"{uri}: is not what it was when the sweep began; run the sweep again")
         partial, item = self.folder / "partial" / name, self.folder / "items" / name

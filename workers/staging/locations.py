@@ -1,4 +1,4 @@
-"""Where bytes lie on this machine, so that one sweep file serves a laptop and nodes that keep their data elsewhere.
+"""Find data on this machine, so that one sweep file serves a laptop and nodes that keep their data elsewhere.
 
 A location in a sweep file is a path or the URI of something in a store. On a node whose environment says
 
