@@ -35,8 +35,8 @@ def telling(value: Any, others: Sequence[Any]) -> Any:
 
 
 def shown_beside(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """For each configuration of a table: axis -> the value as a text, in which a component has the settings that vary
-    among these configurations and no others."""
+    """Return, for each configuration of a table, axis -> value as text; a component shows only the settings that vary
+    among these configurations."""
     columns: dict[str, list[Any]] = {}
     for config in configs:
         for key, value in config.items():

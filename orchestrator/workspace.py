@@ -1,4 +1,4 @@
-"""Where a sweep's workers read and write: handed to every Ray task as plain data."""
+"""The locations that a sweep's workers read and write: handed to every Ray task as plain data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Workspace:
         return self.folder / "spent.json"
 
     def check(self) -> None:
-        """See that the sweep's folder can be written, and is not the store's.
+        """Check that the sweep's folder can be written, and is not the store's.
 
         Raises:
             ConfigError: it cannot, or is.

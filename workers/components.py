@@ -80,7 +80,7 @@ def check_refiner(component: Component) -> None:
 
 
 def load_weights(module: torch.nn.Module, folder: Path) -> None:
-    """Those that a training stage kept."""
+    """Load the weights that a training stage kept."""
     module.load_state_dict(load_file(folder / WEIGHTS_FILE))
 
 

@@ -15,7 +15,7 @@ from workers.ranks.process_group import RankLost
 LONGEST = 500
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OF_THE_MACHINE = ("DataLoader worker", "CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "NCCL")
-"""In messages of torch's RuntimeErrors: a process that was killed, or a GPU that failed."""
+"""Parts of the messages of torch's RuntimeErrors for a killed process or a failed GPU."""
 ROOT = Path(__file__).resolve().parents[1]
 
 

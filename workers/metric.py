@@ -30,7 +30,7 @@ def one(trial: TrialConfig) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Metric:
     name: str
-    """Such as ``pseudo/miou``; of a family ``{}`` stands for what tells its members apart: ``layer/{}/miou``."""
+    """Name, such as ``pseudo/miou``; in that of a family, ``{}`` stands for the member: ``layer/{}/miou``."""
     caption: str
     """The quantity and the images it is computed on; without a full stop."""
     unit: str = "share"
@@ -43,10 +43,10 @@ class Metric:
     epochs: bool = False
     """True if it is reported every epoch."""
     shown: Literal["always", "report", "asked"] = "asked"
-    """Where it has a column: in every table, in the report too, or only where it is asked for by name."""
+    """Tables that have its column: always, in the report too, or only where it is asked for by name."""
 
     def names(self, trial: TrialConfig) -> list[str]:
-        """Under which names a trial makes it."""
+        """Names of the metric, or of its members, in a trial."""
         return [self.name.replace("{}", member) for member in self.members(trial)]
 
     def called(self, name: str) -> bool:
