@@ -68,7 +68,7 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     from orchestrator.preflight.preview import summarise
     from orchestrator.run.driver import Driver
     from orchestrator.spec.reader import load_spec
-    from orchestrator.tracking.backends.mlflow import Backend
+    from orchestrator.tracking.backends.mlflow import MlflowBackend
     from orchestrator.tracking.tracker import Tracker
 
     ray.init("local", include_dashboard=False, num_cpus=1, log_to_driver=False)  # for Tune's object references
@@ -81,7 +81,7 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     workspace, planner = prepared.workspace, prepared.planner
     summary = summarise(planner, workspace.store())
     summary_s = clock.work() - prepared_s
-    tracker = Tracker(Backend("http://127.0.0.1:9", "simulated"), "simulated", workspace.folder / "tracking")
+    tracker = Tracker(MlflowBackend("http://127.0.0.1:9", "simulated"), "simulated", workspace.folder / "tracking")
     clock = Clock()
     cluster = Cluster(gpus, planner, workspace.store(), Durations(**SECONDS), clock)
     driver = Driver(planner, workspace, tracker, lambda: WorkerChannel(cluster))

@@ -51,13 +51,13 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, **more: A
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will run, and what of it is stored already."""
+    """The trials and stages that a sweep will run, and which of them are stored already."""
 
     prepared: Prepared
 
     @property
     def trials(self) -> list[TrialPlan]:
-        """Of a grid all; of a search those at the ends of its axes."""
+        """All trials of a grid; those at the axis bounds of a search."""
         planner = self.prepared.planner
         return planner.corners() if planner.spec.search else planner.grid()
 
@@ -107,7 +107,7 @@ def run(spec: SweepSpec, *, address: str | None = None, fresh: bool = False) -> 
 
 
 def results(sweep: str | Path, runs: str | Path = "runs") -> Results:
-    """What an earlier run found.
+    """Open the results of an earlier run.
 
     Args:
         sweep: its YAML file, or its name under the folder ``runs``.

@@ -40,7 +40,7 @@ def _named(name: str) -> Command:
 
 
 def _parser() -> Parser:
-    """That of all commands, which imports them all."""
+    """Build the parser of all commands, which imports them all."""
     from shtab import DIRECTORY, FILE, add_argument_to
 
     parser = Parser(prog="aream", **texts(__doc__, EXAMPLES))
@@ -61,7 +61,7 @@ def _parser() -> Parser:
 
 
 def _complete(parser: argparse.ArgumentParser, files: Mapping[str, Any]) -> None:
-    """Have the shell complete files and folders where the help has these words for a value."""
+    """Mark the arguments whose metavar is in ``files`` for completion of files or folders in the shell."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():

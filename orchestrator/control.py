@@ -4,7 +4,7 @@ To be run from another terminal.
 
 What runs saves its checkpoint and gives its slot back; nothing is lost. A paused sweep waits for `resume`; a stopped
 one ends (exit status 130) and goes on where it was when its command is run again. A sweep that does not run takes no
-orders: to run its command is the wish that it runs. A paused or stopped trial stays so, in later runs too, until
+orders: its command starts it. A paused or stopped trial stays so, in later runs too, until
 `resume --trial`.
 """
 
@@ -17,12 +17,12 @@ from typing import Any
 from orchestrator.console.command import command, run
 from orchestrator.console.parser import add_sweep
 
-WISH = {"pause": "pause", "resume": "run", "stop": "stop"}
+STATE_AFTER = {"pause": "pause", "resume": "run", "stop": "stop"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser)
-    parser.add_argument("wish", choices=list(WISH))
+    parser.add_argument("action", choices=list(STATE_AFTER))
     parser.add_argument("--trial", metavar="KEY", help="one trial, by its key or the beginning of it")
 
 
@@ -50,21 +50,21 @@ def main(options: argparse.Namespace) -> int:
                 f"{workspace.folder}: this sweep does not run ({state['phase']}), so nothing was changed; running its"
                 " command again goes on with what is left"
             )
-        orders.sweep = WISH[options.wish]
+        orders.sweep = STATE_AFTER[options.action]
         what = f"sweep {workspace.name}"
     else:
         what = _trial(state["tasks"], options.trial)
-        if options.wish == "resume":
+        if options.action == "resume":
             orders.trials.pop(what, None)
         else:
-            orders.trials[what] = WISH[options.wish]
+            orders.trials[what] = STATE_AFTER[options.action]
     orders.write(workspace.control_file)
     when = (
         "`python -m orchestrator.status` shows when it has taken effect"
         if runs
         else "the sweep does not run; this counts from when its command is run again"
     )
-    print(f"{what}: {options.wish}; {when}")
+    print(f"{what}: {options.action}; {when}")
     return 0
 
 

@@ -17,11 +17,11 @@ from orchestrator.console.command import DONE, command, run
 TEMPLATES = Path(__file__).parent / "templates"
 WITHOUT_ROOT = "shapes"
 ROOT = "root: FOLDER"
-"""What a template says in the place of a folder."""
+"""The placeholder for a folder in a template."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where sweep.yaml is written; made if need be")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where sweep.yaml is written; created if missing")
     names = sorted(path.stem for path in TEMPLATES.glob("*.yaml"))
     parser.add_argument("--data", choices=names, default=WITHOUT_ROOT, help=f"the dataset (default: {WITHOUT_ROOT})")
     parser.add_argument("--root", metavar="DIR", help="the folder the dataset lies in, or its URI")
@@ -48,10 +48,10 @@ def main(options: argparse.Namespace) -> int:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise ConfigError(f"{path} is there already and stays as it is: give another folder") from error
+        raise ConfigError(f"{path} exists already and was not changed: give another folder") from error
     print(path)
     if ROOT in text:
-        print(f"put the folder of {options.data} in the place of FOLDER there; then:")
+        print(f"replace FOLDER there with the folder of {options.data}; then:")
     print(f"aream sweep {shlex.quote(str(path))} --plan")
     return DONE
 

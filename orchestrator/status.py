@@ -107,7 +107,7 @@ def observed(workspace: Workspace, now: float | None = None) -> dict[str, Any]:
 
 
 def _alive(content: Mapping[str, Any]) -> bool | None:
-    """Whether the driver runs; None where that cannot be seen from this machine."""
+    """True if the driver runs; None if that cannot be seen from this machine."""
     import socket
 
     from workers.processes.identity import Process, machine_id

@@ -27,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lab",
         metavar="LAB.yaml",
         default=os.environ.get("AREAM_LAB", "lab.yaml"),
-        help="what the lab's cluster is (default: $AREAM_LAB, else lab.yaml)",
+        help="the file that describes the lab's cluster (default: $AREAM_LAB, else lab.yaml)",
     )
     add_overrides(parser)
     parser.add_argument("--image", help="container image, instead of the lab's")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     parser.add_argument("--detach", action="store_true", help="print the id and return; do not wait for the job")
-    parser.add_argument("--status", metavar="ID", help="say how a job does")
-    parser.add_argument("--follow", metavar="ID", help="print a job's output until it ends; exit as it does")
+    parser.add_argument("--status", metavar="ID", help="print the state of a job")
+    parser.add_argument("--follow", metavar="ID", help="print a job's output until it ends; exit with its status")
     parser.add_argument("--stop", metavar="ID", help="have a job save its state and end")
 
 

@@ -91,7 +91,7 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
     for key, reason in outcome.failures.items():
         print(f"failed: {key}: {reason} (log: {workspace.log_file(key)})", file=sys.stderr)
     if outcome.ended:
-        print(f"ended before its time: {outcome.ended}; run the same command again to go on", file=sys.stderr)
+        print(f"ended early: {outcome.ended}; run the same command again to go on", file=sys.stderr)
         if not outcome.failures:
             return INTERRUPTED
     if outcome.failures or outcome.unranked:

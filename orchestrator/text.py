@@ -21,7 +21,7 @@ def show(value: Any) -> str:
 
 
 def telling(value: Any, others: Sequence[Any]) -> Any:
-    """Of a component its name and the settings in which the others of that name differ; anything else as it is."""
+    """Shorten a component to its name and the settings in which others of that name differ; keep anything else."""
     if not isinstance(value, Mapping) or "name" not in value:
         return value
     namesakes = [other for other in others if isinstance(other, Mapping) and other.get("name") == value["name"]]
@@ -35,8 +35,8 @@ def telling(value: Any, others: Sequence[Any]) -> Any:
 
 
 def shown_beside(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """For each configuration of a table: axis -> the value as a text, in which a component has the settings that vary
-    among these configurations and no others."""
+    """Return, for each configuration of a table, axis -> value as text; a component shows only the settings that vary
+    among these configurations."""
     columns: dict[str, list[Any]] = {}
     for config in configs:
         for key, value in config.items():

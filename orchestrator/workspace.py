@@ -1,4 +1,4 @@
-"""Where a sweep's workers read and write: handed to every Ray task as plain data."""
+"""The locations that a sweep's workers read and write: handed to every Ray task as plain data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Workspace:
     runs: Path
     """Absolute; holds the local store, checkpoints and one folder a sweep."""
     name: str
-    """Of the sweep."""
+    """Name of the sweep."""
     store_endpoint: str | None = None
     store_waits: Waits = USUAL
     loader_workers: int = 0
@@ -63,7 +63,7 @@ class Workspace:
         return self.folder / "spent.json"
 
     def check(self) -> None:
-        """See that the sweep's folder can be written, and is not the store's.
+        """Check that the sweep's folder can be written, and is not the store's.
 
         Raises:
             ConfigError: it cannot, or is.
@@ -86,7 +86,7 @@ class Workspace:
             return
         own, store = Path(os.path.realpath(self.folder)), Path(os.path.realpath(root))  # bears links in a circle
         if own == store or own in store.parents or store in own.parents:
-            raise ConfigError(f"store.uri: {store} and the sweep's folder {own} lie in each other: need two folders")
+            raise ConfigError(f"store.uri: {store} and the sweep's folder {own} overlap: need two separate folders")
 
     def store(self) -> ArtifactStore:
         return open_store(self.store_uri, self.runs / "artifacts", self.store_endpoint, self.after, self.store_waits)
@@ -151,14 +151,14 @@ STORE_FILE = "store.json"
 
 
 def runs_folder(given: str) -> Path:
-    """What ``--runs`` names.
+    """Return the folder given as ``--runs``, absolute.
 
     Raises:
         ConfigError: no folder that is there.
     """
     folder = home(given, "--runs").absolute()
     if not folder.is_dir():
-        raise ConfigError(f"--runs: {folder} {'is no folder' if folder.exists() else 'does not exist'}")
+        raise ConfigError(f"--runs: {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
     return folder
 
 

@@ -22,7 +22,7 @@ from workers.trial import TrialConfig
 
 @dataclass(frozen=True)
 class Subject:
-    """What there is of a trial to analyse."""
+    """The parts of a trial that an analysis may use."""
 
     trial: TrialConfig
     depth: int
@@ -31,7 +31,7 @@ class Subject:
     """The training."""
     cams: Stage
     fingerprints: Mapping[str, str]
-    """Of ``data`` and ``backbone``."""
+    """Fingerprints of ``data`` and ``backbone``."""
 
 
 def names() -> list[str]:

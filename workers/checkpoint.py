@@ -23,12 +23,12 @@ from workers.artifacts.storages.protocol import ObjectStorage
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
-"""How long a training waits for a store that is away before it keeps its checkpoint to itself."""
+"""Seconds that a training waits for an unreachable store before it keeps its checkpoint on this machine only."""
 NUMBER_BYTES = 8
 
 
 class NoCheckpoint:
-    """Of a stage that is run once, apart from the store."""
+    """Saves nothing; for a stage that is run once, apart from the store."""
 
     def save(self, state: dict[str, Any]) -> None:
         return

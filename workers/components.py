@@ -23,7 +23,7 @@ from workers.staging.locations import localised
 
 
 def weights_file(network: str) -> str:
-    """What a training stage keeps of one of its networks."""
+    """File in which a training stage keeps the weights of one of its networks."""
     return f"{network}.safetensors"
 
 
@@ -133,12 +133,12 @@ def trained_localiser(
 
 
 def read_entropies(folder: Path) -> Float[Tensor, " l"]:
-    """What ``layer_entropy`` wrote."""
+    """Read what ``layer_entropy`` wrote."""
     return torch.tensor(json.loads((folder / ENTROPIES_FILE).read_text()), dtype=torch.float32)
 
 
 def load_weights(module: torch.nn.Module, folder: Path, file: str = WEIGHTS_FILE) -> None:
-    """Those that a training stage kept."""
+    """Load the weights that a training stage kept."""
     module.load_state_dict(load_file(folder / file))
 
 

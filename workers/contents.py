@@ -1,4 +1,4 @@
-"""What a sweep reads from outside of its store, and what identifies it: data, weights, labels made elsewhere.
+"""A sweep's input from outside its store, and the digests that identify it: data, weights, labels made elsewhere.
 
 A node that has read some content keeps what it found in a file, so that the next sweep there need not read gigabytes
 again. That trusts the node's own cache folder, and that a file holds what it held where its path, its size and its
@@ -33,7 +33,7 @@ FOLDER = "fingerprints"
 @dataclass(frozen=True)
 class Content:
     key: Literal["data", "backbone.weights", "segmentation.model.weights", "segmentation.labels", "labels.refiner"]
-    """Of the sweep file."""
+    """Key of the sweep file."""
     component: Component
     """The dataset, also that of labels; the backbone, segmenter, or refiner with a network."""
     labels: str | None = None

@@ -1,4 +1,4 @@
-"""What went wrong in a stage that is no error of ours: how it is told, and whether another try may go better."""
+"""Unexpected errors of a stage: their message, and whether another try may succeed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workers.ranks.process_group import RankLost
 LONGEST = 500
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OF_THE_MACHINE = ("DataLoader worker", "CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "NCCL")
-"""In messages of torch's RuntimeErrors: a process that was killed, or a GPU that failed."""
+"""Parts of the messages of torch's RuntimeErrors for a killed process or a failed GPU."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether a try on the same inputs may end otherwise: what a machine, a disk, memory or a network did.
+    """True if another try on the same inputs may succeed: the error came from a machine, disk, memory or network.
 
     What code raised by itself (ValueError, KeyError, AssertionError, ImportError...) it would raise again.
     """

@@ -1,4 +1,4 @@
-"""What stages measure: every metric is declared once, in the file of the stage that makes it, and found from there.
+"""Metrics of the stages: each is declared once, in the file of the stage that computes it, and found from there.
 
 A stage's ``METRICS`` names all that its ``run`` returns and all that it reports every epoch. Whatever chooses, checks
 or shows a metric by its name asks this list.
@@ -24,34 +24,34 @@ Better = Literal["max", "min"]
 
 
 def one(trial: TrialConfig) -> tuple[str, ...]:
-    """Of a metric that is no family."""
+    """The members of a metric that is no family: a single one without a name of its own."""
     return ("",)
 
 
 @dataclass(frozen=True)
 class Metric:
     name: str
-    """Such as ``pseudo/miou``; of a family ``{}`` stands for what tells its members apart: ``layer/{}/miou``."""
+    """Name, such as ``pseudo/miou``; in that of a family, ``{}`` stands for the member: ``layer/{}/miou``."""
     caption: str
-    """What it is, on which images; without a full stop."""
+    """The quantity and the images it is computed on; without a full stop."""
     unit: str = "share"
     better: Better | None = None
-    """Which end is the good one; None: neither."""
+    """The good end; None: neither."""
     members: Callable[[TrialConfig], Iterable[str]] = one
-    """What ``{}`` stands for in a trial; nothing where the trial does not make it."""
+    """Returns a trial's values for ``{}``; none if the trial does not compute the metric."""
     result: bool = True
-    """Whether it is in the record of the stage."""
+    """True if it is in the record of the stage."""
     epochs: bool = False
-    """Whether it is reported every epoch."""
+    """True if it is reported every epoch."""
     shown: Literal["always", "report", "asked"] = "asked"
-    """Where it has a column: in every table, in the report too, or only where it is asked for by name."""
+    """Tables that have its column: always, in the report too, or only where it is asked for by name."""
 
     def names(self, trial: TrialConfig) -> list[str]:
-        """Under which names a trial makes it."""
+        """Names of the metric, or of its members, in a trial."""
         return [self.name.replace("{}", member) for member in self.members(trial)]
 
     def called(self, name: str) -> bool:
-        """Whether it, or a member of it, has this name."""
+        """True if this is the name of the metric or of one of its members."""
         head, braces, tail = self.name.partition("{}")
         return re.fullmatch(re.escape(head) + ("[^/]+" if braces else "") + re.escape(tail), name) is not None
 
@@ -65,7 +65,7 @@ class Listed:
 
 
 def of_stage(stage: str) -> tuple[Metric, ...]:
-    """What a stage declares."""
+    """Metrics that a stage declares."""
     return tuple(getattr(discover.load(stages, stage), "METRICS", ()))
 
 
@@ -100,7 +100,7 @@ def each_decision(trial: TrialConfig) -> tuple[str, ...]:
 
 
 def pulls_on_layers(trial: TrialConfig) -> tuple[str, ...]:
-    """Of a metric of methods whose terms act on layers of the host."""
+    """The members of a metric that only methods with losses on layers of the host have."""
     method = trial.method
     return ("",) if says(discover.load(methods, method.name), "SUPERVISES_LAYERS", method.config) else ()
 

@@ -1,4 +1,4 @@
-"""From a trial's configuration to its stages: which part of it each stage reads, and nothing else."""
+"""Build a trial's stages from its configuration, each with only the part that it reads."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BASELINE = Component(name="mean_affinity", config=mean_affinity.Config())
 
 @dataclass(frozen=True)
 class VariantStages:
-    """What one variant of a trial needs beyond the training."""
+    """The stages of one variant of a trial after the training."""
 
     cams: Stage
     labels: Stage

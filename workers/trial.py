@@ -1,4 +1,4 @@
-"""What one trial is: the frozen sections of a sweep file at one point of its axes."""
+"""Configuration of one trial: the frozen sections of a sweep file at one point of its axes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class InferenceSection:
     scales: tuple[float, ...] = (1.0,)
     """Scales summed into the CAM."""
     flip: bool = True
-    """Whether the mirrored image is summed too."""
+    """True to sum the CAM of the mirrored image too."""
     padding: Padding | None = None
-    """Whether images at native size are padded ``before_flip`` (AReAM on Conformer) or ``after_flip`` (on MCTformer);
+    """Padding of images at native size: ``before_flip`` (AReAM on Conformer) or ``after_flip`` (on MCTformer);
     null: as published for the backbone."""
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class TrialConfig:
 @config
 class Selection:
     top: int = 1
-    """How many of the best ranked variants train a segmenter, each at every seed of the sweep."""
+    """Number of best ranked variants that train a segmenter, each at every seed of the sweep."""
     of_each: tuple[str, ...] = ()
     """Keys such as ``method.name``: the best ``top`` of every combination of their values, so that a segmenter tells
     methods or backbones apart; none: of the whole ranking."""

@@ -1,4 +1,4 @@
-"""Who may reach a Ray: our own listens on this machine only and asks for a token; another one is sent its token.
+"""Access to Ray: our own listens on this machine only and asks for a token; another one is sent its token.
 
 Both are variables that Ray reads once, when it is imported.
 """
@@ -40,7 +40,7 @@ def keep_own_ray_private() -> None:
 
 
 def send_token_to_cluster() -> None:
-    """Have the Ray that this process joins get this user's token, if any; a Ray that asks for none takes it."""
+    """Send this user's token, if any, to the Ray that this process joins; a Ray that asks for none accepts it."""
     if token_source() is None or MODE in os.environ:
         return
     os.environ[MODE] = "token"
@@ -49,7 +49,7 @@ def send_token_to_cluster() -> None:
 
 
 def token_source() -> str | None:
-    """Where Ray finds this user's token; None: nowhere."""
+    """The place where Ray finds this user's token; None: there is none."""
     if os.environ.get(TOKEN):
         return TOKEN
     with contextlib.suppress(RuntimeError):  # no home
@@ -60,7 +60,7 @@ def token_source() -> str | None:
 
 
 def token_advice() -> str:
-    """What to do where a cluster refuses this process for its token."""
+    """Advice for when a cluster refuses this process for its token."""
     mode, source = os.environ.get(MODE, "token"), token_source()
     if mode != "token":
         return f"it asks for a token, which {MODE}={mode} does not send: unset that variable"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from orchestrator.cluster.resources import whole_gpus
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.spec.settings import Resource
@@ -30,7 +30,7 @@ class AutoGpus:
     """Jobs are ``trial`` and ``segmentation``."""
 
     def __init__(
-        self, workspace: Workspace, supervisor: Supervisor, progress: Progress, start_ray: Callable[[], object]
+        self, workspace: Workspace, supervisor: Supervisor, progress: ProgressDisplay, start_ray: Callable[[], object]
     ) -> None:
         self.workspace, self.supervisor, self.progress, self.start_ray = workspace, supervisor, progress, start_ray
         self.path = _decisions_file(workspace)
@@ -38,7 +38,7 @@ class AutoGpus:
         """Job -> the reason, where the file leaves it open."""
 
     def check(self, spec: SweepSpec) -> None:
-        """See that earlier decisions can be read, before anything runs.
+        """Check that earlier decisions can be read, before anything runs.
 
         Raises:
             DamagedFile: they cannot, and GPU seconds of what ran with them would be a guess.
@@ -47,7 +47,7 @@ class AutoGpus:
             self._read()
 
     def whole(self, spec: SweepSpec, job: str) -> Resource:
-        """What a job gets before anything is known of its memory.
+        """The resources of a job before its memory is measured.
 
         Raises:
             ConfigError: more processes than GPUs on any node.
@@ -58,7 +58,7 @@ class AutoGpus:
         self.start_ray()
         from orchestrator.cluster import connection  # needs ray
 
-        return whole_gpus(job, resource, connection.nodes(), grows=connection.grows(spec))
+        return whole_gpus(job, resource, connection.nodes(), autoscales=connection.autoscales(spec))
 
     def agreeing(self, planner: Planner, job: str) -> Planner:
         """The planner with the kind of device that the cluster gives to a job, which is part of its stages' keys.
@@ -87,12 +87,12 @@ class AutoGpus:
         if gpus != 1:
             why = f"one for each of {gpus:g} processes" if gpus else NO_GPU
             return self._settle(planner.spec, "trial", gpus, why)
-        from orchestrator.cluster.gpu_measurement import Measurement
+        from orchestrator.cluster.gpu_measurement import GpuShareMeasurement
 
         self.progress.phase("measuring what a trial needs of a GPU")
-        share = Measurement(planner, self.workspace, self.supervisor, self.progress.line).share(trials)
+        share = GpuShareMeasurement(planner, self.workspace, self.supervisor, self.progress.line).share(trials)
         if share is None:
-            return self._settle(planner.spec, "trial", 1.0, "a whole one each, as nothing could be measured")
+            return self._settle(planner.spec, "trial", 1.0, "a whole GPU each, as nothing could be measured")
         return self._settle(planner.spec, "trial", share.gpu, share.why)
 
     def for_segmentation(self, spec: SweepSpec, pending: Sequence[object]) -> SweepSpec:
@@ -104,7 +104,7 @@ class AutoGpus:
         if spec.resources.segmentation.gpu != "auto" or not pending or self.supervisor.is_over():
             return self.remembered(spec, "segmentation")
         gpus = self.whole(spec, "segmentation").gpus
-        return self._settle(spec, "segmentation", gpus, "a whole one each" if gpus else NO_GPU)
+        return self._settle(spec, "segmentation", gpus, "a whole GPU each" if gpus else NO_GPU)
 
     def remembered(self, spec: SweepSpec, job: str) -> SweepSpec:
         """The specification with the last decision about a job in it; no GPU where there was none."""

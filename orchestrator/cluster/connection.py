@@ -10,7 +10,7 @@ from typing import Any
 from aream.errors import ConfigError
 from orchestrator.cluster.access import REFUSED_TOKEN, said_below_python, token_advice
 from orchestrator.cluster.cores import usable_cores
-from orchestrator.cluster.resources import Node, refuse_impossible
+from orchestrator.cluster.resources import Node, refuse_unsatisfiable
 from orchestrator.spec.spec import SweepSpec
 from workers.staging import cache
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CONNECT_S = 10.0
 START_TRIES = 3
 _started_here = False
-"""Such a cluster starts no nodes, whatever a sweep file says of another."""
+"""True if this process started the cluster: it then gets no further nodes, whatever the sweep file says."""
 
 
 def connect(address: str | None, spec: SweepSpec) -> None:
@@ -44,8 +44,8 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     else:
         _refuse_silence(address)
         _join(address, runtime_env=workers, **quiet)
-    if not grows(spec):
-        refuse_impossible(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
+    if not autoscales(spec):
+        refuse_unsatisfiable(spec.resources, nodes(), ["trial", *(["segmentation"] if spec.segmentation else [])])
 
 
 def _join(address: str, **options: Any) -> None:
@@ -88,8 +88,8 @@ def _start(**options: Any) -> None:
             log.warning("Ray did not start, it is tried again: %s", error)
 
 
-def grows(spec: SweepSpec) -> bool:
-    """Whether the cluster may have nodes tomorrow that it has not today."""
+def autoscales(spec: SweepSpec) -> bool:
+    """True if the cluster may start further nodes."""
     return spec.resources.autoscaling and not _started_here
 
 
@@ -99,7 +99,7 @@ def nodes() -> list[Node]:
 
 
 def free() -> dict[str, tuple[float, float]]:
-    """What is free of each resource of the cluster, and what there is."""
+    """Return name -> (free, total) for each resource of the cluster."""
     left = ray.available_resources()
     return {name: (left.get(name, 0.0), most) for name, most in ray.cluster_resources().items()}
 

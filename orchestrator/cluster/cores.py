@@ -1,4 +1,4 @@
-"""How many cores this process may use: what the system, a scheduler or a container leaves it, not what there is."""
+"""Count the cores that the system, a scheduler or a container lets this process use, not those of the machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _upwards(root: Path, own: str) -> Iterator[Path]:
 
 
 def _quota(*files: Path) -> Iterator[float]:
-    """From ``QUOTA PERIOD`` in one file or two; neither ``max`` nor -1 is a limit."""
+    """Yield the cores allowed by ``QUOTA PERIOD`` in one file or two; ``max`` and -1 mean no limit."""
     try:
         quota, period = " ".join(file.read_text() for file in files).split()
         if quota != "max" and float(quota) > 0 and float(period) > 0:

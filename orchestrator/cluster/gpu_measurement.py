@@ -1,4 +1,4 @@
-"""Where ``gpu: auto`` gets its figures: the warm-ups' records, a rehearsal on one GPU, and the nodes themselves."""
+"""Measure for ``gpu: auto``: from the warm-ups' records, a rehearsal on one GPU, and the nodes themselves."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from workers.stage import GPU_PEAK
 log = logging.getLogger(__name__)
 
 ASK_S = 120.0
-"""How long a node may take to say how large its GPUs are; one whose GPUs are all taken says nothing."""
+"""Seconds a node may take to report the memory of its GPUs; one whose GPUs are all taken does not answer."""
 SLIVER = 0.001
-"""Of a GPU: enough to be shown it."""
+"""Share of a GPU that is enough to be given access to it."""
 REHEARSED = 4
 """Trials at most, of different methods."""
 
 
-class Measurement:
+class GpuShareMeasurement:
     """Finds out how many trials share a GPU; the first trials of a sweep wait for it."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Measurement:
         return decide(max(peaks), self._nodes(min(total for _, total in measured)), self.resource.cpu)
 
     def _heaviest(self, trials: Sequence[TrialPlan]) -> list[TrialPlan]:
-        """Of each method, the trial that probably needs most."""
+        """The trial of each method that probably needs most GPU memory."""
 
         def weight(trial: TrialPlan) -> tuple[int, int]:
             train = trial.train.config.train
@@ -104,7 +104,7 @@ class Measurement:
         return outcome["peak"], outcome["total"]
 
     def _nodes(self, measured_total: int) -> list[GpuNode]:
-        """Of all nodes that trials may come to; of one that does not answer, GPUs as in the rehearsal are assumed."""
+        """The nodes that trials may run on; one that does not answer is assumed to have GPUs like the rehearsal's."""
         candidates = gpu_nodes(self.resource, nodes())
         tasks: list[Any] = [
             _gpu_bytes.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote()
@@ -131,14 +131,14 @@ class Measurement:
 
 @ray.remote(max_retries=1, max_calls=1)
 def _rehearse(trial: TrialPlan, workspace: Workspace, cpu: float) -> dict[str, Any]:
-    """In a process of its own, which gives the GPU back whole."""
+    """Measure a trial's peak GPU memory, in bytes, in a process of its own, so that all of it is freed afterwards."""
     import torch
 
     from workers.checks.rehearsal import peak_bytes
     from workers.processes.gpu_memory import CudaMemory
 
     if not torch.cuda.is_available():
-        return {"failure": "Ray gives out GPUs here, but torch sees none"}
+        return {"failure": "Ray assigns GPUs here, but torch sees none"}
     cams = trial.variants[0].stages.cams.config
     memory = CudaMemory()
     with workspace.logged(f"rehearsal-{trial.key}"):
@@ -152,7 +152,7 @@ def _rehearse(trial: TrialPlan, workspace: Workspace, cpu: float) -> dict[str, A
 
 @ray.remote(num_cpus=0, num_gpus=SLIVER, max_retries=0, max_calls=1)
 def _gpu_bytes() -> int:
-    """Asked of a program that ends: a process keeps a context on every GPU it has looked at."""
+    """Memory of the node's smallest GPU, from a program that ends: a process keeps a context on each GPU it asked."""
     program = [sys.executable, "-m", "workers.processes.gpu_memory"]
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return int(subprocess.run(program, capture_output=True, text=True, check=True, timeout=ASK_S, env=path).stdout)

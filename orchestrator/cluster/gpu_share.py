@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from workers.processes.gpu_memory import CONTEXT_BYTES
 
 MARGIN = 0.1
-"""On top of the measured peak: other images, other fragmentation."""
+"""Share added to the measured peak, for other images and other fragmentation."""
 HEADROOM = 0.04
-"""Of a GPU's memory: what the driver and a screen keep."""
+"""Share of a GPU's memory that the driver and a screen keep."""
 MOST = 8
 """Trials that share a GPU at most: beyond, they mostly wait for each other."""
 STEP = 10_000
@@ -28,12 +28,12 @@ class GpuNode:
     cpus: float
     gpus: float
     gpu_bytes: int
-    """Of the smallest of its GPUs."""
+    """Memory of the node's smallest GPU, in bytes."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many trials a GPU takes, and why."""
+    """The number of trials that share a GPU, and why."""
 
     trials: int
     why: str
@@ -44,7 +44,7 @@ class Share:
 
 
 def decide(peak_bytes: int, nodes: Sequence[GpuNode], cpu: float) -> Share:
-    """How many trials share a GPU.
+    """Decide how many trials share a GPU.
 
     Args:
         peak_bytes: the most that one trial holds of a GPU's memory for tensors.

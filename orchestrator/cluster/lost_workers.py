@@ -1,4 +1,4 @@
-"""Why Ray lost a task or an actor, as one line; and whether that is worth another try."""
+"""Describe in one line why Ray lost a task or an actor, and decide whether it is tried again."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ LOST = (
     ray.exceptions.ActorUnavailableError,
     ray.exceptions.RaySystemError,
 )
-"""A process, its node or what it held is gone."""
+"""Ray's errors for a lost process, node or object."""
 DETAIL = re.compile(r"(?:exit detail: |running low on memory|memory usage|died because)[^\n]*")
 
 
 def worth_another_try(error: Exception) -> bool:
-    """Whether a task that ended with this error is to be tried again."""
+    """True if a task that ended with this error is to be tried again."""
     cause = getattr(error, "cause", None)
     return isinstance(error, LOST) or (isinstance(cause, Exception) and may_pass(cause))
 
 
 def why(error: Exception | str) -> str:
-    """What became of a task: the error that it raised, or how its process ended."""
+    """Describe the end of a task: the error that it raised, or how its process ended."""
     if isinstance(error, str):
         lines = [line.strip() for line in error.splitlines() if line.strip()]
         return lines[-1][:LONGEST] if lines else "no reason is known"

@@ -1,4 +1,4 @@
-"""What a job asks of a node, and whether a cluster can ever give it: Ray itself would wait for ever."""
+"""A job's demands on a node, and whether a cluster can ever meet them: Ray itself would wait for ever."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Node:
 
     id: str
     resources: Mapping[str, float]
-    """As Ray names them."""
+    """Amounts by Ray's names of the resources."""
 
 
 def requested(resource: Resource) -> dict[str, float]:
-    """What Ray is asked for."""
+    """The resources to request from Ray."""
     return {"CPU": resource.cpu, **({"GPU": resource.gpus} if resource.gpus else {}), **resource.custom}
 
 
@@ -31,7 +31,7 @@ def fits(asked: Mapping[str, float], node: Node) -> bool:
     return all(node.resources.get(name, 0.0) >= amount for name, amount in asked.items())
 
 
-def refuse_impossible(resources: Resources, nodes: Sequence[Node], jobs: Sequence[str]) -> None:
+def refuse_unsatisfiable(resources: Resources, nodes: Sequence[Node], jobs: Sequence[str]) -> None:
     """Args:
         jobs: ``trial``, ``segmentation`` or both.
 
@@ -41,14 +41,14 @@ def refuse_impossible(resources: Resources, nodes: Sequence[Node], jobs: Sequenc
     for job in jobs:
         asked = requested(getattr(resources, job))
         if not any(fits(asked, node) for node in nodes):
-            raise ConfigError(f"resources.{job}{_impossible(asked, nodes)}")
+            raise ConfigError(f"resources.{job}{_unsatisfiable(asked, nodes)}")
 
 
-def whole_gpus(job: str, resource: Resource, nodes: Sequence[Node], *, grows: bool) -> Resource:
+def whole_gpus(job: str, resource: Resource, nodes: Sequence[Node], *, autoscales: bool) -> Resource:
     """``auto`` before anything is known: a GPU for each process where the cluster has them, none where it has none.
 
     Args:
-        grows: whether the cluster starts nodes that are asked for; they are taken to have GPUs.
+        autoscales: whether the cluster starts nodes that are asked for; they are taken to have GPUs.
 
     Raises:
         ConfigError: GPUs, but on no node enough for the processes of one trial.
@@ -57,7 +57,7 @@ def whole_gpus(job: str, resource: Resource, nodes: Sequence[Node], *, grows: bo
         return resource
     wanted = resource.process_count
     most = max((node.resources["GPU"] for node in gpu_nodes(resource, nodes)), default=0.0)
-    if most >= wanted or (grows and most == 0):
+    if most >= wanted or (autoscales and most == 0):
         return replace(resource, gpu=float(wanted))
     if most:
         raise ConfigError(f"resources.{job}.processes: given {wanted}, with a GPU each; the largest node has {most:g}")
@@ -70,7 +70,7 @@ def gpu_nodes(resource: Resource, nodes: Sequence[Node]) -> list[Node]:
     return [node for node in nodes if node.resources.get("GPU", 0.0) >= 1 and fits(asked, node)]
 
 
-def _impossible(asked: Mapping[str, float], nodes: Sequence[Node]) -> str:
+def _unsatisfiable(asked: Mapping[str, float], nodes: Sequence[Node]) -> str:
     hint = "; where the cluster starts nodes when they are asked for, set resources.autoscaling to true"
     for name, amount in asked.items():
         most = max((node.resources.get(name, 0.0) for node in nodes), default=0.0)
@@ -86,7 +86,7 @@ def amounts(resources: Mapping[str, float]) -> str:
 
 
 def _described(nodes: Sequence[Node], asked: Sequence[str] | Mapping[str, float]) -> str:
-    """What the nodes have of what was asked for, and which custom resources there are."""
+    """Describe the nodes' amounts of the requested and of all custom resources."""
     kinds: Counter[str] = Counter()
     for node in nodes:
         shown = {name: node.resources.get(name, 0.0) for name in ("CPU", "GPU", *asked)}
@@ -98,5 +98,5 @@ def _described(nodes: Sequence[Node], asked: Sequence[str] | Mapping[str, float]
 
 
 def _custom(name: str) -> bool:
-    """Whether somebody gave it, or Ray found it out for people to choose by; not what it keeps for itself."""
+    """True for a resource that people choose nodes by, given by them or detected; not for Ray's internal ones."""
     return name not in ("CPU", "GPU", "memory", "object_store_memory") and not name.startswith(("node:", "bundle"))

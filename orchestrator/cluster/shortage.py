@@ -1,4 +1,4 @@
-"""Telling a sweep that waits for nodes from one that works: Ray says nothing about what it cannot place."""
+"""Tell a sweep that waits for nodes from one that works: Ray does not report jobs that it cannot place."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ STARTING_S = 5 * PATIENCE_S
 """Longest that a worker's own start may take: until then a place that was free is taken to be the sweep's own."""
 
 Free = Callable[[], Mapping[str, tuple[float, float]]]
-"""What is free of each resource of the cluster, and what there is."""
+"""Returns name -> (free, total) for each resource of the cluster."""
 
 
 class Shortage:
-    """Asked again and again while jobs of one kind are wanted."""
+    """Reports that jobs of one kind wait for resources; to be polled while such jobs are wanted."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Shortage:
             self.tell(self._missing())
 
     def _enough(self) -> bool:
-        """Whether what is asked for lies free in the cluster."""
+        """True if the requested resources are free in the cluster."""
         free = self.free()
         return all(free.get(name, (0.0, 0.0))[0] >= amount for name, amount in self.asked.items())
 

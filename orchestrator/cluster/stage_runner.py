@@ -1,4 +1,4 @@
-"""What runs stages in a worker's process."""
+"""Run stages in a worker's process."""
 
 from __future__ import annotations
 

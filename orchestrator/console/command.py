@@ -1,4 +1,4 @@
-"""What every command does alike: its help, its exit status, one line for each error, signals, and a closed output."""
+"""Behaviour shared by all commands: help, exit status, one line for each error, signals, and a closed output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATUSES = {
     NOT_ALL_WELL: "done, and something is wrong: trials failed, data or artifacts are damaged",
     REFUSED: "refused: what was given cannot work; the message says what to change",
     FAULT: "an error of this program: the message names it and the file with its traceback",
-    INTERRUPTED: "ended before its time (Ctrl-C, SIGTERM, SIGHUP, a budget, a disk, store or cluster that is gone):"
+    INTERRUPTED: "ended early (Ctrl-C, SIGTERM, SIGHUP, a budget, a disk, store or cluster that is gone):"
     " the same command goes on",
 }
 """Exit statuses of all commands."""
@@ -56,7 +56,7 @@ NEVER = frozenset(
         errno.ENOTEMPTY, errno.ENOSYS, errno.EOPNOTSUPP,
     }
 )  # fmt: skip
-"""Of the system's errors, those that the same command meets again."""
+"""The system's errors that running the same command again cannot fix."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _faults: list[Path] = []
 """Folders for the traceback of an error of this program, the last one first."""
@@ -97,7 +97,7 @@ class Command:
 
 
 def texts(description: str | None, examples: str, statuses: Mapping[int, str] = STATUSES) -> dict[str, Any]:
-    """What the help of a command says beside its options."""
+    """The parts of a command's help beside its options: description, examples and exit statuses."""
     lines = "".join(f"  {line}\n" for line in examples.strip().splitlines())
     ends = "".join(
         textwrap.fill(f"{status:<4} {words}", 100, initial_indent="  ", subsequent_indent=" " * 7) + "\n"
@@ -124,7 +124,7 @@ def run(main: Command) -> NoReturn:
 
 
 def tracebacks_go_to(folder: Path) -> None:
-    """Where the traceback of an error of this program is to be written, if it can be."""
+    """Set the folder for the traceback of an error of this program."""
     _faults.append(folder)
 
 
@@ -173,7 +173,7 @@ def _of_the_system(error: OSError) -> tuple[str, int]:
 
 
 def _server(error: Exception) -> str | None:
-    """What outside of this program an error of a library tells of."""
+    """Name the external service that a library's error is about; None if it is about none."""
     for kind in type(error).__mro__:
         package = kind.__module__.partition(".")[0]
         if package in SERVERS:
@@ -216,8 +216,8 @@ def _keep_matplotlib_calm() -> None:
 
 
 def _why_not(folder: str | None) -> int | None:
-    """Of a folder in which no file with something in it can be written, the system's number for the reason; of a full
-    disk the rights do not tell."""
+    """Return the errno if no non-empty file can be written in the folder, else None; permissions do not show that the
+    disk is full."""
     try:
         with tempfile.TemporaryFile(dir=folder or ".") as file:
             file.write(bytes(4096))

@@ -1,4 +1,4 @@
-"""What was found of a dataset, as text for people."""
+"""Findings about a dataset as text for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aream.data.findings import Finding, Findings
 EXAMPLES = 5
 """Shown of each kind; JSON has more."""
 WIDTH = 120
-"""Where no terminal says another."""
+"""Characters of a line without a terminal."""
 CHECKS = ("root", "lists", "images", "masks", "labels", "label maps")
 
 

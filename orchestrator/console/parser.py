@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 
 class Wrong(Exception):
-    """What a parser cannot read; told by that parser once nothing else is left to try."""
+    """Arguments that a parser cannot read; it reports them once no other reading is left to try."""
 
     def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
         super().__init__(message)

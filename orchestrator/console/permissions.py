@@ -13,14 +13,14 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def permission_advice(path: Path) -> str:
-    """Who may write here, and what to change; for a file or folder that this user may not write."""
+    """Describe who may write a file or folder that this user may not, and how to change that."""
     with contextlib.suppress(OSError):
         while not path.exists() and path != path.parent:
             path = path.parent
     try:
         found = path.stat()
     except OSError:
-        return "it cannot be looked at"
+        return "its owner and rights cannot be read"
     mode = stat.filemode(found.st_mode)
     return (
         f"{path} belongs to {user_name(found.st_uid)} ({mode}) and this is {user_name(os.geteuid())}: its owner may run"
@@ -29,7 +29,7 @@ def permission_advice(path: Path) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Of a user, or the number where no name is known, as in a container."""
+    """The name of a user, or the uid if no name is known, as in a container."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

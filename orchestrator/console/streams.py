@@ -18,13 +18,13 @@ _lost: set[str] = set()
 
 
 def output_is_lost() -> bool:
-    """Whether nobody reads what is printed any more; for what is printed again and again until somebody ends it."""
+    """True if standard output was closed by its reader; commands that print until they are ended should ask."""
     return "standard output" in _lost
 
 
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Have what the body prints go on, into nothing, where output or error stream is closed."""
+    """Discard what the body prints to a closed output or error stream, instead of failing."""
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # a file opened later would take the place of a closed stream
         pass
     os.close(spare)

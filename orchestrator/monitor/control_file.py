@@ -1,4 +1,4 @@
-"""What a person wants of a running sweep, in a small file that any terminal writes and the driver reads."""
+"""A person's requests to a running sweep, in a small file that any terminal writes and the driver reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from workers.processes.atomic_write import StateFile, write_json
 
-WISHES = ("run", "pause", "stop")
+STATES = ("run", "pause", "stop")
 
 
 @dataclass
@@ -22,7 +22,7 @@ class ControlFile:
 
     @classmethod
     def read(cls, path: Path) -> ControlFile:
-        """An absent file wants nothing.
+        """Read the file; an absent one holds no orders.
 
         Raises:
             DamagedFile: a file that holds no orders.
@@ -37,9 +37,9 @@ class ControlFile:
         if not isinstance(given, dict) or not isinstance(given.get("trials", {}), dict):
             raise ValueError("need sweep and trials")
         orders = cls(given.get("sweep", "run"), dict(given.get("trials", {})))
-        wrong = [wish for wish in (orders.sweep, *orders.trials.values()) if wish not in WISHES]
+        wrong = [state for state in (orders.sweep, *orders.trials.values()) if state not in STATES]
         if wrong:
-            raise ValueError(f"given {reprlib.repr(wrong[0])}; allowed are {', '.join(WISHES)}")
+            raise ValueError(f"given {reprlib.repr(wrong[0])}; allowed are {', '.join(STATES)}")
         return orders
 
     def write(self, path: Path) -> None:

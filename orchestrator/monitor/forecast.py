@@ -1,4 +1,4 @@
-"""How long a sweep still takes, from what its tasks took so far; says what it cannot know."""
+"""Estimate a sweep's remaining time from the durations of its tasks so far; says what it cannot know."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Forecast:
     seconds: float
-    """Of the work that could be measured."""
+    """Remaining time of the work whose duration is known."""
     complete: bool
-    """Whether that is all of it; else it takes at least so long."""
+    """True if that is all remaining work; else ``seconds`` is a lower bound."""
 
     @property
     def eta_s(self) -> float | None:

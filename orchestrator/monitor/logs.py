@@ -27,7 +27,7 @@ def log_text(folder: Path, key: str) -> Iterator[str]:
         fitting = found or names
         shown = ", ".join(fitting[:10]) + (f" and {len(fitting) - 10} more" if len(fitting) > 10 else "")
         raise AreamError(
-            f"--log {key}: {'several logs begin so' if found else 'no such log'}; there are {shown or 'none'}"
+            f"--log {key}: {'several logs begin with it' if found else 'no such log'}; there are {shown or 'none'}"
         )
     for path in (folder / f"{found[0]}.log.1", folder / f"{found[0]}.log"):
         if path.exists():

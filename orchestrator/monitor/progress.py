@@ -1,4 +1,4 @@
-"""Progress for people: a live table on a terminal, plain lines elsewhere."""
+"""Show progress to people: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 SHOWN_TASKS = 20
 DRAW_EVERY_S, DRAW_SHARE = 0.25, 0.02
-"""Of a terminal's table: not more often, and no larger share of the driver's time."""
+"""Least seconds between two drawings of the terminal's table, and its largest share of the driver's time."""
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
-"""Of the statuses known here; another is shown as it is."""
+"""Styles of the statuses known here; others are shown without style."""
 
 
-class Progress:
+class ProgressDisplay:
     """A context around the run; ``changed`` after every change of the state."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Progress:
         self._drawn = self._rest = 0.0
         self._behind = False
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         if self.live:
             self.live.start()
         return self
@@ -89,7 +89,7 @@ class Progress:
             self._show(text)
 
     def _above(self, text: str) -> None:
-        """Also said where a table is drawn: there it would be a word in one of many rows."""
+        """Print a line above the table too, where it would only be a word in one of many rows."""
         if self.live:
             self._show(text)
 
@@ -143,7 +143,7 @@ def task_table(state: SweepState) -> Table:
 
 
 def headline(state: SweepState) -> str:
-    """How many tasks stand where, how many of them came from the store, and how long the rest takes."""
+    """Summarize in one line: tasks per status, how many of them came from the store, and the time left."""
     counts = [f"{number} {status}" for status, number in sorted(state.counts().items())]
     stored = sum(task.cached for task in state.tasks.values())
     left = "" if is_over(state.phase) else time_left(state.forecast())
@@ -158,7 +158,7 @@ def time_left(left: Forecast) -> str:
 
 
 def _times(task: TaskState, typical: float | None, now: float) -> tuple[str, str]:
-    """How long a task took or has been running, and how long it still will."""
+    """A task's duration so far and its time left, as text."""
     if task.started is None or task.cached:
         return "", ""
     if task.status != "running":

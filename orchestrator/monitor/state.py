@@ -1,4 +1,4 @@
-"""What the driver knows of a running sweep, kept in one small file that ``status`` reads from another terminal."""
+"""The driver's state of a running sweep, kept in one small file that ``status`` reads from another terminal."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from workers.processes.identity import Process
 from workers.processes.masking import masked
 
 OVER = ("finished", "interrupted", "failed", "stopped")
-"""What a phase starts with when no driver runs any more; a reason may follow."""
+"""Prefixes of the phases in which no driver runs any more; a reason may follow."""
 SAVE_EVERY_S, SAVE_SHARE = 1.0, 0.01
 """Not more often, and no larger share of the driver's time, unless what changed cannot wait."""
 MANY_TASKS = 100
-"""From here on a change of status too may wait for the next time: the whole file is written every time."""
+"""Number of tasks from which changes of status too may wait for the next save: the whole file is written each time."""
 LIVE_EPOCH_S = 1.0
 """Rows that come faster are those a checkpoint or the store already had."""
 

@@ -1,4 +1,4 @@
-"""What ends or pauses a running sweep: orders from another terminal, budgets, failures."""
+"""End or pause a running sweep: by orders from another terminal, budgets or failures."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ HOUR_S = 3600.0
 
 
 class Supervisor:
-    """Asked every second or so by whatever loop the driver is in."""
+    """Decides about ending and pausing; the driver's loops call ``tick`` about every second."""
 
     def __init__(
         self, control_file: Path, spent_file: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.control_file, self.spent_file, self.limits, self.clock = control_file, spent_file, limits, clock
         self.orders = ControlFile.read(control_file)
-        if self.orders.sweep != "run":  # running the command is the wish that it runs
+        if self.orders.sweep != "run":  # running the command is the order to run it
             self.orders.sweep = "run"
             self.orders.write(control_file)
         self.gpu_seconds = spent_before(spent_file)
         self.started = self.ticked = self.saved = clock()
         self.failed = 0
         self.unreadable: str | None = None
-        """What is wrong with the orders at the moment."""
+        """Error that currently prevents the orders from being read; None: they are readable."""
         self.ending: str | None = None
-        """Why nothing new is begun and what runs is stopped."""
+        """Reason to start nothing new and to stop running tasks; None: the sweep goes on."""
         self.away: str | None = None
-        """What a worker said of a store that did not answer for as long as it waits."""
+        """A worker's message about a store that did not answer within its time limit."""
         self.each_tick: Callable[[], None] = lambda: None
 
     @property
@@ -87,7 +87,7 @@ class Supervisor:
         self.each_tick()
         return True
 
-    def wish(self, key: str) -> str:
+    def desired_state(self, key: str) -> str:
         """``run``, ``pause`` or ``stop`` for one trial or stage."""
         if self.ending is not None or self.paused:
             return "pause"
@@ -111,7 +111,7 @@ class Supervisor:
         return None
 
     def budget_spent(self) -> str | None:
-        """That the GPU hours of all runs together are over; a sweep may be so before it begins."""
+        """Message if the GPU hours of all runs together are spent, which they may be before a run begins; else None."""
         limit = self.limits.gpu_hours
         if limit is None or self.gpu_seconds < limit * HOUR_S:
             return None

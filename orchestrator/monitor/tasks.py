@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 ENDED = ("done", "failed", "stopped")
+COMPUTED_ELSEWHERE = "computed elsewhere"
+"""Status of a task that waits until another process has computed one of its stages."""
 ORDER = ("shared stage", "trial", "segmentation")
 """Kinds of tasks that run one after the other."""
 
@@ -17,7 +19,7 @@ class TaskState:
     title: str
     kind: str
     status: str = "waiting"
-    """waiting, running, done, failed, stopped (pruned by the scheduler), or another reason not to run now."""
+    """waiting, running, done, failed, stopped (pruned by the scheduler), paused or computed elsewhere."""
     epoch: int = 0
     epochs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a sweep will run: distinct trainings, the variants inside them, and the stages they share."""
+"""Plan what a sweep will run: distinct trainings, the variants inside them, and the stages they share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Variant:
     """One way to turn a training into pseudo-labels."""
 
     values: Values
-    """Of all axes, training and variant ones."""
+    """Values of all axes, training and variant ones."""
     shown: Mapping[str, str]
     """The same as short texts."""
     stages: VariantStages
@@ -33,7 +33,7 @@ class TrialPlan:
     """One distinct training and everything evaluated from it."""
 
     values: Values
-    """Of the training axes."""
+    """Values of the training axes."""
     shown: Mapping[str, str]
     """The same as short texts."""
     seed: int
@@ -74,7 +74,7 @@ class Planner:
         return self.fingerprints[repr(component)]
 
     def hardware(self, job: str) -> Hardware:
-        """What the stages of a ``trial`` or a ``segmentation`` job are computed on."""
+        """The device and threads that stages of a ``trial`` or a ``segmentation`` job run on."""
         resource: Resource = getattr(self.spec.resources, job)
         on_gpu = job in self.auto_gpu if resource.gpu == "auto" else resource.gpus > 0
         return Hardware("cuda" if on_gpu else "cpu", resource.threads)

@@ -1,4 +1,4 @@
-"""Why a stage has to run: what tells it from the nearest stored result of its kind."""
+"""Explain why a stage has to run by its differences from the nearest stored result of its kind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Difference:
 @dataclass(frozen=True)
 class Reason:
     key: str
-    """Of the stage to run."""
+    """Key of the stage to run."""
     nearest: str | None
     """Key of the stored result with the fewest differences; None: none of its kind is stored."""
     differences: tuple[Difference, ...] = ()
@@ -43,7 +43,7 @@ class Reason:
 
 
 def reasons(stages: Iterable[Stage], records: Iterable[ArtifactRecord]) -> list[Reason]:
-    """Of each stage the nearest of the records that are of its kind; of equally near ones the last computed."""
+    """Compare each stage with the nearest record of its kind; of equally near ones the last computed."""
     kinds: dict[str, list[tuple[ArtifactRecord, dict[str, str]]]] = {}
     for record in records:
         kinds.setdefault(record.stage, []).append((record, _of_record(record)))

@@ -1,4 +1,4 @@
-"""What a planned sweep should cost, from what stored stages of the same kind took."""
+"""Estimate the cost of a planned sweep from the durations and sizes of stored stages of the same kind."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MEASURED = 50
 SETUP = ("data", "backbone", "model")
 """Sections of a stage's configuration by which records are told apart: its dataset and network."""
 Length = tuple[str, int]
-"""Of a training: its unit, ``epochs`` or ``iterations``, and how many."""
+"""Length of a training: its unit, ``epochs`` or ``iterations``, and the number of them."""
 Work = Mapping[str, float]
 """Key of a stage -> how many like it run."""
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What a stored stage took."""
+class MeasuredStage:
+    """Duration, size and training length of a stored stage."""
 
     seconds: float
     size: int
@@ -39,15 +39,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Price:
-    """What a planned stage should take."""
+    """Expected duration and size of a planned stage."""
 
     seconds: float
     size: float
     records: int
     same: bool
-    """Whether those are of the same dataset and network, as far as the stage reads them itself."""
+    """True if those records have the same dataset and network, as far as the stage reads them itself."""
     scaled: bool | None
-    """Whether seconds were scaled to the length of the training; None: no training."""
+    """True if seconds were scaled to the length of the training; None: no training."""
 
 
 def estimate(
@@ -62,7 +62,7 @@ def estimate(
 
     ``seconds`` is what the trials still have to run, ``grid_seconds`` what one process a grid point would cost:
     every variant with a training of its own. Segmentation jobs are in neither but in ``segmentation``. A search is
-    what is left of the points it knows, and for those it will propose the trials at the ends of its axes, repeated;
+    what is left of the points it knows, and for those it will propose the trials at the axis bounds, repeated;
     null where none is possible there.
 
     Args:
@@ -115,8 +115,8 @@ def estimate(
 
 
 def _search_work(trials: Sequence[TrialPlan], stored: set[str], repeats: float) -> Work:
-    """What new points of a search take, by the trials at the ends of its axes: what trainings fork from and trials
-    share once, the rest for every trial, as if none of it were stored: which points come is not known."""
+    """Stages that a search's new points will run, judged by the trials at the axis bounds: stages that these share
+    count once, the others for every trial and as if not stored, since the points are not known yet."""
     shared = {stage.key for stage in shared_stages(trials)}
     common = [{stage.key for stage in trial.train.ancestry()} & shared - {trial.key} for trial in trials]
     work = dict.fromkeys(sorted(set().union(*common) - stored), 1.0)
@@ -128,7 +128,7 @@ def _search_work(trials: Sequence[TrialPlan], stored: set[str], repeats: float) 
 
 
 def _segmentation_work(planner: Planner, trials: Sequence[TrialPlan]) -> list[tuple[Stage, float]]:
-    """At most: which labels will be best is not known, so the first variant's stand for all; none counts as stored."""
+    """Upper bound: the best labels are not known yet, so the first variant's stand for all; none counts as stored."""
     spec = planner.spec
     if spec.segmentation is None or not trials:
         return []
@@ -147,14 +147,14 @@ def _segmentation_work(planner: Planner, trials: Sequence[TrialPlan]) -> list[tu
     return [(stage, times) for test in tests for stage in (test.inputs["segmenter"], test)]
 
 
-def _measurements(store: ArtifactStore) -> dict[str, dict[str, list[Measurement]]]:
-    """What stored stages took, by kind, then by dataset and network."""
-    known: dict[str, dict[str, list[Measurement]]] = {}
+def _measurements(store: ArtifactStore) -> dict[str, dict[str, list[MeasuredStage]]]:
+    """Measurements of stored stages, by kind, then by dataset and network."""
+    known: dict[str, dict[str, list[MeasuredStage]]] = {}
     for record in readable_records(store):
         setup, length = _like(record.stage, record.config, record.fingerprints)
         same = known.setdefault(record.stage, {}).setdefault(setup, [])
         if len(same) < MEASURED:
-            same.append(Measurement(record.seconds, record.size, length))
+            same.append(MeasuredStage(record.seconds, record.size, length))
     return known
 
 
@@ -169,8 +169,8 @@ def _like(name: str, config: Mapping[str, Any], fingerprints: Mapping[str, str])
     return setup, ("epochs", epochs) if epochs > 0 else None
 
 
-def _price(known: Mapping[str, Sequence[Measurement]], setup: str, length: Length | None) -> Price:
-    """Means over stored stages of one kind: of the same dataset and network if there are any, else of all."""
+def _price(known: Mapping[str, Sequence[MeasuredStage]], setup: str, length: Length | None) -> Price:
+    """Mean duration and size of stored stages of one kind: with the same dataset and network if any, else of all."""
     chosen = known.get(setup) or [measured for others in known.values() for measured in others]
     scaled = [
         (measured, length[1] / measured.length[1])
@@ -188,7 +188,7 @@ def _price(known: Mapping[str, Sequence[Measurement]], setup: str, length: Lengt
 
 
 def _source(prices: Sequence[Price]) -> dict[str, Any]:
-    """Where the seconds of one kind of stage come from; of several, the least that holds for all."""
+    """Origin of the seconds of one kind of stage; of several prices, only what holds for all."""
     return {
         "records": min(price.records for price in prices),
         "same_data_and_network": all(price.same for price in prices),

@@ -30,22 +30,22 @@ FILES = (
     "summary.json", "report.html", "report.md", "ranking.csv", SEARCH_FILE, "tracking/*/recorded.jsonl",
     "tracking/*/events.jsonl", "tracking/*/offset", "logs/*.log", "logs/*.log.1", "figures/*.png",
 )  # fmt: skip
-"""Of a sweep's folder, all that this project writes there; Ray Tune's folder beside it goes as a whole."""
+"""All that this project writes into a sweep's folder; Ray Tune's folder beside it is removed as a whole."""
 TUNE, TUNES_OWN = "tune", ("tuner.pkl", ".validate_storage_marker", "experiment_state-*.json")
 COARSE_S = 1.1
-"""Longer than the second to which some storages round their times."""
+"""Seconds, more than the one second to which some storages round their times."""
 
 
 @dataclass(frozen=True)
 class FreshStart:
-    """What a sweep that was started with ``--fresh`` remembers until all of it is computed."""
+    """Notes of a sweep started with ``--fresh``, kept until all of it is computed."""
 
     after: float
     """Records that are not younger, by the storage's clock, do not count."""
     replaces: tuple[str, ...]
     """Ids of the sweep's earlier runs, whose holds end when the new one is there."""
     cleared: bool
-    """Whether the folder was cleared; else a kill came in between."""
+    """True once the folder was cleared; False if the process was killed before that."""
 
 
 def begin_anew(planner: Planner, workspace: Workspace) -> Workspace:

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.cluster.resources import Node, fits, requested
 from orchestrator.preflight.node_table import Row
 from orchestrator.preflight.prepare import Prepared
-from workers.checks.node import Finding, NodeProbe, differences, facts
+from workers.checks.node import NodeFinding, NodeProbe, differences, facts
 
 ANSWERS = "answers"
 """Column of what every node is asked first."""
@@ -34,7 +34,7 @@ class Asked:
     id: str
     row: Row
     gpus: float
-    """That Ray was told of; 0 where the sweep asks for none there."""
+    """GPUs that Ray was told of; 0 where the sweep asks for none there."""
 
 
 def look_at_nodes(prepared: Prepared, probe: str, say: Callable[[str], None]) -> list[Row]:
@@ -57,7 +57,7 @@ def look_at_nodes(prepared: Prepared, probe: str, say: Callable[[str], None]) ->
     up = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     for node in asked:
         if node.id not in up:
-            node.row.findings[:] = [Finding(ANSWERS, "it left the cluster while it was looked at", hard=False)]
+            node.row.findings[:] = [NodeFinding(ANSWERS, "it left the cluster during the checks", hard=False)]
     return rows
 
 
@@ -74,7 +74,7 @@ def _who_is_asked(prepared: Prepared) -> tuple[list[Row], list[Asked]]:
             wanted = any(job.get("GPU") for job in fitting) or prepared.spec.resources.trial.gpu == "auto"
             asked.append(Asked(node.id, row, node.resources.get("GPU", 0.0) if wanted else 0.0))
         else:
-            row.note = "has too little for any job of the sweep, and is asked for nothing"
+            row.note = "has too little for any job of the sweep, and is not used"
     return rows, asked
 
 
@@ -97,7 +97,7 @@ class _Visit:
         self._ask(ANSWERS, self.actor.facts.remote())
 
     def look_closer(self, patience_s: float) -> None:
-        """Where the first question was answered, ask all others."""
+        """Ask all other questions, if the first was answered."""
         if any(finding.column == ANSWERS for finding in self.node.row.findings):
             return
         spec, workspace = self.prepared.spec, self.prepared.workspace
@@ -129,7 +129,7 @@ class _Visit:
 
     def give_up(self, words: str) -> None:
         asked = ", ".join(sorted({*self.pending.values()} - {ANSWERS}))
-        self.node.row.findings.append(Finding(ANSWERS, f"{words}{f', asked about {asked}' if asked else ''}"))
+        self.node.row.findings.append(NodeFinding(ANSWERS, f"{words}{f', asked about {asked}' if asked else ''}"))
         self.pending.clear()
 
     def _ask(self, column: str, answer: Any) -> None:
@@ -141,7 +141,7 @@ class _Visit:
             found = ray.get(answer, timeout=TAKE_S)
         except ray.exceptions.RayError as error:
             last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-            self.node.row.findings.append(Finding(column, f"the check itself ends with {last[:300]}"))
+            self.node.row.findings.append(NodeFinding(column, f"the check itself ends with {last[:300]}"))
             return
         if column == ANSWERS:
             self.node.row.checked.add("code")
@@ -164,11 +164,11 @@ class _Visit:
         if abs(ahead) - unsure > SKEW_S:
             words = f"its clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the driver's"
             why = "times in its logs and records are off, and S3 refuses what is signed 15 min off; no result changes"
-            self.node.row.findings.append(Finding("clock", f"{words}: {why}", hard=False))
+            self.node.row.findings.append(NodeFinding("clock", f"{words}: {why}", hard=False))
 
 
 def _collect(visits: Sequence[_Visit], answer_s: float, limit_s: float, say: Callable[[str], None]) -> None:
-    """Until every node has answered all, fell silent, or took longer than ``limit_s``."""
+    """Wait until every node has answered all, fell silent, or took longer than ``limit_s``."""
     began = said = time.monotonic()
     while waited := [visit for visit in visits if visit.pending]:
         for visit in waited:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from workers.checks.node import Finding
+from workers.checks.node import NodeFinding
 
 COLUMNS = ("answers", "code", "gpu", "data", "weights", "store", "disk", "clock", "tracking")
 WIDTH = 120
-"""Where no terminal says another."""
+"""Characters of a line without a terminal."""
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Row:
     name: str
     checked: set[str] = field(default_factory=set)
     """Columns that have been looked at, or would have been."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[NodeFinding] = field(default_factory=list)
     note: str = ""
-    """Why nothing is asked of the node."""
+    """Reason why the node is not used; empty: it is."""
 
 
 def refused(rows: Sequence[Row]) -> bool:
@@ -52,7 +52,7 @@ def render(rows: Sequence[Row], title: str) -> str:
     return "\n".join([*(line.rstrip() for line in text.splitlines()), *legend])
 
 
-def _cell(column: str, checked: Collection[str], numbered: Sequence[tuple[int, Finding]]) -> str:
+def _cell(column: str, checked: Collection[str], numbered: Sequence[tuple[int, NodeFinding]]) -> str:
     if column not in checked:
         return "-"
     mine = [(number, finding) for number, finding in numbered if finding.column == column]

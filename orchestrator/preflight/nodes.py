@@ -1,4 +1,4 @@
-"""Whether every node that is up can run a sweep, before the sweep asks one for anything."""
+"""Check that every node that is up can run a sweep, before the sweep uses any."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.preflight.node_table import Row, refused, render
-from workers.checks.node import Finding, disk_findings
+from workers.checks.node import NodeFinding, disk_findings
 
 if TYPE_CHECKING:
     from orchestrator.preflight.prepare import Prepared
@@ -56,7 +56,7 @@ def refuse_unfit(prepared: Prepared, say: Callable[[str], None] = print) -> None
 
 
 def refuse_unfit_machine(prepared: Prepared, say: Callable[[str], None] = print) -> None:
-    """What a sweep on this machine alone can still fail at: all else was just looked at, and no GPU is touched.
+    """Check what can still stop a sweep on this machine alone; all else is checked already, and no GPU is used.
 
     Raises:
         ConfigError: the sweep asks for a GPU, and torch has none.
@@ -86,5 +86,5 @@ def _driver_row(tracking: Backend | None) -> Row:
     if tracking is not None and tracking.remote:
         row.checked.add("tracking")
         if why := tracking.check():
-            row.findings.append(Finding("tracking", why, hard=False))
+            row.findings.append(NodeFinding("tracking", why, hard=False))
     return row

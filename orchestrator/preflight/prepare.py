@@ -1,4 +1,4 @@
-"""What can be known before a worker is asked for: data that reads, weights that fit, a store that can be written."""
+"""Checks before any worker is requested: readable data, weights that fit, a store that can be written."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Prepared:
     workspace: Workspace
     planner: Planner
     contents: Sequence[tuple[Content, str]]
-    """What it reads from outside of its store, with what this machine found it to be."""
+    """The data and weights that it reads from outside its store, each with its content digest found on this machine."""
     reread: bool = False
-    """Whether nodes too read it though nothing about its files changed."""
+    """True if nodes read these again too, although nothing about the files changed."""
 
     @property
     def spec(self) -> SweepSpec:
@@ -65,7 +65,7 @@ class Prepared:
 
 
 def tracking_backend(spec: SweepSpec, workspace: Workspace) -> Backend | None:
-    """Where the sweep's runs are recorded; None: nowhere.
+    """Open the backend that records the sweep's runs; None: they are not recorded.
 
     Raises:
         ConfigError: no record could lie there.
@@ -188,7 +188,7 @@ def _saying_how_to_check(component: Component) -> Iterator[None]:
     except DataError as error:
         if not list(locations(component)):
             raise
-        raise DataError(f"{error}\nall that is wrong with the data: {check_command(component)}") from error
+        raise DataError(f"{error}\nall errors of the data are listed by: {check_command(component)}") from error
 
 
 def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Content]:
@@ -207,7 +207,7 @@ def _contents(spec: SweepSpec, trials: Sequence[TrialConfig]) -> Iterator[Conten
 
 
 def _label_refiners(spec: SweepSpec) -> list[Component]:
-    """Those that have a network and read files: one for each set of files, whatever else varies."""
+    """Label refiners that have a network and read files: one for each set of files, whatever else varies."""
     refiners = [trial.labels.refiner for trial in label_points(spec)]
     found = {(refiner.name, *locations(refiner.config)): refiner for refiner in refiners if network_of(refiner)}
     return [refiner for (_, *files), refiner in found.items() if files]

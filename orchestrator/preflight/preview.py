@@ -1,4 +1,4 @@
-"""What ``--plan`` says: the tree of stages, what of it is stored, and what the rest costs, before anything runs."""
+"""Output of ``--plan``: the tree of stages, which are stored, and the expected cost of the rest."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class PlanSummary:
     search: dict[str, Any] | None = None
     trials: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    """What is allowed in the sweep file and yet seldom meant."""
+    """Warnings about settings that are allowed but seldom meant."""
     other_code: dict[str, int] = field(default_factory=dict)
     """Stage name -> how many are stored that other code computed."""
     why: dict[str, str] | None = None
     """Key of each stage to run -> what tells it from the nearest stored result of its kind, where that was asked."""
     segmentation_jobs: int = 0
-    """At most: as many as are selected, at every seed and point of the segmentation axes."""
+    """Upper bound: the selected variants, at every seed and point of the segmentation axes."""
 
 
 def summarise(
@@ -183,7 +183,7 @@ def _cost(plan: PlanSummary) -> Iterator[str]:
 
 
 def _unmeasured(cost: Mapping[str, Any]) -> str:
-    return f"no stored {', '.join(cost['unknown_stages'])} to measure by"
+    return f"no stored {', '.join(cost['unknown_stages'])} to estimate from"
 
 
 def _sources(measured_by: Mapping[str, Any]) -> Iterator[str]:

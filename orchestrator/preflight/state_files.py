@@ -1,4 +1,4 @@
-"""Whether a sweep can go on from the files that its earlier runs left, before anything is read or run."""
+"""Check, before anything is read or run, that a sweep can go on from the files of its earlier runs."""
 
 from __future__ import annotations
 

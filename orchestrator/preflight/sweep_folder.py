@@ -30,7 +30,7 @@ def sweep_id(workspace: Workspace) -> str:
 
     file = StateFile(
         id_file(workspace),
-        "the name under which its record and the store know this sweep",
+        "the id of this sweep in its record and the store",
         "write into it the tag `aream.sweep` of the sweep's MLflow run, or delete it: its runs then begin anew,"
         " and results are kept",
         parse,
@@ -47,8 +47,8 @@ def id_file(workspace: Workspace) -> Path:
 
 
 @contextlib.contextmanager
-def held(workspace: Workspace) -> Iterator[None]:
-    """Only one driver at a time runs a sweep in one folder.
+def locked(workspace: Workspace) -> Iterator[None]:
+    """Lock the sweep's folder, in which only one driver at a time runs.
 
     Raises:
         AreamError: another process holds it; the message names it.

@@ -1,4 +1,4 @@
-"""What the analyses of a sweep found, read from their artifacts: a line a training, mean over seeds with spread."""
+"""Results of a sweep's analyses, read from their artifacts: one line per training, mean over seeds with spread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Values = tuple[float, float]
 class Line:
     title: str
     baseline: bool
-    """Whether it is a host trained without a method's loss."""
+    """True for a host trained without a method's loss."""
     values: tuple[Values, ...]
     marks: Mapping[str, Values]
 
@@ -70,7 +70,7 @@ class _Training:
 
 
 def analysis_results(content: Mapping[str, Any], store: ArtifactStore) -> list[AnalysisResult]:
-    """Of a summary's content; what is gone or damaged in the store is left out."""
+    """Analysis results for a summary's content; artifacts missing or damaged in the store are left out."""
     names = dict.fromkeys(name for entry in content["ranking"] for name in entry.get("analyses", {}))
     results = []
     for name in names:
@@ -151,7 +151,7 @@ def _mean(values: Sequence[float]) -> Values:
 
 
 def _pictures(trainings: Sequence[_Training], store: ArtifactStore) -> list[Shown]:
-    """Of the first seed; the trainings' pictures of one image beside each other."""
+    """Pictures of the first seed; those that trainings made of the same image come after one another."""
     found = []
     for training in trainings[:MOST_PICTURED]:
         for position, picture in enumerate(training.figures[0].pictures):

@@ -17,7 +17,7 @@ LISTED = 10
 
 
 def comparison_sections(content: Mapping[str, Any]) -> list[Section]:
-    """Of a summary's content."""
+    """Sections that compare a summary's content with papers and with label-free thresholds."""
     return [section for section in (_paper(content), _label_free(content)) if section is not None]
 
 
@@ -58,14 +58,14 @@ def _paper(content: Mapping[str, Any]) -> Section | None:
         for other in paper["context"]
     ]
     header = ["configuration", "metric", "paper", "ours", "difference", "tolerance", "within", "seeds", "source"]
-    sentences = ["Tolerance is what users of the method see between runs."]
+    sentences = ["The tolerance is the difference that users of the method see between runs."]
     if any(row["ours"] is not None and row["seeds"] < ENOUGH_SEEDS for row in paper["rows"]):
         sentences.append(f"Fewer than {ENOUGH_SEEDS} seeds cannot tell a difference from chance.")
     return Section("Against the paper", sentences, Table(header, rows, text=frozenset({0, 1, 8})))
 
 
 def _label_free(content: Mapping[str, Any]) -> Section | None:
-    """What a threshold that needs no ground truth costs, a configuration and rule."""
+    """Loss of mIoU by thresholds that need no ground truth, per configuration and rule."""
     entries = [
         (position, entry["metrics"], entry["spread"])
         for position, entry in enumerate(content["ranking"])

@@ -1,4 +1,4 @@
-"""What all pictures of a report share: figures that no window shows, how they are saved, short names."""
+"""Drawing helpers for all pictures of a report: figures without a window, saving, short names."""
 
 from __future__ import annotations
 

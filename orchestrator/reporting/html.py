@@ -84,7 +84,7 @@ def _figure(path: Path, caption: str) -> str:
 
 
 def overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Path, str]]:
-    """Those of the best configuration's labels."""
+    """Overlays of the best configuration's labels, each with its image id."""
     from orchestrator.reporting.drawing import readable
 
     folder = readable(store, content["ranking"][0]["label_artifact"]) if content["ranking"] else None

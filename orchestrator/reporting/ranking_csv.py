@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.text import show
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What spreadsheets take for the start of a formula."""
+"""Characters that spreadsheets take for the start of a formula."""
 
 
 def ranking_csv(content: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ FRONT = "●"
 
 
 def main_columns(content: Mapping[str, Any]) -> list[str]:
-    """What a narrow table has room for: the main metrics that occur, and what is ranked by."""
+    """Metrics for a narrow table: the main ones that occur, and the ranking metric."""
     wanted = dict.fromkeys([*columns("always"), content["rank"]["metric"]])
     return [name for name in wanted if any(name in entry["metrics"] for entry in content["ranking"])]
 

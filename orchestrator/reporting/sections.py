@@ -68,9 +68,9 @@ def difference(pair: Mapping[str, Any] | None) -> str:
 
 
 def front_caption(pareto: Mapping[str, Any]) -> str:
-    """What the front is about."""
-    wanted = [f"{goal['metric']} ({'high' if goal['mode'] == 'max' else 'low'})" for goal in pareto["objectives"]]
-    return f"no other configuration is as good in {' and '.join(wanted)} and better in one of them"
+    """Caption of the Pareto front: its metrics, each with its good end."""
+    objectives = [f"{goal['metric']} ({goal['mode']})" for goal in pareto["objectives"]]
+    return f"Pareto-optimal in {' and '.join(objectives)}"
 
 
 def _ranking(content: Mapping[str, Any]) -> Section:
@@ -176,7 +176,7 @@ def _front(content: Mapping[str, Any]) -> Section | None:
         ]
         for position, entry in entries
     ]
-    sentence = f"For each of these, {front_caption(pareto)}; marked {FRONT} in the ranking."
+    sentence = f"These are {front_caption(pareto)}; marked {FRONT} in the ranking."
     words = frozenset(range(1, 1 + len(content["axes"])))
     return Section("Pareto front", [sentence], Table(["#", *content["axes"], *goals], rows, text=words))
 
@@ -194,7 +194,7 @@ def _importance(content: Mapping[str, Any]) -> Section | None:
     )
     if "of" in found:
         sentence += (
-            f" Every {round(found['of'] / found['configurations'])}th of {found['of']} configurations is counted."
+            f" One in {round(found['of'] / found['configurations'])} of the {found['of']} configurations is counted."
         )
     rows = [[key, f"{share:.3f}"] for key, share in found["shares"].items()]
     return Section("Importance of the axes", [sentence], Table(["axis", "share"], rows))
@@ -253,7 +253,7 @@ def _origins(content: Mapping[str, Any]) -> Section | None:
         return None
     names = ("stage", "count", "version", "source", "code", "torch", "device")
     cells = [[str(row[name])[:19] if name == "code" else str(row[name]) for name in names] for row in rows]
-    sentence = "What computed the stages behind the results; source: a digest of the code that a stage runs."
+    sentence = "Origin of the stages behind the results; source: a digest of the code that a stage runs."
     return Section("Made by", [sentence], Table(names, cells, text=frozenset({0, 3, 4, 5, 6})))
 
 

@@ -121,7 +121,7 @@ class Summary:
         return origins(self._stages(), records)
 
     def _mixtures(self, records: Records) -> list[str]:
-        """What is not one among the results."""
+        """Sentences about differences of code, torch or device among the results."""
         behind = {ancestor.key: ancestor for stage in self._stages() for ancestor in stage.ancestry()}
         other = other_code_sentence(by_other_code(behind.values(), records))
         return [*mixed(self._origins(records)), *([other] if other else [])]
@@ -134,7 +134,7 @@ class Summary:
 
     @cached_property
     def _trials(self) -> list[TrialConfig]:
-        """Of each ranked configuration; one takes a third of a millisecond."""
+        """One trial of each ranked configuration; building one takes a third of a millisecond."""
         return [self.spec.trial(entry.config, self.spec.seeds[0]) for entry in self.ranking]
 
     def _of_trainings(self, records: Records) -> list[Mapping[str, float]]:
@@ -143,14 +143,14 @@ class Summary:
         return [records.record(key).metrics for key in trainings]
 
     def _epochs_judged_otherwise(self, dataset: Dataset) -> list[str]:
-        """What to say of trainings whose kept epoch was not chosen by the metric that was asked for."""
+        """Remarks on trainings whose kept epoch was not chosen by the requested metric."""
         trains = {trial.train: None for trial in self._trials}
         labels = scored_labels(dataset) if trains else None
         said = [remark(train, labels) for train in trains] if labels is not None else []
         return list(dict.fromkeys(text for text in said if text is not None))
 
     def _protocol(self) -> dict[str, str]:
-        """How the threshold was set, and what counts."""
+        """The rule of the background threshold, and the treatment of absent classes."""
         rules = {trial.labels.rule for trial in self._trials} or {self.spec.base.labels.rule}
         return {
             "threshold": "; ".join(sorted(RULE_DESCRIPTIONS[rule] for rule in rules)),

@@ -35,7 +35,7 @@ def print_results(content: Mapping[str, Any]) -> None:
     width = None if os.isatty(1) else 140
     console = Console(width=width, highlight=False)
     console.print(ranked_table(content))
-    console.print(f"front: {FRONT} where {front_caption(content['pareto'])}", markup=False)
+    console.print(f"{FRONT}: {front_caption(content['pareto'])}", markup=False)
     for job in content["segmentation"]:
         if job["metrics"]:
             console.print(f"segmenter on labels {job['title']}: {segmenter_result(job)}", markup=False)

@@ -1,4 +1,4 @@
-"""What a tracker's page of a sweep says: the ranking with links to its runs, in Markdown."""
+"""Text of a tracker's page of a sweep: the ranking with links to its runs, in Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_ROWS = 20
 
 
 def tracker_page(content: Mapping[str, Any]) -> str:
-    """Of a summary's content; links are ``{{run:NAME}}``, which a tracker's backend fills in."""
+    """The page for a summary's content; links are ``{{run:NAME}}``, which a tracker's backend fills in."""
     return "\n".join(_lines(content))
 
 

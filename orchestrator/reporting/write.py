@@ -37,12 +37,12 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     """Write both reports and their figures into ``folder``; returns every file written."""
     from orchestrator.reporting.analyses import analysis_results, analysis_sections
     from orchestrator.reporting.comparisons import comparison_sections
-    from orchestrator.reporting.figures.protocol import Results, draw_figures
+    from orchestrator.reporting.figures.protocol import FigureInput, draw_figures
     from orchestrator.reporting.sections import sections
     from workers.processes.atomic_write import write_text
 
     analyses = analysis_results(content, store)
-    figures = draw_figures(Results(content, store, analyses), folder / "figures")
+    figures = draw_figures(FigureInput(content, store, analyses), folder / "figures")
     ranking, *others = sections(content)
     parts = [ranking, *comparison_sections(content), *others, *analysis_sections(analyses)]
     write_text(folder / "report.html", html_page(content, parts, figures, overlays(content, store)))

@@ -1,4 +1,4 @@
-"""Which axes decide whether a configuration is among the best: PED-ANOVA over the ranked configurations."""
+"""Importance of each axis for being among the best configurations: PED-ANOVA over the ranking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_TOP = 5
 """Configurations that count as the best at least; Optuna's documentation asks for as many."""
 TOP_SHARE = 0.1
 ENOUGH = 5000
-"""Of more configurations every k-th of the ranking is looked at: Optuna takes milliseconds for each."""
+"""Most configurations used; beyond that every k-th of the ranking, since Optuna takes milliseconds for each."""
 LISTED = ("grid", "choice")
 
 

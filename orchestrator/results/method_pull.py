@@ -1,4 +1,4 @@
-"""What to say of a method whose terms pull too little to matter, or more than what the host is there for."""
+"""Remarks on a method whose loss terms have too little gradient to matter, or more than the host's own loss."""
 
 from __future__ import annotations
 

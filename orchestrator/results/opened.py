@@ -1,4 +1,4 @@
-"""What a sweep found, for reading in Python: tables as pandas frames, pseudo-labels and CAMs as arrays."""
+"""A sweep's results for reading in Python: tables as pandas frames, pseudo-labels and CAMs as arrays."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Results:
         raise DataError(f"{image_id[:80]!r}: no train image of that id has a CAM; the first are {', '.join(known[:3])}")
 
     def curve(self, rank: int = 1, seed: int | None = None, analysis: str = "layer_gain") -> pandas.DataFrame:
-        """What an analysis measured over the layers of one training: a row a layer, a column a measure.
+        """An analysis's measures over the layers of one training: a row per layer, a column per measure.
 
         Raises:
             ConfigError: no such rank or seed, or the sweep did not make the analysis.
@@ -132,7 +132,7 @@ class Results:
         return pandas.DataFrame(columns).rename_axis("layer")
 
     def history(self, rank: int = 1, seed: int | None = None) -> pandas.DataFrame:
-        """What a configuration's training reported, a row an epoch."""
+        """Metrics that a configuration's training reported, one row per epoch."""
         import pandas
 
         entry, seed = self._entry(rank, seed)

@@ -1,4 +1,4 @@
-"""Which code, torch and devices made a sweep's results, as their records say; and what is mixed among them."""
+"""Code, torch version and device behind a sweep's results, from their records; and where these are mixed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.stage import Stage
 from workers.stage_source import source_digest
 
 COMPARED = {"source": "code", "torch": "versions of torch", "device": "devices"}
-"""What must be one for all results of a stage that are held against each other."""
+"""Origins that must be the same for all compared results of a stage."""
 UNKNOWN = "unknown"
 
 
@@ -38,7 +38,7 @@ def other_code_sentence(counts: Mapping[str, int]) -> str:
 
 
 def origins(stages: Iterable[Stage], records: Records) -> list[dict[str, Any]]:
-    """What made the stored stages and all they need: a row for each stage name and kind of origin, with its count."""
+    """Origins of the stored stages and of all they need: a row per stage name and origin, with its count."""
     keys = {ancestor.key for stage in stages for ancestor in stage.ancestry() if records.has(ancestor.key)}
     counts = Counter((record.stage, *origin_of(record).values()) for record in map(records.record, sorted(keys)))
     names = ("stage", "version", "source", "code", "torch", "device")
@@ -46,7 +46,7 @@ def origins(stages: Iterable[Stage], records: Records) -> list[dict[str, Any]]:
 
 
 def origin_of(record: ArtifactRecord) -> dict[str, str]:
-    """As texts: VERSION, digest of the source, revision, torch, device."""
+    """The record's origin as texts: VERSION, digest of the source, revision, torch, device."""
     return {
         "version": str(record.version),
         "source": record.source or UNKNOWN,

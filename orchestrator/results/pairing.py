@@ -1,4 +1,4 @@
-"""Each configuration against the plain host at the same seeds: noise that a seed brings to both cancels."""
+"""Compare each configuration with the baseline at the same seeds: noise that a seed brings to both cancels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ENOUGH_SEEDS = 3
 
 
 def paired_differences(entries: Sequence[Mapping[str, Any]], metric: str, mode: str) -> list[dict[str, Any] | None]:
-    """For each ranked entry (best first) the per-seed differences of ``metric`` to its baseline.
+    """Return, for each ranked entry (best first), the per-seed differences of ``metric`` to its baseline.
 
-    The baseline is the best entry whose method is the plain host, all axes outside the method equal. None for the
-    baseline itself, where there is no such entry, or no seed that both have.
+    The baseline is the best entry whose method adds nothing to the host, all axes outside the method equal. None for
+    the baseline itself, where there is no such entry, or no seed that both have.
     """
     plain = [position for position, entry in enumerate(entries) if without_loss(entry["method"])]
     found: list[dict[str, Any] | None] = []
@@ -59,5 +59,5 @@ def _difference(
 
 
 def without_loss(method: str) -> bool:
-    """Whether a method adds nothing to the training of its host: what others are held against."""
+    """True if a method adds nothing to the training of its host: the baseline of the others."""
     return trains_as(method) == BASELINE.name

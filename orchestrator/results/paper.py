@@ -15,7 +15,7 @@ ROUNDING = 1e-9
 
 
 def compared(spec: SweepSpec, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """For the summary: each row with the ranked entry (best first) it is about, None where there is none yet."""
+    """Pair each row, for the summary, with the ranked entry (best first) it is about; None where there is none yet."""
     if spec.paper is None:
         return None
     rows = []

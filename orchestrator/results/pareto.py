@@ -13,7 +13,7 @@ from orchestrator.spec.spec import SweepSpec
 
 
 def objectives(spec: SweepSpec) -> list[Goal]:
-    """Those of the search where it has several, else the rank metric against what a result cost."""
+    """Objectives of the search if it has several, else the rank metric and the cost of a result."""
     if spec.search and len(spec.search.objectives) > 1:
         return list(spec.objectives)
     cost = GPU_SECONDS if spec.resources.trial.gpus else SECONDS

@@ -1,4 +1,4 @@
-"""From records to a ranked table: variants over seeds, best first."""
+"""Build a ranked table from records: variants averaged over seeds, best first."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def rank(
 
 
 def best_first(entries: Iterable[Ranked], metric: str, mode: str) -> list[Ranked]:
-    """Those that have a number for the metric at every seed."""
+    """Sort the entries that have a number for the metric at every seed, best first."""
     scored = [entry for entry in entries if not entry.seeds_without(metric)]
     return sorted(scored, key=lambda entry: (-1 if mode == "max" else 1) * entry.metrics[metric])
 

@@ -22,11 +22,11 @@ class Records(Protocol):
     """The part of a store that tells what was computed, without the files."""
 
     def has(self, key: str) -> bool:
-        """Whether a complete artifact is there."""
+        """True if a complete artifact is there."""
         ...
 
     def record(self, key: str) -> ArtifactRecord:
-        """What is known of it."""
+        """Return the artifact's record."""
         ...
 
 
@@ -58,7 +58,7 @@ class RunRecords:
         self.known.update((record.key, record) for record in records)
 
     def present(self, keys: Collection[str]) -> set[str]:
-        """Those of the keys that are there, asked for some at a time."""
+        """Return the keys whose artifacts are there, several asked for at a time."""
         distinct = list(dict.fromkeys(keys))
         with ThreadPoolExecutor(READERS) as pool:
             found = list(pool.map(self.has, distinct))
@@ -66,7 +66,7 @@ class RunRecords:
 
 
 class RememberedRecords(RunRecords):
-    """Also what is absent stays so: for one look at results, not for watching a store."""
+    """Records that also remember absent keys: for reading results once, not for watching a store."""
 
     def __init__(self, records: Records) -> None:
         super().__init__(records)

@@ -1,4 +1,4 @@
-"""What a sweep cost, what it would have cost without sharing, and what it found in the store."""
+"""A sweep's cost, its cost without sharing of stages, and the part it found in the store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sweep_cost(
 
 
 def stored_before(run: SweepState, stages: Iterable[Stage], records: Records) -> dict[str, Any]:
-    """What this run of the sweep was answered from the store: whole tasks, and stages with the seconds they saved."""
+    """The part of this run that came from the store: whole tasks, and stages with the seconds they saved."""
     kinds: dict[str, dict[str, int]] = {}
     for task in run.tasks.values():
         counts = kinds.setdefault(task.kind, {"stored": 0, "all": 0})
@@ -56,5 +56,5 @@ def stored_before(run: SweepState, stages: Iterable[Stage], records: Records) ->
 
 
 def from_earlier(record: ArtifactRecord, started: float) -> bool:
-    """Whether a stage was stored before a run began; records tell whole seconds."""
+    """True if a stage was stored before a run began; records hold whole seconds."""
     return datetime.fromisoformat(record.created).timestamp() < int(started)

@@ -1,4 +1,4 @@
-"""Which label artifacts train a segmenter, and with what."""
+"""Choose the label artifacts that train a segmenter, and its settings."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def segmentation_jobs(planner: Planner, ranking: Sequence[Ranked]) -> list[Segme
 
 
 def selected(spec: SweepSpec, selection: Selection, ranking: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
-    """With their positions in the ranking, from 0."""
+    """Return the selected entries with their positions in the ranking, from 0."""
     taken: Counter[str] = Counter()
     found = []
     for position, entry in enumerate(ranking):

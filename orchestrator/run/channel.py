@@ -27,7 +27,7 @@ EVERYTHING = "*"
 """Stands for every key."""
 ASK_S = 1.0
 ANSWER_S = 20.0
-"""How long the driver waits for another node to begin a task."""
+"""Seconds that the driver waits for another node to begin a task."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class WorkerEnd:
         self.actor.post.remote(self.key, row)
 
     def stop(self) -> bool:
-        """Whether to stop, as the driver last said; never waits, so that a training may ask every step."""
+        """True if the driver's last answer was to stop; never waits, so that a training may ask every step."""
         if self.answer is not None and self.answer.done():
             try:
                 self.halted = self.answer.result()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aream.errors import AreamError, StoreUnavailable
 from orchestrator.cluster.auto_gpus import AutoGpus
 from orchestrator.monitor.forecast import expected_tasks
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.monitor.tasks import ENDED
@@ -26,7 +26,7 @@ from orchestrator.reporting.write import write_summary
 from orchestrator.results.ranking import Ranked, best_first, measured, unranked
 from orchestrator.results.records import RunRecords
 from orchestrator.results.segmentation_jobs import SegmentationJob, segmentation_jobs
-from orchestrator.run.outcome import Outcome
+from orchestrator.run.outcome import SweepOutcome
 from orchestrator.run.stage_events import StageLife
 from orchestrator.run.trial_events import Listeners, TrialLife
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER, Seen, stopped_sentence, stopped_tasks
@@ -70,7 +70,7 @@ class Driver:
         shown = tuple(dict.fromkeys([*of_training(), self.spec.ranked_by.metric]))
         expected = expected_tasks(self.spec)
         self.state = SweepState(workspace.state_file, self.spec.name, expected=expected, columns=shown)
-        self.progress = Progress(self.state, (*shown, *of_segmentation()), workspace.log_file)
+        self.progress = ProgressDisplay(self.state, (*shown, *of_segmentation()), workspace.log_file)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workspace.folder)
         self.supervisor = Supervisor(workspace.control_file, workspace.spent_file, self.spec.limits)
@@ -85,7 +85,7 @@ class Driver:
         stopped_file = workspace.folder / "stopped.json"
         self.trials = TrialLife(self.spec, self.records, self.told, self.supervisor, self.hold, stopped_file)
 
-    def run(self) -> Outcome:
+    def run(self) -> SweepOutcome:
         with self.progress, self.hold:
             self.recorder.open_sweep()
             for remark in remarks(self.spec):
@@ -119,17 +119,17 @@ class Driver:
             if not (ended or self.trials.failures):
                 self._all_is_there()
             self.progress.phase(f"stopped ({ended})" if ended else "finished")
-        text = f"ended before its time: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
+        text = f"ended early: {ended}" if ended else f"finished, {len(self.trials.failures)} failed"
         if stopped := stopped_sentence(stopped_tasks(self.state)):
             text += f", {stopped}"
         self.webhook.tell("stopped" if ended else "done", text, self.state.counts())
         left = self.tracker.close(TRACKING_CLOSE_S)
         self.metrics.sample(last=True)
         self.webhook.close()
-        return Outcome(ranking, self.trials.failures, left, ended, left_out)
+        return SweepOutcome(ranking, self.trials.failures, left, ended, left_out)
 
     def _all_is_there(self) -> None:
-        """What only earlier versions of the sweep named is left to whoever collects."""
+        """Let artifacts be collected that only earlier versions of the sweep named."""
         if self.spec.search:
             from orchestrator.search.record import known_points
 
@@ -162,14 +162,14 @@ class Driver:
         try:
             tidy(self.store)
         except AreamError as error:  # all results are there
-            log.warning("what killed processes left stays for the next run: %s", error)
+            log.warning("files of killed processes are left to the next run: %s", error)
 
     def _listed(self) -> list[TrialPlan]:
         """None of a search, whose trials are not known before."""
         return [] if self.spec.search else self.planner.grid()
 
     def _planned_anew(self, job: str, stages: Sequence[Stage]) -> bool:
-        """Whether what the cluster gives to a job makes other keys than were planned; unasked where all is stored."""
+        """True if the cluster's device for a job changes the planned keys; not checked where all stages are stored."""
         undecided = getattr(self.spec.resources, job).gpu == "auto"
         if not undecided or (stages and all(self._stored(stage) for stage in stages)):
             return False
@@ -216,7 +216,7 @@ class Driver:
 
     def _run_trials(self, listed: Sequence[TrialPlan]) -> None:
         early = self.trials.stopped().by(self.spec.scheduler)
-        by_hand = {key for key, wish in self.supervisor.orders.trials.items() if wish == "stop"}
+        by_hand = {key for key, state in self.supervisor.orders.trials.items() if state == "stop"}
         pending, seen, present = [], [], self._present(listed)
         for trial in listed:
             if all(stage.key in present for stage in trial.stages()):

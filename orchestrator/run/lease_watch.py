@@ -1,4 +1,4 @@
-"""Stages that cannot run now: another process computes them, or somebody paused them."""
+"""Watch stages that another process computes until they can run or are stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.artifacts.store import ArtifactStore
 LOOK_S = 2.0
 
 
-class Held:
+class LeaseWatch:
     """Stages computed elsewhere, watched without a slot of the cluster."""
 
     def __init__(
@@ -22,7 +22,7 @@ class Held:
         self.looked: dict[str, float] = {}
 
     def free(self, key: str) -> bool:
-        """Whether the stage is stored by now, or nobody alive computes it; asks the store at most every 2 s."""
+        """True if the stage is stored by now or no living process computes it; asks the store at most every 2 s."""
         now = self.clock()
         if now - self.looked.get(key, -LOOK_S) < LOOK_S:
             return False
@@ -38,7 +38,7 @@ class Held:
         return True
 
     def holder(self, key: str) -> str:
-        """Who computes it, for people."""
+        """The process that computes it, for people."""
         try:
             found = self.leases.holder(key)
         except AreamError:

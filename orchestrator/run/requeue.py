@@ -1,4 +1,4 @@
-"""Between the source of points and Ray Tune: points whose stage another process computes, or that somebody paused,
+"""Take points between their source and Ray Tune: those whose stage another process computes, or that somebody paused,
 come back and are given out again later, without holding a slot meanwhile."""
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
+
 Config = dict[str, Any]
 
 
@@ -18,10 +20,10 @@ class Returned:
     """A point that came back."""
 
     inner: str
-    """Its name for the source."""
+    """Tune's trial id under which the source gave it out."""
     config: Config
-    held: str | None
-    """The stage that another process computes; None: paused."""
+    computed_elsewhere: str | None
+    """Key of the stage that another process computes; None: paused, or the store was unreachable."""
 
 
 class RequeueingSearcher(Searcher):
@@ -43,7 +45,7 @@ class RequeueingSearcher(Searcher):
             poll: called at every question: while nothing runs, Tune asks for points and does nothing else.
             closed: whether nothing more is to begin.
             paused: whether nothing is to begin for now.
-            can_run: whether a point may run, given the stage it was held by.
+            can_run: whether a point may run, given the key of its stage that another process computed, if any.
             cancelled: whether a point that came back is never to run.
         """
         super().__init__(metric=points.metric, mode=points.mode)
@@ -70,7 +72,7 @@ class RequeueingSearcher(Searcher):
                 del self.returned[index]
                 self.points.on_trial_complete(back.inner, None, error=True)
                 return None
-            if self.can_run(back.config, back.held):
+            if self.can_run(back.config, back.computed_elsewhere):
                 del self.returned[index]
                 self.running[trial_id] = back.inner, back.config
                 return dict(back.config)
@@ -91,8 +93,8 @@ class RequeueingSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         inner, config = self.running.pop(trial_id)
-        if result and (result.get("held") or result.get("paused") or result.get("away")):
-            self.returned.append(Returned(inner, config, result.get("held")))
+        if result and (result.get(COMPUTED_ELSEWHERE) or result.get("paused") or result.get("away")):
+            self.returned.append(Returned(inner, config, result.get(COMPUTED_ELSEWHERE)))
             return
         with self.problem.capture():
             self.points.on_trial_complete(inner, result, error)

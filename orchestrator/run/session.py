@@ -13,9 +13,9 @@ from orchestrator.cluster.cores import usable_cores
 from orchestrator.console.command import end_on_signals
 from orchestrator.preflight.fresh_start import begin_anew, go_on
 from orchestrator.preflight.prepare import Prepared
-from orchestrator.preflight.sweep_folder import held, sweep_id
+from orchestrator.preflight.sweep_folder import locked, sweep_id
 from orchestrator.run.driver import Driver
-from orchestrator.run.outcome import Outcome
+from orchestrator.run.outcome import SweepOutcome
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.workspace import remember_store
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def run_sweep(
     prepared: Prepared, *, address: str | None = None, fresh: bool = False
-) -> tuple[Outcome, Tracker | NoTracker]:
+) -> tuple[SweepOutcome, Tracker | NoTracker]:
     """Run or resume a sweep, rank it and write its report.
 
     Args:
@@ -37,7 +37,7 @@ def run_sweep(
         KeyboardInterrupt: it was interrupted; what was computed is stored, and the next run goes on there.
     """
     spec, workspace, planner = prepared.spec, prepared.workspace, prepared.planner
-    with held(workspace):
+    with locked(workspace):
         workspace = begin_anew(planner, workspace) if fresh else go_on(workspace)
         prepared = dataclasses.replace(prepared, workspace=workspace)
         if spec.search:

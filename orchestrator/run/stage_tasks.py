@@ -20,8 +20,9 @@ from orchestrator.cluster.lost_workers import why, worth_another_try
 from orchestrator.cluster.shortage import Shortage
 from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import Supervisor
+from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
 from orchestrator.run.channel import EVERYTHING, Heartbeat, WorkerChannel, WorkerEnd, kill_worker
-from orchestrator.run.lease_watch import Held
+from orchestrator.run.lease_watch import LeaseWatch
 from orchestrator.spec.settings import Limits, Resource
 from orchestrator.workspace import Workspace
 from workers.failures import may_pass, told
@@ -36,7 +37,7 @@ SILENT_S = 60.0
 
 @dataclass(frozen=True)
 class TaskEvent:
-    """What became of a stage: its new status, a row of metrics while it runs, why it failed."""
+    """A change of a stage: its new status, a row of metrics while it runs, or why it failed."""
 
     stage: Stage
     status: str
@@ -49,7 +50,7 @@ class _Attempt:
     stage: Stage
     asked: float
     begun: bool = False
-    """Whether a worker has it; Ray keeps a task that waits for a slot to itself."""
+    """True once a worker runs it; Ray does not tell of a task that waits for a slot."""
     cancelled: bool = False
 
 
@@ -61,7 +62,7 @@ def run_stage_task(stage: Stage, workspace: Workspace, cpu: float, gpu: float, c
             runner = stage_runner(workspace, cpu=cpu, gpu=gpu, report=lambda _, row: line.post(row), stop=line.stop)
             runner.run(stage)
     except StageHeld as error:
-        return {"held": error.key}
+        return {COMPUTED_ELSEWHERE: error.key}
     except Interrupted:
         return {"paused": True}
     except StoreUnavailable as error:
@@ -95,9 +96,9 @@ class StageTasks:
         self.workspace, self.resource, self.limits = workspace, resource, limits
         self.supervisor, self.on_event, self.on_stalled = supervisor, on_event, on_stalled
         self.store = workspace.store()
-        self.watch = Held(self.store)
-        self.held: dict[str, str] = {}
-        """Stage -> the stage that another process computes."""
+        self.watch = LeaseWatch(self.store)
+        self.elsewhere: dict[str, str] = {}
+        """Key of a stage -> key of the one it needs that another process computes."""
         self.running: dict[ray.ObjectRef, _Attempt] = {}
         self.lost: dict[str, int] = {}
         self.errors: dict[str, str] = {}
@@ -118,12 +119,12 @@ class StageTasks:
         return self.errors
 
     def _over(self) -> bool:
-        return self.supervisor.ending is not None or not (self.waiting or self.held)
+        return self.supervisor.ending is not None or not (self.waiting or self.elsewhere)
 
     def _submit(self) -> None:
-        for key, by in list(self.held.items()):
-            if self.watch.free(by):
-                del self.held[key]
+        for key, awaited in list(self.elsewhere.items()):
+            if self.watch.free(awaited):
+                del self.elsewhere[key]
                 self.waiting[key] = self.by_key[key]
         for stage in [stage for stage in self.waiting.values() if self._ready(stage)]:
             del self.waiting[stage.key]
@@ -170,7 +171,7 @@ class StageTasks:
             self.shortage.look(wanted=bool(self.running), running=begun)
 
     def _cancel_what_waits(self) -> None:
-        """What has no worker yet may wait for one for ever, and no worker reads there that it is to stop."""
+        """Cancel tasks without a worker: they might wait for ever, and cannot read that they are to stop."""
         for task, attempt in self.running.items():
             if not (attempt.begun or attempt.cancelled):
                 attempt.cancelled = True
@@ -195,14 +196,14 @@ class StageTasks:
         else:
             if outcome.get("failure"):
                 self._fail(stage, outcome["failure"])
-            elif outcome.get("held"):
-                self.held[stage.key] = outcome["held"]
-                holder = self.watch.holder(outcome["held"])
-                self.on_event(TaskEvent(stage, "held", error=f"{outcome['held']} is being computed by {holder}"))
+            elif awaited := outcome.get(COMPUTED_ELSEWHERE):
+                self.elsewhere[stage.key] = awaited
+                reason = f"{awaited} is being computed by {self.watch.holder(awaited)}"
+                self.on_event(TaskEvent(stage, COMPUTED_ELSEWHERE, error=reason))
             elif outcome.get("away"):
                 self.waiting[stage.key] = stage
                 self.supervisor.store_away(outcome["away"])
-                self.on_event(TaskEvent(stage, "held", error=outcome["away"]))
+                self.on_event(TaskEvent(stage, "paused", error=outcome["away"]))
             elif outcome.get("paused"):
                 self.waiting[stage.key] = stage
                 self.on_event(TaskEvent(stage, "paused"))
@@ -233,7 +234,7 @@ class StageTasks:
     def _again(self, stage: Stage, reason: str) -> None:
         self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
         if self.lost[stage.key] > self.limits.retries:
-            self._fail(stage, f"tried {self.lost[stage.key]} times, each in vain; the last time: {reason}")
+            self._fail(stage, f"failed {self.lost[stage.key]} times; the last time: {reason}")
             return
         self.waiting[stage.key] = stage
         count = f"try {self.lost[stage.key] + 1} of {self.limits.retries + 1}"
@@ -245,7 +246,7 @@ class StageTasks:
         self.on_event(TaskEvent(stage, "failed", error=reason))
 
     def _ready(self, stage: Stage) -> bool:
-        unfinished = {*self.waiting, *self.held, *(attempt.stage.key for attempt in self.running.values())}
+        unfinished = {*self.waiting, *self.elsewhere, *(attempt.stage.key for attempt in self.running.values())}
         return not any(key in unfinished for key in _inputs(stage))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import TrialPlan
@@ -25,10 +25,10 @@ from workers.stage import Row
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told how a sweep does."""
+    """The receivers of a sweep's events."""
 
     state: SweepState
-    progress: Progress
+    progress: ProgressDisplay
     recorder: Recorder
     metrics: Metrics
     webhook: Webhook
@@ -119,7 +119,7 @@ class TrialLife:
         self.webhook.tell("stalled", f"{key} stalled", self.state.counts())
 
     def short(self, missing: str | None) -> None:
-        """What is waited for is shown as the phase, so that ``status`` tells it; None: it has come."""
+        """Show missing resources as the phase, so that ``status`` tells them; None: they are there now."""
         if missing is None:
             self.progress.phase(self.interrupted_phase)
             return

@@ -1,4 +1,4 @@
-"""From Ray Tune's trials to ours, and the driver's look around between Tune's steps."""
+"""Translate events of Ray Tune's trials into ours, and let the driver act between Tune's steps."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from orchestrator.cluster import connection
 from orchestrator.cluster.lost_workers import why_trial
 from orchestrator.cluster.shortage import Shortage
 from orchestrator.monitor.supervisor import TICK_S, Supervisor
+from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.run.channel import EVERYTHING, WorkerChannel, kill_worker
-from orchestrator.run.lease_watch import Held
+from orchestrator.run.lease_watch import LeaseWatch
 from orchestrator.run.requeue import DeferredError
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER
 from workers.artifacts.record import ArtifactRecord
@@ -26,13 +27,13 @@ from workers.stage import Row
 log = logging.getLogger(__name__)
 
 RECORDS = "records"
-"""In the last result of a trial: records of its stages, as JSON; Tune takes plain values apart."""
+"""Key of a trial's last result: records of its stages, as JSON, since Tune flattens nested values."""
 KILL_S = 120.0
 """A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
 
 
 class TrialListener(Protocol):
-    """What the driver does with a trial's life; all calls come from one thread."""
+    """Receives the events of trials; all calls come from one thread."""
 
     def started(self, trial: TrialPlan) -> None: ...
     def row(self, trial: TrialPlan, row: Row) -> None: ...
@@ -45,7 +46,7 @@ class TrialListener(Protocol):
     def short(self, missing: str | None) -> None: ...
 
 
-class Unreachable(Exception):
+class NodeUnreachable(Exception):
     """A node fell silent with a trial on it: the trials that are left start anew, from their checkpoints."""
 
 
@@ -58,7 +59,7 @@ class Listening(tune.Callback):
         listener: TrialListener,
         supervisor: Supervisor,
         channel: WorkerChannel,
-        watch: Held,
+        watch: LeaseWatch,
         problem: DeferredError,
     ) -> None:
         """``problem`` keeps what goes wrong in ``listener``."""
@@ -111,7 +112,7 @@ class Listening(tune.Callback):
         """Orders and budgets, what the channel knows, stalled workers; at most once a second.
 
         Raises:
-            Unreachable: a stalled worker's node does not answer.
+            NodeUnreachable: a stalled worker's node does not answer.
             Exception: what went wrong in the listener since.
         """
         self.problem.raise_pending()
@@ -125,7 +126,7 @@ class Listening(tune.Callback):
             sign = signs.get(key)
             if key in self.killed:
                 if now - self.killed[key] > KILL_S:
-                    raise Unreachable(key)
+                    raise NodeUnreachable(key)
             elif now - self.begun[key] >= patience and (sign is None or sign.silent_s >= patience):
                 self.listener.stalled(key)
                 self.killed[key] = now
@@ -135,7 +136,7 @@ class Listening(tune.Callback):
     def _halted(self) -> list[str]:
         if self.supervisor.ending is not None or self.supervisor.paused:
             return [EVERYTHING]
-        return [key for key in self.running if self.supervisor.wish(key) != "run"]
+        return [key for key in self.running if self.supervisor.desired_state(key) != "run"]
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan = self.plan(trial)
@@ -148,7 +149,7 @@ class Listening(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        if result.get("complete") or result.get("failure") or result.get("held"):
+        if result.get("complete") or result.get("failure") or result.get(COMPUTED_ELSEWHERE):
             return
         row = {name: float(value) for name, value in result.items() if "/" in name or name in ("epoch", "lr")}
         if row:
@@ -167,19 +168,21 @@ class Listening(tune.Callback):
         elif last.get("complete"):
             handed = json.loads(last.pop(RECORDS, "[]"))  # no longer kept by Tune
             self.listener.finished(plan, [ArtifactRecord(**record) for record in handed])
-        elif last.get("held"):
-            reason = f"{last['held']} is being computed by {self.watch.holder(last['held'])}"
-            self.listener.waits(plan, "held", reason)
+        elif awaited := last.get(COMPUTED_ELSEWHERE):
+            reason = f"{awaited} is being computed by {self.watch.holder(awaited)}"
+            self.listener.waits(plan, COMPUTED_ELSEWHERE, reason)
         elif last.get("away"):
             self.supervisor.store_away(last["away"])
-            self.listener.waits(plan, "held", last["away"])
+            self.listener.waits(plan, "paused", last["away"])
         elif last.get("paused"):
-            if self.supervisor.wish(plan.key) == "stop":
+            if self.supervisor.desired_state(plan.key) == "stop":
                 self.listener.stopped_early(plan, BY_HAND)
             else:
                 self.listener.waits(plan, "paused", None)
         else:
-            self.listener.stopped_early(plan, BY_HAND if self.supervisor.wish(plan.key) == "stop" else BY_SCHEDULER)
+            self.listener.stopped_early(
+                plan, BY_HAND if self.supervisor.desired_state(plan.key) == "stop" else BY_SCHEDULER
+            )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         tries, allowed = trial.run_metadata.num_failures + 1, trial.max_failures + 1
@@ -190,5 +193,5 @@ class Listening(tune.Callback):
         plan, tries = self._last_plan(trial), trial.run_metadata.num_failures
         with self.problem.capture():
             self.supervisor.count_failure()
-            often = f"tried {tries} times, each in vain; the last time: " if tries > 1 else ""
+            often = f"failed {tries} times; the last time: " if tries > 1 else ""
             self.listener.failed(plan, f"{often}{why_trial(trial)}")

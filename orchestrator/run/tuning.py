@@ -30,12 +30,13 @@ from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator.cluster.resources import requested
 from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import Supervisor
+from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.results.records import RememberedRecords, lineage_cost
 from orchestrator.run.channel import WorkerChannel, WorkerEnd
-from orchestrator.run.lease_watch import Held
+from orchestrator.run.lease_watch import LeaseWatch
 from orchestrator.run.requeue import DeferredError, RequeueingSearcher
-from orchestrator.run.tune_callback import RECORDS, Listening, TrialListener, Unreachable
+from orchestrator.run.tune_callback import RECORDS, Listening, NodeUnreachable, TrialListener
 from orchestrator.search.early_stopping import scheduler
 from orchestrator.search.searchers import ListedPoints, SearchedPoints
 from orchestrator.search.stopped_trials import Seen
@@ -71,7 +72,7 @@ def run_trial(
         with WorkerEnd(channel, trial.key) as line:
             _run_trial(trial, planner, workspace, line)
     except StageHeld as error:
-        tune.report({"held": error.key})
+        tune.report({COMPUTED_ELSEWHERE: error.key})
     except Interrupted:
         tune.report({"paused": 1.0})
     except StoreUnavailable as error:
@@ -134,7 +135,7 @@ def run_trials(
     for _ in range(TRIES_AFTER_STALLS):
         try:
             _fit(planner, workspace, listener, supervisor, channel, listed=listed, stopped=stopped, seen=seen)
-        except Unreachable as error:
+        except NodeUnreachable as error:
             log.warning("%s is on a node that does not answer; the trials that are left start anew", error)
             store = workspace.store()
             done = {trial.key for trial in listed if all(store.has(stage.key) for stage in trial.stages())}
@@ -162,7 +163,7 @@ def _fit(
     if spec.search is None:
         # Else workers of a listed grid start one after the other, each after the imports of the one before.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(count, MAX_PENDING))
-    watch, problem, resource = Held(workspace.store()), DeferredError(), spec.resources.trial
+    watch, problem, resource = LeaseWatch(workspace.store()), DeferredError(), spec.resources.trial
 
     def key(config: Mapping[str, Any]) -> str:
         return planner.trial(config["values"], config["seed"]).key
@@ -174,8 +175,10 @@ def _fit(
         poll=listening.look,
         closed=supervisor.is_over,
         paused=lambda: supervisor.paused,
-        can_run=lambda config, held: supervisor.wish(key(config)) == "run" and (held is None or watch.free(held)),
-        cancelled=lambda config: supervisor.wish(key(config)) == "stop",
+        can_run=lambda config, awaited: (
+            supervisor.desired_state(key(config)) == "run" and (awaited is None or watch.free(awaited))
+        ),
+        cancelled=lambda config: supervisor.desired_state(key(config)) == "stop",
     )
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, planner=planner, workspace=workspace, stopped=stopped, channel=channel.actor),

@@ -1,4 +1,4 @@
-"""Which trials are stopped before their end: by a metric of their epochs, counted from the end of the warm-up."""
+"""Stop trials early by a metric of their epochs, counted from the end of the warm-up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _AfterWarmup:
     """The last epoch of each training that the scheduler has seen."""
 
     def read_epochs(self, spec: SweepSpec) -> None:
-        """To be called before the first row."""
+        """Prepare for a run; to be called before the first row."""
         self.spec, self.trainings, self.judged = spec, {}, {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a search keeps: its points and their results in an Optuna storage, from which a later run goes on."""
+"""A search's points and their results in an Optuna storage, from which a later run goes on."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ CONNECT_S = 10
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a point ended: with a value an objective, stopped early, or failed."""
+class PointOutcome:
+    """The end of a point: with one value per objective, stopped early, or failed."""
 
     state: TrialState
     values: tuple[float, ...] | None = None
 
 
-STOPPED = Outcome(TrialState.PRUNED)
-FAILED = Outcome(TrialState.FAIL)
+STOPPED = PointOutcome(TrialState.PRUNED)
+FAILED = PointOutcome(TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Recorded:
 
     number: int
     values: Values
-    outcome: Outcome | None
+    outcome: PointOutcome | None
     """None: it was proposed and has not ended."""
     system: dict[str, Any]
-    """What Optuna's samplers noted about it."""
+    """Notes of Optuna's samplers about the point."""
 
 
 class _HeldByTheDriver:
@@ -114,13 +114,13 @@ class SearchRecord:
         return list(found.values())
 
     def begin(
-        self, values: Values, parameters: Parameters, system: dict[str, Any], outcome: Outcome | None = None
+        self, values: Values, parameters: Parameters, system: dict[str, Any], outcome: PointOutcome | None = None
     ) -> int:
         """Keep a point before it runs; returns its number."""
         with self._storage_errors():
             return self._add(values, parameters, system, outcome)
 
-    def end(self, number: int, outcome: Outcome) -> None:
+    def end(self, number: int, outcome: PointOutcome) -> None:
         """Keep a result; one that is there already stays."""
         with self._storage_errors():
             values = None if outcome.values is None else list(outcome.values)
@@ -132,7 +132,7 @@ class SearchRecord:
             for study in [self.study, *self._related()]:
                 optuna.delete_study(study_name=study.study_name, storage=self.storage)
 
-    def _add(self, values: Values, parameters: Parameters, system: dict[str, Any], outcome: Outcome | None) -> int:
+    def _add(self, values: Values, parameters: Parameters, system: dict[str, Any], outcome: PointOutcome | None) -> int:
         trial = frozen_trial(values, parameters, system, outcome)
         trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=trial)
         return int(self.storage.get_trial_number_from_id(trial_id))
@@ -181,7 +181,7 @@ def prepare_record(planner: Planner, folder: Path, *, fresh: bool) -> None:
 
 
 def known_points(planner: Planner, folder: Path) -> list[Recorded]:
-    """What the next run would start from, read from a copy: no study is begun by looking.
+    """The points that the next run would start from, read from a copy so that no study is created.
 
     Raises:
         AreamError: the storage does not answer, or holds something else.
@@ -203,7 +203,7 @@ def known_points(planner: Planner, folder: Path) -> list[Recorded]:
 
 
 def frozen_trial(
-    values: Values, parameters: Parameters, system: dict[str, Any], outcome: Outcome | None
+    values: Values, parameters: Parameters, system: dict[str, Any], outcome: PointOutcome | None
 ) -> optuna.trial.FrozenTrial:
     """A point as Optuna stores it; without an outcome it counts as running."""
     return optuna.trial.create_trial(
@@ -218,9 +218,9 @@ def frozen_trial(
 
 def _recorded(trial: optuna.trial.FrozenTrial) -> Recorded:
     if trial.state == TrialState.COMPLETE:
-        outcome: Outcome | None = Outcome(trial.state, tuple(trial.values))
+        outcome: PointOutcome | None = PointOutcome(trial.state, tuple(trial.values))
     else:
-        outcome = Outcome(trial.state) if trial.state.is_finished() else None
+        outcome = PointOutcome(trial.state) if trial.state.is_finished() else None
     return Recorded(trial.number, json.loads(trial.user_attrs["values"]), outcome, dict(trial.system_attrs))
 
 

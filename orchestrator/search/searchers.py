@@ -1,4 +1,4 @@
-"""Where the next trial comes from: the grid's list, or a search, each point run at every seed."""
+"""Sources of the next trial for Ray Tune: the grid's list, or a search, each point run at every seed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ray.tune.search import Searcher
 
 from aream.errors import AreamError
 from orchestrator.plan.planner import Planner
-from orchestrator.search.record import FAILED, STOPPED, Outcome, SearchRecord
+from orchestrator.search.record import FAILED, STOPPED, PointOutcome, SearchRecord
 from orchestrator.search.study import Point, SearchStudy
 from orchestrator.spec.axes import Values
 
 REPLAYED = "replayed"
-"""In the configuration of a trial whose training is finished: it is there to be ranked, not to be stopped early."""
+"""Key of a trial's configuration if its training is finished: it is only ranked, and never stopped early."""
 
 
 class ListedPoints(Searcher):
@@ -68,7 +68,7 @@ class SearchedPoints(Searcher):
         self.queue: deque[tuple[Point, int]] = deque()
         self.running: dict[str, Point] = {}
         """Tune's trial id -> what it runs."""
-        self.results: dict[int, list[Outcome]] = {}
+        self.results: dict[int, list[PointOutcome]] = {}
         """Number of a point -> what its seeds gave so far."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,14 +103,14 @@ class SearchedPoints(Searcher):
         if len(outcomes) == len(self.seeds):
             self.study.tell(point, _over_seeds(self.results.pop(point.number)))
 
-    def _outcome(self, result: Mapping[str, Any] | None) -> Outcome:
+    def _outcome(self, result: Mapping[str, Any] | None) -> PointOutcome:
         if result is None or result.get("failure"):
             return FAILED
         if not result.get("complete"):
             return STOPPED
         values = tuple(float(result.get(objective.metric, math.nan)) for objective in self.objectives)
         if all(map(math.isfinite, values)):
-            return Outcome(TrialState.COMPLETE, values)
+            return PointOutcome(TrialState.COMPLETE, values)
         if not self.study.complete:
             missing = ", ".join(
                 one.metric for one in self.objectives if not math.isfinite(result.get(one.metric, math.nan))
@@ -128,10 +128,10 @@ class SearchedPoints(Searcher):
         raise RuntimeError("a search continues by running its sweep again, not from a Tune checkpoint")
 
 
-def _over_seeds(outcomes: Sequence[Outcome]) -> Outcome:
+def _over_seeds(outcomes: Sequence[PointOutcome]) -> PointOutcome:
     """The mean over seeds, where all of them have a result."""
     for worse in (FAILED, STOPPED):
         if worse in outcomes:
             return worse
     columns = zip(*(outcome.values or () for outcome in outcomes), strict=True)
-    return Outcome(TrialState.COMPLETE, tuple(statistics.fmean(column) for column in columns))
+    return PointOutcome(TrialState.COMPLETE, tuple(statistics.fmean(column) for column in columns))

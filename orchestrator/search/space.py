@@ -23,7 +23,7 @@ def identity(values: Mapping[str, Any]) -> str:
 
 
 class SearchSpace:
-    """What can be drawn at all, what of it ``where`` allows, and how Optuna knows it."""
+    """The training axes as an Optuna search space: drawing points, checking ``where``, and Optuna's parameters."""
 
     def __init__(self, spec: SweepSpec) -> None:
         self.spec = spec
@@ -48,7 +48,7 @@ class SearchSpace:
         return missed
 
     def parameters(self, values: Values) -> Parameters | None:
-        """How Optuna knows a point; None for one of other axes, values or constraints than these."""
+        """Return a point as Optuna's parameters; None for one of other axes, values or constraints."""
         parameters: Parameters = {}
         before: Values = {}
         for axis in self.axes:
@@ -109,7 +109,7 @@ def _suggested(axis: Axis, trial: optuna.Trial) -> Any:
 
 
 def _raw(axis: Axis, value: Any) -> Any:
-    """What Optuna knows a value as; None for one that the axis does not hold."""
+    """Return Optuna's form of a value; None if the axis does not hold it."""
     if axis.listed:
         text = json.dumps(value, sort_keys=True)
         return text if text in _texts(axis) else None

@@ -1,4 +1,4 @@
-"""Which trials a scheduler stopped early, and by what: only under the same settings do they stay out of later runs."""
+"""Trials that a scheduler stopped early, and its settings: only under the same ones do later runs leave them out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BY_HAND = "stopped from another terminal"
 
 @dataclass(frozen=True)
 class Seen:
-    """What a scheduler is shown of a trial that it does not judge any more."""
+    """An earlier trial that a scheduler is shown but no longer judges."""
 
     values: Values
     seed: int
@@ -40,7 +40,7 @@ class Stopped:
     """Key -> its epochs with the scheduler's metric."""
 
     def by(self, scheduler: Scheduler | None) -> Mapping[str, Sequence[Row]]:
-        """Those that a scheduler with these settings stopped; without one, every trial runs to its end."""
+        """Trials that a scheduler with these settings stopped; without a scheduler, every trial runs to its end."""
         return self.trials if scheduler is not None and self.scheduler == plain(scheduler) else {}
 
 

@@ -1,4 +1,4 @@
-"""What a search proposes next: Optuna asked and told directly, with refused and repeated points answered at once."""
+"""Propose points with Optuna's ask-and-tell interface; refused and repeated points are answered at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from aream.errors import AreamError
-from orchestrator.search.record import FAILED, Outcome, SearchRecord, frozen_trial
+from orchestrator.search.record import FAILED, PointOutcome, SearchRecord, frozen_trial
 from orchestrator.search.space import identity
 from orchestrator.spec.axes import Values
 from orchestrator.spec.spec import SweepSpec
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 MAX_TRIES = 1000
 """Points in a row that may be refused or known before the search gives up."""
 HELP_AFTER = 20
-"""Such points in a row before a point is looked for by other means than the algorithm alone."""
+"""Such points in a row before one is looked for by other means than the algorithm alone."""
 REFUSED_KEPT = 50
 STARTUP = 10
 """Results before an algorithm goes beyond random points; Optuna's own number."""
@@ -34,8 +34,8 @@ class Point:
 
     values: Values
     number: int
-    """In the record."""
-    outcome: Outcome | None = None
+    """Number of the point in the record."""
+    outcome: PointOutcome | None = None
     waiting: list[int] = field(default_factory=list)
     """The algorithm's trials that its result answers."""
 
@@ -110,7 +110,7 @@ class SearchStudy:
             "allow more of the axes' ranges or drop a constraint"
         )
 
-    def tell(self, point: Point, outcome: Outcome) -> None:
+    def tell(self, point: Point, outcome: PointOutcome) -> None:
         """A point has ended. What is known of one that had a result already stays as it is."""
         if point.outcome is not None and (point.outcome.values or not outcome.values):
             return

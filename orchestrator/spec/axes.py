@@ -31,7 +31,7 @@ class Axis:
     low: float | None = None
     high: float | None = None
     when: Where | None = None
-    """Where it does not hold, the axis does not exist."""
+    """Condition of the axis: where it is false, the axis does not exist. None: it always exists."""
 
     @property
     def listed(self) -> bool:
@@ -39,7 +39,7 @@ class Axis:
 
     @property
     def variant(self) -> bool:
-        """Whether it leaves the training as it is."""
+        """True if the axis leaves the training unchanged."""
         return self.key.split(".")[0] in VARIANT_SECTIONS
 
     def extremes(self) -> tuple[Any, Any]:
@@ -50,12 +50,12 @@ class Axis:
         return self.values if self.listed else (self.low, self.high)
 
     def data(self) -> dict[str, Any]:
-        """As plain data, for showing to people."""
+        """Return the axis as plain data to show to people."""
         fields = {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return fields | {"when": self.when.text} if self.when else {k: v for k, v in fields.items() if k != "when"}
 
     def decides(self, key: str) -> bool:
-        """Whether a dotted key depends on this axis: it varies the key, the section around it, or its component."""
+        """True if this axis varies the dotted key, the section around it, or its component."""
         around = self.key.removesuffix("name") if self.key.endswith(".name") else f"{self.key}."
         return key == self.key or key.startswith(around)
 

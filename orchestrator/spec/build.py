@@ -208,14 +208,14 @@ def _config_type(kind: Any) -> type | None:
 
 
 def _plain_types(kind: Any) -> tuple[Any, ...]:
-    """What a field may be beside a configuration class; none where it is no union."""
+    """The plain types that a union field allows beside configuration classes; empty for other fields."""
     if typing.get_origin(kind) is tuple:
         return ()
     return tuple(option for option in typing.get_args(kind) if not dataclasses.is_dataclass(option))
 
 
 def _allowed(error: ValidationError) -> str:
-    """What pydantic would have taken, each alternative once."""
+    """List what pydantic would have accepted, each alternative once."""
     messages = dict.fromkeys(problem["msg"].removeprefix("Input should be ") for problem in error.errors())
     return f"need {' or '.join(messages)}".replace("a valid tuple", "a list")
 

@@ -20,7 +20,7 @@ ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
 }
 NEAREST_MISS = 1e-6
-"""Of a constraint that is just not met: told apart from one that is."""
+"""Violation of a constraint that is only just not met; above 0, so that it differs from a met one."""
 
 COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -53,10 +53,10 @@ class Where:
         yield from dict.fromkeys(_names(self._tree()))
 
     def holds(self, read: Callable[[str], Any]) -> bool:
-        """Whether the constraint is met where ``read`` gives the value of a key.
+        """True if the constraint is met; ``read`` gives the value of a key.
 
         Raises:
-            ConfigError: values that cannot be compared or divided so.
+            ConfigError: values that cannot be compared or divided.
         """
         try:
             return bool(_value(self._tree(), read))
@@ -70,7 +70,7 @@ class Where:
         Each comparison of numbers counts their distance relative to their size, in (0, 1]; any other counts 1.
 
         Raises:
-            ConfigError: values that cannot be compared or divided so.
+            ConfigError: values that cannot be compared or divided.
         """
         return 0.0 if self.holds(read) else max(_miss(self._tree(), read, wanted=True), NEAREST_MISS)
 
@@ -156,7 +156,7 @@ def _value(node: ast.expr, read: Callable[[str], Any]) -> Any:
 
 
 def _miss(node: ast.expr, read: Callable[[str], Any], *, wanted: bool) -> float:
-    """How far an expression is from the truth value that is wanted of it."""
+    """The distance of an expression from the wanted truth value; 0 if it has that value."""
     if isinstance(node, ast.BoolOp):
         parts = [_miss(part, read, wanted=wanted) for part in node.values]
         return sum(parts) if isinstance(node.op, ast.And) is wanted else min(parts)

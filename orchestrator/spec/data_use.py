@@ -1,4 +1,4 @@
-"""What a sweep makes of the masks of its data: how thresholds are set, what is scored, what comes from outside."""
+"""The sweep's use of ground-truth masks: how thresholds are set, what is scored, which labels come from outside."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from workers import stages
 from workers.trial import TrialConfig
 
 OF_TRAIN_MASKS = ("pseudo/miou", "cam/miou", "layer/")
-"""How the names of metrics begin that are made of masks of train images."""
+"""Prefixes of the metrics that are computed from masks of train images."""
 
 
 def use_of(spec: SweepSpec) -> Use:
-    """Of the masks of every dataset that the sweep reads."""
+    """Summarize how the sweep uses the masks of the datasets it reads."""
     rules = list(dict.fromkeys(trial.labels.rule for trial in label_points(spec)))
     searched = [f"labels.background_threshold: {rule}" for rule in rules if rule in SEARCHED]
     advice = [WITHOUT_MASKS] if searched else []
@@ -36,7 +36,7 @@ def label_points(spec: SweepSpec) -> Iterator[TrialConfig]:
 
 
 def label_folders(spec: SweepSpec) -> list[str]:
-    """Of pseudo-labels made elsewhere, which segmenters learn from."""
+    """Folders of pseudo-labels made elsewhere that segmenters are trained on."""
     if spec.segmentation_data is None:
         return []
     configs = [spec.segmentation_config(point) for point in spec.segmentation_points()]

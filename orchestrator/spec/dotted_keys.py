@@ -28,10 +28,10 @@ def overlaid(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def entry(name: str, node: Any) -> Any:
-    """What stands at a dotted key of nested sections; a component may be given by its name alone.
+    """Return the value at a dotted key of nested sections; a component may be given by its name alone.
 
     Raises:
-        MissingKey: nothing does.
+        MissingKey: there is no such key.
     """
     for part in name.split("."):
         if isinstance(node, dict) and set(node) == {"name", "config"} and part != "name":

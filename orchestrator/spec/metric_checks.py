@@ -1,4 +1,4 @@
-"""Metrics that a sweep file names, held against those that its sweep will make: before anything runs."""
+"""Check, before anything runs, that a sweep will compute the metrics its file names."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Point = tuple["Values", TrialConfig]
 Names = Callable[[TrialConfig], list[str]]
 
 
-class Wish(Protocol):
-    """A part of a sweep file that names a metric to go by."""
+class RankedMetric(Protocol):
+    """A part of a sweep file that names a metric to rank by."""
 
     @property
     def metric(self) -> str: ...
@@ -35,12 +35,12 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 
     What is ranked, searched for or scheduled by must be there at every point of the axes.
     """
-    for key, wish in _wishes(spec):
+    for key, ranked in _ranked_metrics(spec):
         names: Names = every_epoch if key == "scheduler" else lambda trial: _comparable(spec, trial)
-        if (message := _missing(spec, wish.metric, names)) is not None:
+        if (message := _missing(spec, ranked.metric, names)) is not None:
             yield f"{key}.metric", message
-        elif wish.mode is None and better(wish.metric) is None:
-            yield f"{key}.mode", f"missing; {wish.metric} has no better end: need 'max' or 'min'"
+        elif ranked.mode is None and better(ranked.metric) is None:
+            yield f"{key}.mode", f"missing; {ranked.metric} has no better end: need 'max' or 'min'"
     for index, row in enumerate(spec.paper.rows if spec.paper else ()):
         if (message := _unpublished(spec, row.metric)) is not None:
             yield f"paper.rows[{index}].metric", message
@@ -50,16 +50,16 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 
 
 def remarks(spec: SweepSpec) -> list[str]:
-    """What is allowed and yet seldom meant: the bad end of a metric taken for the good one."""
+    """Warnings about settings that are allowed but seldom meant: a metric ranked by its bad end."""
     return [
-        f"{key}.mode: given {wish.mode}, but {wish.metric} is better the {'higher' if good == 'max' else 'lower'}; "
-        f"the {'highest' if wish.mode == 'max' else 'lowest'} will count as the best"
-        for key, wish in _wishes(spec)
-        if wish.mode is not None and (good := better(wish.metric)) is not None and good != wish.mode
+        f"{key}.mode: given {ranked.mode}, but {ranked.metric} is better the {'higher' if good == 'max' else 'lower'}; "
+        f"the {'highest' if ranked.mode == 'max' else 'lowest'} will count as the best"
+        for key, ranked in _ranked_metrics(spec)
+        if ranked.mode is not None and (good := better(ranked.metric)) is not None and good != ranked.mode
     ]
 
 
-def _wishes(spec: SweepSpec) -> Iterator[tuple[str, Wish]]:
+def _ranked_metrics(spec: SweepSpec) -> Iterator[tuple[str, RankedMetric]]:
     yield "rank", spec.rank
     for index, objective in enumerate(spec.search.objectives if spec.search else ()):
         yield f"search.objectives[{index}]", objective
@@ -83,13 +83,13 @@ def _points(spec: SweepSpec, metric: str) -> list[Point]:
 
 
 def _comparable(spec: SweepSpec, trial: TrialConfig) -> list[str]:
-    """What configurations can be told apart by; without a GPU the GPU seconds of all of them are 0."""
+    """Metrics that can rank configurations; not the GPU seconds without a GPU, where all are 0."""
     same = () if spec.resources.trial.gpu else ("cost/gpu_seconds",)
     return [name for name in results(trial, spec.analyses) if name not in same]
 
 
 def _missing(spec: SweepSpec, metric: str, names: Names) -> str | None:
-    """Why a metric cannot be gone by, and what can; None: it can."""
+    """Explain why a metric cannot be used for ranking, and which can; None: it can."""
     points = _points(spec, metric)
     made = [names(trial) for _, trial in points]
     without = [values for (values, _), here in zip(points, made, strict=True) if metric not in here]
@@ -106,7 +106,7 @@ def _missing(spec: SweepSpec, metric: str, names: Names) -> str | None:
 
 
 def _absent(spec: SweepSpec, metric: str) -> str:
-    """Why no configuration of the sweep has a metric."""
+    """Explain why no configuration of the sweep has a metric."""
     entry = found(metric, every())
     if entry is None:
         return "there is no such metric"
@@ -124,7 +124,7 @@ def _absent(spec: SweepSpec, metric: str) -> str:
 
 
 def _unpublished(spec: SweepSpec, metric: str) -> str | None:
-    """Why the sweep has nothing to hold against a published number; None: it has."""
+    """Explain why the sweep has no result to compare with a published number; None: it has one."""
     allowed = list(dict.fromkeys(name for _, trial in _points(spec, metric) for name in _results(spec, trial)))
     if metric in allowed:
         return None
@@ -136,7 +136,7 @@ def _unpublished(spec: SweepSpec, metric: str) -> str | None:
 
 
 def _results(spec: SweepSpec, trial: TrialConfig) -> list[str]:
-    """What a configuration has in the end."""
+    """Metrics of a configuration once everything has run, its segmenter included."""
     segmenters = [] if spec.segmentation_data is None else map(spec.segmentation_config, spec.segmentation_points())
     trained = any(segmenter.labels is None for segmenter in segmenters)
     return [*results(trial, spec.analyses), *(downstream() if trained else ())]

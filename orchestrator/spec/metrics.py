@@ -35,23 +35,23 @@ def known(name: str) -> Metric | None:
 
 
 def better(name: str) -> Better | None:
-    """Which end of a metric is the good one; None: neither, or no such metric."""
+    """Return "max" or "min", the good end of a metric; None if it has none or is unknown."""
     metric = known(name)
     return None if metric is None else metric.better
 
 
 def results(trial: TrialConfig, analyses: Iterable[Component]) -> list[str]:
-    """What a ranked configuration has, before any segmenter is trained."""
+    """Metrics of a ranked configuration before any segmenter is trained."""
     return [name for metric in _of_a_configuration(analyses) if metric.result for name in metric.names(trial)]
 
 
 def every_epoch(trial: TrialConfig) -> list[str]:
-    """What a training reports while it runs."""
+    """Metrics that a training reports every epoch."""
     return [name for metric in of_stage(TRAINING) if metric.epochs for name in metric.names(trial)]
 
 
 def downstream() -> list[str]:
-    """What a segmenter trained on the labels of a configuration adds to it."""
+    """Metrics of the segmenter trained on the labels of a configuration."""
     return [metric.name for metric in of_stage(DOWNSTREAM)]
 
 
@@ -61,17 +61,17 @@ def columns(*shown: str) -> list[str]:
 
 
 def of_training() -> list[str]:
-    """What is shown of a training while it runs."""
+    """Metrics shown of a training while it runs."""
     return [metric.name for metric in of_stage(TRAINING) if metric.epochs and metric.shown == "always"]
 
 
 def of_segmentation() -> list[str]:
-    """What is shown of a trained segmenter."""
+    """Metrics shown of a trained segmenter."""
     return [metric.name for metric in of_stage(DOWNSTREAM) if metric.shown == "always"]
 
 
 def selected(name: str) -> str:
-    """What a training's result is called beside the curve of the same metric over its epochs, which goes on."""
+    """Name a training's result so that it differs from the curve of the same metric over its epochs."""
     metric = known(name)
     return f"selected/{name}" if metric is not None and metric.epochs else name
 

@@ -9,11 +9,11 @@ from aream.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
-"""What lies beside the folders of sweeps; so do files whose name begins with mlflow.db."""
+"""Names of other folders beside those of sweeps; files that begin with mlflow.db lie there too."""
 
 
 def is_sweep_name(text: str) -> bool:
-    """Whether a sweep may have it, as far as its signs go."""
+    """True if the characters of a name are allowed for a sweep."""
     return NAME.fullmatch(text) is not None
 
 

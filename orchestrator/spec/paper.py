@@ -21,7 +21,7 @@ class PaperRow:
     """Dotted key -> value of the configuration it is about; of several that fit, the best ranked is compared."""
     metric: str = "pseudo/miou"
     value: float
-    """As ours: mIoU in [0, 1]."""
+    """In the unit of our own metrics: mIoU in [0, 1]."""
     tolerance: float = 0.01
     """Difference that users of the method see between runs of it."""
     source: str | None = None
@@ -46,7 +46,7 @@ class Context:
 @config
 class Paper:
     source: str
-    """Such as ``AReAM v1 (arXiv:2305.03112), Table 1``."""
+    """Source of the numbers, such as ``AReAM v1 (arXiv:2305.03112), Table 1``."""
     rows: tuple[PaperRow, ...]
     context: tuple[Context, ...] = ()
 
@@ -69,7 +69,7 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 
 
 def fits(spec: SweepSpec, row: PaperRow, values: Mapping[str, Any]) -> bool:
-    """Whether a row is about the configuration at a point of the axes."""
+    """True if a row describes the configuration at a point of the axes."""
     try:
         return all(plain(spec.read(key, values)) == plain(wanted) for key, wanted in row.where.items())
     except MissingKey:

@@ -1,4 +1,4 @@
-"""Where a sweep's results go: the keys of its file that say so, read without the configuration of a trial.
+"""Location of a sweep's results: the keys of its file about it, read without the configuration of a trial.
 
 That one names networks, and reading it takes the seconds that torch takes to import.
 """
@@ -24,7 +24,7 @@ class Store:
     endpoint: str | None = None
     """URL of a server that speaks S3; null: AWS, or AWS_ENDPOINT_URL_S3. Credentials come from boto3's own chain."""
     waits: Waits = USUAL
-    """How long that server is waited for by whoever has the sweep file."""
+    """Timeouts and retries for that server, for every process that has the sweep file."""
 
 
 @config
@@ -36,17 +36,19 @@ class Place:
 
     def __post_init__(self) -> None:
         if not is_sweep_name(self.name):
-            raise ConfigError(f"name: need letters, digits, . _ - (at most 64, no leading sign), got {self.name!r}")
+            raise ConfigError(
+                f"name: need letters, digits, . _ - (at most 64, the first a letter or digit), got {self.name!r}"
+            )
         lower = self.name.lower()  # some file systems know no capitals
         if lower in RESERVED or lower.startswith("mlflow.db") or lower.endswith((".yaml", ".yml")):
             raise ConfigError(
-                f"name: {self.name!r} is taken by what lies beside the folders of sweeps, or means a sweep file: need"
+                f"name: {self.name!r} is reserved for files beside the folders of sweeps, or means a sweep file: need"
                 f" another than {', '.join(RESERVED)}, mlflow.db and *.yaml"
             )
         if not self.runs.strip() or not self.runs.isprintable():
             raise ConfigError(f"runs: need a folder, without control characters, got {self.runs!r}")
         if "://" in self.runs:
-            raise ConfigError(f"runs: need a folder of this machine, got {masked(self.runs)!r}; a store has store.uri")
+            raise ConfigError(f"runs: need a folder of this machine, got {masked(self.runs)!r}; see store.uri")
 
     @property
     def runs_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""From a sweep file to its specification; everything wrong with it is found at once, before Ray starts."""
+"""Read a sweep file into its specification; all of its errors are found at once, before Ray starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from orchestrator.spec.constraints import Where
 from orchestrator.spec.settings import Search, Settings
 from orchestrator.spec.spec import MAX_POINTS, SweepSpec
 from orchestrator.spec.sqlite_uri import absolute_database
-from orchestrator.spec.yaml_source import DOTTED_SECTIONS, Problem, Source, SpecError, read_source
+from orchestrator.spec.yaml_source import DOTTED_SECTIONS, Problem, SpecError, SweepSource, read_source
 from workers.trial import SegmentationConfig, TrialConfig
 
 MAX_CONSTRAINTS = 20
@@ -39,7 +39,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
     Raises:
         SpecError: listing all problems with file, line, key, what was given and what is allowed.
     """
-    return _Reader(read_source(path, overrides)).read()
+    return _SweepReader(read_source(path, overrides)).read()
 
 
 def _absolute_storage(search: Search | None) -> Search | None:
@@ -48,8 +48,8 @@ def _absolute_storage(search: Search | None) -> Search | None:
     return dataclasses.replace(search, storage=absolute_database(search.storage, Path.cwd(), "search.storage"))
 
 
-class _Reader:
-    def __init__(self, source: Source) -> None:
+class _SweepReader:
+    def __init__(self, source: SweepSource) -> None:
         self.source, self.problems = source, list[Problem]()
 
     def report(self, key: str, message: str) -> None:
@@ -182,7 +182,7 @@ class _Reader:
             self.report("search", "there is nothing to search: no axis under data, backbone, method or train")
 
     def _countable(self, spec: SweepSpec) -> bool:
-        """Whether the points are few enough to be looked at one by one; counted without making any."""
+        """True if the points are few enough to check each; they are counted without being built."""
         variants = math.prod(len(axis.values) for axis in spec.axes if axis.variant)
         trainings = math.prod(len(axis.values) for axis in spec.training_axes())
         counts = {
@@ -203,7 +203,7 @@ class _Reader:
             self.report("scheduler.grace_epochs", f"given {given}; need fewer than the {most} epochs after the warm-up")
 
     def _check_names(self, spec: SweepSpec) -> bool:
-        """Whether conditions and constraints read keys that exist, and no two conditions wait for each other."""
+        """True if conditions and constraints read existing keys and no two conditions depend on each other."""
         texts = {f"axes.{axis.key}.when": axis.when for axis in spec.axes if axis.when}
         texts |= {f"where[{index}]": where for index, where in enumerate(spec.where)}
         before = len(self.problems)

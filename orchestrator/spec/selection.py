@@ -1,4 +1,4 @@
-"""Which configurations of a ranking train a segmenter: the best, or the best of every method, backbone and so on."""
+"""Select the ranked configurations that train a segmenter: the best, or the best of every method, backbone, ..."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def goal(metric: str, mode: Better | None = None) -> Goal:
 @config
 class Objective:
     metric: str
-    """Of a trial's best variant, or ``cost/seconds`` and ``cost/gpu_seconds``."""
+    """Metric of a trial's best variant, or ``cost/seconds`` or ``cost/gpu_seconds``."""
     mode: Literal["max", "min"] | None = None
     """null: the metric's own better end."""
 
@@ -53,7 +53,7 @@ class Search:
     """Points to try, each at every seed. Raised, the same search goes on."""
     seed: int = 0
     objectives: tuple[Objective, ...] = ()
-    """What is searched for; none: the sweep's ``rank``. The mean over seeds counts."""
+    """Objectives of the search; none: the sweep's ``rank``. The mean over seeds counts."""
     storage: str | None = None
     """Optuna storage, ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``; null: a file in the sweep's folder."""
 
@@ -77,9 +77,9 @@ class Scheduler:
     grace_epochs: int = 1
     """Epochs after the warm-up that every trial gets: those of the warm-up are shared and tell no trials apart."""
     reduction_factor: int = 3
-    """Of asha: one in so many goes on from each rung to the next, which is so many times further."""
+    """For asha: 1 in ``reduction_factor`` trials goes on to the next rung, which has that many times the epochs."""
     min_trials: int = 3
-    """Of median: trials that must have come as far before one can be stopped."""
+    """For median: number of trials that must have reached an epoch before one can be stopped there."""
 
     def __post_init__(self) -> None:
         if self.grace_epochs < 1:
@@ -105,7 +105,7 @@ class Resource:
     """A fraction up to 1, which others share the GPU with; a whole number: one process a GPU; or ``auto``: as many
     trials share a GPU as their measured memory allows, and on a cluster without one they run on CPUs."""
     processes: int | None = None
-    """Of a trial: processes on one node that share every batch; null: one a GPU, and one where there is none. The steps
+    """Processes of a trial, on one node, that share every batch; null: one per GPU, or one without a GPU. The steps
     are those of one process but for rounding, so trials with other numbers of processes are other trials."""
     custom: Mapping[str, float] = field(default_factory=dict)
     """Ray resources that a node must have beside these, such as a kind of GPU (``a100: 1``); nodes name what they have
@@ -118,7 +118,7 @@ class Resource:
 
     @property
     def threads(self) -> int:
-        """Of torch on the CPU."""
+        """Number of torch's CPU threads."""
         return max(1, int(self.cpu))
 
     @property
@@ -146,7 +146,7 @@ class Resources:
     trial: Resource = Resource()
     segmentation: Resource = Resource()
     autoscaling: bool = False
-    """Whether the cluster starts nodes when they are asked for: what no node has now is waited for, not refused."""
+    """True if the cluster starts nodes on demand: resources that no node has now are waited for, not refused."""
 
     def __post_init__(self) -> None:
         if self.segmentation.process_count > 1:
@@ -158,7 +158,7 @@ class Limits:
     """When a sweep, or a trial of it, ends before its work is done."""
 
     retries: int = 3
-    """How often a trial or stage is tried again after its worker or node died, or a disk or network failed; it goes on
+    """Retries of a trial or stage after its worker or node died, or a disk or network failed; each goes on
     from its checkpoint. What its code raises by itself is not tried again."""
     failures: int | None = None
     """Failed trials at which the sweep ends; null: it goes on. ``--fail-fast`` means 1."""
@@ -186,7 +186,7 @@ class Notify:
     """Environment variable that holds the URL: a webhook's URL is a secret, and this file is kept with the results.
     null: AREAM_WEBHOOK, where it is set."""
     events: tuple[Literal["done", "failed", "stalled", "stopped"], ...] = ("done", "failed", "stalled", "stopped")
-    """What is told: the sweep's end, a failed trial, a stalled one, an end before its time."""
+    """Events to report: the sweep's end, a failed trial, a stalled trial, a sweep stopped early."""
 
     def __post_init__(self) -> None:
         if self.webhook_env is not None and not VARIABLE.fullmatch(self.webhook_env):
@@ -199,7 +199,7 @@ class Notify:
 
 @config
 class Nodes:
-    """How the nodes of a cluster are checked before the sweep asks one for anything."""
+    """Checks of a cluster's nodes before the sweep uses any."""
 
     answer_seconds: float = 120.0
     """A node that has not answered for so long counts as silent; Ray drops one that is gone after about 60."""
@@ -214,10 +214,10 @@ class Nodes:
 
 @config
 class Staging:
-    """What each node keeps of data and weights that are given as URIs."""
+    """Each node's local copies of data and weights given as URIs."""
 
     max_bytes: int = MAX_BYTES
-    """Of the node's folder for them; a node's own AREAM_STAGING_BYTES goes before."""
+    """Size limit of the node's staging folder, in bytes; a node's own AREAM_STAGING_BYTES takes precedence."""
     endpoint: str | None = None
     """URL of the server that ``s3://`` means there; null: that of the store."""
 
@@ -248,7 +248,7 @@ class Settings(Place):
     concurrency: int | None = None
     """Trials beside each other at most; null: as many as the resources allow."""
     tracking: Component = field(default_factory=_default_tracker, metadata={"component": TRACKERS})
-    """Where runs are recorded; without a name, in MLflow."""
+    """Backend that records runs; without a name, MLflow."""
     nodes: Nodes = Nodes()
     staging: Staging = Staging()
 

@@ -77,7 +77,7 @@ class SweepSpec:
 
     @property
     def objectives(self) -> tuple[Goal, ...]:
-        """What a search looks for; the sweep's rank unless it says more."""
+        """Goals of a search; the sweep's rank unless objectives are given."""
         given = self.search.objectives if self.search else ()
         return tuple(goal(one.metric, one.mode) for one in given) or (self.ranked_by,)
 
@@ -99,7 +99,7 @@ class SweepSpec:
         """The trial at a point; axes that ``values`` leaves out stand at the file's own value.
 
         Raises:
-            ConfigError: the configuration is impossible.
+            ConfigError: the configuration is invalid.
         """
         mapping = {**overlaid(self.trial_data, values), "seed": seed}
         return strict(lambda report: self._sections.trial(mapping, report))
@@ -108,14 +108,14 @@ class SweepSpec:
         """The downstream job at a point of its axes.
 
         Raises:
-            ConfigError: the configuration is impossible.
+            ConfigError: the configuration is invalid.
         """
         mapping = overlaid(self.segmentation_data or {}, values)
         config = strict(lambda report: build(SegmentationConfig, mapping, "segmentation", report))
         return located(config, self.folder)
 
     def present(self, axis: Axis, values: Mapping[str, Any]) -> bool:
-        """Whether an axis exists where the axes before it have ``values``.
+        """True if an axis exists where the axes before it have ``values``.
 
         Raises:
             ConditionError: its condition cannot be decided there.
@@ -130,7 +130,7 @@ class SweepSpec:
             raise ConditionError(axis.key, str(error)) from error
 
     def violation(self, values: Mapping[str, Any]) -> float:
-        """How far a point of the training axes is from meeting the constraints with one of its variants; 0: it does.
+        """Distance of a training point from meeting the constraints, at its best variant; 0 if it meets them.
 
         A constraint on a key that does not exist at the point asks nothing of it.
         """
@@ -237,7 +237,7 @@ class SweepSpec:
             return 0.0
 
     def knows(self, name: str) -> bool:
-        """Whether a dotted key exists at any value of the axes that decide about it."""
+        """True if a dotted key exists at any value of the axes that decide about it."""
         points = self._expand(self._deciding([name]), {}, Axis.candidates)
         return any(self.exists(name, values) for values in points)
 
@@ -261,7 +261,7 @@ class SweepSpec:
 
         Raises:
             MissingKey: no such key there.
-            ConfigError: the configuration is impossible there.
+            ConfigError: the configuration is invalid there.
         """
         if name in values:
             return values[name]

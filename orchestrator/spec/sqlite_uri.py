@@ -11,7 +11,7 @@ from aream.errors import ConfigError
 
 
 def sqlite_uri(file: Path) -> str:
-    """Of a database in a file, whatever signs its name has."""
+    """Return the SQLAlchemy URI of an SQLite file; special characters of its name are escaped."""
     return _rendered(URL.create("sqlite", database=str(file)))
 
 

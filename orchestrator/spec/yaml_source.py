@@ -78,7 +78,7 @@ for _tag, _pattern, _first in (
 
 
 @dataclass
-class Source:
+class SweepSource:
     """A sweep file as plain data, and where each key stands."""
 
     path: Path
@@ -99,7 +99,7 @@ class Source:
         return Problem(key, message, self.where(key))
 
 
-def read_source(path: Path, overrides: Sequence[str]) -> Source:
+def read_source(path: Path, overrides: Sequence[str]) -> SweepSource:
     """Read a sweep file and apply ``KEY=VALUE`` overrides.
 
     Raises:
@@ -118,7 +118,7 @@ def read_source(path: Path, overrides: Sequence[str]) -> Source:
         raise
     except (OSError, ValueError) as error:
         raise SpecError([Problem("", f"cannot be read: {error}", str(path))]) from error
-    source = Source(path, header=_header(text))
+    source = SweepSource(path, header=_header(text))
     data = _load(text, str(path), source.places)
     if not isinstance(data, dict):
         raise SpecError([Problem("", "the file must hold a mapping of keys to values", str(path))])
@@ -129,13 +129,13 @@ def read_source(path: Path, overrides: Sequence[str]) -> Source:
     return source
 
 
-def read_overrides(overrides: Sequence[str]) -> Source:
+def read_overrides(overrides: Sequence[str]) -> SweepSource:
     """A source that consists of ``KEY=VALUE`` overrides alone.
 
     Raises:
         SpecError: one is not of that form.
     """
-    source = Source(Path("--set"))
+    source = SweepSource(Path("--set"))
     for override in overrides:
         _apply(source, override)
     return source
@@ -243,7 +243,7 @@ def _check_key(name: str, where: str) -> None:
         raise SpecError([Problem("", f"given {name!a}; keys hold letters that can be seen", where)])
 
 
-def _apply(source: Source, override: str) -> None:
+def _apply(source: SweepSource, override: str) -> None:
     if override.startswith("notify"):
         _hide_addresses([part.removeprefix("notify").lstrip(".") for part in override.partition("=")[::2]])
     shown = masked(override)

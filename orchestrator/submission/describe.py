@@ -1,4 +1,4 @@
-"""From a sweep file and the lab to a job, checked here: what is wrong with it need not travel to be found."""
+"""Describe a job from a sweep file and the lab's; errors are found here, before it is sent."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def describe(path: Path, lab: Lab, overrides: Sequence[str] = (), image: str | N
 
 
 def _refuse_passwords(path: Path, text: str, settings: Sequence[str]) -> None:
-    """What is sent is kept by the cluster, and shown."""
+    """Refuse passwords in the sweep file or the overrides: the cluster keeps and shows what is sent."""
     lines = [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
     for where, line in (*lines, *(("--set", setting) for setting in settings)):
         if masked(line) != line:

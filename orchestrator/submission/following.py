@@ -10,12 +10,12 @@ from aream.errors import ConfigError
 
 ASK_AGAIN_S = 2.0
 LOST_S = 600.0
-"""Without any answer."""
+"""Seconds without any answer after which following ends."""
 T = TypeVar("T")
 
 
 def answers(ask: Callable[[], T], silent: type[ConfigError] = ConfigError) -> Iterator[T]:
-    """What ``ask`` says of a job, again and again.
+    """Yield the answers of ``ask`` about a job, again and again.
 
     Args:
         silent: raised by ``ask`` where nobody answers now.

@@ -24,21 +24,21 @@ class Job:
     image: str | None
     """Container image with this package: ``--image``, else that of the target's section; None: nodes have it."""
     revision: str
-    """Of the code that described the job."""
+    """Revision of the code that described the job."""
     environment: Mapping[str, str]
     """Variables of every process; no secrets."""
     secrets: tuple[str, ...]
     """Names of variables whose values only the cluster knows."""
     asked: tuple[Resource, ...]
-    """What one trial, and one segmentation where there is one, takes of a node."""
+    """Resources of one trial and, if there is one, of one segmentation job, on a node."""
     worker: Worker
-    """What a node offers, and how many the job may have; for targets that ask for nodes."""
+    """Resources of a node, and the number of nodes; for targets that request nodes."""
     retries: int
-    """How often the whole job is started again after it was lost."""
+    """Restarts of the whole job after it was lost."""
     runs: str
     """Absolute folder on the node that drives the sweep; it outlives the job."""
     shared: bool
-    """Whether every node sees ``runs`` at the same path."""
+    """True if every node sees ``runs`` at the same path."""
 
     @property
     def digest(self) -> str:
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def folder(self) -> str:
-        """Where the sweep's state, logs and report lie."""
+        """The folder of the sweep's state, logs and report."""
         return f"{self.runs}/{self.name}"
 
     def check_fit(self, custom: Mapping[str, float]) -> None:
@@ -74,7 +74,7 @@ class Job:
                 )
 
     def command(self, sweep: str, address: str = "auto") -> list[str]:
-        """What runs the sweep on a node of a Ray cluster.
+        """The command that runs the sweep on a node of a Ray cluster.
 
         Args:
             sweep: where the file's text was written there.

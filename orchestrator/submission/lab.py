@@ -1,4 +1,4 @@
-"""What a lab's cluster is, in one file that its platform engineer writes once; sweeps stay as they are.
+"""Describe a lab's cluster in one file that its platform engineer writes once; sweeps stay as they are.
 
     runs: /srv/aream/runs
     overrides: {store.uri: s3://aream/store, tracking.uri: "http://mlflow:5000"}
@@ -56,7 +56,7 @@ class Lab:
     runs: str
     """Absolute folder for state, logs and reports, on the node that drives the sweep; it must outlive the job."""
     shared: bool = False
-    """Whether every node mounts ``runs`` at the same path (NFS, Lustre, a ReadWriteMany volume)."""
+    """True if every node mounts ``runs`` at the same path (NFS, Lustre, a ReadWriteMany volume)."""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Dotted keys of a sweep and their values here: store, tracking server, data roots. ``--set`` wins."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -65,7 +65,7 @@ class Lab:
     """Names of variables that hold secrets; the values are the cluster's and never pass through here."""
     worker: Worker = Worker()
     retries: int = 3
-    """How often a job that was lost as a whole (its head node died) is started again, where the target can."""
+    """Restarts of a job that was lost as a whole (its head node died), if the target supports them."""
 
     def __post_init__(self) -> None:
         if not Path(self.runs).is_absolute():
@@ -74,7 +74,7 @@ class Lab:
             raise ConfigError(f"retries: need 0 or more, got {self.retries}")
         for name in (*self.environment, *self.secrets):
             if not VARIABLE.fullmatch(name):
-                raise ConfigError(f"environment: {name!r} is no name of a variable")
+                raise ConfigError(f"environment: {name!r} is not a valid name of a variable")
         for name in self.environment:
             if SECRET_NAME.search(name) or name in self.secrets:
                 raise ConfigError(f"environment: {name}: name it under `secrets`, without its value")
@@ -114,5 +114,5 @@ def read_lab(path: Path, target: str) -> tuple[Lab, Any]:
 
 
 def target_names() -> Sequence[str]:
-    """Where a sweep can be sent."""
+    """Names of the targets that a sweep can be sent to."""
     return discover.names(targets)

@@ -1,4 +1,4 @@
-"""Whether a record can be written into a folder, before anything is trained."""
+"""Check that a record can be written into a folder, before anything is trained."""
 
 from __future__ import annotations
 

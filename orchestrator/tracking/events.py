@@ -1,4 +1,4 @@
-"""What is told of a sweep's runs, one event after the other: how they lie in the spool, and what a backend is given."""
+"""Events about a sweep's runs, in order: their form in the spool, and as given to a backend."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ which ``{{run:NAME}}`` stands for where another run is shown; a status is FINISH
 
 
 def is_event(event: Event) -> bool:
-    """Whether an event can be delivered: one that lacks something would block everything behind it for ever."""
+    """True if an event can be delivered: an incomplete one would block all events behind it for ever."""
     content = {"run": str, "time": int} | CONTENT.get(str(event.get("kind")), {"no such kind": int})
     return all(isinstance(event.get(name, ...), kind) for name, kind in content.items())
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundQueue:
-    """What fails is told and left to the next run."""
+    """Runs work in a background thread, in order; failures are logged and left to the next run."""
 
     def __init__(self, name: str) -> None:
         self.waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

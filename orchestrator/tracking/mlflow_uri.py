@@ -1,4 +1,4 @@
-"""Where MLflow's records lie: its URI from a folder, made absolute, and how to look at it."""
+"""Location of MLflow's records: its URI from a folder, made absolute, and how to look at it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def default_uri(runs: Path) -> str:
 
 
 def record_uri(given: str | None, runs: Path, folder: Path) -> str:
-    """Where a sweep is recorded: what its file says, the environment, or a database in the runs folder; absolute.
+    """Return the URI of a sweep's record, absolute: from its file, the environment, or a database in the runs folder.
 
     Args:
         given: ``tracking.uri`` of the file.
@@ -79,7 +79,7 @@ def _check_server(uri: str, key: str) -> None:
 
 
 def refuse_unusable_file(file: Path) -> None:
-    """See that a database can be written there, or made; makes its folder.
+    """Check that a database can be written there, or made; makes its folder.
 
     Raises:
         ConfigError: it cannot.
@@ -97,7 +97,7 @@ def refuse_unusable_file(file: Path) -> None:
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
-    """Where the files of a new experiment go: beside its database, as both move together; None: the server says."""
+    """URI for the files of a new experiment: beside its database, as both move together; None: the server decides."""
     file = sqlite_file(uri)
     if file is None:
         return None
@@ -110,7 +110,7 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 
 
 def browse(uri: str) -> str:
-    """What a person opens, or pastes into a shell."""
+    """The URL to open, or the command to paste into a shell."""
     if uri.startswith(SERVERS):
         return masked(uri)
     words = [str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", masked(uri)]

@@ -1,4 +1,4 @@
-"""What a sweep does as metrics beside Ray's own: Prometheus finds them where it finds Ray's, under ``ray_aream_...``.
+"""A sweep's metrics beside Ray's own: Prometheus finds them where it finds Ray's, under ``ray_aream_...``.
 
 The driver alone sends them, since it sees every row. Labels are the sweep and small fixed sets, never a trial. Counters
 are of one run of the sweep's command: they begin anew where it is run again. Until Ray is there, and where its metrics
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.monitor.state import SweepState
-from orchestrator.monitor.tasks import ENDED, ORDER
+from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE, ENDED, ORDER
 from orchestrator.plan.planner import TrialPlan
 from orchestrator.results.records import Records, lineage_cost
 from orchestrator.results.savings import from_earlier
@@ -24,31 +24,31 @@ from workers.stage import Stage
 PREFIX = "aream_"
 SAMPLE_S = 5.0
 """Ray forgets a gauge that is not set again within twice its report interval of 10 s."""
-STATUSES = ("waiting", "running", "held", "paused", *ENDED)
+STATUSES = ("waiting", "running", COMPUTED_ELSEWHERE, "paused", *ENDED)
 
 
 @dataclass(frozen=True)
-class Metric:
+class PrometheusMetric:
     description: str
     labels: tuple[str, ...] = ()
-    """Beside the sweep."""
+    """Names of its labels beside that of the sweep."""
     gauge: bool = False
 
 
 METRICS = {
-    "stages_run": Metric("stages computed, of trials and jobs that ended well", ("stage",)),
-    "cache_hits": Metric("stages that the store already had when this run began", ("stage",)),
-    "stage_seconds": Metric("worker seconds of the stages computed", ("stage",)),
-    "gpu_seconds": Metric("share of a GPU times seconds of the stages computed"),
-    "saved_seconds": Metric(
+    "stages_run": PrometheusMetric("stages computed, of trials and jobs that ended well", ("stage",)),
+    "cache_hits": PrometheusMetric("stages that the store already had when this run began", ("stage",)),
+    "stage_seconds": PrometheusMetric("worker seconds of the stages computed", ("stage",)),
+    "gpu_seconds": PrometheusMetric("share of a GPU times seconds of the stages computed"),
+    "saved_seconds": PrometheusMetric(
         "worker seconds not spent: because results share stages, or because the store had them", ("by",)
     ),
-    "saved_gpu_seconds": Metric("the same at the trials' share of a GPU", ("by",)),
-    "failures": Metric("trials, shared stages and segmentation jobs that failed", ("kind",)),
-    "retries": Metric("how often one was begun again because its worker was lost", ("kind",)),
-    "tasks": Metric("trials, shared stages and segmentation jobs by status", ("kind", "status"), gauge=True),
-    "time_left_seconds": Metric("seconds until all known work is done; absent while unknown", gauge=True),
-    "tracking_events_waiting": Metric("events that wait for the tracking server", gauge=True),
+    "saved_gpu_seconds": PrometheusMetric("the same at the trials' share of a GPU", ("by",)),
+    "failures": PrometheusMetric("trials, shared stages and segmentation jobs that failed", ("kind",)),
+    "retries": PrometheusMetric("how often one was begun again because its worker was lost", ("kind",)),
+    "tasks": PrometheusMetric("trials, shared stages and segmentation jobs by status", ("kind", "status"), gauge=True),
+    "time_left_seconds": PrometheusMetric("seconds until all known work is done; absent while unknown", gauge=True),
+    "tracking_events_waiting": PrometheusMetric("events that wait for the tracking server", gauge=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""What of a sweep is recorded as runs: sweep > trial > variant or segmentation job."""
+"""Record a sweep as runs: sweep > trial > variant or segmentation job."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ class Recorder:
                 self.tracker.log_content(run, name, content, folder)
 
     def _analysis(self, run: str, stage: Stage, records: Records) -> None:
-        """What an analysis shows: its curves with the layer as step, and its pictures as files."""
+        """Record an analysis: its curves with the layer as step, and its pictures as files."""
         content = self._contents(stage.key, records, lambda path: path == FIGURES_FILE).get(FIGURES_FILE)
         if content is None:
             return
@@ -256,7 +256,7 @@ class Recorder:
 
 
 def _origin_tags(record: ArtifactRecord) -> dict[str, str]:
-    """What made a result, which an earlier run of other code may have stored."""
+    """Tags for the origin of a result, which an earlier run of other code may have stored."""
     return {f"aream.{name}": value for name, value in origin_of(record).items()}
 
 

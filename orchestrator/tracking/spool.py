@@ -34,7 +34,7 @@ class Spool:
         self.size = self.path.stat().st_size
         self.offset = self.kept_offset = self._read_offset()
         self.damaged: set[int] = set()
-        """Where the lines begin that are no events and were left out."""
+        """Offsets of lines that are not events and were left out, in bytes."""
 
     def append(self, event: Event) -> None:
         line = json.dumps(event, allow_nan=False).encode() + b"\n"

@@ -41,9 +41,9 @@ class Tracker:
         self.spool_dir = spool_dir
         self.spool = Spool(spool_dir, is_event)
         self.problem: str | None = None
-        """Why nothing can be delivered at the moment."""
+        """Reason why nothing can be delivered at the moment; None: it can."""
         self.permanent: str | None = None
-        """Why nothing will be until somebody changes something; what waits stays in the spool."""
+        """Reason why nothing can be delivered until somebody changes something; events stay in the spool."""
         self.refused = 0
         """Events that will never be taken, kept in ``refused.jsonl`` with why."""
         self.delivery = backend.delivery(sweep_id, self._keep_refused)
@@ -113,7 +113,7 @@ class Tracker:
         return left
 
     def left(self) -> int:
-        """How many events wait, as it was last seen where the spool cannot be read."""
+        """The number of waiting events; the last known one if the spool cannot be read."""
         with contextlib.suppress(SpoolUnavailable):
             self.counted = self.spool.left()
         return self.counted

@@ -1,4 +1,4 @@
-"""Telling a webhook how a sweep does; a webhook that is away changes nothing."""
+"""Send events of a sweep to a webhook; an unreachable webhook changes nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRIES = 3
 
 
 def webhook_url(settings: Notify) -> str:
-    """Where messages go; empty: no variable is named, and the usual one is not set. No message quotes it from now on.
+    """Return the webhook's URL; empty: no variable is named, and the usual one is not set. Messages mask it afterwards.
 
     Raises:
         ConfigError: the variable that is named is not set, or holds no http(s) URL.

@@ -8,7 +8,7 @@ from sweep_content import content
 
 from aream import discover
 from orchestrator.reporting import figures
-from orchestrator.reporting.figures.protocol import Results
+from orchestrator.reporting.figures.protocol import FigureInput
 from workers.artifacts.opening import open_store
 
 NAMES = discover.names(figures)
@@ -21,7 +21,7 @@ def store(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_result_is_no_figure(name, store, tmp_path):
-    assert discover.load(figures, name).draw(Results(content(0), store), tmp_path) == []
+    assert discover.load(figures, name).draw(FigureInput(content(0), store), tmp_path) == []
     assert list(tmp_path.glob("*.png")) == []
 
 
@@ -30,7 +30,7 @@ def test_no_result_is_no_figure(name, store, tmp_path):
 def test_what_is_drawn_is_a_picture_with_a_caption(name, count, store, tmp_path):
     module = discover.load(figures, name)
     assert isinstance(module.PLACE, int)
-    for path, caption in module.draw(Results(content(count), store), tmp_path):
+    for path, caption in module.draw(FigureInput(content(count), store), tmp_path):
         assert path.parent == tmp_path
         assert caption
         with Image.open(path) as picture:

@@ -58,7 +58,7 @@ def test_what_is_written_is_read(cams):
         ({"size": [30, -1]}, "need a height and width"),
         ({"size": [30]}, "need a height and width"),
         ({"size": [30, 4.5]}, "need a int"),
-        ({"size": None}, "is no CAM index"),
+        ({"size": None}, "is not a CAM index"),
         ({"classes": [1, 255]}, "need ascending classes"),
         ({"classes": [1, 1]}, "need ascending classes"),
         ({"classes": [-1, 1]}, "need ascending classes"),
@@ -71,8 +71,8 @@ def test_what_is_written_is_read(cams):
         ({"views": [view(size=[0, 10]), view()]}, "need sizes"),
         ({"views": [view(size=[10**9, 10]), view()]}, "need sizes"),
         ({"views": [view(size=[10]), view()]}, "need sizes"),
-        ({"views": [view(size=[10.5, 10]), view()]}, "no CAM index"),
-        ({"views": [view(mirrored=1), view()]}, "no CAM index"),
+        ({"views": [view(size=[10.5, 10]), view()]}, "not a CAM index"),
+        ({"views": [view(mirrored=1), view()]}, "not a CAM index"),
     ],
     ids=lambda value: None,
 )
@@ -91,7 +91,7 @@ def test_a_manipulated_index_is_refused(cams, change, message):
 )
 def test_an_index_that_is_none(cams, text):
     (cams / "index.json").write_text(text)
-    with pytest.raises(DataError, match="is no CAM index"):
+    with pytest.raises(DataError, match="is not a CAM index"):
         list(read_cams(cams))
 
 

@@ -102,7 +102,7 @@ def test_stopped_from_another_terminal_and_run_again(undisturbed, tmp_path, told
     assert process.returncode == 130, output
     assert "stopped from another terminal; run the same command again to go on" in output
     assert events(told) == ["stopped"]
-    assert told[0]["text"] == "small: ended before its time: stopped from another terminal"
+    assert told[0]["text"] == "small: ended early: stopped from another terminal"
     sweeps.run(sweep)
     assert sweeps.results(tmp_path) == undisturbed
     assert events(told) == ["stopped", "done"]

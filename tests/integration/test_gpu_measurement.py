@@ -7,7 +7,7 @@ import ray
 
 import sweeps
 from orchestrator.cluster import connection
-from orchestrator.cluster.gpu_measurement import Measurement
+from orchestrator.cluster.gpu_measurement import GpuShareMeasurement
 from orchestrator.cluster.gpu_share import GpuNode
 from orchestrator.cluster.resources import whole_gpus
 from orchestrator.monitor.supervisor import Supervisor
@@ -30,17 +30,17 @@ def measurement(tmp_path, monkeypatch):
     supervisor = Supervisor(workspace.control_file, workspace.folder / "spent.json", Limits())
     ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, _node_ip_address="127.0.0.1")
     try:
-        yield Measurement(planner, workspace, supervisor, said.append), planner, said
+        yield GpuShareMeasurement(planner, workspace, supervisor, said.append), planner, said
     finally:
         ray.shutdown()
 
 
 def test_a_gpu_that_is_not_there_is_not_shared(measurement):
     measured, planner, said = measurement
-    assert whole_gpus("trial", planner.spec.resources.trial, connection.nodes(), grows=False).gpus == 1
+    assert whole_gpus("trial", planner.spec.resources.trial, connection.nodes(), autoscales=False).gpus == 1
     assert measured.share(planner.grid()) is None
     assert said == [
         "rehearsing 1 of 2 trials, to see how many share a GPU",
-        "the rehearsal failed, each trial gets a whole GPU: Ray gives out GPUs here, but torch sees none",
+        "the rehearsal failed, each trial gets a whole GPU: Ray assigns GPUs here, but torch sees none",
     ]
     assert measured._nodes(123) == [GpuNode(cpus=2.0, gpus=1.0, gpu_bytes=123)]

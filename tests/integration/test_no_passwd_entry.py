@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 UID = 54321
 RECORD = """
 import pathlib, sys, mlflow
-from orchestrator.tracking.backends.mlflow import Backend
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.tracker import Tracker
 folder = pathlib.Path(sys.argv[1])
-tracker = Tracker(Backend(f"sqlite:///{folder}/ml.db", "exp"), "id", folder / "spool")
+tracker = Tracker(MlflowBackend(f"sqlite:///{folder}/ml.db", "exp"), "id", folder / "spool")
 tracker.start_run("sweep", name="n")
 tracker.end_run("sweep", "FINISHED")
 assert tracker.close(240) == 0, tracker.problem

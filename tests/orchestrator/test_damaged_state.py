@@ -19,7 +19,7 @@ from orchestrator.run.trial_events import TrialLife
 from orchestrator.search.record import _open_storage
 from orchestrator.search.stopped_trials import Stopped
 from orchestrator.spec.settings import Limits
-from orchestrator.tracking.backends.mlflow import Backend
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.recorder import _remembered
 from orchestrator.tracking.spool import Spool, SpoolUnavailable
 from orchestrator.tracking.tracker import Tracker
@@ -84,7 +84,7 @@ def test_orders_that_cannot_be_read_begin_no_sweep_and_end_none(place, damage, c
     for _ in range(5):
         now[0] += 2
         supervisor.tick({})
-    assert supervisor.wish("train_cam-0") == "stop"
+    assert supervisor.desired_state("train_cam-0") == "stop"
     assert caplog.text.count("orders.json") == 1  # told once, not every second
     refused(place.control_file, lambda: Supervisor(place.control_file, place.folder / "spent.json", Limits()))
     assert control.main(["s", "--runs", str(place.runs), "pause"]) == 2
@@ -202,7 +202,7 @@ def test_an_offset_that_is_none_sends_everything_once_more(tmp_path, offset, cap
 @pytest.fixture
 def tracker(tmp_path):
     """With a server that takes everything; what it took is in ``taken``."""
-    made = Tracker(Backend(f"sqlite:///{tmp_path}/mlflow.db", "experiment"), "id", tmp_path / "spool")
+    made = Tracker(MlflowBackend(f"sqlite:///{tmp_path}/mlflow.db", "experiment"), "id", tmp_path / "spool")
     made.taken = []
     made.delivery.write = made.taken.extend
     yield made
@@ -269,7 +269,7 @@ def test_a_spool_that_is_gone_is_told_and_counts_nothing_as_delivered(tracker, t
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_a_spool_with_holes_reaches_mlflow_but_for_the_holes(tmp_path, caplog):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    first = Tracker(Backend("http://127.0.0.1:9", "experiment"), "id", tmp_path / "spool")
+    first = Tracker(MlflowBackend("http://127.0.0.1:9", "experiment"), "id", tmp_path / "spool")
     first.start_run("sweep", name="s")
     first.log_content("sweep", "kept.txt", b"kept")
     first.log_content("sweep", "cut.txt", b"cut by a power cut")
@@ -280,7 +280,7 @@ def test_a_spool_with_holes_reaches_mlflow_but_for_the_holes(tmp_path, caplog):
     lines = events.read_bytes().splitlines(keepends=True)
     strange = [b"\0" * 90 + b"\n", b'{"kind": "metrics", "run": "sweep", "time": 1}\n', b'{"kind": "close"}\n', b"[]\n"]
     events.write_bytes(lines[0] + strange[0] + strange[1] + b"".join(lines[1:]) + strange[2] + strange[3])
-    second = Tracker(Backend(uri, "experiment"), "id", tmp_path / "spool")
+    second = Tracker(MlflowBackend(uri, "experiment"), "id", tmp_path / "spool")
     assert second.close(300) == 0
     assert caplog.text.count("are damaged and no event") == 4
     assert "cut.txt of sweep is damaged and left out" in caplog.text

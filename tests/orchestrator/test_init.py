@@ -46,7 +46,7 @@ def test_a_template_loads_and_plans(here, capsys, data):
 
 def test_the_folder_of_images_can_be_put_in_later(here, capsys):
     assert init.main(["first", "--data", "voc2012"]) == 0
-    assert "put the folder of voc2012 in the place of FOLDER" in capsys.readouterr().out
+    assert "replace FOLDER there with the folder of voc2012" in capsys.readouterr().out
     assert load_spec(here / "first" / "sweep.yaml").base.data.config.root == str(here / "FOLDER")
 
 
@@ -58,7 +58,7 @@ def test_data_in_a_store_keeps_its_uri(here):
 def test_a_file_that_is_there_stays(here, capsys):
     (here / "sweep.yaml").write_text("mine")
     assert init.main(["."]) == 2
-    assert "sweep.yaml is there already and stays as it is" in capsys.readouterr().err
+    assert "sweep.yaml exists already and was not changed" in capsys.readouterr().err
     assert (here / "sweep.yaml").read_text() == "mine"
 
 

@@ -39,7 +39,7 @@ class Blobs:
             self.storage.write(name, pack.content)
 
     def _found(self, name: str, size: int) -> bool:
-        """Whether the blob is there; touched, so that nobody collects it before its new record is written."""
+        """True if the blob is there; it is touched, so that nobody collects it before its new record is written."""
         found = self.storage.stat(name)
         if found is None or found.size != size:
             return False

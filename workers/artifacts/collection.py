@@ -65,7 +65,7 @@ def collect(
 
 
 class _Look:
-    """What a store holds and who needs what: listed first, so that whoever begins to need something changes it."""
+    """A listing of a store's objects and of who needs them, taken first: a later need of one shows as a change."""
 
     def __init__(self, store: ArtifactStore, grace_s: float, now: Callable[[], float]) -> None:
         self.store, self.storage, asked = store, store.storage, now()
@@ -101,7 +101,7 @@ class _Look:
                     yield info, why
 
     def still_unneeded(self, info: ObjectInfo) -> bool:
-        """Whether no sweep has come to name it since."""
+        """True if no sweep has come to need it since."""
         if not info.name.startswith((RECORDS, CHECKPOINTS)):
             return True
         if sorted(self.storage.list(HOLDS), key=lambda hold: hold.name) != self.holds:
@@ -128,7 +128,7 @@ class _Look:
         return key is not None and (key in self.living or (key in self.needed and not is_done(self.storage, info)))
 
     def _blobs_that_stay(self) -> set[str]:
-        """Of all artifacts but the doomed; those already removed are no longer listed."""
+        """Names of the blobs of all artifacts that are kept; those already removed are no longer listed."""
         listed, names = set(self.listed[RECORDS]), set[str]()
         for info in self.storage.list(RECORDS):
             key = key_of(info.name)
@@ -158,7 +158,7 @@ def tidy(store: ArtifactStore) -> None:
 
 
 def is_done(storage: ObjectStorage, checkpoint: ObjectInfo) -> bool:
-    """Whether the artifact was stored since; one that is older is being computed anew."""
+    """True if the checkpoint's artifact was stored since; an older artifact is being computed again."""
     record = storage.stat(record_name(str(key_of(checkpoint.name))))
     return record is not None and record.modified >= checkpoint.modified
 

@@ -1,4 +1,4 @@
-"""Which artifacts a sweep needs: what it names is not collected, and while it runs it says so with a lease."""
+"""The artifacts that a sweep needs, which are not collected, and the lease that shows it running."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Hold:
         self.lease: Lease | None = None
         self.keys = set(keys)
         self.earlier: set[str] = set()
-        """What earlier runs named; kept until this one has named all it needs."""
+        """Keys that earlier runs named; kept until this run has named all it needs."""
         self.written: set[str] | None = None
         self.saved = 0.0
         self.one_at_a_time = threading.RLock()
@@ -118,7 +118,7 @@ class HeldKeys:
     name: str
     keys: tuple[str, ...]
     live: bool
-    """Whether its driver may still run: its lease beats, or did so lately, and is not seen to be dead from here."""
+    """True if its driver may still run: its lease was renewed lately, and it is not known from here to be dead."""
 
 
 def read_hold(storage: ObjectStorage, sweep_id: str) -> HeldKeys:
@@ -127,7 +127,7 @@ def read_hold(storage: ObjectStorage, sweep_id: str) -> HeldKeys:
         content = json.loads(storage.read(_object(sweep_id)))
         name, keys = str(content["name"]), tuple(str(key) for key in content["keys"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ArtifactCorrupt(f"{storage.uri}/{_object(sweep_id)}: is no list of keys: {error}") from error
+        raise ArtifactCorrupt(f"{storage.uri}/{_object(sweep_id)}: is not a list of keys: {error}") from error
     return HeldKeys(sweep_id, name, keys, Leases(storage).alive(_lease(sweep_id)) is not None)
 
 
@@ -147,7 +147,7 @@ def all_holds(storage: ObjectStorage) -> Iterator[HeldKeys]:
 
 
 def release(storage: ObjectStorage, sweep_id: str) -> None:
-    """What only this sweep needs may be collected."""
+    """Let artifacts be collected that only this sweep needs."""
     storage.delete(_object(sweep_id))
 
 

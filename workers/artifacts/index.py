@@ -26,7 +26,7 @@ class FileEntry:
     blob: str
     """Digest of the blob that holds it."""
     offset: int
-    """Where in the blob it begins."""
+    """Position in the blob at which the file begins, in bytes."""
 
     def line(self) -> bytes:
         return json.dumps([self.path, self.size, self.sha256, self.blob, self.offset]).encode() + b"\n"
@@ -44,7 +44,7 @@ def parse(lines: Iterable[bytes], origin: str) -> Iterator[FileEntry]:
             entry = FileEntry(path, size, sha256, blob, offset)
             _check(entry)
         except (ValueError, TypeError, RecursionError) as error:
-            raise ArtifactCorrupt(f"{origin}: line {number} of its file list is no entry: {error}") from error
+            raise ArtifactCorrupt(f"{origin}: line {number} of its file list is not an entry: {error}") from error
         yield entry
 
 

@@ -1,4 +1,4 @@
-"""Who computes what right now, so that two workers, sweeps or machines that need one stage compute it once.
+"""Leases on stages that are being computed, so that workers, sweeps or machines that need one compute it once.
 
 A lease is an object ``leases/NAME/GENERATION`` that its holder rewrites with a higher beat every few seconds. Nobody
 compares clocks: a lease is dead when an observer saw no new beat for ``ttl_s`` of its own monotonic time, or at once
@@ -40,7 +40,7 @@ MOST_BYTES = 4096
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lease says of who holds it."""
+    """The holder of a lease, as written in it."""
 
     generation: int
     owner: str
@@ -48,7 +48,7 @@ class Holder:
     process: str
     beat: int
     token: str
-    """Of one taking of the lease."""
+    """Random id of one acquisition of the lease."""
 
     def known_dead(self) -> bool:
         process = Process.parse(self.process)
@@ -97,11 +97,11 @@ class Leases:
         return Lease(self.storage, name, own, self.ttl_s / BEATS_A_TTL, on_beat)
 
     def holder(self, name: str) -> Holder | None:
-        """Who holds a lease, dead or alive."""
+        """The holder of a lease, dead or alive."""
         return _holder(self.storage, name)
 
     def alive(self, name: str) -> Holder | None:
-        """Who holds a lease and may still run, by one look: not seen to be dead from here, and not silent for long."""
+        """The holder of a lease if it may still run, by one look: neither known to be dead nor silent for long."""
         found = self.holder(name)
         if found is None or found.known_dead():
             return None
@@ -109,7 +109,7 @@ class Leases:
         return None if last is None or last.modified < time.time() - SILENT_S else found
 
     def living(self, name: str) -> Holder | None:
-        """Who holds a lease, as far as this process can tell; to be asked again and again."""
+        """The holder of a lease unless seen to be dead; to be asked repeatedly, as silence shows a dead one."""
         found = self.holder(name)
         return None if found is None or self._dead(name, found) else found
 
@@ -171,10 +171,10 @@ class Lease:
                     log.warning("the lease of %s was taken over by another process", self.name)
                     return
             except Exception as error:  # whatever it is: the next beat may come through, and a silent holder is dead
-                log.warning("no beat for %s: %s: %s", self.name, type(error).__name__, error)
+                log.warning("the lease of %s cannot be renewed now: %s: %s", self.name, type(error).__name__, error)
 
     def _beat(self) -> bool:
-        """Whether this process still is the holder, as everybody sees by a new beat."""
+        """Write a new beat for all to see; False if this process is no longer the holder."""
         self.beat += 1
         found = _holder(self.storage, self.name)
         if found is None:  # removed by one that took this process for dead

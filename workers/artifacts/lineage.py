@@ -1,4 +1,4 @@
-"""What an artifact was computed from, and what was computed from it."""
+"""Ancestors and descendants of an artifact."""
 
 from __future__ import annotations
 

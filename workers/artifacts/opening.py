@@ -1,4 +1,4 @@
-"""From a URI to a store."""
+"""Open a store by its URI."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_store(
         waits: for that server.
 
     Raises:
-        ConfigError: a URI that no storage understands, or an impossible setting of this node.
+        ConfigError: a URI that no storage understands, or an invalid setting of this node.
     """
     text = str(default) if uri is None else uri
     if "\0" in text:
@@ -65,7 +65,7 @@ def open_store(
 
 
 def was_used(storage: ObjectStorage) -> bool:
-    """Whether anything was ever stored, or a sweep planned, there."""
+    """True if anything was ever stored, or a sweep planned, there."""
     root: Path | None = getattr(storage, "root", None)
     if root is not None and (root / TEMPORARY).is_dir():  # all that is written passes through it, and it stays
         return True

@@ -1,4 +1,4 @@
-"""What is known of an artifact: what made it, from what, and which blob lists its files."""
+"""Record of an artifact: the stage and inputs that made it, and the blob that lists its files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ArtifactRecord:
     host: str
     versions: dict[str, str]
     device: str = ""
-    """What it was computed on: kind, threads where they count, and model."""
+    """Device that computed it: kind, threads if they affect the result, and model."""
     source: str = ""
     """Digest of the code that the stage runs (``workers/stage_source.py``)."""
     index: str = ""

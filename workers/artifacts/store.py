@@ -44,7 +44,7 @@ class ArtifactStore:
         self.views = Views(scratch, max_view_bytes)
 
     def has(self, key: str) -> bool:
-        """Whether a complete artifact is there."""
+        """True if a complete artifact is there."""
         info = self.storage.stat(record_name(key))
         return info is not None and self._counts(info)
 
@@ -199,7 +199,7 @@ class ArtifactStore:
         return digest, files, size
 
     def _place_record(self, key: str, content: bytes) -> bool:
-        """Whether it is the one that counts."""
+        """Write the record; False if another one was there first."""
         name = record_name(key)
         old = self.storage.stat(name)
         if old is None or self._counts(old):

@@ -57,7 +57,7 @@ class Views:
         return view
 
     def keep(self, staged: Path, record: ArtifactRecord) -> None:
-        """What was just written is at once what readers on this machine want."""
+        """Turn files that were just written into the view for readers on this machine."""
         view = self.path(record)
         self._make_room(view, _size(record))
         view.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class Views:
                 self._evict(view)
 
     def _in_use(self, view: Path) -> bool:
-        """Whether the view is there, was checked by this process, and stays: its lock is held from here on."""
+        """True if the view is there and was checked by this process; its lock is then held, so that it stays."""
         if view.name not in self.trusted:
             return False
         if self.max_bytes is None:
@@ -139,7 +139,7 @@ class Views:
         return time.time()
 
     def _evict(self, view: Path) -> bool:
-        """Whether nobody uses the view; it is then gone."""
+        """Remove the view if nobody uses it; True if it was removed."""
         if self.max_bytes is None:
             self._remove(view)
             return True
@@ -161,7 +161,7 @@ class Views:
             yield self.scratch / VIEWS / name
 
     def _remove(self, view: Path) -> None:
-        """At once out of the readers' way."""
+        """Remove a view; it is renamed first, so that readers see all of it or nothing."""
         self.trusted.discard(view.name)
         aside = temporary.new_path(self.scratch / STAGING)
         try:

@@ -1,4 +1,4 @@
-"""How long a server that speaks S3 is waited for."""
+"""Timeouts and retries for a server that speaks S3."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MOST_RETRIES = 100
 @config
 class Waits:
     connect_seconds: float = 5.0
-    """Until a connection stands."""
+    """Seconds until a connection is made."""
     read_seconds: float = 30.0
-    """Until the next bytes of an answer are there."""
+    """Seconds until the next bytes of an answer arrive."""
     retries: int = 2
-    """Of a request that failed on the way, at once, by boto3 itself."""
+    """Immediate retries, by boto3 itself, of a request that failed on the way."""
     patience_seconds: float = 300.0
-    """How long the server may be away before a call gives up: a training's result is worth the wait."""
+    """Seconds that the server may be unreachable before a call gives up: a training's result is worth the wait."""
 
     def __post_init__(self) -> None:
         for name in ("connect_seconds", "read_seconds", "patience_seconds"):

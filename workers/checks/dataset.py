@@ -30,7 +30,7 @@ def check_dataset(
     label_folders: Iterable[str] = (),
     say: Callable[[str], None] = lambda words: None,
 ) -> Findings:
-    """What its module's ``survey`` finds, where it has one, and what can be wrong with any dataset.
+    """Collect the findings of the module's ``survey``, if it has one, and of checks common to all datasets.
 
     Args:
         sample: images of each split that are decoded; None: all.
@@ -39,7 +39,7 @@ def check_dataset(
         say: is told now and then how far it is.
 
     Raises:
-        ConfigError: an impossible path map.
+        ConfigError: an invalid path map.
     """
     found = Findings()
     try:

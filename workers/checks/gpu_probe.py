@@ -1,4 +1,4 @@
-"""Whether every GPU that this process sees takes a tensor; run as a program, so that no worker keeps a CUDA context.
+"""Check that every visible GPU takes a tensor; run as a program, so that no worker keeps a CUDA context.
 
     python workers/checks/gpu_probe.py     # one line of JSON
 

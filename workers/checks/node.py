@@ -1,4 +1,4 @@
-"""What a node finds out about itself before a sweep runs there: code, GPUs, content, store, disk.
+"""A node's report about itself before a sweep runs there: code, GPUs, content, store, disk.
 
 Light to import: a node must answer soon, whatever its torch does.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from workers.contents import Content
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "ray")
-"""What can change a result, and what nodes talk through."""
+"""Libraries that can change a result, and Ray, through which nodes communicate."""
 GPU_S = 180.0
 """Longest that torch may take to be imported and to use each GPU once."""
 PROBE_PATIENCE_S = 20.0
@@ -42,12 +42,12 @@ SPILL_LIMIT = 0.95
 
 
 @dataclass(frozen=True)
-class Finding:
+class NodeFinding:
     column: str
-    """Of the table of checks."""
+    """Column of the table of checks."""
     words: str
     hard: bool = True
-    """Whether the sweep is refused for it."""
+    """True if the sweep is refused for it."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,19 @@ def facts() -> Facts:
     return Facts(socket.gethostname(), platform.python_version(), code_revision(), source_digest(), versions)
 
 
-def differences(driver: Facts, node: Facts) -> Iterator[Finding]:
+def differences(driver: Facts, node: Facts) -> Iterator[NodeFinding]:
     """Equal keys promise equal bytes only where the same code makes them."""
     if node.sources != driver.sources:
-        yield Finding("code", f"its modules differ from the driver's ({node.revision}; driver: {driver.revision})")
+        yield NodeFinding("code", f"its modules differ from the driver's ({node.revision}; driver: {driver.revision})")
     if node.python.split(".")[:2] != driver.python.split(".")[:2]:
-        yield Finding("code", f"Python {node.python}; the driver has {driver.python}")
+        yield NodeFinding("code", f"Python {node.python}; the driver has {driver.python}")
     elif node.python != driver.python:
-        yield Finding("code", f"Python {node.python}; the driver has {driver.python}", hard=False)
+        yield NodeFinding("code", f"Python {node.python}; the driver has {driver.python}", hard=False)
     for name, version in driver.versions.items():
         if node.versions[name].partition("+")[0] != version.partition("+")[0]:
-            yield Finding("code", f"{name} {node.versions[name]}; the driver has {version}")
+            yield NodeFinding("code", f"{name} {node.versions[name]}; the driver has {version}")
         elif node.versions[name] != version:
-            yield Finding("code", f"{name} {node.versions[name]}; the driver has {version}", hard=False)
+            yield NodeFinding("code", f"{name} {node.versions[name]}; the driver has {version}", hard=False)
 
 
 class NodeProbe:
@@ -90,10 +90,10 @@ class NodeProbe:
     def facts(self) -> Facts:
         return facts()
 
-    def gpu(self, count: float) -> list[Finding]:
+    def gpu(self, count: float) -> list[NodeFinding]:
         return gpu_findings(count)
 
-    def store(self, uri: str | None, default: Path, endpoint: str | None, probe: str) -> list[Finding]:
+    def store(self, uri: str | None, default: Path, endpoint: str | None, probe: str) -> list[NodeFinding]:
         """Args: probe: an object that the driver has just written."""
         try:
             storage = open_store(uri, default, endpoint).storage
@@ -102,15 +102,15 @@ class NodeProbe:
         except FileNotFoundError:
             where = default if uri is None else uri
             words = f"what the driver writes to {where} is not seen here: need a folder that all nodes share, or s3://"
-            return [Finding("store", words)]
+            return [NodeFinding("store", words)]
         except (AreamError, OSError) as error:
-            return [Finding("store", _one_line(error))]
+            return [NodeFinding("store", _one_line(error))]
         return []
 
-    def disk(self, places: Sequence[Path]) -> list[Finding]:
+    def disk(self, places: Sequence[Path]) -> list[NodeFinding]:
         return list(disk_findings(places))
 
-    def contents(self, expected: Sequence[tuple[Content, str]], reread: bool = False) -> list[Finding]:
+    def contents(self, expected: Sequence[tuple[Content, str]], reread: bool = False) -> list[NodeFinding]:
         """
         Args:
             expected: what the sweep reads, with what the driver found it to be.
@@ -121,34 +121,36 @@ class NodeProbe:
             try:
                 found = content.remembered_identity(reread=reread)
             except (AreamError, OSError) as error:
-                findings.append(Finding(content.column, f"{content.key}: {_one_line(error)}"))
+                findings.append(NodeFinding(content.column, f"{content.key}: {_one_line(error)}"))
                 continue
             if found != identity:
                 places = ", ".join(content.local_paths())
                 words = f"other content than the driver's ({found[:12]}; driver: {identity[:12]}) in {places}"
-                findings.append(Finding(content.column, f"{content.key}: {words}"))
+                findings.append(NodeFinding(content.column, f"{content.key}: {words}"))
         return findings
 
 
-def gpu_findings(count: float) -> list[Finding]:
+def gpu_findings(count: float) -> list[NodeFinding]:
     """Args: count: GPUs that Ray was told this node has."""
     program = Path(__file__).with_name("gpu_probe.py")
     try:
         # -P: the folder of the program holds modules of other names than torch means.
         done = subprocess.run([sys.executable, "-P", str(program)], capture_output=True, text=True, timeout=GPU_S)
     except subprocess.TimeoutExpired:
-        return [Finding("gpu", f"torch has not used its GPUs within {GPU_S:g} s; look at nvidia-smi and dmesg there")]
+        return [
+            NodeFinding("gpu", f"torch has not used its GPUs within {GPU_S:g} s; look at nvidia-smi and dmesg there")
+        ]
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return [Finding("gpu", f"torch cannot be tried (exit status {done.returncode}): {last[:300]}")]
+        return [NodeFinding("gpu", f"torch cannot be tried (exit status {done.returncode}): {last[:300]}")]
     words = gpu_words(found, count)
-    return [Finding("gpu", words)] if words else []
+    return [NodeFinding("gpu", words)] if words else []
 
 
 def gpu_words(found: Mapping[str, Any], count: float) -> str | None:
-    """What is wrong with what ``gpu_probe`` found; None: nothing."""
+    """Describe a problem in the report of ``gpu_probe``; None: there is none."""
     if found["torch_cuda"] is None:
         return f"torch {found['torch']} is built without CUDA, and the sweep asks for a GPU"
     if found["driver_cuda"] is None:
@@ -161,7 +163,7 @@ def gpu_words(found: Mapping[str, Any], count: float) -> str | None:
     return None
 
 
-def disk_findings(places: Sequence[Path]) -> Iterator[Finding]:
+def disk_findings(places: Sequence[Path]) -> Iterator[NodeFinding]:
     """Args: places: folders that workers write to."""
     for place in dict.fromkeys(places):
         try:
@@ -170,17 +172,17 @@ def disk_findings(places: Sequence[Path]) -> Iterator[Finding]:
             beside.unlink()
             free = shutil.disk_usage(place).free
         except OSError as error:
-            yield Finding("disk", f"{place} cannot be written: {error.strerror or error}")
+            yield NodeFinding("disk", f"{place} cannot be written: {error.strerror or error}")
             continue
         if free < FREE_ENOUGH:
-            yield Finding("disk", f"{place} has {in_words(free)} free", hard=free < LEAST_FREE)
+            yield NodeFinding("disk", f"{place} has {in_words(free)} free", hard=free < LEAST_FREE)
     usage = shutil.disk_usage(tempfile.gettempdir())
     if usage.used / usage.total > SPILL_LIMIT:
         words = f"{tempfile.gettempdir()} is {usage.used / usage.total:.0%} full; Ray writes no object to it"
-        yield Finding("disk", f"{words} above {SPILL_LIMIT:.0%}", hard=False)
+        yield NodeFinding("disk", f"{words} above {SPILL_LIMIT:.0%}", hard=False)
     if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < ENOUGH_SHARED:
         words = f"{SHARED_MEMORY} has {in_words(free)} free, which Ray's objects share; in a container raise --shm-size"
-        yield Finding("disk", words, hard=False)
+        yield NodeFinding("disk", words, hard=False)
 
 
 def _one_line(error: Exception) -> str:

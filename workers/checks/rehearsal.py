@@ -1,4 +1,4 @@
-"""What a trial takes of a GPU's memory, from a few of its steps; its warm-up knows neither the method nor the CAMs."""
+"""Measure a trial's GPU memory in a few of its steps; its warm-up has neither the method nor the CAMs."""
 
 from __future__ import annotations
 

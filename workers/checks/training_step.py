@@ -1,4 +1,4 @@
-"""Whether networks can take a training step of the sizes asked for, tried without numbers and without a GPU.
+"""Check that networks can take a training step of the requested sizes, tried without numbers and without a GPU.
 
 On torch's meta device a forward pass of the largest batch takes no memory and next to no time; what only shapes decide,
 such as batch norm over a single number a channel, shows there as it would hours later.
@@ -25,7 +25,7 @@ from workers.staging.locations import localised
 from workers.trial import SegmentationConfig
 
 NO_VARIANCE = "Expected more than 1 value per channel"
-"""What torch says where batch norm has one number to normalise."""
+"""Torch's message where batch norm has one number to normalise."""
 
 
 def check_host(
@@ -96,7 +96,7 @@ def _try_step(
     module.to(torch.device("meta")).train()
     sizes = {batch: f"{key}.batch_size, of which a batch has {batch} here"}
     if policy == "accumulate":
-        sizes.setdefault(1, f"{key}.out_of_memory: accumulate, whose pieces may be single images")
+        sizes.setdefault(1, f"{key}.out_of_memory: accumulate, whose micro-batches may be single images")
     for size, what in sizes.items():
         try:
             # What cannot be tried without numbers is not known here.

@@ -31,7 +31,7 @@ LEAST_COVERED = 1 / 1024
 """Share of the grid that an image covers at least: one pixel of the largest patch."""
 T = TypeVar("T")
 View = tuple[tuple[float, float], tuple[int, int] | None, bool]
-"""What :class:`ScaleMaps` says of its maps."""
+"""The fields of :class:`ScaleMaps` that describe its maps."""
 
 
 def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
@@ -140,7 +140,7 @@ def _read_index(path: Path) -> list[_Entry]:
             for entry in json.loads(read_bounded(path))
         ]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: is no CAM index ({type(error).__name__}: {error})") from error
+        raise DataError(f"{path}: is not a CAM index ({type(error).__name__}: {error})") from error
 
 
 def _view(entry: Mapping[str, Any]) -> View:

@@ -1,4 +1,4 @@
-"""What an analysis shows, as data: curves over the layers, and pictures. Reports and trackers draw it.
+"""Figures of an analysis as data: curves over the layers, and pictures. Reports and trackers draw them.
 
 ``figures.json`` lists both; pictures lie as PNGs in ``pictures/``.
 """
@@ -38,7 +38,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise DataError(f"{self.name[:80]!r} is no name of a curve")
+            raise DataError(f"{self.name[:80]!r} is not a valid name of a curve")
         numbers = [*self.values, *self.marks.values()]
         if len(numbers) > MOST_VALUES or not all(type(value) is float and math.isfinite(value) for value in numbers):
             raise DataError(f"{self.name}: need at most {MOST_VALUES} finite numbers")
@@ -47,16 +47,16 @@ class Curve:
 @dataclass(frozen=True)
 class Picture:
     name: str
-    """Of the file, without its ending."""
+    """Name of the file, without its ending."""
     caption: str
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise DataError(f"{self.name[:80]!r} is no name of a picture")
+            raise DataError(f"{self.name[:80]!r} is not a valid name of a picture")
 
     @property
     def path(self) -> str:
-        """In the artifact."""
+        """Path in the artifact."""
         return f"{PICTURES_FOLDER}/{self.name}.png"
 
 
@@ -77,7 +77,7 @@ def write_figures(out: Path, curves: Sequence[Curve], pictures: Sequence[tuple[P
 
 
 def parse_figures(text: bytes | str) -> Figures:
-    """What :func:`write_figures` wrote.
+    """Parse the output of :func:`write_figures`.
 
     Raises:
         DataError: it did not write this.
@@ -87,4 +87,4 @@ def parse_figures(text: bytes | str) -> Figures:
         curves = tuple(Curve(**{**curve, "values": tuple(curve["values"])}) for curve in content["curves"])
         return Figures(curves, tuple(Picture(**picture) for picture in content["pictures"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DataError(f"{FIGURES_FILE}: is no list of figures ({type(error).__name__}: {error})") from error
+        raise DataError(f"{FIGURES_FILE}: is not a list of figures ({type(error).__name__}: {error})") from error

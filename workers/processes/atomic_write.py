@@ -1,4 +1,4 @@
-"""How files that outlive a process are written and read: whole or not at all, also after a power cut.
+"""Write and read files that outlive a process: whole or not at all, also after a power cut.
 
 Without the fsync of the content, a power cut may leave the new name with zero bytes; without that of the folder, the
 old content after the new one was relied on.
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
-"""What file systems say that do not sync folders (FUSE, CIFS), or folders one may write into and not read."""
+"""Error numbers of file systems that cannot sync folders (FUSE, CIFS), and of folders that may not be read."""
 MOST_SHOWN = 300
 """Characters of a reason."""
 DAMAGED = ".damaged"
@@ -83,7 +83,7 @@ def sync(path: Path) -> None:
 
 
 def _sync_file_system(inside: Path) -> None:
-    """That of a folder alone: ``os.sync`` would also wait for a network file system that hangs."""
+    """Sync the file system of a folder only: ``os.sync`` would also wait for a network file system that hangs."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if call is None:  # not Linux
         os.sync()
@@ -111,9 +111,9 @@ class StateFile(Generic[T]):
 
     path: Path
     holds: str
-    """What is lost with it, as in "it holds ..."."""
+    """Content that is lost with the file, as in "it holds ..."."""
     go_on: str
-    """What a person can do, as a clause."""
+    """Advice to a person, as a clause."""
     parse: Callable[[bytes], T]
     """Raises ``ValueError``, ``TypeError``, ``KeyError`` or the like for what it never wrote."""
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
-"""What file systems say that keep no locks."""
+"""Error numbers of file systems without locks."""
 
 
 class FileLock:
@@ -41,7 +41,7 @@ class FileLock:
         os.close(self.descriptor)
 
     def try_shared(self) -> bool:
-        """Also gives up an exclusive one; another process may have had it in between."""
+        """Try to take it shared; an exclusive one is given up, and another process may have had it in between."""
         return self._try(fcntl.LOCK_SH)
 
     def try_exclusive(self) -> bool:
@@ -60,7 +60,7 @@ class FileLock:
             time.sleep(LOOK_S)
 
     def holder(self) -> str:
-        """Who last had it for itself, for people."""
+        """The process that last held it exclusively, for people."""
         try:
             return str(json.loads(os.pread(self.descriptor, 4096, 0)))
         except ValueError:

@@ -22,7 +22,7 @@ import torch
 log = logging.getLogger(__name__)
 
 CONTEXT_BYTES = 768 << 20
-"""What a process takes beside its tensors: CUDA's context and the libraries' kernels (about 600 MB on current GPUs)."""
+"""Bytes of a process beside its tensors: CUDA's context and the libraries' kernels (about 600 MB on current GPUs)."""
 PATIENCE_S = 60.0
 SETTLED_S = 5.0
 """Memory that is not given back for so long is somebody's who stays."""
@@ -30,11 +30,11 @@ LOOK_S = 0.5
 
 
 class GpuMemory(Protocol):
-    """In bytes, of one GPU."""
+    """Memory of one GPU, in bytes."""
 
     def total(self) -> int: ...
     def free(self) -> int:
-        """Whoever else uses it."""
+        """Memory that no process uses."""
 
     def peak(self) -> int:
         """The most that this process held for tensors, unused parts of its blocks included, since ``forget_peak``."""
@@ -47,7 +47,7 @@ class GpuMemory(Protocol):
 
 
 class CudaMemory:
-    """Of the current device."""
+    """Memory of the current device, in bytes."""
 
     def total(self) -> int:
         return torch.cuda.mem_get_info()[1]
@@ -100,13 +100,13 @@ def claim(
 
 
 def tensor_share(share: float, total: int) -> float:
-    """What is left of a share for tensors."""
+    """The part of a share of the GPU that is left for tensors."""
     return max(share / 2, share - CONTEXT_BYTES / total)
 
 
 @functools.cache
 def claim_once(share: float) -> None:
-    """For the process's life: what it holds itself is no reason to wait."""
+    """Claim a share once in the process's life: memory that it holds itself is no reason to wait."""
     claim(CudaMemory(), share)
 
 

@@ -1,4 +1,4 @@
-"""What a stage computes on, as far as its bytes depend on it: part of its identity, decided when a sweep is planned.
+"""A stage's hardware, as far as its bytes depend on it: part of its identity, decided when a sweep is planned.
 
 A GPU rounds otherwise than a CPU, and on a CPU sums are split over threads: weights of one thread and of two differ.
 """
@@ -17,7 +17,7 @@ import torch
 from aream.engine.steps import resolved_precision
 
 Part = Literal["device", "threads"]
-"""What a stage file names in ``COMPUTES_ON``: ``device`` where networks run on the GPU that a worker may have,
+"""Values of a stage file's ``COMPUTES_ON``: ``device`` where networks run on the GPU that a worker may have,
 ``threads`` where torch computes on the CPU even then."""
 
 
@@ -25,15 +25,15 @@ Part = Literal["device", "threads"]
 class Hardware:
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
-    """Of torch on the CPU, over all processes of a stage."""
+    """Number of torch's CPU threads, over all processes of a stage."""
 
     def identity(self, parts: tuple[Part, ...]) -> dict[str, Any]:
-        """What of it a stage's key holds."""
+        """The part of the hardware that a stage's key holds."""
         kind = {"device": self.device} if "device" in parts else {}
         return kind | ({"threads": self.threads} if self.counts_threads(parts) else {})
 
     def counts_threads(self, parts: tuple[Part, ...]) -> bool:
-        """Whether results may depend on the number of threads; where they do not, one is taken."""
+        """True if results may depend on the number of threads; where they do not, one is taken."""
         return "threads" in parts or ("device" in parts and self.device == "cpu")
 
     def of(self, config: Any) -> Any:
@@ -64,7 +64,7 @@ def computed_on(hardware: Hardware, parts: tuple[Part, ...]) -> str:
 
 
 def described(hardware: Hardware, parts: tuple[Part, ...]) -> str:
-    """What this machine computed a stage on, for people: the kind, a colon and the model."""
+    """This machine's device for a stage, for people: the kind, a colon and the model."""
     on_gpu = hardware.device == "cuda" and "device" in parts
     return f"{computed_on(hardware, parts)}: {torch.cuda.get_device_name() if on_gpu else _cpu_name()}"
 

@@ -1,4 +1,4 @@
-"""Who holds something: a process on a machine, told apart from a later one with its number."""
+"""Identity of a process on a machine, distinct from that of a later process with the same pid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Process:
         return f"{self.machine}-{self.pid}-{self.started}"
 
     def known_dead(self) -> bool:
-        """Whether it ran on this machine and is gone; False where that cannot be known from here."""
+        """True if it ran on this machine and has ended; False if that cannot be known from here."""
         if self.started <= 0 or self.machine != machine_id():
             return False
         try:

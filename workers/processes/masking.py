@@ -9,14 +9,14 @@ from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
 SECRET_NAME = re.compile(r"(?i)secret|passw|token|credential|access_?key|api_?key|webhook")
-"""In a variable's name: its value is not to be written down."""
+"""Pattern of names of variables whose values are secret."""
 _A_PLACE = re.compile(r"(?i)_(path|file|dir|uri|url|mode)$")
 _SHORTEST = 8
 """Shorter values of such variables are words that occur in other text."""
 _DATABASE = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|sqlite)(?:\+\w+)?"
 _AFTER_PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@")
 _ALONE = re.compile(rf"(?<![\w+])(?!(?:{_DATABASE}|ssh|git)://)([A-Za-z][\w+.-]*://)[^/?#@:\s'\"]+@")
-"""What stands before a host without a colon is a token; before a database it is a user's name."""
+"""Pattern of a token: the user part of a URL without a colon; for a database that is a user's name."""
 _IN_A_QUERY = re.compile(
     r"([?&;#](?:[\w.%-]*(?:token|key|secret|signature|passw(?:or)?d|pwd|auth|credential)[\w.%-]*|sig|code)=)[^&;#\s'\"<>]+",
     re.IGNORECASE,
@@ -37,7 +37,7 @@ _hidden: set[str] = set()
 
 
 def hide(url: str) -> None:
-    """Have ``masked`` replace a URL that is secret as a whole, and its parts behind the host."""
+    """Let ``masked`` replace a URL that is secret as a whole, and its parts behind the host."""
     try:
         parts = urlsplit(url)
         behind = url.split(parts.netloc, 1)[1] if parts.netloc else ""

@@ -1,4 +1,4 @@
-"""Which code made a result."""
+"""Identify the code that made a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = ("torch", "timm", "numpy", "ray", "mlflow", "optuna")
 
 @functools.cache
 def code_revision() -> str:
-    """Which code this is, as exactly as it can tell.
+    """Return the revision of this code, as exactly as it is known.
 
     In a git checkout the commit, with ``-dirty`` where files differ from it. In an image, what its build was told
     (docker/Dockerfile leaves it in workers/). Anywhere else the package's version.
@@ -54,7 +54,7 @@ PACKAGES = ("aream", "workers", "orchestrator")
 
 @functools.cache
 def source_digest() -> str:
-    """Of the text of all our modules: 64 hex digits."""
+    """Digest of the text of all our modules: 64 hex digits."""
     digest, root = hashlib.sha256(), PACKAGE.parent
     for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""How a worker runs, as opposed to what it computes: nothing here is part of an identity."""
+"""Settings of how a worker runs, as opposed to what it computes: none is part of an identity."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workers.processes.gpu_memory import CudaMemory, GpuMemory, claim_once
 @dataclass(frozen=True)
 class Runtime:
     gpu: bool = False
-    """Whether the scheduler gave this worker a (share of a) GPU."""
+    """True if the scheduler gave this worker a (share of a) GPU."""
     gpu_share: float = 1.0
-    """How much of it; the rest is left to others."""
+    """Share of the GPU; the rest is left to others."""
     threads: int = 1
     """CPU threads of torch: the cores the scheduler gave. One number for a machine keeps its results equal."""
     loader_workers: int = 0
@@ -38,5 +38,5 @@ class Runtime:
             claim_once(self.gpu_share)
 
     def memory(self) -> GpuMemory | None:
-        """Of the GPU it computes on; None: it computes on the CPU."""
+        """Memory of the worker's GPU; None: it computes on the CPU."""
         return CudaMemory() if self.gpu else None

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from workers.processes.masking import masked_content
 
 _ids: dict[str, str] = {}
-"""Of the process, not of a thread: a worker does one thing at a time, and what its threads log belongs to it."""
+"""Ids of the process, not of a thread: a worker does one thing at a time, and what its threads log belongs to it."""
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""What every log record has; anything else was given as ``extra``."""
+"""Fields of every log record; any other was given as ``extra``."""
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from workers.processes.identity import Process
 
 STRANGER_S = 24 * 3600.0
-"""What no living process is known to write, and what nobody changed for so long, was left by an earlier boot or on
+"""Seconds without a change after which a file that no known process writes counts as left by an earlier boot or
 another machine."""
 
 
@@ -22,7 +22,7 @@ def new_name() -> str:
 
 
 def orphaned(name: str) -> bool:
-    """Whether a process of this machine that no longer runs chose the name."""
+    """True if a process of this machine that no longer runs chose the name."""
     writer = Process.parse(name.partition(".")[0])
     return writer is not None and writer.known_dead()
 

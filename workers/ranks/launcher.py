@@ -37,7 +37,7 @@ from workers.ranks.process_group import ProcessRanks, RankLost
 log = logging.getLogger(__name__)
 
 END_S = 60.0
-"""How long a child may take to end after its work."""
+"""Seconds that a child may take to end after its work."""
 LOOK_S = 0.5
 GRACE_S = 60.0
 """After a child is gone: how long this process may wait for it in a GPU's queue, where nothing tells it."""
@@ -46,7 +46,7 @@ SHOWN_CHARACTERS = 3000
 
 @dataclass(frozen=True)
 class RankJob:
-    """What a child is to do."""
+    """The work of a child process."""
 
     stage: str
     config: Any
@@ -130,7 +130,7 @@ class _Child:
             log.warning("process %d of this training does not end by itself", self.rank)
 
     def end_told(self) -> str | None:
-        """How it ended, and what it said last; None where it has not, or as it should."""
+        """Describe a failed end and the last output; None if the process runs or ended with status 0."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(LOOK_S)
         if self.process.poll() in (None, 0):

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 WELL, STOP, TROUBLE = 0, 1, 2
 PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for the others; the driver may lose its own patience before."""
+"""Longest that a rank waits for the others; the driver's own limit may be reached before."""
 
 
 class RankLost(Exception):

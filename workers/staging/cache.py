@@ -1,4 +1,4 @@
-"""What a sweep's locations name in a store, fetched once a node into a folder of bounded size.
+"""Data and weights that a sweep locates in a store, fetched once a node into a folder of bounded size.
 
 Layout: ``items/NAME`` (complete, because it was renamed into place), ``partial/NAME`` (being fetched), ``locks/NAME``.
 A process that uses an item holds the shared lock of its name until it ends; one that fetches or evicts it holds the
@@ -32,7 +32,7 @@ from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.processes.atomic_write import place_folder, write_json
 from workers.processes.file_lock import LOOK_S, FileLock
-from workers.staging.sources import ARTIFACT, Source, bytes_of, open_source
+from workers.staging.sources import ARTIFACT, ContentSource, bytes_of, open_source
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def staged(uri: str) -> Path:
     """The local file or folder with the content of a URI; ``#PATH`` at its end names a place inside.
 
     Raises:
-        ConfigError: a URI that no storage understands, or an impossible setting of this node.
+        ConfigError: a URI that no storage understands, or an invalid setting of this node.
         DataError: nothing is there, it is damaged, or it is not what it was when the sweep began.
         StoreUnavailable: no answer, or no room.
     """
@@ -89,14 +89,14 @@ def artifact_key(location: str) -> str | None:
 
 
 @functools.cache
-def _staging(handed: str, folder: str, limit: str) -> Staging:
+def _staging(handed: str, folder: str, limit: str) -> StagingFolder:
     given = json.loads(handed) if handed else {}
     most = given.get("max_bytes", MAX_BYTES)
     if limit:
         if not limit.isdigit() or int(limit) < 1:
             raise ConfigError(f"{BYTES}: need a number of bytes, got {limit!r}")
         most = int(limit)
-    return Staging(staging_folder(), most, given)
+    return StagingFolder(staging_folder(), most, given)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Item:
     """Held as long as this process lives."""
 
 
-class Staging:
+class StagingFolder:
     """One node's folder as one process sees it."""
 
     def __init__(self, folder: Path, max_bytes: int, handed: Mapping[str, Any]) -> None:
@@ -155,7 +155,7 @@ class Staging:
             lock.release()
             raise
 
-    def _open(self, uri: str) -> Source:
+    def _open(self, uri: str) -> ContentSource:
         return _in_our_words(lambda: open_source(uri, self.endpoint, self._own_store), uri)
 
     def _own_store(self) -> ArtifactStore:
@@ -176,8 +176,8 @@ class Staging:
         whole = "inside" in told and bytes_of(item / CONTENT) == told.get("bytes")
         return item / str(told["inside"]) if whole else None
 
-    def _fetch(self, uri: str, name: str, version: str, source: Source) -> None:
-        """Under the exclusive lock of the name."""
+    def _fetch(self, uri: str, name: str, version: str, source: ContentSource) -> None:
+        """Fetch an item; the caller holds the exclusive lock of its name."""
         if source.version != version:
             raise DataError(f"{uri}: is not what it was when the sweep began; run the sweep again")
         partial, item = self.folder / "partial" / name, self.folder / "items" / name
@@ -191,7 +191,7 @@ class Staging:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _fill(self, uri: str, name: str, partial: Path, source: Source) -> None:
+    def _fill(self, uri: str, name: str, partial: Path, source: ContentSource) -> None:
         shutil.rmtree(partial, ignore_errors=True)  # of a process that died
         (partial / CONTENT).mkdir(parents=True)
         content = source.fetch(partial / CONTENT, lambda size, written: self._reserve(uri, name, size, written))
@@ -235,7 +235,7 @@ class Staging:
         return {(kind, path.parent.name): int(_read(path).get("bytes", 0)) for path in found if path.parent.name != but}
 
     def _abandoned(self, but: str) -> Iterator[Path]:
-        """What processes that died were fetching."""
+        """Yield the partial downloads of processes that died."""
         for path in (self.folder / "partial").glob("*"):
             if path.name != but:
                 with FileLock(self.folder / "locks" / path.name) as lock:
@@ -250,7 +250,7 @@ class Staging:
         return sorted((path.name for path in (self.folder / "items").glob("*")), key=last_use)
 
     def _evict(self, name: str) -> bool:
-        """Whether nobody uses the item; it is then gone."""
+        """Evict the item if nobody uses it; True if it was evicted."""
         with FileLock(self.folder / "locks" / name) as lock:
             last = os.fstat(lock.descriptor).st_mtime
             if not lock.try_exclusive():

@@ -1,4 +1,4 @@
-"""Where bytes lie on this machine, so that one sweep file serves a laptop and nodes that keep their data elsewhere.
+"""Find data on this machine, so that one sweep file serves a laptop and nodes that keep their data elsewhere.
 
 A location in a sweep file is a path or the URI of something in a store. On a node whose environment says
 
@@ -29,7 +29,7 @@ def local_path(location: str) -> str:
     """The path on this machine of what a location names; fetches a URI that is not here yet.
 
     Raises:
-        AreamError: an impossible path map; a URI whose content cannot be had.
+        AreamError: an invalid path map; a URI whose content cannot be had.
     """
     if is_uri(location):
         return str(staged(location))

@@ -1,4 +1,4 @@
-"""What a URI names in a store: one object, an archive, a folder of objects, or an artifact.
+"""Fetch the content of a URI in a store: one object, an archive, a folder of objects, or an artifact.
 
     s3://bucket/prefix/deit_small.pth     one object
     s3://bucket/prefix/VOC2012.tar        an archive (.tar, .tar.gz, .tgz, .tar.bz2, .tar.xz), unpacked
@@ -40,7 +40,7 @@ SUMS, SUM_SUFFIX = "SHA256SUMS", ".sha256"
 BLOCK = 4096
 """Bytes that even the smallest file takes."""
 ASK_BYTES = 1 << 30
-"""Of an archive's content: after so many more it is asked again whether there is room."""
+"""Bytes of an archive's content after which free space is checked again."""
 READS = 3
 """Wrong bytes may be the way's fault."""
 PATIENCE_S = 60.0
@@ -51,7 +51,7 @@ Room = Callable[[int, int], None]
 """Takes the bytes that are needed in all, and those already written; raises where there is no room."""
 
 
-class Source(Protocol):
+class ContentSource(Protocol):
     @property
     def version(self) -> str:
         """Equal only for equal content, as far as names, sizes and times tell."""
@@ -69,7 +69,7 @@ class Source(Protocol):
         """
 
 
-def open_source(uri: str, endpoint: str | None, store: Callable[[], ArtifactStore]) -> Source:
+def open_source(uri: str, endpoint: str | None, store: Callable[[], ArtifactStore]) -> ContentSource:
     """Look at what a URI names.
 
     Raises:
@@ -167,7 +167,7 @@ class ObjectFolder:
         """The path under the folder; an object may have any name."""
         inside = name.removeprefix(self.prefix)
         if any(part in ("", ".", "..") for part in inside.split("/")) or "\0" in inside:
-            raise DataError(f"{self.uri}: the object {name!r} is no path of a file in it")
+            raise DataError(f"{self.uri}: the object {name!r} is not a path of a file in it")
         return inside
 
 
@@ -246,5 +246,5 @@ def _on_disk(size: int) -> int:
 
 
 def bytes_of(folder: Path) -> int:
-    """What the files of a folder take, at least a block each."""
+    """Bytes that the files of a folder take, at least a block each."""
     return sum(_on_disk((Path(place) / file).lstat().st_size) for place, _, files in os.walk(folder) for file in files)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.reporting.drawing import new_figure, save
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 
 PLACE = 50
 
@@ -21,7 +21,7 @@ MOST_CELLS = 10
 ALPHAS = ("method.alpha_low", "method.alpha_high")
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(results: FigureInput, folder: Path) -> Drawn:
     """A heat map, or points of a search; needs two values of an alpha axis."""
     path = _heatmap(results.content, folder)
     caption = f"mean {results.content['rank']['metric']} over seeds for the two alphas, best variant of each"
@@ -56,7 +56,7 @@ def _heatmap(content: Mapping[str, Any], folder: Path) -> Path | None:
 
 
 def _points(best: Mapping[tuple[float, float], float], metric: str, folder: Path) -> Path:
-    """Of a search, whose points lie anywhere."""
+    """Draw a search's points, which lie on no grid."""
     figure, axes = new_figure(6, 4.5)
     lows, highs = zip(*best, strict=True)
     points = axes.scatter(highs, lows, c=list(best.values()), cmap="viridis", s=28)

@@ -10,18 +10,18 @@ from matplotlib.figure import Figure
 
 from orchestrator.reporting.analyses import AnalysisResult, Panel
 from orchestrator.reporting.drawing import save
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 from workers.processes.atomic_write import write_bytes
 
 PLACE = 70
 
 COLUMNS = 3
 WIDTH, HEIGHT = 5.2, 3.6
-"""Of a panel, inches."""
+"""Size of a panel, in inches."""
 BASELINE_COLOURS = ("black", "dimgray", "darkgray")
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(results: FigureInput, folder: Path) -> Drawn:
     """One figure an analysis, and its pictures."""
     drawn: Drawn = []
     for result in results.analyses:

@@ -1,4 +1,4 @@
-"""Which axes decide."""
+"""Figure of the importance of each axis."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.reporting.drawing import new_figure, save, shortened
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 
 PLACE = 20
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(results: FigureInput, folder: Path) -> Drawn:
     """A bar an axis; none where importance was left out."""
     path = _importance(results.content, folder)
     return [] if path is None else [(path, "which axes decide whether a configuration is among the best")]

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from orchestrator.reporting.drawing import new_figure, save, shortened
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 from orchestrator.results.importance import LISTED
 from orchestrator.text import show, shown_beside
 
@@ -21,10 +21,10 @@ MOST_TICKS = 12
 ABSENT = -0.12
 """Height of configurations that do not have an axis."""
 FAN = 0.05
-"""How far lines through one listed value lie apart, so that one does not hide the others."""
+"""Distance between lines through one listed value, so that one does not hide the others."""
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(results: FigureInput, folder: Path) -> Drawn:
     """Needs two configurations."""
     path = _parallel(results.content, folder)
     metric = results.content["rank"]["metric"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.reporting.drawing import new_figure, save
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 
 PLACE = 10
 
@@ -17,7 +17,7 @@ PLACE = 10
 NAMED_POINTS = 12
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(results: FigureInput, folder: Path) -> Drawn:
     """Needs two configurations."""
     path = _pareto(results.content, folder)
     caption = "every configuration, means over seeds; numbered: rank of those on the Pareto front, bars: their spread"

@@ -1,4 +1,4 @@
-"""What a figure of the report is: one file here, found by its name.
+"""Protocol of a report figure: one file here, found by its name.
 
 It holds ``draw(results, folder) -> Drawn``, which writes what the results allow as PNGs into the folder and returns
 each with its caption, and ``PLACE``: the report shows figures in its order, those of one place by name.
@@ -21,11 +21,11 @@ Drawn = list[tuple[Path, str]]
 
 
 @dataclass(frozen=True)
-class Results:
-    """What a figure may show."""
+class FigureInput:
+    """Input of a report figure."""
 
     content: Mapping[str, Any]
-    """Of ``summary.json``."""
+    """Content of ``summary.json``."""
     store: ArtifactStore
     analyses: Sequence[AnalysisResult] = ()
 
@@ -33,12 +33,12 @@ class Results:
 class ReportFigure(Protocol):
     PLACE: int
 
-    def draw(self, results: Results, folder: Path) -> Drawn:
+    def draw(self, results: FigureInput, folder: Path) -> Drawn:
         """Write what the results allow; nothing where they allow none."""
         ...
 
 
-def draw_figures(results: Results, folder: Path) -> Drawn:
+def draw_figures(results: FigureInput, folder: Path) -> Drawn:
     """Every figure of this package that the results allow, in the report's order."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = {name: cast(ReportFigure, discover.load(figures, name)) for name in discover.names(figures)}

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.reporting.drawing import CURVES, line_titles, new_figure, readable, save
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 from workers.artifacts.store import ArtifactStore
 
 PLACE = 40
 
 
-def draw(results: Results, folder: Path) -> Drawn:
-    """Of the first configurations; none without train masks."""
+def draw(results: FigureInput, folder: Path) -> Drawn:
+    """Draw the curves of the first configurations; nothing without train masks."""
     path = _curves(results.content, results.store, folder)
     caption = "mIoU at every background threshold, best seed of the first configurations; dashed: unrefined"
     return [] if path is None else [(path, caption)]

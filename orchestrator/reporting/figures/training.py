@@ -9,14 +9,14 @@ from typing import Any
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound
 from orchestrator.reporting.drawing import CURVES, line_titles, new_figure, save
-from orchestrator.reporting.figures.protocol import Drawn, Results
+from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 from orchestrator.spec.metrics import of_training
 from workers.artifacts.store import ArtifactStore
 
 PLACE = 60
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(results: FigureInput, folder: Path) -> Drawn:
     """The measure that epochs are judged by, of the first configurations."""
     path = _training(results.content, results.store, folder)
     caption = f"{of_training()[0]} over the epochs, first seed of the first configurations"

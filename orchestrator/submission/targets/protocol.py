@@ -1,4 +1,4 @@
-"""What every target of ``submit`` offers; a module of this folder is one, found by its name (``--to NAME``).
+"""Protocol of the targets of ``submit``; a module of this folder is one, found by its name (``--to NAME``).
 
 It holds ``Config``, its section of the lab file, with a field ``image: str | None`` (the container image with this
 package; ``--image`` wins), and ``open_target(config) -> Target``, which talks to nobody.
@@ -26,4 +26,4 @@ class Target(Protocol):
         """Print the job's output until it ends; returns its exit status. Ctrl-C here leaves the job running."""
 
     def stop(self, job_id: str) -> None:
-        """Have the job save its state and end; submitted again it goes on."""
+        """Make the job save its state and end; submitted again it goes on."""

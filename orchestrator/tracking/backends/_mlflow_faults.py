@@ -1,4 +1,4 @@
-"""What the tracking server, its database or MLflow says for good, told apart from what may be over tomorrow."""
+"""Tell permanent errors of the tracking server, its database or MLflow apart from those that may pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = (
     (r"filesystem tracking backend|maintenance mode",
      "MLflow supports folders of files no more: use sqlite:///FILE; `mlflow migrate-filestore` moves what is there"),
     (r"file is not a database|database disk image is malformed|no such table|no such column",
-     "it is no database of MLflow's, or a damaged one: name another file"),
+     "it is not a database of MLflow's, or a damaged one: name another file"),
     (r"readonly database|unable to open database file|Permission denied|permission denied",
      "it cannot be written by this user"),
     (r"password authentication failed|no password supplied|Access denied|28P01|28000|42501",
@@ -38,7 +38,7 @@ WORDS = (
     (r"Databricks credential configuration failed", "Databricks' credentials are not configured"),
     (r"Invalid experiment name", "the name of the experiment is not allowed"),
 )  # fmt: skip
-"""What is said somewhere in an error -> what that means, and what to do."""
+"""Pattern found in an error's text -> its meaning, and what to do."""
 PASSES = re.compile(r"database is locked|database or disk is full|Connection refused|timed out|error code (429|5\d\d)")
 
 
@@ -73,7 +73,7 @@ def impatient() -> Iterator[None]:
 
 
 def permanent_fault(error: BaseException, uri: str) -> str | None:
-    """Why repeating will never help, and what will; None: it may."""
+    """Explain why a retry cannot help, and what can; None: a retry may help."""
     chain = list(_chain(error))
     for each in chain:
         if isinstance(each, TrackingRefused):

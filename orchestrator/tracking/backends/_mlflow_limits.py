@@ -1,4 +1,4 @@
-"""What MLflow takes: names without most signs, and no long texts, which it refuses or cuts."""
+"""MLflow's limits: names without most special characters, and no long texts, which it refuses or cuts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LEFT_OUT = "... and {count} more lines: report.html and report.md among this run
 
 
 def allowed_name(name: str) -> str:
-    """Of a metric or parameter."""
+    """Replace the characters that MLflow refuses in the name of a metric or parameter."""
     return NOT_IN_A_NAME.sub("_", name)
 
 
 def allowed_value(value: object) -> str:
-    """Of a parameter."""
+    """Cut a parameter's value to the length that MLflow allows."""
     return str(value)[:LONGEST_PARAM]
 
 

@@ -16,7 +16,7 @@ class Runs:
         self.client, self.experiment_id, self.sweep_id = client, experiment_id, sweep_id
         self.known: dict[str, str] = {}
         self.listed = False
-        """Whether all is known that the server has of this sweep: nobody else starts any."""
+        """True once all of this sweep's runs on the server are known: nobody else starts any."""
 
     def id(self, run: str) -> str:
         """MLflow's id of one of our runs.

@@ -45,9 +45,9 @@ class Config:
     """MLflow experiment; null: the sweep's name."""
 
 
-def open_backend(config: Config, workspace: Workspace, home: Path) -> Backend:
-    """At the URI of the sweep file, the environment, or the runs folder."""
-    return Backend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
+def open_backend(config: Config, workspace: Workspace, home: Path) -> MlflowBackend:
+    """Open the backend at the URI of the sweep file, the environment, or the runs folder."""
+    return MlflowBackend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
 
 
 def check_job(config: Config, variables: Collection[str]) -> None:
@@ -58,7 +58,7 @@ def check_job(config: Config, variables: Collection[str]) -> None:
         )
 
 
-class Backend:
+class MlflowBackend:
     def __init__(self, uri: str, experiment: str) -> None:
         """``uri``: absolute."""
         self.uri, self.experiment = uri, experiment
@@ -73,7 +73,7 @@ class Backend:
                 return None
         try:
             with impatient():
-                Delivery(self.uri, self.experiment, "").check()
+                MlflowDelivery(self.uri, self.experiment, "").check()
         except TrackingRefused as error:
             raise ConfigError(f"tracking.uri: {self.where}: {error}") from error
         except Exception as error:  # whatever MLflow, its server or database say
@@ -84,11 +84,11 @@ class Backend:
     def browse(self) -> str:
         return browse(self.uri)
 
-    def delivery(self, sweep_id: str, refuse: Refuse) -> Delivery:
-        return Delivery(self.uri, self.experiment, sweep_id, refuse)
+    def delivery(self, sweep_id: str, refuse: Refuse) -> MlflowDelivery:
+        return MlflowDelivery(self.uri, self.experiment, sweep_id, refuse)
 
 
-class Delivery:
+class MlflowDelivery:
     """Writes events to MLflow; used by the writer thread alone. Writing an event twice changes nothing."""
 
     def __init__(self, uri: str, experiment: str, sweep_id: str, refuse: Refuse = lambda event, why: None) -> None:
@@ -133,7 +133,7 @@ class Delivery:
             self.refuse(event, str(error))
 
     def check(self) -> None:
-        """See that the experiment can be used, or made; makes nothing.
+        """Check that the experiment can be used, or made; makes nothing.
 
         Raises:
             TrackingRefused: it was deleted, or its name is not allowed.
@@ -246,7 +246,7 @@ class Delivery:
             shutil.rmtree(path.parent)
 
     def _artifacts(self, run_id: str) -> Any:
-        """Where a run's files go. The client's own methods would keep one of these with its threads for every run."""
+        """Open a run's artifact repository; the client's own methods would keep one, with its threads, per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(self.client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri)

@@ -1,4 +1,4 @@
-"""What a tracking backend offers; a module of this folder is one, found by its name (``tracking: {name: NAME}``).
+"""Protocol of tracking backends; a module of this folder is one, found by its name (``tracking: {name: NAME}``).
 
 It holds ``Config``, the keys of that section, and
 
@@ -41,7 +41,7 @@ class Backend(Protocol):
     where: str
     """The record, for people: without a password."""
     remote: bool
-    """Whether a server keeps it, which may be away."""
+    """True if a server keeps the record; it may be unreachable."""
 
     def check(self) -> str | None:
         """Ask, before anything is trained, whether events will be taken; makes no record.
@@ -54,7 +54,7 @@ class Backend(Protocol):
         """
 
     def browse(self) -> str:
-        """What a person opens, or pastes into a shell, to look at the record."""
+        """The URL to open, or the command to paste into a shell, to look at the record."""
 
     def delivery(self, sweep_id: str, refuse: Refuse) -> Delivery:
         """``sweep_id`` tells a sweep's runs from those of others; resuming it finds them again."""

@@ -32,11 +32,11 @@ class Config:
     """It has no keys."""
 
 
-def open_backend(config: Config, workspace: Workspace, home: Path) -> Backend:
-    return Backend(workspace.folder / "tensorboard")
+def open_backend(config: Config, workspace: Workspace, home: Path) -> TensorboardBackend:
+    return TensorboardBackend(workspace.folder / "tensorboard")
 
 
-class Backend:
+class TensorboardBackend:
     remote = False
 
     def __init__(self, folder: Path) -> None:
@@ -49,17 +49,17 @@ class Backend:
     def browse(self) -> str:
         return shlex.join(["tensorboard", "--logdir", str(self.folder)])
 
-    def delivery(self, sweep_id: str, refuse: Refuse) -> Delivery:
-        return Delivery(self.folder, sweep_id, refuse)
+    def delivery(self, sweep_id: str, refuse: Refuse) -> TensorboardDelivery:
+        return TensorboardDelivery(self.folder, sweep_id, refuse)
 
 
-class Delivery:
+class TensorboardDelivery:
     def __init__(self, folder: Path, sweep_id: str, refuse: Refuse) -> None:
         self.folder, self.sweep_id, self.refuse = folder, sweep_id, refuse
         self.made = {path.name[-ID_LENGTH:]: path for path in folder.rglob("*") if path.is_dir()}
         """Id of a run -> its folder."""
         self.open: dict[str, EventFile] = {}
-        """By the id, of runs that go on."""
+        """Id of a run that is not finished -> its event file."""
 
     def write(self, events: list[Event]) -> None:
         try:

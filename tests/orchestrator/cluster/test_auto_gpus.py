@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.cluster.auto_gpus import NOTHING_RAN, AutoGpus, expected
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import Planner
@@ -25,7 +25,7 @@ def made(tmp_path):
         path.write_text(f"name: x\n{resources}\n")
         workspace = Workspace(store_uri=None, runs=tmp_path / "runs", name="x")
         supervisor = Supervisor(workspace.control_file, workspace.folder / "spent.json", Limits())
-        progress = Progress(SweepState(workspace.state_file, "x"), ["pseudo/miou"])
+        progress = ProgressDisplay(SweepState(workspace.state_file, "x"), ["pseudo/miou"])
         return load_spec(path), AutoGpus(workspace, supervisor, progress, lambda: pytest.fail("Ray was asked for"))
 
     return made

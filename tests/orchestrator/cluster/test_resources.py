@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.cluster.resources import Node, refuse_impossible, requested, whole_gpus
+from orchestrator.cluster.resources import Node, refuse_unsatisfiable, requested, whole_gpus
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.settings import Resource, Resources
 
@@ -15,7 +15,7 @@ NODES = [HEAD, A100, RTX]
 
 def refusal(*nodes: Node, **trial) -> str:
     with pytest.raises(ConfigError) as caught:
-        refuse_impossible(Resources(trial=Resource(**trial)), nodes, ["trial"])
+        refuse_unsatisfiable(Resources(trial=Resource(**trial)), nodes, ["trial"])
     return str(caught.value)
 
 
@@ -29,7 +29,7 @@ def refusal(*nodes: Node, **trial) -> str:
     ],
 )
 def test_what_one_node_has_is_taken(trial):
-    refuse_impossible(Resources(trial=Resource(**trial)), NODES, ["trial"])
+    refuse_unsatisfiable(Resources(trial=Resource(**trial)), NODES, ["trial"])
 
 
 def test_a_refusal_names_what_is_missing_and_what_there_is():
@@ -94,7 +94,7 @@ def test_custom_resources_of_a_file_and_an_override(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("resource", "nodes", "grows", "gpus"),
+    ("resource", "nodes", "autoscales", "gpus"),
     [
         (Resource(gpu="auto"), [HEAD], False, 0),
         (Resource(gpu="auto"), NODES, False, 1),
@@ -106,15 +106,15 @@ def test_custom_resources_of_a_file_and_an_override(tmp_path):
         (Resource(gpu=0.5), [HEAD], False, 0.5),
     ],
 )
-def test_auto_is_a_gpu_a_process_or_none(resource, nodes, grows, gpus):
-    whole = whole_gpus("trial", resource, nodes, grows=grows)
+def test_auto_is_a_gpu_a_process_or_none(resource, nodes, autoscales, gpus):
+    whole = whole_gpus("trial", resource, nodes, autoscales=autoscales)
     assert whole.gpus == gpus
     assert whole.process_count == resource.process_count
 
 
 def test_processes_need_their_gpus_on_one_node():
     with pytest.raises(ConfigError, match=r"resources\.trial\.processes: given 3, with a GPU each; the largest .* 2"):
-        whole_gpus("trial", Resource(gpu="auto", processes=3), NODES, grows=False)
+        whole_gpus("trial", Resource(gpu="auto", processes=3), NODES, autoscales=False)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aream.errors import DamagedFile
-from orchestrator.monitor.control_file import WISHES, ControlFile
+from orchestrator.monitor.control_file import STATES, ControlFile
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(WISHES),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(STATES),
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
     max_leaves=5,
 )
@@ -57,6 +57,6 @@ def test_whatever_the_file_holds_is_read_or_refused(tmp_path_factory, content):
     except DamagedFile:
         refusal(path)
         return
-    assert {orders.sweep, *orders.trials.values()} <= set(WISHES)
+    assert {orders.sweep, *orders.trials.values()} <= set(STATES)
     orders.write(path)
     assert ControlFile.read(path) == orders

@@ -156,7 +156,7 @@ def test_time_spent_waiting_is_not_time_spent_working(tmp_path, clock):
     made = state(tmp_path, clock, trials=2)
     finish(made, clock, "t0", 60)
     made.update("t1", status="running")
-    made.update("t1", status="held")
+    made.update("t1", status="computed elsewhere")
     clock.now += 1000
     made.update("t1", status="running")
     clock.now += 10

@@ -73,7 +73,7 @@ def test_status_prints_the_log_that_a_key_begins(place, capsys, monkeypatch):
     assert main([*arguments, "sweep"]) == 0
     assert "planned" in capsys.readouterr().out
     assert main([*arguments, "train_cam-"]) == 2
-    assert f"several logs begin so; there are {KEY}, train_cam-fed" in capsys.readouterr().err
+    assert f"several logs begin with it; there are {KEY}, train_cam-fed" in capsys.readouterr().err
     assert main([*arguments, "warmup-1"]) == 2
     assert "no such log; there are sweep, train_cam-" in capsys.readouterr().err
 

@@ -38,17 +38,17 @@ def order(tmp_path, sweep="run", **trials):
 
 def test_orders_are_read_at_the_next_tick(make, tmp_path, clock):
     supervisor = make()
-    assert supervisor.wish("train_cam-1") == "run"
+    assert supervisor.desired_state("train_cam-1") == "run"
     order(tmp_path, sweep="pause")
     assert not supervisor.tick({})  # not yet
     clock.now += 1.5
     assert supervisor.tick({})
     assert supervisor.paused
-    assert supervisor.wish("train_cam-1") == "pause"
+    assert supervisor.desired_state("train_cam-1") == "pause"
     order(tmp_path, **{"train_cam-1": "stop", "train_cam-2": "pause"})
     clock.now += 1.5
     supervisor.tick({})
-    assert [supervisor.wish(f"train_cam-{n}") for n in (1, 2, 3)] == ["stop", "pause", "run"]
+    assert [supervisor.desired_state(f"train_cam-{n}") for n in (1, 2, 3)] == ["stop", "pause", "run"]
     assert supervisor.ending is None
 
 
@@ -62,11 +62,11 @@ def test_a_stopped_sweep_stays_stopped_and_runs_when_it_is_run_again(make, tmp_p
     clock.now += 1.5
     supervisor.tick({})
     assert supervisor.is_over()
-    assert supervisor.wish("anything") == "pause"
+    assert supervisor.desired_state("anything") == "pause"
     order(tmp_path, sweep="stop", **{"train_cam-1": "stop"})
     again = make()
     assert again.ending is None
-    assert again.wish("train_cam-1") == "stop"
+    assert again.desired_state("train_cam-1") == "stop"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"sweep": "explode"}', '{"trials": []}', '{"trials": {"a": 1}}'])
@@ -75,7 +75,7 @@ def test_unreadable_orders_change_nothing(make, tmp_path, clock, text):
     (tmp_path / "orders.json").write_text(text)
     clock.now += 1.5
     supervisor.tick({})
-    assert supervisor.wish("x") == "run"
+    assert supervisor.desired_state("x") == "run"
     with pytest.raises(DamagedFile, match=r"orders\.json"):
         ControlFile.read(tmp_path / "orders.json")
 
@@ -135,4 +135,4 @@ def test_a_store_that_is_away_ends_a_sweep_and_fails_nothing(make):
     supervisor.store_away("another")
     assert supervisor.away == supervisor.ending == "s3://bucket: no answer for 300 s (503)"
     assert supervisor.failed == 0
-    assert supervisor.wish("train_cam-1") == "pause"
+    assert supervisor.desired_state("train_cam-1") == "pause"

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.preflight.sweep_folder import held
+from orchestrator.preflight.sweep_folder import locked
 from orchestrator.workspace import Workspace
 from workers.processes.file_lock import FileLock
 
@@ -31,5 +31,5 @@ def test_a_lock(lockless, tmp_path):
 
 def test_a_sweeps_folder(lockless, tmp_path):
     place = Workspace(None, tmp_path / "runs", "s")
-    with pytest.raises(ConfigError, match="runs/s/lock: its file system keeps no locks"), held(place):
+    with pytest.raises(ConfigError, match="runs/s/lock: its file system keeps no locks"), locked(place):
         pass

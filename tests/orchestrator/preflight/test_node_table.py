@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from orchestrator.preflight.node_table import Row, refused, render
-from workers.checks.node import Finding
+from workers.checks.node import NodeFinding
 
 FITS = Row("head 10.0.0.1 ab12cd", {"answers", "code", "data"})
 FAILS = Row(
     "gpu-7 10.0.0.7 ef34ab",
     {"answers", "code", "gpu", "data"},
-    [Finding("gpu", "no NVIDIA driver"), Finding("data", "[1] odd"), Finding("code", "Python 3.11.2", hard=False)],
+    [
+        NodeFinding("gpu", "no NVIDIA driver"),
+        NodeFinding("data", "[1] odd"),
+        NodeFinding("code", "Python 3.11.2", hard=False),
+    ],
 )
-IDLE = Row("login 10.0.0.9 9f9f9f", note="is asked for nothing")
+IDLE = Row("login 10.0.0.9 9f9f9f", note="is not used")
 
 
 def cells(text: str) -> list[list[str]]:
@@ -27,11 +31,11 @@ def test_a_row_a_node_and_the_failures_in_words():
         "[1] gpu-7 10.0.0.7 ef34ab: no NVIDIA driver",
         "[2] gpu-7 10.0.0.7 ef34ab: [1] odd",
         "[3] warning: gpu-7 10.0.0.7 ef34ab: Python 3.11.2",
-        "login 10.0.0.9 9f9f9f: is asked for nothing",
+        "login 10.0.0.9 9f9f9f: is not used",
     ]
 
 
 def test_only_hard_findings_refuse():
     assert refused([FITS, FAILS])
     assert not refused([FITS, IDLE])
-    assert not refused([Row("a", findings=[Finding("clock", "late", hard=False)])])
+    assert not refused([Row("a", findings=[NodeFinding("clock", "late", hard=False)])])

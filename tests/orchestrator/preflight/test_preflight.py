@@ -143,7 +143,7 @@ LARGE_FOV = (
     ("settings", "error"),
     [
         ([DEEPLAB_V3, "segmentation.train.batch_size=1"], "deeplab_v3 learns from two images at a time"),
-        ([DEEPLAB_V3, "segmentation.train.out_of_memory=accumulate"], "whose pieces may be single images"),
+        ([DEEPLAB_V3, "segmentation.train.out_of_memory=accumulate"], "whose micro-batches may be single images"),
         ([LARGE_FOV, SMALL_CROP], "a single number a channel in a step of 1 image of 8 pixels"),
         (["resources.trial.processes=2", "train.batch_size=1"], "need an image for each of the 2 processes"),
         (["resources.trial.processes=2", "backbone={{name: conformer, depth: 3}}"], "conformer has batch norm"),

@@ -15,7 +15,7 @@ from orchestrator.plan.planner import Planner
 from orchestrator.preflight.preview import PlanSummary, print_plan, summarise
 from orchestrator.results.ranking import rank
 from orchestrator.results.segmentation_jobs import segmentation_jobs
-from orchestrator.search.record import FAILED, STOPPED, Outcome, Recorded
+from orchestrator.search.record import FAILED, STOPPED, PointOutcome, Recorded
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
@@ -103,7 +103,7 @@ def test_a_search_that_goes_on_pays_what_is_left_of_its_known_points(measured, s
     was proposed and never ran; one that was stopped early and is left so."""
     measured()
     plan = planner(tmp_path, *SEARCH)
-    done = Outcome(TrialState.COMPLETE, (0.5,))
+    done = PointOutcome(TrialState.COMPLETE, (0.5,))
     recorded = [
         Recorded(number, {"method.alpha_low": alpha}, outcome, {})
         for number, (alpha, outcome) in enumerate(((0.21, done), (0.22, FAILED), (0.23, None), (0.24, STOPPED)))

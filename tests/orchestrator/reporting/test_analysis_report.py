@@ -9,9 +9,9 @@ from PIL import Image
 from orchestrator.reporting.analyses import MOST_LINES, analysis_results, analysis_sections
 from orchestrator.reporting.figures import analyses
 from orchestrator.reporting.figures.analyses import analysis_figure
-from orchestrator.reporting.figures.protocol import Results
+from orchestrator.reporting.figures.protocol import FigureInput
 from orchestrator.reporting.write import write_report
-from orchestrator.tracking.backends.mlflow import Backend
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.recorder import Recorder
 from orchestrator.tracking.tracker import Tracker
 from workers.files.figures import Curve, Picture, write_figures
@@ -140,7 +140,7 @@ def test_a_summary_without_analyses_has_none(analysed):
 def test_one_layer_alone(tmp_path):
     made = Analysed(tmp_path, depth=1)
     results = analysis_results(made.content, made.store)
-    analyses.draw(Results({}, None, results), tmp_path / "figures")
+    analyses.draw(FigureInput({}, None, results), tmp_path / "figures")
     assert "layer 0" in analysis_sections(results)[0].table.header
 
 
@@ -148,7 +148,7 @@ def test_one_layer_alone(tmp_path):
 @pytest.mark.filterwarnings("ignore::Warning")  # mlflow's database layer warns about its own dependencies
 def test_the_tracker_gets_curves_over_layers_and_pictures(analysed, tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tracker = Tracker(Backend(uri, "experiment"), "sweep-1", tmp_path / "spool")
+    tracker = Tracker(MlflowBackend(uri, "experiment"), "sweep-1", tmp_path / "spool")
     recorder = Recorder(tracker, analysed.plan.spec, analysed.plan.fingerprints, analysed.store, tmp_path)
     recorder.open_sweep()
     trial = next(trial for trial in analysed.plan.grid() if trial.values["method"]["name"] == "aream")

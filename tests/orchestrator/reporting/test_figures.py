@@ -7,7 +7,7 @@ import sweep_results
 from PIL import Image
 from sweep_content import content
 
-from orchestrator.reporting.figures.protocol import Results, draw_figures
+from orchestrator.reporting.figures.protocol import FigureInput, draw_figures
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def store(tmp_path):
     ],
 )
 def test_results_of_every_size(tmp_path, store, count, expected):
-    drawn = draw_figures(Results(content(count), store), tmp_path / "figures")
+    drawn = draw_figures(FigureInput(content(count), store), tmp_path / "figures")
     names = {path.stem for path, _ in drawn}
     assert names >= expected
     assert names <= expected | {"alphas"}
@@ -38,8 +38,8 @@ def test_results_of_every_size(tmp_path, store, count, expected):
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path, store):
-    first = draw_figures(Results(content(20), store), tmp_path / "a")
-    second = draw_figures(Results(content(20), store), tmp_path / "b")
+    first = draw_figures(FigureInput(content(20), store), tmp_path / "a")
+    second = draw_figures(FigureInput(content(20), store), tmp_path / "b")
     assert [path.read_bytes() for path, _ in first] == [path.read_bytes() for path, _ in second]
 
 
@@ -50,27 +50,29 @@ def test_constant_metrics_absent_axes_and_missing_values(tmp_path, store):
         entry["config"].pop("train.lr")
     made["importance"] = {"left_out": "same"}
     made["pareto"]["front"] = list(range(12))
-    names = {path.stem for path, _ in draw_figures(Results(made, store), tmp_path / "a")}
+    names = {path.stem for path, _ in draw_figures(FigureInput(made, store), tmp_path / "a")}
     assert names >= {"pareto", "parallel"}
     assert "importance" not in names
     for entry in made["ranking"][:11]:
         entry["metrics"] = {}
     made["pareto"]["front"] = [11]
-    assert {path.stem for path, _ in draw_figures(Results(made, store), tmp_path / "b")} <= {"alphas"}
+    assert {path.stem for path, _ in draw_figures(FigureInput(made, store), tmp_path / "b")} <= {"alphas"}
 
 
 def test_three_objectives(tmp_path, store):
     made = content(12)
     made["pareto"]["objectives"].append({"metric": "val/map", "mode": "max"})
-    assert "pareto" in {path.stem for path, _ in draw_figures(Results(made, store), tmp_path / "a")}
+    assert "pareto" in {path.stem for path, _ in draw_figures(FigureInput(made, store), tmp_path / "a")}
 
 
 def test_an_alpha_grid_is_a_heat_map_and_a_search_is_points(tmp_path, store):
     made = content(100)
     for index, entry in enumerate(made["ranking"]):
         entry["config"] |= {"method.alpha_low": [0.1, 0.2][index % 2], "method.alpha_high": [0.5, 0.6, 0.7][index % 3]}
-    grid = dict((path.stem, path) for path, _ in draw_figures(Results(made, store), tmp_path / "a"))["alphas"]
-    points = dict((path.stem, path) for path, _ in draw_figures(Results(content(100), store), tmp_path / "b"))["alphas"]
+    grid = dict((path.stem, path) for path, _ in draw_figures(FigureInput(made, store), tmp_path / "a"))["alphas"]
+    points = dict((path.stem, path) for path, _ in draw_figures(FigureInput(content(100), store), tmp_path / "b"))[
+        "alphas"
+    ]
     with Image.open(grid) as first, Image.open(points) as second:
         assert first.size != second.size
 
@@ -80,12 +82,12 @@ def test_damaged_labels_cost_a_curve_and_not_the_report(tmp_path):
     place = sweep_results.workspace(plan)
     sweep_results.compute(place.store(), plan.grid(), sweep_results.alpha_score)
     summary, _ = sweep_results.summarised(plan)
-    drawn = {path.stem for path, _ in draw_figures(Results(summary, place.store()), tmp_path / "a")}
+    drawn = {path.stem for path, _ in draw_figures(FigureInput(summary, place.store()), tmp_path / "a")}
     assert {"threshold_curves", "training"} <= drawn
     for entry in summary["ranking"]:
         place.store().discard(entry["label_artifact"])
         for key in entry["trial_keys"]:
             place.store().discard(key)
     assert not {"threshold_curves", "training"} & {
-        path.stem for path, _ in draw_figures(Results(summary, place.store()), tmp_path / "b")
+        path.stem for path, _ in draw_figures(FigureInput(summary, place.store()), tmp_path / "b")
     }

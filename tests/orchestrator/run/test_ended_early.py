@@ -15,7 +15,7 @@ from orchestrator import sweep
 from orchestrator.console import command as entry
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.run import tuning
-from orchestrator.run.tune_callback import Unreachable
+from orchestrator.run.tune_callback import NodeUnreachable
 from orchestrator.spec.settings import Limits
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,7 +66,7 @@ def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, mo
         tries.append(kwargs["listed"])
         seen.append([one.rows for one in kwargs["seen"]])
         if len(tries) <= silent:
-            raise Unreachable("train_cam-0123456789abcdef")
+            raise NodeUnreachable("train_cam-0123456789abcdef")
 
     monkeypatch.setattr(tuning, "_fit", fit)
     stored = SimpleNamespace(

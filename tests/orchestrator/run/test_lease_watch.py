@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from artifact_stores import record
 
-from orchestrator.run.lease_watch import LOOK_S, Held
+from orchestrator.run.lease_watch import LOOK_S, LeaseWatch
 from workers.artifacts.leases import Leases
 from workers.artifacts.opening import open_store
 
@@ -26,29 +26,29 @@ def store(tmp_path):
 
 def test_free_when_stored_or_nobody_computes_it(store):
     clock = Clock()
-    held = Held(store, clock=clock)
+    watch = LeaseWatch(store, clock=clock)
     lease = Leases(store.storage).take(KEY)
-    assert not held.free(KEY)
+    assert not watch.free(KEY)
     lease.release()
-    assert not held.free(KEY)  # asked too soon after the last time
+    assert not watch.free(KEY)  # asked too soon after the last time
     clock.now += LOOK_S
-    assert held.free(KEY)
+    assert watch.free(KEY)
     store.put(KEY, store.staging(), record(KEY))
     with Leases(store.storage).take(KEY):
-        assert held.free(KEY)
+        assert watch.free(KEY)
 
 
 def test_the_lease_of_a_silent_machine_is_removed_for_the_workers(store):
     clock = Clock()
-    held = Held(store, Leases(store.storage, ttl_s=60, clock=clock), clock)
+    watch = LeaseWatch(store, Leases(store.storage, ttl_s=60, clock=clock), clock)
     content = b'{"owner": "pid 7 on far", "process": "0123456789ab-7-7", "beat": 0, "token": "t"}'
     store.storage.write(f"leases/{KEY}/00000000", content)
-    assert not held.free(KEY)
-    assert held.holder(KEY) == "pid 7 on far"
+    assert not watch.free(KEY)
+    assert watch.holder(KEY) == "pid 7 on far"
     clock.now += 59
-    assert not held.free(KEY)
+    assert not watch.free(KEY)
     clock.now += 2
-    assert held.free(KEY)
+    assert watch.free(KEY)
     worker = Leases(store.storage).take(KEY)
     assert worker is not None
     worker.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ray.tune.search import Searcher
 
+from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
 from orchestrator.run.requeue import DeferredError, RequeueingSearcher
 from orchestrator.search.searchers import ListedPoints
 
@@ -31,7 +32,7 @@ class Desk:
             poll=self.look,
             closed=lambda: self.shut,
             paused=lambda: self.resting,
-            can_run=lambda config, held: self.value(config) not in self.blocked,
+            can_run=lambda config, awaited: self.value(config) not in self.blocked,
             cancelled=lambda config: self.value(config) in self.gone,
         )
 
@@ -54,7 +55,9 @@ def test_without_trouble_it_is_the_source():
     assert desk.looks == 4
 
 
-@pytest.mark.parametrize("why", [{"held": "warmup-0123456789abcdef"}, {"paused": 1.0}, {"away": "no answer"}])
+@pytest.mark.parametrize(
+    "why", [{COMPUTED_ELSEWHERE: "warmup-0123456789abcdef"}, {"paused": 1.0}, {"away": "no answer"}]
+)
 def test_what_came_back_is_given_out_again_when_it_may_run(why):
     desk = Desk(2)
     desk.gate.suggest("a")

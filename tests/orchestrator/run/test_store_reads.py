@@ -10,13 +10,13 @@ import pytest
 import sweep_results
 
 from aream.errors import StoreUnavailable
-from orchestrator.monitor.progress import Progress
+from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.results.records import RunRecords
 from orchestrator.run.trial_events import Listeners, TrialLife
 from orchestrator.spec.settings import Limits, Notify
-from orchestrator.tracking.backends.mlflow import Backend
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.later import BackgroundQueue
 from orchestrator.tracking.prometheus import Metrics
 from orchestrator.tracking.recorder import Recorder
@@ -61,11 +61,11 @@ class Desk:
         spec = self.plan.spec
         state = SweepState(place.state_file, spec.name)
         uri = f"sqlite:///{folder}/mlflow.db"
-        self.tracker = Tracker(Backend(uri, "experiment"), "sweep-1", folder / "tracking")
+        self.tracker = Tracker(MlflowBackend(uri, "experiment"), "sweep-1", folder / "tracking")
         self.tracker.delivery.write = lambda group: None
         place.folder.mkdir(parents=True, exist_ok=True)
         self.recorder = Recorder(self.tracker, spec, self.plan.fingerprints, self.store, place.folder)
-        progress = Progress(state, ["pseudo/miou"], place.log_file)
+        progress = ProgressDisplay(state, ["pseudo/miou"], place.log_file)
         told = Listeners(state, progress, self.recorder, Metrics(state, lambda: 0), Webhook("s", Notify()))
         supervisor = Supervisor(place.control_file, place.folder / "spent.json", Limits())
         hold = Hold(written.storage, "5eed" * 8, "s")

@@ -90,7 +90,7 @@ def test_a_command_on_a_sweep_looks_into_no_other_folder(name, tmp_path):
 @pytest.mark.parametrize("uri", ["runs/tiny", "runs", "runs/tiny/inside", "~/../runs/tiny"])
 def test_a_store_in_the_folder_that_fresh_empties_is_refused(spec, uri, tmp_path):
     (tmp_path / "home").mkdir()
-    with pytest.raises(ConfigError, match=r"store\.uri: .*lie in each other"):
+    with pytest.raises(ConfigError, match=r"store\.uri: .*overlap"):
         prepare(spec(f"store: {{uri: {uri}}}\n"))
 
 

@@ -72,7 +72,7 @@ def test_the_tracking_server_may_come_from_the_environment(tmp_path):
         ({"run": "/x"}, r"lab.yaml:9: run: unknown key \(did you mean runs\?\)"),
         ({"environment": {"AWS_SECRET_ACCESS_KEY": SECRET}}, r"environment: AWS_SECRET_ACCESS_KEY: name it under"),
         ({"environment": {"A": 1}}, r"lab.yaml:4: environment: given"),
-        ({"secrets": ["A B"]}, r"'A B' is no name of a variable"),
+        ({"secrets": ["A B"]}, r"'A B' is not a valid name of a variable"),
         ({"worker": {"least": 3, "most": 2}}, r"lab.yaml:6: worker.least: need 0 to 2"),
         ({"worker": {"gpu": 1}}, r"lab.yaml:6: worker.gpu: unknown key \(did you mean gpus\?\)"),
         ({"ray": {"address": "head:8265"}}, r"lab.yaml:7: ray.address: need http://HOST:PORT"),

@@ -103,7 +103,7 @@ def test_a_job_that_has_not_begun_is_taken_back(api, submit):
     submit("--detach")
     (name,) = api.rayjobs
     status, output, _ = submit("--stop", name)
-    assert (status, output) == (0, f"{name}: had not begun, and was taken back\n")
+    assert (status, output) == (0, f"{name}: had not begun, and was withdrawn\n")
     assert not api.rayjobs
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from orchestrator.tracking.backends._mlflow_limits import LONGEST, fitted
-from orchestrator.tracking.backends.mlflow import Delivery
+from orchestrator.tracking.backends.mlflow import MlflowDelivery
 
 HEAD, TAIL = ["a question", "", "| | alpha | trials |", "|---|---|---|"], ["", "Background threshold: searched."]
 
@@ -38,7 +38,7 @@ def test_a_question_of_any_length_fits():
 
 
 def test_mlflow_keeps_all_of_it(tmp_path):
-    delivery = Delivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
+    delivery = MlflowDelivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
     start = {"kind": "start", "run": "sweep", "name": "n", "parent": None, "tags": {}, "params": {}, "time": 1}
     links = " ".join(f"[seed {seed}]({{{{run:sweep}}}})" for seed in range(5))
     text = "\n".join([*HEAD, *(f"| {row} | 0.25 | {links} |" for row in range(40)), *TAIL])
@@ -52,7 +52,7 @@ def test_mlflow_keeps_all_of_it(tmp_path):
 
 def test_what_is_written_together_is_all_written(tmp_path):
     """Events of one run in one call, of kinds that the server takes one by one and of kinds that it takes together."""
-    delivery = Delivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
+    delivery = MlflowDelivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
     delivery.write(
         [
             {"kind": kind, "run": "sweep", "time": 1, **content}

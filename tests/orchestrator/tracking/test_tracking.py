@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.monitor.state import MANY_TASKS, SweepState, read_state
-from orchestrator.tracking.backends.mlflow import Backend
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.recorder import _remembered
 from orchestrator.tracking.spool import Spool
 from orchestrator.tracking.tracker import Tracker
@@ -25,7 +25,7 @@ def open_tracker(tmp_path):
 
     def open_tracker(uri: str | None = None, spool: str = "spool") -> Tracker:
         default = f"sqlite:///{tmp_path}/mlflow.db"
-        trackers.append(Tracker(Backend(uri or default, "experiment"), "sweep-1", tmp_path / spool))
+        trackers.append(Tracker(MlflowBackend(uri or default, "experiment"), "sweep-1", tmp_path / spool))
         return trackers[-1]
 
     yield open_tracker

@@ -20,7 +20,7 @@ from aream.errors import ConfigError
 from orchestrator.preflight.prepare import tracking_backend
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.sqlite_uri import sqlite_file
-from orchestrator.tracking.backends.mlflow import Backend
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.mlflow_uri import artifact_location, browse, default_uri, resolved_uri
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.workspace import Workspace
@@ -39,7 +39,7 @@ def client(uri: str):
 
 
 def record(uri: str, spool: Path, experiment: str = "exp", run: str = "sweep") -> Tracker:
-    tracker = Tracker(Backend(uri, experiment), "id", spool)
+    tracker = Tracker(MlflowBackend(uri, experiment), "id", spool)
     tracker.start_run(run, name="n")
     tracker.log_content(run, "note.txt", b"note", "folder")
     tracker.end_run(run, "FINISHED")
@@ -108,7 +108,7 @@ def test_no_experiment_leaves_its_folder(experiment, tmp_path):
 )  # fmt: skip
 def test_what_cannot_hold_a_record_is_refused(uri, tmp_path):
     with pytest.raises(ConfigError, match=r"tracking\.uri: .*"):
-        Backend(resolved_uri(uri, tmp_path), "exp").check()
+        MlflowBackend(resolved_uri(uri, tmp_path), "exp").check()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,7 +130,7 @@ def test_the_variable_is_checked_like_the_key(tmp_path, monkeypatch):
 
 
 def test_a_new_database_is_not_made_by_looking(tmp_path):
-    Backend(default_uri(tmp_path / "runs"), "exp").check()
+    MlflowBackend(default_uri(tmp_path / "runs"), "exp").check()
     assert not (tmp_path / "runs" / "mlflow.db").exists()
 
 
@@ -142,31 +142,31 @@ def test_tables_of_another_version_are_refused(database, version, words):
         changed.execute("update alembic_version set version_num = ?", (version,))
         changed.commit()
     with pytest.raises(ConfigError, match=words):
-        Backend(default_uri(database.parent), "exp").check()
+        MlflowBackend(default_uri(database.parent), "exp").check()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
-    with pytest.raises(ConfigError, match="no database of MLflow's"):
-        Backend(default_uri(tmp_path), "exp").check()
+    with pytest.raises(ConfigError, match="not a database of MLflow's"):
+        MlflowBackend(default_uri(tmp_path), "exp").check()
     (tmp_path / "folder.db").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
-        Backend(resolved_uri("sqlite:///folder.db", tmp_path), "exp").check()
+        MlflowBackend(resolved_uri("sqlite:///folder.db", tmp_path), "exp").check()
 
 
 @pytest.mark.slow
 def test_a_deleted_experiment_is_refused_with_the_way_back(database):
     uri = default_uri(database.parent)
-    Backend(uri, "exp").check()
+    MlflowBackend(uri, "exp").check()
     client(uri).delete_experiment(client(uri).get_experiment_by_name("exp").experiment_id)
     with pytest.raises(ConfigError, match="was deleted") as caught:
-        Backend(uri, "exp").check()
+        MlflowBackend(uri, "exp").check()
     (shown,) = [part for part in str(caught.value).split("`") if "mlflow experiments" in part]
     assignment, command = shlex.split(shown)[0], shlex.split(shown)[1:]
     name, _, value = assignment.partition("=")
     mlflow = [str(Path(sys.executable).with_name("mlflow")), *command[1:]]
     subprocess.run(mlflow, env={name: value, "PATH": "/usr/bin:/bin", "HOME": "/tmp"}, check=True, capture_output=True)
-    Backend(uri, "exp").check()
+    MlflowBackend(uri, "exp").check()
 
 
 @pytest.mark.slow
@@ -181,13 +181,13 @@ def test_an_experiment_deleted_meanwhile_loses_nothing(database, tmp_path):
     assert "mlflow experiments restore" in tracker.permanent
     assert tracker.refused == 0
     known.restore_experiment(own)
-    assert Tracker(Backend(uri, "exp"), "id", tmp_path / "spool").close(PATIENCE_S) == 0
+    assert Tracker(MlflowBackend(uri, "exp"), "id", tmp_path / "spool").close(PATIENCE_S) == 0
     assert "trial/a" in {run.data.tags["aream.run"] for run in known.search_runs([own])}
 
 
 def test_what_mlflow_refuses_is_kept_and_told(database, tmp_path):
     uri = default_uri(database.parent)
-    tracker = Tracker(Backend(uri, "exp"), "id", tmp_path / "spool")
+    tracker = Tracker(MlflowBackend(uri, "exp"), "id", tmp_path / "spool")
     tracker.log_metrics("never/started", {"val/map": 1.0}, 1)
     tracker.start_run("sweep", name="n")
     tracker.log_metrics("sweep", {"k" * 400: 1.0}, 1)  # longer than a key may be
@@ -204,7 +204,7 @@ OTHER = b"<html>something else</html>"
 @pytest.mark.parametrize(("status", "words"), [(404, "no MLflow server"), (401, "USERNAME"), (403, "USERNAME")])
 def test_a_server_that_will_never_take_it_is_refused(status, words):
     with answering(status, OTHER) as server, pytest.raises(ConfigError, match=words):
-        Backend(server.url, "exp").check()
+        MlflowBackend(server.url, "exp").check()
 
 
 def test_a_certificate_that_is_not_trusted_is_named(tmp_path):
@@ -212,13 +212,13 @@ def test_a_certificate_that_is_not_trusted_is_named(tmp_path):
         answering(200, OTHER, untrusted(tmp_path)) as server,
         pytest.raises(ConfigError, match="certificate is not trusted"),
     ):
-        Backend(server.url, "exp").check()
+        MlflowBackend(server.url, "exp").check()
 
 
 def test_a_server_that_is_away_or_busy_is_only_told():
     with answering(503, OTHER) as busy:
-        assert "rows wait on disk" in Backend(busy.url, "exp").check()
-    assert "rows wait on disk" in Backend(f"http://127.0.0.1:{free_port()}", "exp").check()
+        assert "rows wait on disk" in MlflowBackend(busy.url, "exp").check()
+    assert "rows wait on disk" in MlflowBackend(f"http://127.0.0.1:{free_port()}", "exp").check()
 
 
 def test_a_user_without_a_name_can_record(monkeypatch):

@@ -127,7 +127,7 @@ def test_checkpoints_of_unfinished_stages_stay(chain):
 def test_nothing_is_removed_while_a_sweeps_list_cannot_be_read(chain, content):
     chain.storage.write("sweeps/5eed.json", content)
     before = names(chain)
-    with pytest.raises(ArtifactCorrupt, match="no list of keys"):
+    with pytest.raises(ArtifactCorrupt, match="not a list of keys"):
         removed(chain)
     assert names(chain) == before
 

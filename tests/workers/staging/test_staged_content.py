@@ -92,7 +92,7 @@ def test_objects_whose_names_are_no_paths(bucket, s3_endpoint, node):
     place.put("odd//a", b"a")
     place.put("both/a", b"a")
     place.put("both/a/b", b"b")
-    with pytest.raises(DataError, match="is no path of a file in it"):
+    with pytest.raises(DataError, match="is not a path of a file in it"):
         staged(f"{place.uri}/odd")
     with pytest.raises(DataError, match="is an object and a folder"):
         staged(f"{place.uri}/both")

@@ -1,1 +1,1 @@
-"""Where bytes lie: one file a URI scheme, found by its name."""
+"""Storages of bytes: one file per URI scheme, found by its name."""

@@ -11,7 +11,7 @@ import uuid
 from workers.artifacts.storages.protocol import ObjectStorage
 
 SETTLE_S = 1.5
-"""Longer than a small put takes: after it every claim made in the same second is listed."""
+"""Seconds, more than a small put takes: after them every claim made in the same second is listed."""
 LIFE_S = 60.0
 """A claim that much older than one's own, or watched for so long, was left by a writer that died."""
 

@@ -1,4 +1,4 @@
-"""What an error of S3, boto3 or the network means: whether the same request may succeed later, and what helps."""
+"""Interpret errors of S3, boto3 or the network: whether the same request may succeed later, and what helps."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from botocore.exceptions import (
     SSOError,
 )  # fmt: skip
 from botocore.exceptions import (
-    ConnectionError as Unreachable,
+    ConnectionError as ServerUnreachable,
 )
 
 SKEWED = "RequestTimeTooSkewed"
 SKEW_S = 15 * 60.0
-"""How far the time of a signature may be from the server's."""
+"""Most seconds between the time of a signature and the server's."""
 BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict", SKEWED)
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "RequestExpiredException")
 EXPIRED_ERRORS = (SSOError, CredentialRetrievalError)
@@ -41,7 +41,7 @@ def code_of(error: BaseException) -> str:
 
 
 def _skewed(error: ClientError) -> bool:
-    """Of an answer to HEAD, which has no body and so no code: its date tells."""
+    """True if the clocks differ too much, by the date of the answer to HEAD, which has no body and so no error code."""
     try:
         told = parsedate_to_datetime(error.response["ResponseMetadata"]["HTTPHeaders"]["date"])
         return abs((datetime.now(UTC) - told).total_seconds()) > SKEW_S
@@ -50,7 +50,7 @@ def _skewed(error: ClientError) -> bool:
 
 
 def in_transit(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
+    """True if the same request may succeed later."""
     if isinstance(error, S3UploadFailedError):
         return error.__context__ is None or in_transit(error.__context__)
     if isinstance(error, ClientError):
@@ -58,4 +58,4 @@ def in_transit(error: BaseException) -> bool:
         return (status >= 500 and status != 501) or status in (408, 429) or code_of(error) in BUSY
     if untrusted(error):
         return False
-    return isinstance(error, Unreachable | HTTPClientError | IncompleteReadError | ResponseStreamingError)
+    return isinstance(error, ServerUnreachable | HTTPClientError | IncompleteReadError | ResponseStreamingError)

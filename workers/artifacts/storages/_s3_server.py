@@ -111,7 +111,7 @@ class S3Server:
         return ConfigError(f"{self.uri}: the server refuses {name}: {code or type(error).__name__}")
 
     def _expired(self) -> bool:
-        """Asked where a HEAD was refused: its answer has no body that says why."""
+        """True if the credentials have expired; asked after a refused HEAD, whose answer has no body to tell."""
         try:
             self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
         except ClientError as error:

@@ -20,9 +20,9 @@ from workers.processes.atomic_write import sync, sync_folder
 T = TypeVar("T")
 TEMPORARY = "staging"
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a disk without space, or of a user who has used up his share."""
+"""Error numbers of a full disk, or of a user who has used up his quota."""
 PLACINGS = 100
-"""How often a folder is made again that another process removed because it was empty."""
+"""Most attempts at making a folder that another process removed because it was empty."""
 
 
 def open_storage(parts: SplitResult, endpoint: str | None, waits: Waits = USUAL) -> FolderStorage:
@@ -41,7 +41,7 @@ class FolderStorage:
         self.root = root
         self.uri = root.as_uri()
         self.seen = root.is_dir()
-        """Whether the folder was there: one that is gone was moved or unmounted, and is not begun anew."""
+        """True once the folder was seen: if it is gone later, it was moved or unmounted, and is not made again."""
 
     def check(self) -> None:
         try:
@@ -49,7 +49,7 @@ class FolderStorage:
             self._link(self._temporary_with(b""), self._path("probe/check"))
             self._path("probe/check").unlink(missing_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ConfigError(f"store.uri: {self.root} is no folder ({error.strerror})") from error
+            raise ConfigError(f"store.uri: {self.root} is not a folder ({error.strerror})") from error
         except OSError as error:
             if error.errno in FULL:
                 raise

@@ -1,4 +1,4 @@
-"""What every storage does: named objects, each there as a whole or not at all."""
+"""Protocol of storages: named objects, each there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Protocol
 @dataclass(frozen=True)
 class ObjectInfo:
     name: str
-    """With forward slashes, relative to the storage."""
+    """Name with forward slashes, relative to the storage."""
     size: int
     modified: float
     """Seconds since the epoch, by the storage's clock."""
 
 
 PROBES = "probe/"
-"""What checks write and delete lies there."""
+"""Prefix of the objects that checks write and delete."""
 
 
 class ObjectStorage(Protocol):
@@ -28,7 +28,7 @@ class ObjectStorage(Protocol):
     """
 
     uri: str
-    """Without credentials."""
+    """URI without credentials."""
 
     def check(self) -> None:
         """Write, read and delete a probe object.

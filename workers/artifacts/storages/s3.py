@@ -76,7 +76,7 @@ class S3Storage:
         impatient, name = self.with_patience(CHECK_PATIENCE_S), f"{PROBES}{new_name()}"
         impatient.write(name, b"probe")
         if impatient.read(name) != b"probe":
-            raise ConfigError(f"{self.uri}: does not give back what was written")
+            raise ConfigError(f"{self.uri}: does not return what was written")
         impatient.delete(name)
 
     def with_patience(self, seconds: float) -> S3Storage:
@@ -176,7 +176,7 @@ class S3Storage:
         return True
 
     def discard_unfinished(self, older_than: float) -> int:
-        """Only below ``blobs/``: a store without a prefix shares its bucket with others."""
+        """Abort old uploads, only below ``blobs/``: a store without a prefix shares its bucket with others."""
         count, token = 0, dict[str, Any]()
         while True:
             page = self.server.ask(
@@ -202,7 +202,7 @@ class S3Storage:
         return True
 
     def conditional(self) -> bool:
-        """Whether the server refuses a put with ``If-None-Match: *`` on an object that is there."""
+        """True if the server refuses a put with ``If-None-Match: *`` on an object that is there."""
         if self._conditional is None:
             # It stays: a process that is killed here leaves nothing that the next one would not write.
             if self.stat(REFUSED) is None:

@@ -42,7 +42,7 @@ class KubeRay:
 
     def status(self, job_id: str) -> str:
         if job_id in self.taken_back:
-            return "had not begun, and was taken back"
+            return "had not begun, and was withdrawn"
         return self.kubectl.job(job_id).described()
 
     def follow(self, job_id: str) -> int:

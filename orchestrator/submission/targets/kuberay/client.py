@@ -14,7 +14,7 @@ from orchestrator.submission.following import answers
 
 ANSWER_S = 10
 CALL_S = 120
-"""For one call as a whole."""
+"""Longest that one call may take, in seconds."""
 KIND = "rayjobs.ray.io"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 EXIT_CODE = re.compile(r"exit code (-?\d+)")
@@ -23,7 +23,7 @@ EXIT_CODE = re.compile(r"exit code (-?\d+)")
 @dataclass(frozen=True)
 class RayJob:
     data: Mapping[str, Any]
-    """As the API server has it."""
+    """The object as the API server returns it."""
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class RayJob:
 
     @property
     def exit_status(self) -> int:
-        """Of the sweep, as far as Kubernetes knows it."""
+        """Exit status of the sweep, as far as Kubernetes knows it."""
         if self.status.get("jobStatus") == "SUCCEEDED":
             return 0
         if self.status.get("jobStatus") == "STOPPED":
@@ -63,7 +63,7 @@ class Kubectl:
         self.command = ["kubectl", *place, f"--namespace={namespace}"]
 
     def run(self, *arguments: str, content: str | None = None, within_s: float = CALL_S) -> str:
-        """What it prints.
+        """Run kubectl and return what it prints.
 
         Raises:
             ConfigError: there is no kubectl, or it failed.
@@ -105,11 +105,11 @@ class Kubectl:
         return found
 
     def _print_output(self, name: str) -> bool:
-        """Whether it came to its end."""
+        """Print the job's output; True if the log was followed to its end."""
         return subprocess.run([*self.command, "logs", "--follow", f"job/{name}"]).returncode == 0
 
     def stop(self, name: str, save_s: int) -> bool:
-        """On the head node, where the sweep's driver can be told; the cluster goes when the job has ended.
+        """Stop the job on its head node, where the driver can be told; the cluster goes when the job has ended.
 
         Returns:
             Whether it had begun; otherwise it is deleted.

@@ -1,4 +1,4 @@
-"""What a lab file says of its Kubernetes."""
+"""The section of a lab file about its Kubernetes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Mount:
 
 @config
 class Redis:
-    """Where the head node's state outlives its pod (gcs fault tolerance)."""
+    """A Redis in which the head node's state outlives its pod (GCS fault tolerance)."""
 
     address: str
     """HOST:PORT."""
     secret: str | None = None
     """Secret that holds the password; None: it has none."""
     key: str = "password"
-    """Of the secret."""
+    """Key of the password in the secret."""
 
 
 @config
@@ -44,7 +44,7 @@ class Config:
     """Container image with this package, bash and wget; ``--image`` wins. One of the two is needed."""
     namespace: str = "default"
     context: str | None = None
-    """Of kubectl; None: the current one."""
+    """Context of kubectl; None: the current one."""
     secret: str | None = None
     """Secret whose keys are the variables that the lab's ``secrets`` names."""
     image_pull_secret: str | None = None
@@ -55,14 +55,14 @@ class Config:
     head_memory_gib: int = 8
     """The head node drives the sweep and runs no trials."""
     shared_memory_gib: int = 2
-    """Of each node, for Ray's object store and the loaders; a part of its memory."""
+    """Shared memory of each node, for Ray's object store and the loaders; a part of its memory."""
     gpu_resource: str = "nvidia.com/gpu"
     resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Ray resources of a worker beside CPUs and GPUs, for sweeps that ask for some by name."""
     node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Of workers."""
+    """Node selector of the workers."""
     tolerations: tuple[Toleration, ...] = ()
-    """Of workers."""
+    """Tolerations of the workers."""
     user: int = 10001
     """Number of the user and group of all processes, not root; 10001 is that of docker/Dockerfile."""
     redis: Redis | None = None

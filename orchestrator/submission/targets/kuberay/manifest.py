@@ -23,12 +23,12 @@ FILES = "/etc/aream"
 MAX_FILES = 200_000
 """Bytes of both; all annotations of an object have 256 KiB."""
 NAME_CHARACTERS = 26
-"""Of the sweep's name in the job's: KubeRay takes 47, and there is a digest and a number."""
+"""Characters of the sweep's name in the job's: KubeRay takes 47, with a digest and a number."""
 SUBMITTER = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "512Mi"}}
 
 
 def name_prefix(job: Job) -> str:
-    """Of the job's name; the attempt follows."""
+    """Prefix of the job's name; the number of the attempt follows."""
     slug = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")[:NAME_CHARACTERS].strip("-")
     return f"{slug}-{job.digest}-"
 
@@ -85,7 +85,7 @@ def _check(job: Job, settings: Config) -> None:
 
 
 def _files(job: Job) -> dict[str, str]:
-    """What the head node gets to read, as annotations of its pod."""
+    """Files for the head node, passed as annotations of its pod."""
     return {"sweep.yaml": job.sweep, "run.sh": f"exec {shlex.join(job.command(f'{FILES}/sweep.yaml'))}\n"}
 
 
@@ -223,7 +223,7 @@ def _secret_key(secret: str | None, key: str) -> Data:
 
 
 def _resources(cpus: int, memory_gib: int, gpus: Data) -> Data:
-    """As much as is asked for and no more: a node's memory is not promised twice."""
+    """Set limits equal to requests, so that a node's memory is not promised twice."""
     amounts = {"cpu": str(cpus), "memory": f"{memory_gib}Gi", **gpus}
     return {"requests": amounts, "limits": dict(amounts)}
 

@@ -38,7 +38,7 @@ MAX_COMMAND = 100_000
 @config
 class Config:
     address: str
-    """Of the job server, ``http://HOST:PORT`` or ``https://``."""
+    """Address of the job server, ``http://HOST:PORT`` or ``https://``."""
     code: Literal["sent", "installed"] = "sent"
     """Whose code runs: this checkout's, sent with each job, or the nodes' own. An image brings its own."""
     image: str | None = None

@@ -19,11 +19,11 @@ from aream.errors import ConfigError
 from orchestrator.submission.following import answers
 
 CONNECT_S = 5.0
-"""To reach the server."""
+"""Longest wait for a connection, in seconds."""
 ANSWER_S = 60.0
-"""To get an answer, once it was reached."""
+"""Longest wait for an answer once connected, in seconds."""
 SILENCE_S = 30.0
-"""Without a line of output; then the connection is made anew, because a cut cable says nothing."""
+"""Seconds without a line of output before the connection is made again: a cut cable gives no error."""
 
 CHATTY = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Parts of Ray that tell of every package and connection."""
@@ -31,7 +31,7 @@ CHATTY = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_priv
 log = logging.getLogger(__name__)
 
 
-class Unreachable(ConfigError):
+class JobServerUnreachable(ConfigError):
     """No job server answers, now."""
 
 
@@ -59,7 +59,7 @@ class JobServer:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What can go wrong with a call, in our words.
+        """Turn the errors of a call into ours.
 
         Raises:
             ConfigError: always one line.
@@ -75,7 +75,7 @@ class JobServer:
         except requests.HTTPError as error:
             raise ConfigError(f"ray.address: no Ray job server at {self.address}: {error}") from error
         except (OSError, KeyError, aiohttp.ClientError) as error:
-            raise Unreachable(
+            raise JobServerUnreachable(
                 f"ray.address: no Ray job server answers at {self.address} ({type(error).__name__}); is the head node"
                 " up, with its dashboard, and can this machine reach it?"
             ) from error
@@ -89,7 +89,7 @@ class JobServer:
             )
 
     def jobs(self) -> list[JobDetails]:
-        """Those that were submitted, as far as the cluster remembers."""
+        """The submitted jobs, as far as the cluster remembers them."""
         with self.errors():
             return [job for job in self.client.list_jobs() if job.submission_id]
 
@@ -104,7 +104,7 @@ class JobServer:
     def ended(self, job_id: str, within_s: float) -> JobDetails:
         """The job as it is when it has ended, or after so many seconds."""
         until = time.monotonic() + within_s
-        for found in answers(lambda: self.job(job_id), Unreachable):
+        for found in answers(lambda: self.job(job_id), JobServerUnreachable):
             if found.status.is_terminal() or time.monotonic() > until:
                 break
         return found
@@ -112,7 +112,7 @@ class JobServer:
     def output(self, job_id: str, show: Callable[[str], None]) -> JobDetails:
         """Hand on what a job prints until it ends; goes on where it was after the connection was lost."""
         shown, whole = 0, False
-        for found in answers(lambda: self.job(job_id), Unreachable):
+        for found in answers(lambda: self.job(job_id), JobServerUnreachable):
             if whole and found.status.is_terminal():
                 break
             shown, whole = asyncio.run(self._tail(job_id, shown, show))

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from aream.errors import ConfigError
 
 ANSWER_S = 60.0
-"""For one command."""
+"""Longest that one command may take, in seconds."""
 GOING_ON = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "SUSPENDED", "STAGE_OUT", "SIGNALING",
             "RESIZING", "STOPPED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")  # fmt: skip
 """States of a job that has not ended."""
 
 
 def run(*command: str, stdin: str | None = None) -> str:
-    """What a Slurm command prints.
+    """Run a Slurm command and return what it prints.
 
     Raises:
         ConfigError: it is not there, fails, or does not answer.
@@ -36,14 +36,14 @@ def run(*command: str, stdin: str | None = None) -> str:
 
 
 class FoundJob:
-    """What Slurm says of a job."""
+    """Slurm's description of a job."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         self.fields = fields
 
     @classmethod
     def ask(cls, job_id: str) -> FoundJob | None:
-        """From the controller, which forgets a job minutes after its end; then from accounting, where there is one."""
+        """Ask the controller, which forgets a job minutes after its end; then accounting, where there is one."""
         if not re.fullmatch(r"[0-9]+", job_id):
             raise ConfigError(f"given {job_id!r}: a Slurm job's id is a number")
         try:

@@ -1,4 +1,4 @@
-"""What a lab file says of its Slurm."""
+"""The section of a lab file about its Slurm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Config:
     qos: str | None = None
     constraint: str | None = None
     time: str | None = None
-    """Of one attempt, as sbatch takes it (``D-HH:MM:SS``): a sweep that needs longer is queued again."""
+    """Time limit of one attempt, as sbatch takes it (``D-HH:MM:SS``): a sweep that needs longer is queued again."""
     gpu_type: str | None = None
     """Kind of the GPUs that are asked for, as the cluster names it."""
     resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -53,7 +53,7 @@ class Config:
     save_s: int = 120
     """Seconds before the end of its time in which the sweep saves its state."""
     requeues: int = 100
-    """How often a job is started again, for whatever reason."""
+    """Most restarts of a job, for whatever reason."""
 
     def __post_init__(self) -> None:
         for name in ("venv", "secrets_file", "local"):

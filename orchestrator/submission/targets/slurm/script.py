@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SIGNAL_MARGIN_S = 30
 """Beyond the time to save: Ray ends, and the job is queued again."""
 OBJECT_STORE = 0.1
-"""Of a node's memory. Images and checkpoints travel through files, so little passes through Ray."""
+"""Share of a node's memory for Ray's object store: images and checkpoints travel through files, not through Ray."""
 LEAST_OBJECT_STORE = 100 << 20
 PLAIN = re.compile(r"[\w./:=,@%+\[\]-]+", re.ASCII)
 BATCH_VALUE = re.compile(r"[^\x00-\x1f\x7f\\]+")
@@ -121,7 +121,7 @@ def _environment(job: Job, settings: Config) -> list[str]:
 
 
 def _commands(job: Job, settings: Config) -> list[str]:
-    """What the shared part calls; ``inside`` ends the shell it is called in, so that a signal reaches the program."""
+    """Shell functions for the shared part; ``inside`` replaces its shell, so that a signal reaches the program."""
     command = " ".join(
         {SWEEP: '"$attempt/sweep.yaml"', ADDRESS: '"$address"'}.get(word) or shlex.quote(word)
         for word in job.command(SWEEP, ADDRESS)
