@@ -17,12 +17,12 @@ FLOOR = 1e-5
 
 @torch.no_grad()
 def combined_maps(
-    scales: Sequence[Sequence[Float[Tensor, "b k _ _"]]], size: tuple[int, int], *, rectified: bool = True
+    scales: Sequence[Sequence[Float[Tensor, "b k _ _"]]], size: tuple[int, int]
 ) -> Float[Tensor, "b k height width"]:
     """Maps of every scale as one in [0, 1), each enlarged to ``size``.
 
-    Of an image and its mirrored one the larger value counts, rectified for CAMs and as it is for LAMs; scales are
-    summed; then the spatial minimum is subtracted and the rest divided by (maximum + 1e-5).
+    Of an image and its mirrored one the larger value counts, rectified; scales are summed; then the spatial minimum is
+    subtracted and the rest divided by (maximum + 1e-5).
 
     Args:
         scales: the maps of one scale, and with them, where there are, those of the mirrored images.
@@ -31,7 +31,7 @@ def combined_maps(
     for views in scales:
         full = [F.interpolate(maps, size=size, mode="bilinear", align_corners=False) for maps in views]
         larger = full[0] if len(full) == 1 else torch.maximum(full[0], full[1].flip(-1))
-        total = total + (larger.relu() if rectified else larger)
+        total = total + larger.relu()
     assert isinstance(total, Tensor)
     total = total - total.amin(dim=(2, 3), keepdim=True)
     return total / (total.amax(dim=(2, 3), keepdim=True) + FLOOR)
