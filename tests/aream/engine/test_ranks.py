@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from small_networks import CONFIG, CPU, NETWORKS, host, sharpen
+from thread_ranks import ThreadRanks, on_ranks, own_part, whole_batch
 from torch import nn
 from torch.nn import functional as F
 
@@ -35,57 +34,9 @@ VARIANTS = {
 }  # fmt: skip
 
 
-class ThreadRanks:
-    """Ranks that are threads of this process."""
-
-    def __init__(self, rank: int, size: int, barrier: threading.Barrier, board: dict) -> None:
-        self.rank, self.size, self.barrier, self.board = rank, size, barrier, board
-
-    def _all(self, value):
-        self.board[self.rank] = value
-        self.barrier.wait(60)
-        values = [self.board[rank] for rank in range(self.size)]
-        self.barrier.wait(60)
-        return values
-
-    def add(self, tensors):
-        copies = self._all([tensor.clone() for tensor in tensors])
-        for index, tensor in enumerate(tensors):
-            tensor.copy_(sum(copy[index] for copy in copies[1:]) + copies[0][index])
-
-    def collect(self, value):
-        return self._all(value)
-
-    def agree(self, wish):
-        return any(self._all(wish))
-
-    def together(self):
-        return contextlib.nullcontext()
-
-
-def on_ranks(size: int, work):
-    """``work(ranks)`` of every rank."""
-    barrier, board = threading.Barrier(size), {}
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(work, [ThreadRanks(rank, size, barrier, board) for rank in range(size)]))
-
-
 @pytest.fixture(scope="module")
 def dataset():
     return shapes.build(shapes.Config(image_size=32, train_images=14, val_images=7))
-
-
-def whole_batch(count: int) -> Batch:
-    generator = torch.Generator().manual_seed(3)
-    labels = (torch.rand(count, 6, generator=generator) > 0.6).double()
-    labels[:, 0] = 1
-    images = torch.randn(count, 3, 32, 32, generator=generator, dtype=torch.float64)
-    return Batch(images, labels, tuple(f"image_{index}" for index in range(count)))
-
-
-def own_part(batch: Batch, rank: int, size: int) -> Batch:
-    part = part_of(len(batch.ids), rank, size)
-    return Batch(batch.images[part], batch.labels[part], batch.ids[part], part.start, batch.ids)
 
 
 @pytest.mark.slow

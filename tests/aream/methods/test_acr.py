@@ -12,7 +12,7 @@ from small_networks import CONFIG, CPU, train
 from small_transformers import built as transformer
 from small_transformers import small
 from test_acr_localisation import CLASS_TOKEN, HOSTS
-from test_ranks import on_ranks, own_part, whole_batch
+from thread_ranks import on_ranks, own_part, whole_batch
 from torch.nn import functional as F
 
 from aream.backbones import mctformer_v2, vit

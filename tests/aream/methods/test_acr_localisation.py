@@ -6,10 +6,10 @@ import acr_tiny
 import pytest
 import torch
 from acr_tiny import EXACT
+from small_conformers import random_host
 from small_mctformers import built as mctformer
 from small_transformers import built as transformer
 from small_transformers import images, small
-from test_conformer import random_host
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 

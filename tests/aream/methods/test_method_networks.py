@@ -9,7 +9,7 @@ import pytest
 import torch
 from method_contract import check_method
 from small_networks import CONFIG, CPU, NETWORKS, host, timm_host
-from test_ranks import on_ranks, own_part, whole_batch
+from thread_ranks import on_ranks, own_part, whole_batch
 
 from aream import discover, methods
 from aream.config import Component

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 from small_networks import CONFIG, CPU, sharpen
-from test_ranks import on_ranks, own_part
+from thread_ranks import on_ranks, own_part
 
 from aream.backbones import mctformer_v2, vit
 from aream.config import Component
