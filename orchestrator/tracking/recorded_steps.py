@@ -19,7 +19,7 @@ class RecordedSteps:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker, self.one_at_a_time = tracker, threading.Lock()
         self.file = tracker.spool_dir / "recorded.jsonl" if tracker.records else None
-        self.steps = _read(self.file, tracker.spool.size) if self.file else {}
+        self.steps = last_steps(self.file, tracker.spool.size) if self.file else {}
         """Run -> last step recorded."""
 
     def is_new(self, key: str, step: int) -> bool:
@@ -41,7 +41,7 @@ class RecordedSteps:
         self.add(key, ENDED)
 
 
-def _read(path: Path, spooled: int) -> dict[str, int]:
+def last_steps(path: Path, spooled: int) -> dict[str, int]:
     """The last step of each run that reached the spool, of which ``spooled`` bytes are there.
 
     A line torn by a kill counts as not written, and so does one whose event a power cut took from the spool.

@@ -20,7 +20,7 @@ from orchestrator.search.record import _open_storage
 from orchestrator.search.stopped_trials import Stopped
 from orchestrator.spec.settings import Limits
 from orchestrator.tracking.backends.mlflow import MlflowBackend
-from orchestrator.tracking.recorder import _remembered
+from orchestrator.tracking.recorded_steps import last_steps
 from orchestrator.tracking.spool import Spool, SpoolUnavailable
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.workspace import SEARCH_FILE, Workspace, locate, remember_store
@@ -157,7 +157,7 @@ def test_a_damaged_line_of_what_was_recorded_is_told(tmp_path, caplog):
     memory = tmp_path / "recorded.jsonl"
     good = [json.dumps(["a", 1, 5]).encode(), json.dumps(["b", 2, 6]).encode()]
     memory.write_bytes(b"\n".join([b"", good[0], b"\0" * 30, b"7", b"\xff", good[1], b'["c", ']))
-    assert _remembered(memory, 10) == {"a": 1, "b": 2}
+    assert last_steps(memory, 10) == {"a": 1, "b": 2}
     assert "3 lines are damaged" in caplog.text
 
 

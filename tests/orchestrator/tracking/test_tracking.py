@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.monitor.state import MANY_TASKS, SweepState, read_state
 from orchestrator.tracking.backends.mlflow import MlflowBackend
-from orchestrator.tracking.recorder import _remembered
+from orchestrator.tracking.recorded_steps import last_steps
 from orchestrator.tracking.spool import Spool
 from orchestrator.tracking.tracker import Tracker
 
@@ -235,10 +235,10 @@ def test_a_run_made_by_a_request_without_an_answer_is_found_again(open_tracker, 
 
 def test_what_was_recorded_is_remembered_but_for_a_torn_line(tmp_path):
     memory = tmp_path / "recorded.jsonl"
-    assert _remembered(memory, 90) == {}
+    assert last_steps(memory, 90) == {}
     memory.write_text('\n["a", 1, 20]\n["a", 2, 30]\n["b", -1, 60]\n["c", \n["d", 4, 90]')
-    assert _remembered(memory, 90) == {"a": 2, "b": -1, "d": 4}
-    assert _remembered(memory, 59) == {"a": 2}  # a power cut took the rest of the spool
+    assert last_steps(memory, 90) == {"a": 2, "b": -1, "d": 4}
+    assert last_steps(memory, 59) == {"a": 2}  # a power cut took the rest of the spool
 
 
 def test_a_state_of_many_tasks_is_written_by_the_next_tick(tmp_path, monkeypatch):
