@@ -75,6 +75,7 @@ def test_the_new_files_are_found_and_keep_the_contracts(added):
     check_method(method, method.Config(), host, batch)
 
 
+@pytest.mark.slow
 def test_the_sweep_of_both_is_planned(walk, capsys):
     (arguments,) = [command[3:] for command in COMMANDS if command[-1] == "--plan"]
     assert sweep.main([*arguments, "--json"]) == 0

@@ -113,6 +113,7 @@ def test_what_has_no_effect_is_no_part_of_a_training():
     )
 
 
+@pytest.mark.slow
 def test_trainings_of_other_lengths_and_second_peaks_share_a_warm_up_that_does_not_depend_on_them(dataset):
     for schedule in ("constant", "restart"):
         one = TrainConfig(epochs=6, warmup_epochs=2, lr_warmup_epochs=1, schedule=schedule, method_lr=1e-4)

@@ -75,6 +75,7 @@ def test_contract(name, batch):
     check_method(module, module.Config(), mct(SIDES.get(name, SIDE)), images_for(name, batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["one", "per_class"])
 @pytest.mark.parametrize("name", discover.names(methods))
 def test_contract_on_any_transformer(name, tokens, batch):

@@ -239,6 +239,7 @@ def test_published_files_name_what_the_encoder_has(encoder):
     assert {name: value.shape for name, value in built.backbone.state_dict().items()} == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True], ids=["imagenet", "segmenter"])
 def test_encoder_weights_of_deeplab_v3_load_whole_or_not_at_all(tmp_path, whole):
     torch.manual_seed(2)

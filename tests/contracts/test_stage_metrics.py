@@ -55,6 +55,7 @@ def with_its_method(trial, stage):
     return dataclasses.replace(trial, method=getattr(stage.config, "method", trial.method))
 
 
+@pytest.mark.slow
 def test_records_hold_what_is_declared_and_nothing_else(ran):
     trial, found = ran
     for stage, record in found:

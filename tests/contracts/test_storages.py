@@ -54,6 +54,7 @@ def test_another_machine_gets_the_same_files(store, store_uri, tmp_path):
     assert len(blobs) < 20  # 3,000 files do not mean 3,000 objects
 
 
+@pytest.mark.slow
 def test_artifacts_share_their_blobs(store):
     def labels(folder: Path, first: int) -> Path:
         generator = random.Random(1)
@@ -71,6 +72,7 @@ def test_artifacts_share_their_blobs(store):
     assert added < 0.6 * before  # the packs behind the first one, and the large file, are the same
 
 
+@pytest.mark.slow
 def test_a_folder_from_elsewhere_is_copied(store, tmp_path):
     source = fill(tmp_path / "elsewhere")
     store.put(KEY, source, record())

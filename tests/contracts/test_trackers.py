@@ -152,6 +152,7 @@ def read_none(folder: Path) -> None:
 READERS = {"mlflow": read_mlflow, "none": read_none, "tensorboard": read_tensorboard}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_recorded_survives_a_kill_and_is_there_once(name, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -185,6 +186,7 @@ def test_what_is_recorded_survives_a_kill_and_is_there_once(name, tmp_path, monk
     assert not list((tracker.spool_dir / "files").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_event_of_a_run_that_never_started_blocks_nothing(name, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -49,6 +49,7 @@ EXAMPLES = examples()
 READERS = {".jpg": read_image, ".png": read_indices, ".npy": read_label_file, ".npz": read_label_file}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(EXAMPLES)),

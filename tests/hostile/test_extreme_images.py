@@ -88,6 +88,7 @@ def runner(folder) -> StageRunner:
     return StageRunner(open_store(None, folder / "store"), Runtime())
 
 
+@pytest.mark.slow
 def test_they_are_trained_on_labelled_and_scored(data, tmp_path):
     work, config = runner(tmp_path), trial(data)
     labels = variant_stages(config, fingerprint).labels
@@ -99,6 +100,7 @@ def test_they_are_trained_on_labelled_and_scored(data, tmp_path):
     assert 0 <= found.metrics["seg/miou"] <= 1
 
 
+@pytest.mark.slow
 def test_a_diverged_segmentation_names_its_stage_step_and_images(data, tmp_path):
     work, config = runner(tmp_path), trial(data)
     labels = variant_stages(config, fingerprint).labels

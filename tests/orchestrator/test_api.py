@@ -66,6 +66,7 @@ def test_keys_are_overridden_with_dots_or_underscores(path):
     assert (spec.base.train.epochs, spec.base.train.lr, spec.seeds) == (4, 1e-5, (3, 4))
 
 
+@pytest.mark.slow
 def test_a_trial_gives_a_row_a_variant(trials):
     table = trials[0.25]
     assert list(table["inference.layers"]) == ["none", "all"]
@@ -81,6 +82,7 @@ def test_a_plan_tells_what_is_stored(spec, trials):
     assert all(key in table.index for keys in table["inputs"] for key in keys)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_stored_trials_ranks_them_without_ray(found, trials):
     table = found.table()
     assert list(table.index) == [1, 2, 3, 4]

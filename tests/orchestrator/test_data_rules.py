@@ -183,6 +183,7 @@ def judge(tmp_path, monkeypatch, capsys):
     return judged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 def test_data(judge, name):
     damage, good = DATA[name]

@@ -83,6 +83,7 @@ def test_artifacts_are_shown_and_exported_without_torch(folder):
         assert heavy == [], said
 
 
+@pytest.mark.slow
 def test_all_commands_are_listed_with_a_line(folder):
     _, _, out, _ = aream(folder, "--help")
     lines = {words[0]: words[1:] for line in out.splitlines() if (words := line.split())}

@@ -23,6 +23,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", sorted(path.stem for path in TEMPLATES.iterdir()))
 def test_a_template_loads_and_plans(here, capsys, data):
     """Weights from the network are left out: there may be none."""

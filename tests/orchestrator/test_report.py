@@ -65,6 +65,7 @@ class Page(HTMLParser):
             self.cells[-1][-1] += data
 
 
+@pytest.mark.slow
 def test_what_sharing_saved_by_hand(content):
     # a seed: one warm-up of 10 s, three trainings of 100 s with CAMs of 20 s, twelve labels of 5 s
     assert content["cost"]["seconds"] == 2 * (10 + 3 * 120 + 12 * 5)
@@ -94,6 +95,7 @@ def test_front_and_importance_of_the_grid(content):
     assert content["axis_kinds"] == {"method.alpha_low": "grid", "inference.layers": "grid"}
 
 
+@pytest.mark.slow
 def test_the_baseline_of_a_sweep_over_methods(tmp_path):
     axes = "axes={method: [{name: mctformer}, {name: aream, alpha_low: 0.3}], inference.layers: [none, all]}"
     plan = sweep_results.planner(tmp_path, axes, "seeds=[0, 1, 2]")

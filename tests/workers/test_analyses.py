@@ -51,6 +51,7 @@ def test_all_are_found_and_no_other_stage_is_one():
         analysis.options_class("infer_cam")
 
 
+@pytest.mark.slow
 def test_every_measure_of_every_layer(statistics):
     _, record, folder = statistics
     figures = parse_figures((folder / "figures.json").read_text())
@@ -149,6 +150,7 @@ def test_held_out_images_are_cut_at_the_thresholds_of_train_images(work):
         assert metrics[f"held_out/{name}/miou"] == pytest.approx(np.mean(ious), abs=1e-3)  # scores are counted in bins
 
 
+@pytest.mark.slow
 def test_held_out_images_need_masks(tmp_path, monkeypatch):
     (stage,) = variant_stages(TRIAL, fingerprint, [chosen("held_out_gain")]).analyses
     drawn = shapes.Shapes.mask

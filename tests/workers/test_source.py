@@ -56,6 +56,7 @@ def changed(tmp_path, today):
     return changed
 
 
+@pytest.mark.slow
 def test_a_comment_and_a_docstring_change_nothing(changed):
     assert (
         changed("aream/cams/maps.py", "\ndef ", '\n# Why.\ndef said() -> None:\n    """Of nothing."""\n\n\ndef ')
@@ -63,12 +64,14 @@ def test_a_comment_and_a_docstring_change_nothing(changed):
     )
 
 
+@pytest.mark.slow
 def test_a_formula_changes_who_computes_with_it(changed):
     found = changed("aream/cams/maps.py", "def normalise(", "def normalise(*old):\n    return None\n\n\ndef normalise(")
     assert {"infer_cam", "pseudo_label"} & found
     assert "external_labels" not in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "before", "after", "some", "none"),
     [

@@ -25,6 +25,7 @@ def test_affinities_against_a_loop_over_pairs():
                 assert found[k, i, j].item() == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_affinities():
     features = torch.randn(2, 3, 6, 10, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(affinities, features)

@@ -36,6 +36,7 @@ def test_every_class_is_well_covered(dataset):
     assert counts.min() >= 0.15 * 120
 
 
+@pytest.mark.slow
 def test_scenes_depend_on_seed_and_index_alone(dataset):
     longer = shapes.build(shapes.Config(image_size=64, train_images=125, val_images=10))
     other = shapes.build(shapes.Config(image_size=64, train_images=120, val_images=10, seed=1))
@@ -47,13 +48,14 @@ def test_scenes_depend_on_seed_and_index_alone(dataset):
 
 def test_another_process_draws_the_same(dataset):
     script = (
-        "from aream.data import shapes; from aream.data._examination import inspect; "
+        "from aream.datasets import shapes; from aream.data.examination import inspect; "
         "print(inspect(shapes.build(shapes.Config(image_size=64, train_images=120, val_images=10))))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == inspect(dataset)
 
 
+@pytest.mark.slow
 def test_companions_stand_beside_their_class_and_are_background():
     """What makes a plain CAM wrong: most discs come with a patch that is no disc in the mask."""
     beside, alone = 0, 0

@@ -44,6 +44,7 @@ def test_a_trial_that_was_asked_to_stop_leaves_no_traceback(place):
     assert "traceback" not in line
 
 
+@pytest.mark.slow
 def test_a_log_that_turned_over_reads_in_order_and_stays_bounded(place):
     long = "x" * 10_000
     with place.logged(KEY):

@@ -119,6 +119,7 @@ PSA = (
 )
 
 
+@pytest.mark.slow
 def test_one_affinity_network_serves_all_walks_and_thresholds(grid, capsys):
     axes = "labels.refiner.beta: [8.0, 14.0], labels.refiner.logt: [6, 8], labels.background_threshold: [auto, 0.39]"
     plan = planned(grid, capsys, PSA, "axes={method.alpha_low: [0.2, 0.3], " + axes + "}")

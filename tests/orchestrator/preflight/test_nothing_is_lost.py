@@ -315,4 +315,4 @@ class Store(RuleBasedStateMachine):
 Store.TestCase.settings = settings(
     max_examples=1000, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestStore = Store.TestCase
+TestStore = pytest.mark.slow(Store.TestCase)

@@ -47,6 +47,7 @@ def sweep(tmp_path, monkeypatch):
     return sweep
 
 
+@pytest.mark.slow
 def test_the_same_data_from_a_folder_and_from_an_archive(sweep, tmp_path):
     with tarfile.open(tmp_path / "voc.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "VOC2012", "VOCdevkit/VOC2012")
@@ -58,6 +59,7 @@ def test_the_same_data_from_a_folder_and_from_an_archive(sweep, tmp_path):
     assert len(list((tmp_path / "node" / "items").iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "error"),
     [
@@ -81,6 +83,7 @@ def test_artifacts_that_the_sweep_reads_are_named(sweep, tmp_path):
     assert found.artifacts == {"pseudo_label-0123456789ab"}
 
 
+@pytest.mark.slow
 def test_a_plan_for_a_cluster_starts_no_ray(sweep, tmp_path):
     sweep()
     command = (
@@ -116,6 +119,7 @@ def test_corrupt_data_is_named_by_its_place_on_this_machine(sweep, tmp_path, mon
         prepare(sweep("/data/VOC2012"))
 
 
+@pytest.mark.slow
 def test_weights_of_a_refiner_in_any_variant_are_looked_at(sweep, tmp_path):
     """One content for each file, whatever else varies; a refiner that reads none is none."""
     network = "network: {width: 2, depths: [1, 1, 1, 1]}"
@@ -139,6 +143,7 @@ LARGE_FOV = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
@@ -165,6 +170,7 @@ def test_a_segmenters_weights_are_read_before_anything_runs(sweep, tmp_path):
         prepare(sweep(f"{tmp_path}/VOC2012", LARGE_FOV.format(f", weights: {tmp_path}/trunk.pth")))
 
 
+@pytest.mark.slow
 def test_data_is_read_again_where_its_files_changed_or_when_asked(sweep, tmp_path):
     """A second command trusts sizes and times; ``--reread`` trusts nothing."""
 

@@ -58,6 +58,7 @@ def analysed(tmp_path_factory):
     return Analysed(tmp_path_factory.mktemp("analysed"))
 
 
+@pytest.mark.slow
 def test_one_line_a_method_with_its_spread_the_plain_host_first(analysed):
     (result,) = analysis_results(analysed.content, analysed.store)
     panel = result.panels[0]
@@ -114,6 +115,7 @@ def test_the_plain_host_is_shown_however_many_are_better(analysed):
     assert "alpha_low=0" in result.panels[0].lines[1].title
 
 
+@pytest.mark.slow
 def test_damaged_analyses_cost_their_line_and_not_the_report(tmp_path):
     made = Analysed(tmp_path)
     for entry in made.content["ranking"]:
@@ -137,6 +139,7 @@ def test_a_summary_without_analyses_has_none(analysed):
     assert analysis_results({**analysed.content, "ranking": ranking}, analysed.store) == []
 
 
+@pytest.mark.slow
 def test_one_layer_alone(tmp_path):
     made = Analysed(tmp_path, depth=1)
     results = analysis_results(made.content, made.store)

@@ -10,6 +10,7 @@ from orchestrator.reporting.terminal import print_results
 SAID = "train.select_by: given class, but the mAP of classes is the same in every epoch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("images", "told"), [(1, True), (4, False)])
 def test_the_summary_says_that_the_asked_for_metric_could_not_vary(tmp_path, capsys, images, told):
     plan = planner(tmp_path, f"data.val_images={images}", "train.select_by=class")

@@ -15,6 +15,7 @@ def store(tmp_path):
     return sweep_results.workspace(sweep_results.planner(tmp_path)).store()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
@@ -37,12 +38,14 @@ def test_results_of_every_size(tmp_path, store, count, expected):
         assert caption
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(tmp_path, store):
     first = draw_figures(FigureInput(content(20), store), tmp_path / "a")
     second = draw_figures(FigureInput(content(20), store), tmp_path / "b")
     assert [path.read_bytes() for path, _ in first] == [path.read_bytes() for path, _ in second]
 
 
+@pytest.mark.slow
 def test_constant_metrics_absent_axes_and_missing_values(tmp_path, store):
     made = content(12)
     for entry in made["ranking"]:
@@ -59,12 +62,14 @@ def test_constant_metrics_absent_axes_and_missing_values(tmp_path, store):
     assert {path.stem for path, _ in draw_figures(FigureInput(made, store), tmp_path / "b")} <= {"alphas"}
 
 
+@pytest.mark.slow
 def test_three_objectives(tmp_path, store):
     made = content(12)
     made["pareto"]["objectives"].append({"metric": "val/map", "mode": "max"})
     assert "pareto" in {path.stem for path, _ in draw_figures(FigureInput(made, store), tmp_path / "a")}
 
 
+@pytest.mark.slow
 def test_an_alpha_grid_is_a_heat_map_and_a_search_is_points(tmp_path, store):
     made = content(100)
     for index, entry in enumerate(made["ranking"]):
@@ -77,6 +82,7 @@ def test_an_alpha_grid_is_a_heat_map_and_a_search_is_points(tmp_path, store):
         assert first.size != second.size
 
 
+@pytest.mark.slow
 def test_damaged_labels_cost_a_curve_and_not_the_report(tmp_path):
     plan = sweep_results.planner(tmp_path)
     place = sweep_results.workspace(plan)

@@ -87,6 +87,7 @@ def test_components_lists_and_missing_metrics_are_no_problem():
     assert found["configurations"] == 20
 
 
+@pytest.mark.slow
 def test_of_very_many_configurations_an_even_part_tells_the_same(monkeypatch):
     def score(config: dict, rng: random.Random) -> float:
         return 2.0 * (config["inference.layers"] == "all") + (config["method.name"] == "aream") + rng.gauss(0, 0.5)

@@ -24,6 +24,7 @@ def test_what_is_said_of_pulls(pulls, idle, strong):
     assert any(f"took over in {strong} of {len(pulls)} trainings" in line for line in said) == bool(strong)
 
 
+@pytest.mark.slow
 def test_the_summary_counts_every_training_once(tmp_path, capsys):
     plan = planner(tmp_path)
     pulls = itertools.count()

@@ -67,6 +67,7 @@ def test_other_code_under_the_same_version_is_counted(plan):
     assert by_other_code(stages.values(), Today(store)) == {"train_cam": 1}
 
 
+@pytest.mark.slow
 def test_the_plan_and_the_results_say_it(plan, tmp_path, capsys):
     """Records without a digest are of code that is not known."""
     store = sweep_results.workspace(plan).store()

@@ -99,6 +99,7 @@ def test_a_log_on_a_full_disk_says_nothing(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_spent_already_starts_no_ray(tmp_path):
     (tmp_path / "runs" / "early").mkdir(parents=True)
     (tmp_path / "runs" / "early" / "spent.json").write_text('{"gpu_seconds": 3601.0}')

@@ -50,6 +50,7 @@ def test_after_a_kill_what_was_not_finished_comes_first(search, tmp_path):
     assert [trial.value for trial in trials] == [0.5, 0, 0, 0.5, 0, 0, 0, 0]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.floats(0, 1))
 def test_a_log_cut_anywhere_is_continued(search, tmp_path, cut):
@@ -68,6 +69,7 @@ def test_a_log_cut_anywhere_is_continued(search, tmp_path, cut):
     assert [trial.state for trial in study_of(searcher).trials] == [TrialState.COMPLETE] * 7
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("storage", [None, "sqlite"])
 def test_a_search_killed_again_and_again_loses_and_repeats_nothing(search, tmp_path, storage):
@@ -121,6 +123,7 @@ def test_a_point_stopped_early_stays_so_until_it_has_a_result(search):
     assert search(trials=1).study.complete == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", [None, "sqlite"])
 def test_edited_axes_keep_the_points_that_still_fit(search, tmp_path, storage):
     options = {"storage": f"sqlite:///{tmp_path}/search.db" if storage else None}
@@ -145,6 +148,7 @@ def test_more_seeds_run_the_same_points_again(search):
     assert not any(point["replayed"] for point in points)
 
 
+@pytest.mark.slow
 def test_a_sweep_with_another_training_shares_nothing(search, tmp_path):
     storage = f"sqlite:///{tmp_path}/search.db"
     first = search(trials=3, storage=storage)
@@ -169,6 +173,7 @@ def test_tune_can_keep_the_searcher_beside_its_trials(search):
     assert pickle.loads(pickle.dumps(search(METHODS)))
 
 
+@pytest.mark.slow
 def test_forgetting_starts_anew(search, tmp_path):
     searcher = search(trials=2, storage=f"sqlite:///{tmp_path}/search.db")
     play(searcher)

@@ -150,6 +150,7 @@ def test_sqlite_is_continued_from_another_folder(write, tmp_path):
     continued_elsewhere(write, tmp_path, storage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["in the sweep's folder", "in sqlite"])
 def test_what_a_search_would_start_from_is_known_without_touching_it(write, tmp_path, kept):
     folder, database = tmp_path / "run", tmp_path / "search.db"

@@ -78,6 +78,7 @@ def finished(tmp_path_factory):
     return sweep_results.summarised(plan)
 
 
+@pytest.mark.slow
 def test_the_best_ranked_configuration_of_a_row_is_compared(finished):
     content, _ = finished
     rows = content["paper"]["rows"]

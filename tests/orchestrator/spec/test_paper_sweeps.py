@@ -91,6 +91,7 @@ def identifier(path: Path) -> str:
     return str(path.relative_to(ROOT / "sweeps"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=identifier)
 def test_every_sweep_that_ships_is_read_and_planned(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -108,6 +109,7 @@ def test_every_sweep_that_ships_is_read_and_planned(path, tmp_path, monkeypatch)
             assert [stage.name for stage in variant.stages.analyses] == [chosen.name for chosen in spec.analyses]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAPER, ids=identifier)
 def test_a_scaled_down_twin_plans_as_many_variants(path, tmp_path):
     spec, small = load_spec(path), twin(path, tmp_path)

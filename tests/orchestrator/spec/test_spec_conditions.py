@@ -71,6 +71,7 @@ def met(terms, joint, values) -> bool:
     return all(results) if joint == "and" else any(results)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(conditioned_axes())
 def test_a_grid_with_conditions_is_what_trying_everything_gives(tmp_path_factory, axes):

@@ -39,6 +39,7 @@ FULL: dict[str, Any] = {
 SAME_SIZE = {**labs.LAB["worker"], "least": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", [labs.LAB["kuberay"], FULL], ids=["least", "everything"])
 def test_the_schema_takes_it(schema, tmp_path, section):
     worker = SAME_SIZE if "queue" in section else labs.LAB["worker"]
@@ -58,6 +59,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(value, (*path, key))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_misspelt_field_does_not_pass(schema, tmp_path, data):

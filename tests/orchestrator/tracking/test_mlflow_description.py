@@ -37,6 +37,7 @@ def test_a_question_of_any_length_fits():
     assert fitted("x" * LONGEST) == "x" * LONGEST
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_all_of_it(tmp_path):
     delivery = MlflowDelivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
     start = {"kind": "start", "run": "sweep", "name": "n", "parent": None, "tags": {}, "params": {}, "time": 1}
@@ -50,6 +51,7 @@ def test_mlflow_keeps_all_of_it(tmp_path):
     assert len(re.findall(r"\(#/experiments/\d+/runs/[0-9a-f]{32}\)", kept)) % 5 == 0
 
 
+@pytest.mark.slow
 def test_what_is_written_together_is_all_written(tmp_path):
     """Events of one run in one call, of kinds that the server takes one by one and of kinds that it takes together."""
     delivery = MlflowDelivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")

@@ -134,6 +134,7 @@ def test_a_new_database_is_not_made_by_looking(tmp_path):
     assert not (tmp_path / "runs" / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "words"), [("451aebb31d03", "mlflow db upgrade sqlite:///"), ("ffffffffffff", "another version")]
 )

@@ -143,6 +143,7 @@ def test_what_nobody_needs_goes_damaged_or_not(kept, how):
 # What begins to be needed after it was listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("touched", [lambda storage: storage.touch("x"), lambda storage: storage.write("x", b"1")])
 def test_what_changed_since_it_was_listed_is_not_deleted(store, touched):
     store.storage.write("x", b"1")

@@ -29,6 +29,7 @@ def live(store) -> list[bool]:
     return [hold.live for hold in all_holds(store.storage)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_on", ["this machine", "its boot before"])
 def test_a_driver_started_elsewhere_after_a_kill_has_the_hold(store, store_uri, tmp_path, machine, killed_on):
     node_a = machine_id()
@@ -83,6 +84,7 @@ def test_keys_of_earlier_versions_are_held_until_the_new_one_has_named_all_it_ne
     assert read_hold(store.storage, "5eed").keys == (KEPT, NEW)
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_replaced_drops_nothing_that_its_successor_named(store, store_uri, tmp_path):
     first = Hold(store.storage, "5eed", "sweep")
     first.leases = Leases(store.storage, ttl_s=0.6)

@@ -49,6 +49,7 @@ def test_an_error_of_the_file_system_in_a_beat(tmp_path, monkeypatch, call, numb
     beats_on(storage, lease)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), OSError(errno.EIO, "EIO"), ValueError("any")])
 def test_an_error_of_what_is_done_at_a_beat(store, error):
     met = threading.Event()

@@ -40,6 +40,7 @@ def wait_for(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_one_holder_at_a_time(store):
     first, second = Leases(store.storage), Leases(store.storage)
     lease = first.take(NAME)

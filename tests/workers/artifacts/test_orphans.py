@@ -37,6 +37,7 @@ def age(store, seconds: float) -> None:
 CLEANERS = {"tidy": tidy, "gc": lambda store: list(collect(store, 0.0, dry_run=False))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cleaner", CLEANERS)
 def test_it_goes_when_it_is_old(store, store_uri, tmp_path, cleaner):
     clean = CLEANERS[cleaner]
@@ -65,6 +66,7 @@ def test_that_of_a_dead_process_of_this_machine_goes_at_once(store, store_uri, t
     assert left(store) == []
 
 
+@pytest.mark.slow
 def test_that_of_a_writer_elsewhere_that_holds_a_lease_stays(store, store_uri, tmp_path):
     with begun("a" * 12, store_uri, tmp_path / "here" / "artifacts", WRITER + HOLDER) as writer:
         assert writer.stdout.readline() == "writes\n"

@@ -19,6 +19,7 @@ def credentials(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [

@@ -53,6 +53,7 @@ def test_artifacts_survive_every_fault(proxy, bucket, tmp_path, seed):
     assert proxy.met == set(FAULTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 2])
 def test_a_server_is_waited_for_as_long_as_is_set(proxy, bucket, tmp_path, retries):
     waits = Waits(connect_seconds=3.0, read_seconds=7.0, retries=retries, patience_seconds=1e-3)
@@ -163,6 +164,7 @@ def test_check_says_what_is_wrong(s3_endpoint, s3_keys, bucket, monkeypatch, nam
     S3Storage(bucket, "p", s3_endpoint).check()
 
 
+@pytest.mark.slow
 def test_no_credentials(bucket, s3_endpoint, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

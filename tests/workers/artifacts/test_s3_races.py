@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from artifact_stores import KEY, fill, record
 from faulty_proxy import FaultyProxy
 
@@ -12,6 +13,7 @@ from workers.artifacts.storages.s3 import S3Storage
 from workers.artifacts.store import ArtifactStore
 
 
+@pytest.mark.slow
 def test_a_refused_put_whose_rival_deletes_the_object_is_lost(s3_endpoint, bucket, monkeypatch):
     """The server's refusal is real; between it and the loser's look the object goes."""
     winner, loser = (S3Storage(bucket, "p", s3_endpoint) for _ in range(2))

@@ -67,6 +67,7 @@ def digests(runner: StageRunner, stage) -> list[tuple[str, str]]:
     return [(entry.path, entry.sha256) for entry in runner.store.files(runner.store.record(stage.key))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["the same machine", "another machine"])
 def test_a_finished_training_whose_put_failed_is_not_trained_again(proxy, bucket, tmp_path, trained, elsewhere):
     stage = training_stage(TRIAL, fingerprint)
@@ -91,6 +92,7 @@ def test_a_finished_training_whose_put_failed_is_not_trained_again(proxy, bucket
     assert again.store.storage.stat(f"checkpoints/{stage.key}.pt") is None
 
 
+@pytest.mark.slow
 def test_so_is_a_training_whose_last_checkpoint_stayed_on_its_machine(proxy, bucket, tmp_path, trained, monkeypatch):
     monkeypatch.setattr("workers.checkpoint.PATIENCE_S", 0.5)
     stage = training_stage(TRIAL, fingerprint)
@@ -106,6 +108,7 @@ def test_so_is_a_training_whose_last_checkpoint_stayed_on_its_machine(proxy, buc
     assert len(trained) == TRIAL.train.epochs
 
 
+@pytest.mark.slow
 def test_a_finished_segmenter_whose_put_failed_is_not_trained_again(tmp_path, trained, monkeypatch):
     work = Work(tmp_path)
     model = deeplab.Config(encoder="resnet10t", output_stride=None, level=1, rates=(1,), channels=8)
@@ -144,6 +147,7 @@ def test_a_full_disk_is_no_fault_of_the_stage(tmp_path, monkeypatch, number):
             work.runner.run(stage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "input"])
 def test_a_store_that_is_away_before_a_stage_begins_is_told_so(proxy, bucket, tmp_path, trained, when):
     stages = variant_stages(TRIAL, fingerprint)

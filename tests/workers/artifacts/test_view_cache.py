@@ -46,6 +46,7 @@ def read_in_turn(uri, tmp_path, keys) -> None:
             reader.communicate()
 
 
+@pytest.mark.slow
 def test_what_was_used_least_lately_goes_first(cached, tmp_path):
     read_in_turn(cached, tmp_path, [KEYS[0], KEYS[1], KEYS[2], KEYS[0], KEYS[3]])
     store = reopened(cached, tmp_path)
@@ -55,6 +56,7 @@ def test_what_was_used_least_lately_goes_first(cached, tmp_path):
     assert (store.get(KEYS[1]) / "cams").read_bytes() == random.Random(1).randbytes(SIZE)
 
 
+@pytest.mark.slow
 def test_what_a_process_uses_stays(cached, tmp_path):
     with begun(machine_id(), cached, tmp_path / "here" / "artifacts", READER, KEYS[0]) as reader:
         path = reader.stdout.readline().strip()

@@ -174,6 +174,7 @@ def test_labels_without_a_pixel_are_counted_and_many_are_told(root, blank, told)
         assert any(words.startswith("1 of 12 images have a class in their label") for *_, words in found.notes)
 
 
+@pytest.mark.slow
 def test_one_slip_in_many_masks_is_no_reason_to_stop(tmp_path):
     root = write_voc(tmp_path / "large", train=100)
     write_mask(root, FIRST, 5)

@@ -89,6 +89,7 @@ def test_gpus_in_words(changes, words):
     assert found is None if words is None else words in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch is built with CUDA here")
 def test_a_torch_without_cuda_is_told_from_its_own_process():
     (finding,) = gpu_findings(1.0)

@@ -83,6 +83,7 @@ def test_shares_leave_room_for_contexts(trials):
         assert trials * (tensors + CONTEXT_BYTES) <= total + 1
 
 
+@pytest.mark.slow
 def test_a_stage_says_what_it_held(tmp_path):
     gpu, work = Gpu(), Work(tmp_path)
     stage = training_stage(TRIAL, fingerprint)
@@ -105,6 +106,7 @@ def test_a_rehearsal_trains_and_infers_and_leaves_nothing(tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_program_says_how_large_a_gpu_is():
     done = subprocess.run(
         [sys.executable, "-m", "workers.processes.gpu_memory"], capture_output=True, text=True, check=True, cwd=ROOT,

@@ -72,6 +72,7 @@ def trained(folder: Path, cpu: int, cores: float) -> dict[str, tuple[list[str], 
     return {key: tuple(value) for key, value in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
+@pytest.mark.slow
 def test_threads_give_other_keys_or_the_same_bytes(tmp_path):
     """And the cores of the worker that happens to compute a stage change nothing."""
     one, two, two_on_one_core = trained(tmp_path, 1, 1), trained(tmp_path, 2, 2), trained(tmp_path, 2, 1)
@@ -116,6 +117,7 @@ def test_on_a_gpu_only_what_torch_computes_on_the_cpu_knows_its_threads():
     assert all(stage.hardware == CUDA for stage in one.values())
 
 
+@pytest.mark.slow
 def test_copies_of_labels_are_the_same_on_everything(tmp_path):
     (tmp_path / "labels").mkdir()
     work = Work(tmp_path)
@@ -130,6 +132,7 @@ def test_a_worker_without_a_gpu_computes_nothing_that_is_of_one(tmp_path):
         Work(tmp_path).runner.run(training_stage(TRIAL, fingerprint, 1, CUDA))
 
 
+@pytest.mark.slow
 def test_a_plan_takes_it_from_the_resources(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(SWEEP)

@@ -171,6 +171,7 @@ def test_a_rank_that_is_gone_is_lost(tmp_path):
 ENTROPY = {"weights": "entropy_online", "entropy_prob": "sum", "supervised_layers": "all"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "changes"),
     [

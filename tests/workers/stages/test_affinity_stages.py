@@ -78,6 +78,7 @@ def work(tmp_path_factory) -> Work:
     return found
 
 
+@pytest.mark.slow
 def test_from_cams_to_labels(work):
     labels = labels_stage(background_threshold=0.39)
     record = work.runner.run(labels)
@@ -129,6 +130,7 @@ def test_a_trained_network_can_be_given_instead(work, tmp_path):
     assert labels_stage(dataclasses.replace(PSA, trained=str(copy))).key == given.key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint_s", [60.0, 0.0], ids=["every epoch", "every step"])
 def test_a_killed_training_continues_exactly(work, tmp_path, checkpoint_s):
     stage = affinity_stage(changed("train", epochs=3, momentum=0.9))
@@ -141,6 +143,7 @@ def test_a_killed_training_continues_exactly(work, tmp_path, checkpoint_s):
     assert Work(tmp_path, checkpoint_s=checkpoint_s).digests(stage) == expected
 
 
+@pytest.mark.slow
 def test_a_training_stopped_in_an_epoch_continues_exactly(work, tmp_path):
     stage = affinity_stage(changed("train", epochs=2, momentum=0.9))
     expected, stopping = work.digests(stage), Work(tmp_path)
@@ -184,6 +187,7 @@ class Gpu:
         return 5
 
 
+@pytest.mark.slow
 def test_a_rehearsal_trains_the_network_too():
     """That is what the memory of a GPU may be too small for, and one that fails is told before any trial."""
     trial = with_psa()

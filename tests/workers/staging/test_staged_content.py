@@ -15,6 +15,7 @@ from workers.staging import cache
 from workers.staging.cache import staged
 
 
+@pytest.mark.slow
 def test_bytes_that_are_not_those_written_beside_them(place, node):
     digest = hashlib.sha256(b"what was meant").hexdigest()
     weights = place.put("vit.pth", WEIGHTS)

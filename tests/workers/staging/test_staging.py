@@ -197,6 +197,7 @@ def test_the_work_of_a_killed_process_is_taken_over(stuck, node):
     assert not list((node / "partial").glob("*"))
 
 
+@pytest.mark.slow
 def test_what_a_dead_process_left_takes_no_room(stuck, node, monkeypatch):
     proxy, uri = stuck
     with user(uri) as first:
