@@ -21,7 +21,8 @@ def show(value: Any) -> str:
 
 
 def telling(value: Any, others: Sequence[Any]) -> Any:
-    """Shorten a component to its name and the settings in which others of that name differ; keep anything else."""
+    """Shorten a component to its name and the settings in which others of that name differ, those that lie in a list of
+    it likewise; keep anything else."""
     if not isinstance(value, Mapping) or "name" not in value:
         return value
     namesakes = [other for other in others if isinstance(other, Mapping) and other.get("name") == value["name"]]
@@ -31,7 +32,13 @@ def telling(value: Any, others: Sequence[Any]) -> Any:
         for key in settings
         if len({(key in other, json.dumps(other.get(key), sort_keys=True)) for other in namesakes}) > 1
     }
-    return {key: item for key, item in value.items() if key == "name" or key in varying}
+    shown = {key: item for key, item in value.items() if key == "name" or key in varying}
+    for key, item in shown.items():
+        if isinstance(item, list | tuple):
+            lists = [other[key] for other in namesakes if isinstance(other.get(key), list | tuple)]
+            beside = [part for each in lists for part in each]
+            shown[key] = [telling(part, beside) for part in item]
+    return shown
 
 
 def shown_beside(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -49,3 +49,19 @@ def test_the_only_one_of_its_name_on_an_axis_is_called_by_its_name():
     axis = Axis("method", "grid", ({"name": "mean_affinity"}, aream))
     assert shown({"method": aream, "method.alpha_low": 0.25}, [axis]) == {"method": "aream", "method.alpha_low": "0.25"}
     assert shown({"method": aream}, []) == {"method": "aream"}
+
+
+def test_components_in_a_list_are_named_by_what_tells_them_apart_too():
+    deep = {"name": "aream", "affinity_reach": "deep", "affinity_weight": 1.5}
+    methods = [
+        {"name": "plus", "parts": ["more", deep]},
+        {"name": "plus", "parts": [{"name": "acr", "view": "mirror"}, deep]},
+        {"name": "plus", "parts": ["more", {**deep, "affinity_weight": 5}]},
+        {"name": "plus", "parts": 3},
+    ]
+    assert [each["method"] for each in shown_beside([{"method": method} for method in methods])] == [
+        "plus(parts=[more,aream(affinity_weight=1.5)])",
+        "plus(parts=[acr,aream(affinity_weight=1.5)])",
+        "plus(parts=[more,aream(affinity_weight=5)])",
+        "plus(parts=3)",
+    ]
