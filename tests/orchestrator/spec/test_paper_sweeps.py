@@ -35,6 +35,8 @@ SMALL = {
     "voc2012": {"name": "shapes", "image_size": 32, "train_images": 6, "val_images": 2},
     "coco2014": {"name": "shapes", "image_size": 32, "train_images": 6, "val_images": 2},
     "mctformer_v2": {"patch_size": 8, "dim": 12, "depth": 12, "heads": 2},
+    "vit": {"vit": "vit_tiny_patch16_224", "patch_size": 4, "dim": 12, "depth": 12, "heads": 2},
+    "deeplab": {"encoder": "resnet10t", "output_stride": None, "channels": 4},
     "conformer": {"patch_size": 8, "dim": 12, "depth": 12, "heads": 3, "base_channels": 4, "channel_ratio": 1},
     "psa": {
         "network": {"width": 2, "depths": [1, 1, 1, 1]}, "targets": {"scores": "plain"},
