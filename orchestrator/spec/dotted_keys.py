@@ -24,7 +24,9 @@ def overlaid(mapping: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
         for part in parts[:-1]:
             place = _place(target, part, key)
             inner = target.get(place) if isinstance(target, dict) else target[place]
-            target[place] = {"name": inner} if isinstance(inner, str) else inner if isinstance(inner, dict | list) else {}
+            target[place] = (
+                {"name": inner} if isinstance(inner, str) else inner if isinstance(inner, dict | list) else {}
+            )
             target = target[place]
         if isinstance(target, list):
             target[_place(target, parts[-1], key)] = json.loads(json.dumps(values[key]))

@@ -226,6 +226,7 @@ def test_batch_norm_of_the_trunk_is_frozen_where_there_are_weights(tmp_path):
     assert deeplab_largefov.build(LARGEFOV, 3, 32).trunk.bn7.weight.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["resnet50", "resnet101", "mobilenet_v3_large"])
 def test_published_files_name_what_the_encoder_has(encoder):
     with torch.device("meta"):

@@ -64,6 +64,7 @@ def test_records_hold_what_is_declared_and_nothing_else(ran):
         assert set(record.metrics) == declared, stage.name
 
 
+@pytest.mark.slow
 def test_every_epoch_reports_what_is_declared_and_nothing_else(ran):
     trial, found = ran
     for stage, record in found:

@@ -25,6 +25,7 @@ OTHER = "train_cam-fedcba9876543210"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_put_get_and_list(store):
     assert not store.has(KEY)
     written = store.put(KEY, fill(store.staging()), record())

@@ -205,6 +205,7 @@ def test_its_keys_are_frozen_and_have_defaults(name):
     assert config.__dataclass_params__.frozen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", [1, 5, 30])
 def test_a_torn_event_file_goes_on_where_it_was_whole(tmp_path, torn):
     tracker = opened("tensorboard", tmp_path)

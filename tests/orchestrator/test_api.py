@@ -75,6 +75,7 @@ def test_a_trial_gives_a_row_a_variant(trials):
     assert np.isfinite(table[["pseudo/miou", "val/map", "layer/00/miou"]]).all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_plan_tells_what_is_stored(spec, trials):
     table = api.plan(spec).table()
     assert set(table["stage"]) == {"warmup", "train_cam", "infer_cam", "pseudo_label", "layer_gain"}
@@ -93,6 +94,7 @@ def test_a_sweep_of_stored_trials_ranks_them_without_ray(found, trials):
     assert len(found.table(per_seed=True)) == 4
 
 
+@pytest.mark.slow
 def test_an_earlier_run_is_found_by_name_and_by_file(path, found):
     for given, runs in (("small", path.parent / "runs"), (path, "elsewhere")):
         assert api.results(given, runs).table().equals(found.table())

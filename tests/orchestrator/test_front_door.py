@@ -90,6 +90,7 @@ def test_all_commands_are_listed_with_a_line(folder):
     assert all(lines[name] for name in COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example_and_the_exit_statuses_under_either_name(folder, name):
     module = f"orchestrator.{name.replace('-', '_')}"

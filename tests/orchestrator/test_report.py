@@ -75,6 +75,7 @@ def test_what_sharing_saved_by_hand(content):
     assert content["cost"]["gpu_seconds"] == 0
 
 
+@pytest.mark.slow
 def test_what_the_store_answered_by_hand(content):
     # the first two trials are one alpha at both seeds: a warm-up, training, CAMs and four labels each
     assert content["store"]["tasks"] == {"trial": {"stored": 2, "all": 6}}

@@ -67,6 +67,7 @@ def test_every_measure_of_every_layer(statistics):
     assert sorted(record.metrics) == sorted(declared)
 
 
+@pytest.mark.slow
 def test_entropies_are_those_of_the_method(work, statistics):
     """The stage slices them from the whole attention; the method's own function computes the block."""
     stage, record, _ = statistics

@@ -46,6 +46,7 @@ def test_scenes_depend_on_seed_and_index_alone(dataset):
     assert inspect(dataset) != inspect(longer)
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same(dataset):
     script = (
         "from aream.datasets import shapes; from aream.data.examination import inspect; "

@@ -158,6 +158,7 @@ def test_gradients_of_ranks_and_pieces_add_up(dataset, network, size, pieces):
     assert all(parameter.grad.any() for parameter in alone.method.network.parameters())
 
 
+@pytest.mark.slow
 def test_a_step_done_again_in_pieces_counts_once(dataset):
     made = training(dataset, host(most=2), dataclasses.replace(PROBED, out_of_memory="accumulate"))
     made.run(report=lambda row: None)

@@ -261,6 +261,7 @@ def dataset():
     return shapes.build(shapes.Config(image_size=SIDE, train_images=24, val_images=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eval", "online"])
 def test_a_training_lowers_its_losses(dataset, mode):
     config = dataclasses.replace(

@@ -129,6 +129,7 @@ def test_labels_are_made_from_the_maps_of_the_part_that_finds_some():
     assert not torch.equal(*labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "pieces"), [(1, 2), (2, 7)])
 @pytest.mark.filterwarnings("ignore:.*")
 def test_gradients_of_ranks_and_pieces_add_up(dataset, size, pieces):

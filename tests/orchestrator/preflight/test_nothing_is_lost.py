@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from artifact_stores import record
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st

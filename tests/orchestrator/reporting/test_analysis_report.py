@@ -70,6 +70,7 @@ def test_one_line_a_method_with_its_spread_the_plain_host_first(analysed):
         assert line.marks["none"][0] == pytest.approx(gain + 0.01)
 
 
+@pytest.mark.slow
 def test_a_figure_holds_every_measure_line_and_mark(analysed):
     (result,) = analysis_results(analysed.content, analysed.store)
     figure = analysis_figure(result)

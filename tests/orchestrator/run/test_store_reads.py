@@ -143,6 +143,7 @@ def test_a_store_that_is_away_is_told_once_and_waited_for_once(caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_worker_hands_on_what_it_has_read_and_tune_keeps_none_of_it(tmp_path, monkeypatch):
     """The worker's own function, with a list in the place of Ray Tune."""
     from orchestrator.run import tuning

@@ -94,6 +94,7 @@ def test_the_best_ranked_configuration_of_a_row_is_compared(finished):
     assert rows[2]["difference"] == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_what_is_not_there_yet_has_no_number(finished):
     row = finished[0]["paper"]["rows"][3]  # the segmenter learned from the labels of another alpha
     assert row["ours"] is row["difference"] is row["within"] is row["rank"] is None

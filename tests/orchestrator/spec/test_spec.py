@@ -71,7 +71,7 @@ def test_all_problems_are_found_at_once_with_their_lines(write):
     [
         ("seeds: []", "one or more different numbers"),
         ("name: ../up", "need letters, digits"),
-        ("method: {name: areem}", "aream.methods has no 'areem'; it has: aream, mctformer"),
+        ("method: {name: areem}", "aream.methods has no 'areem'; it has: acr, aream, mctformer"),
         ("method: {alpha_low: 0.6}", "need 0 < alpha_low < alpha_high < 1, got 0.6 and 0.55"),
         ("train: {epochs: 3, warmup_epochs: 3}", "warmup_epochs: need 0 <= warmup_epochs < epochs"),
         ("train: {lr: .nan}", "numbers must be finite"),

@@ -84,6 +84,7 @@ def check(tmp_path) -> None:
     assert (sweep.info.status, trial.info.status) == ("FINISHED", "FINISHED")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_recorded_whole(open_tracker, tmp_path, picture):
     tracker = open_tracker()
     record_sweep(tracker, picture)
@@ -92,6 +93,7 @@ def test_a_sweep_is_recorded_whole(open_tracker, tmp_path, picture):
     check(tmp_path)
 
 
+@pytest.mark.slow
 def test_runs_with_files_stay_in_no_ones_memory(open_tracker, picture):
     """MLflow's client keeps what it uploads with for every run: a queue and threads, for thousands of trials."""
     tracker = open_tracker()
@@ -110,6 +112,7 @@ def uploaders() -> int:
     return sum(issubclass(type(found), ArtifactRepository) for found in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_replaying_the_whole_spool_changes_nothing(open_tracker, tmp_path, picture):
     tracker = open_tracker()
     record_sweep(tracker, picture)
@@ -119,6 +122,7 @@ def test_replaying_the_whole_spool_changes_nothing(open_tracker, tmp_path, pictu
     check(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_continues_its_runs(open_tracker, tmp_path, picture):
     tracker = open_tracker()
     record_sweep(tracker, picture)
@@ -135,6 +139,7 @@ def test_a_resumed_sweep_continues_its_runs(open_tracker, tmp_path, picture):
     assert trial.data.tags["now.a_b_"] == "2"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_costs_nothing_and_is_told_later(open_tracker, tmp_path, picture):
     tracker = open_tracker("http://127.0.0.1:9")
     record_sweep(tracker, picture)
@@ -144,6 +149,7 @@ def test_a_server_that_is_away_costs_nothing_and_is_told_later(open_tracker, tmp
     check(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_mlflow_refuses_does_not_block_the_rest(open_tracker, tmp_path):
     tracker = open_tracker()
     tracker.start_run("sweep", name="x")
@@ -156,6 +162,7 @@ def test_what_mlflow_refuses_does_not_block_the_rest(open_tracker, tmp_path):
     assert sweep.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_an_event_that_comes_just_before_the_closing_is_delivered(open_tracker, tmp_path, monkeypatch):
     tracker = open_tracker()
     read = tracker.spool.pending
@@ -200,6 +207,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
     again.close()
 
 
+@pytest.mark.slow
 def test_files_of_one_folder_that_went_out_together_all_arrive(open_tracker, tmp_path, picture):
     (tmp_path / "other.png").write_bytes(b"other")
     tracker = open_tracker()
@@ -214,6 +222,7 @@ def test_files_of_one_folder_that_went_out_together_all_arrive(open_tracker, tmp
     assert not list((tmp_path / "spool" / "files").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_made_by_a_request_without_an_answer_is_found_again(open_tracker, tmp_path, monkeypatch):
     import mlflow
 

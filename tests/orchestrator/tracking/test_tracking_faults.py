@@ -186,6 +186,7 @@ def test_an_experiment_deleted_meanwhile_loses_nothing(database, tmp_path):
     assert "trial/a" in {run.data.tags["aream.run"] for run in known.search_runs([own])}
 
 
+@pytest.mark.slow
 def test_what_mlflow_refuses_is_kept_and_told(database, tmp_path):
     uri = default_uri(database.parent)
     tracker = Tracker(MlflowBackend(uri, "exp"), "id", tmp_path / "spool")

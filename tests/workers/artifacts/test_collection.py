@@ -172,6 +172,7 @@ def test_lineage(chain):
     assert [(key, stored) for _, _, key, stored in ancestors(chain, LABELS)] == [(CAMS, True), (TRAIN, False)]
 
 
+@pytest.mark.slow
 def test_export_in_the_layout_of_voc(store, tmp_path):
     source = store.staging()
     (source / "labels").mkdir()

@@ -64,6 +64,7 @@ def test_an_error_of_what_is_done_at_a_beat(store, error):
     beats_on(store.storage, lease)
 
 
+@pytest.mark.slow
 def test_who_loses_to_a_lease_that_is_gone_at_once_has_lost(store, store_uri, tmp_path, monkeypatch):
     """Its put was refused; the rival then removes what it would look at."""
     lease = Leases(store.storage).take(NAME)

@@ -213,6 +213,7 @@ def test_unfinished_uploads_are_dropped(s3_endpoint, bucket):
     assert storage.discard_unfinished(older_than=0) == 0
 
 
+@pytest.mark.slow
 def test_threads_share_a_storage(s3_endpoint, bucket):
     storage = S3Storage(bucket, "p", s3_endpoint)
     errors = []

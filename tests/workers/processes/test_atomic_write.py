@@ -68,6 +68,7 @@ def test_a_file_system_that_cannot_sync_folders_is_written_to_nevertheless(tmp_p
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_of_what_a_killed_writer_wrote(tmp_path):
     path = tmp_path / "file"
     program = (

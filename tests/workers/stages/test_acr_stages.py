@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from small_trials import TRIAL, Work, fingerprint
 
@@ -31,6 +32,7 @@ def trial(**changes):
     )
 
 
+@pytest.mark.slow
 def test_from_images_to_labels(tmp_path):
     work, stages = Work(tmp_path), variant_stages(trial(localisation="attention_gradient"), fingerprint)
     work.runner.run(stages.labels)

@@ -99,6 +99,7 @@ def test_from_cams_to_labels(work):
         assert 0 < row["train/affinity_loss"] <= background / 4 + same / 4 + different / 2 + 1e-6
 
 
+@pytest.mark.slow
 def test_scores_of_a_dense_crf_train_too(work):
     stage = affinity_stage(changed("targets", scores="crf"))
     assert work.runner.run(stage).metrics["train/affinity_loss"] > 0

@@ -45,6 +45,7 @@ def files(work, stage):
     return {file.name: load_file(file) for file in folder.glob("*.safetensors")}
 
 
+@pytest.mark.slow
 def test_its_weights_lie_beside_the_hosts_and_a_fork_is_a_training_straight_through(tmp_path, trial, plain):
     work, stage = Work(tmp_path), training_stage(trial, fingerprint)
     found = files(work, stage)
@@ -56,6 +57,7 @@ def test_its_weights_lie_beside_the_hosts_and_a_fork_is_a_training_straight_thro
     assert stage.inputs["warmup"].key == training_stage(plain, fingerprint).inputs["warmup"].key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("die_after", "checkpoint_s"), [(1, 60.0), (2, 0.0)])
 def test_a_killed_training_continues_exactly(tmp_path, trial, die_after, checkpoint_s):
     stage = training_stage(trial, fingerprint)
@@ -65,6 +67,7 @@ def test_a_killed_training_continues_exactly(tmp_path, trial, die_after, checkpo
     assert Work(tmp_path / "killed", checkpoint_s=checkpoint_s).digests(stage) == expected
 
 
+@pytest.mark.slow
 def test_its_maps_are_those_of_the_network_that_was_trained(tmp_path, trial, plain):
     work = Work(tmp_path)
     trial = dataclasses.replace(trial, inference=dataclasses.replace(trial.inference, flip=False, layers="none"))
@@ -90,6 +93,7 @@ def _pixels(dataset, host, image_id, size):
     return to_tensor(resized(dataset.image(image_id), size), host.mean, host.std)[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["attention_statistics", "held_out_gain"])
 def test_analyses_see_its_maps(tmp_path, trial, name):
     work, variant = Work(tmp_path), variant_stages(trial, fingerprint)
@@ -107,6 +111,7 @@ def test_a_host_that_it_does_not_fit_is_refused_before_anything_runs(trial):
     check_host(trial.backbone, [trial.method], 6, trial.train, 10, 2)
 
 
+@pytest.mark.slow
 def test_beside_aream_in_stages(tmp_path, trial):
     """With offline weights: the entropies are an input of the training, and of what finds the maps later."""
     parts = (trial.method, Component(name="aream", config=aream.Config(weights="entropy_offline")))

@@ -41,6 +41,7 @@ def trial():
     )
 
 
+@pytest.mark.slow
 def test_maps_are_lams_of_the_network_that_was_trained(tmp_path, trial):
     work, stage = Work(tmp_path), variant_stages(trial, fingerprint).cams
     folder = work.store.get(work.runner.run(stage).key)
@@ -58,6 +59,7 @@ def test_maps_are_lams_of_the_network_that_was_trained(tmp_path, trial):
         torch.testing.assert_close(image.scales[0].maps[0], expected, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues_exactly(tmp_path, trial):
     """Draws included: they depend on image and step alone."""
     stage = training_stage(trial, fingerprint)

@@ -87,6 +87,7 @@ def test_an_archive_that_unpacks_to_more_than_there_is_room_for(folder, node, mo
     assert not list((node / "partial").glob("*"))
 
 
+@pytest.mark.slow
 def test_objects_whose_names_are_no_paths(bucket, s3_endpoint, node):
     cache.hand_on(cache.MAX_BYTES, s3_endpoint, (None, "unused", None))
     place = Place(f"s3://{bucket}", s3_endpoint)
