@@ -77,7 +77,7 @@ def test_a_formula_changes_who_computes_with_it(changed):
     [
         ("aream/segmentation/train.py", "total += loss.item()", "total -= loss.item()",
          {"train_seg"}, {"train_cam", "pseudo_label"}),
-        ("aream/methods/_plain.py", "return False", "return not True", {"train_cam"}, {"warmup", "infer_cam"}),
+        ("aream/methods/_plain.py", "return False", "return not True", {"train_cam"}, {"warmup", "pseudo_label"}),
         ("aream/refiners/par.py", "\nimport torch\n", "\nimport torch\n\nEXTRA = 1\n",
          {"pseudo_label", "train_cam"}, {"external_labels"}),
         ("workers/stages/train_cam.py", "float(epoch)", "float(epoch + 1)",

@@ -150,7 +150,7 @@ torch.set_num_threads(1)
 from aream.backbones import mctformer_v2
 from aream.augmentations import deit
 from aream.config import Component
-from aream.data import shapes
+from aream.datasets import shapes
 from aream.errors import OutOfMemory
 from aream.train import TrainConfig, Training
 images = 256
