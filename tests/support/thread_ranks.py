@@ -6,6 +6,7 @@ import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
 from aream.engine.batches import Batch
@@ -58,3 +59,23 @@ def whole_batch(count: int) -> Batch:
 def own_part(batch: Batch, rank: int, size: int) -> Batch:
     part = part_of(len(batch.ids), rank, size)
     return Batch(batch.images[part], batch.labels[part], batch.ids[part], part.start, batch.ids)
+
+
+def check_ranks_add_up(prepared, size: int, pieces: int, *, rel: float, atol: float) -> None:
+    """Losses and gradients of ``size`` ranks, in passes of ``pieces`` images, are those of the whole batch alone."""
+    batch, trainings, alone = whole_batch(7), [prepared() for _ in range(size)], prepared()
+    whole = alone.gradients(batch, 7, "here")
+
+    def work(ranks):
+        made = trainings[ranks.rank]
+        made.ranks = ranks
+        return made.gradients(own_part(batch, ranks.rank, size), pieces, "here")
+
+    for made, losses in zip(trainings, on_ranks(size, work), strict=True):
+        assert losses == pytest.approx(whole, rel=rel)
+        for found, expected in zip(made.networks.parameters(), alone.networks.parameters(), strict=True):
+            assert (found.grad is None) == (expected.grad is None)
+            if expected.grad is not None:
+                torch.testing.assert_close(found.grad, expected.grad, rtol=rel, atol=atol)
+    if alone.method.network is not None:
+        assert all(parameter.grad.any() for parameter in alone.method.network.parameters())

@@ -12,7 +12,7 @@ from small_networks import CONFIG, CPU, train
 from small_transformers import built as transformer
 from small_transformers import small
 from test_acr_localisation import CLASS_TOKEN, HOSTS
-from thread_ranks import on_ranks, own_part, whole_batch
+from thread_ranks import check_ranks_add_up
 from torch.nn import functional as F
 
 from aream.backbones import mctformer_v2, vit
@@ -129,20 +129,7 @@ def test_gradients_of_ranks_add_up_to_those_of_the_batch(size):
         training.epoch = 1
         return training
 
-    batch, trainings, alone = whole_batch(7), [prepared() for _ in range(size)], prepared()
-    whole = alone.gradients(batch, 7, "here")
-
-    def work(ranks):
-        training = trainings[ranks.rank]
-        training.ranks = ranks
-        return training.gradients(own_part(batch, ranks.rank, size), 7, "here")
-
-    for training, found in zip(trainings, on_ranks(size, work), strict=True):
-        assert found == pytest.approx(whole, rel=1e-6)
-        for own, expected in zip(training.backbone.parameters(), alone.backbone.parameters(), strict=True):
-            assert (own.grad is None) == (expected.grad is None)
-            if expected.grad is not None:
-                torch.testing.assert_close(own.grad, expected.grad, rtol=1e-6, atol=1e-8)
+    check_ranks_add_up(prepared, size, 7, rel=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("changes", [{}, {"view": "translation", "shift": (1, 0)}])

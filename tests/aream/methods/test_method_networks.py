@@ -9,7 +9,7 @@ import pytest
 import torch
 from method_contract import check_method
 from small_networks import CONFIG, CPU, NETWORKS, host, timm_host
-from thread_ranks import on_ranks, own_part, whole_batch
+from thread_ranks import check_ranks_add_up, whole_batch
 
 from aream import discover, methods
 from aream.config import Component
@@ -141,21 +141,7 @@ def test_gradients_of_ranks_and_pieces_add_up(dataset, network, size, pieces):
         made.epoch = 1
         return made
 
-    batch, trainings, alone = whole_batch(7), [prepared() for _ in range(size)], prepared()
-    whole = alone.gradients(batch, 7, "here")
-
-    def work(ranks):
-        made = trainings[ranks.rank]
-        made.ranks = ranks
-        return made.gradients(own_part(batch, ranks.rank, size), pieces, "here")
-
-    for made, losses in zip(trainings, on_ranks(size, work), strict=True):
-        assert losses == pytest.approx(whole, rel=1e-9)
-        for found, expected in zip(made.networks.parameters(), alone.networks.parameters(), strict=True):
-            assert (found.grad is None) == (expected.grad is None)
-            if expected.grad is not None:
-                torch.testing.assert_close(found.grad, expected.grad, rtol=1e-9, atol=1e-12)
-    assert all(parameter.grad.any() for parameter in alone.method.network.parameters())
+    check_ranks_add_up(prepared, size, pieces, rel=1e-9, atol=1e-12)
 
 
 @pytest.mark.slow
