@@ -200,8 +200,12 @@ class Training(TrainingLoop[Batch]):
 
         every = {**own, **terms.losses}
         refuse_loss(every, torch.stack([*every.values()]).sum(), place, ids)
-        if terms.losses and gradients_of_terms is not None:
-            gradients_of_terms.add(scaled(own.values()), scaled(terms.losses.values()))
+        compared = terms.losses.keys() - terms.classifying
+        if compared and gradients_of_terms is not None:
+            gradients_of_terms.add(
+                scaled(term for name, term in every.items() if name not in compared),
+                scaled(terms.losses[name] for name in compared),
+            )
         reach = terms.taught_from
         for first in sorted(set(reach.values())):
             layers = range(first, self.backbone.depth)

@@ -267,7 +267,7 @@ def _check_fit(trial: TrialConfig) -> tuple[int, int]:
     for method in (trial.method, *getattr(trial.method.config, "parts", ())):
         check_host = getattr(discover.load(methods, method.name), "check_host", None)
         if check_host is not None:
-            check_host(trial.backbone.name, trial.backbone.config)
+            check_host(method.config, trial.backbone.name, trial.backbone.config)
     depth, patch = backbone_shape(trial.backbone)
     for key, side in (
         ("train.image_size", trial.train.image_size),

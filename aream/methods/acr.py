@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -31,10 +31,9 @@ from aream.layers import LayerSubset, first_deep_layer, resolve_layers
 from aream.methods._attention_consistency import consistency
 from aream.methods._gradient_maps import Mode, differentiable_from, gradient_maps
 from aream.methods._second_view import Transform, aligned_patches, second_view
-from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms
+from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms, host_maps
 
 SUPERVISES_LAYERS = True
-LOCALISES = True
 
 
 @config
@@ -52,10 +51,10 @@ class Config:
     """Whose attention is held together."""
     layer_index: int | None = None
     """First deep layer, 0-based, where layers are named shallow or deep; null: as published for the backbone."""
-    localisation: Mode = "gradient"
+    localisation: Mode | Literal["host"] = "gradient"
     """Map of a class: the mean over heads of the gradient G of its logit at the class token's attention A, where
-    positive (authors: ``grad``); the same of A G (``cam_grad``); the square of the first (``grad_s``); or the product
-    of both (``cam_grad_s``)."""
+    positive (authors: ``grad``); the same of A G (``cam_grad``); the square of the first (``grad_s``); the product
+    of both (``cam_grad_s``); or, beyond the paper, the host's own CAM, which tells what the training alone is worth."""
     localisation_layers: int = 2
     """How many of the last layers that is summed over."""
     patch_affinity: bool = False
@@ -102,6 +101,13 @@ def of_training(config: Config) -> Config:
     )
 
 
+def _localises(config: Config) -> bool:
+    return config.localisation != "host" or config.patch_affinity
+
+
+LOCALISES = _localises
+
+
 def needs_entropy(config: Config) -> bool:
     return False
 
@@ -110,15 +116,15 @@ def losses(config: Config) -> tuple[str, ...]:
     return ("second_view", "activation", "affinity")
 
 
-def check_host(name: str, config: Any) -> None:
+def check_host(config: Config, host: str, host_config: Any) -> None:
     """
     Raises:
         ConfigError: a backbone whose logits do not come from what its class token attends to.
     """
-    if name == "vit" and config.pooling != "class_token":
+    if host == "vit" and config.localisation != "host" and host_config.pooling != "class_token":
         raise ConfigError(
             "method.name: acr localises by the gradient of logits that are read from the class token, it needs "
-            f"backbone.pooling: class_token, got {config.pooling}"
+            f"backbone.pooling: class_token, or its own localisation: host; got {host_config.pooling}"
         )
 
 
@@ -160,12 +166,13 @@ class ACR:
     def localise(
         self, backbone: Backbone, images: Float[Tensor, "b 3 height width"], classes: Int64[Tensor, "b k"]
     ) -> tuple[BackboneOutput, Float[Tensor, "b k h w"]]:
-        """The host's output, and the configured map of each image's classes, >= 0 and not normalised."""
-        layers = range(backbone.depth - self.config.localisation_layers, backbone.depth)
-        output = differentiable_from(backbone, images, layers[0])
-        maps = gradient_maps(
-            output, classes, layers, self.config.localisation, backbone.prefix_tokens, _class_rows(backbone)
-        )
+        """The host's output, and the configured map of each image's classes, not normalised."""
+        mode, layers = self.config.localisation, range(backbone.depth - self.config.localisation_layers, backbone.depth)
+        if mode == "host":
+            output, maps = host_maps(backbone, images, classes)
+        else:
+            output = differentiable_from(backbone, images, layers[0])
+            maps = gradient_maps(output, classes, layers, mode, backbone.prefix_tokens, _class_rows(backbone))
         if self.config.patch_affinity:
             refined = [refine(maps, patch_affinity(layer, backbone.prefix_tokens)) for layer in output.layers]
             maps = sum(refined[1:], refined[0])
@@ -186,7 +193,8 @@ class ACR:
                 "second_view": share * classification,
                 "activation": config.activation_weight * share * activation,
                 "affinity": config.affinity_weight * share * affinity,
-            }
+            },
+            classifying=frozenset({"second_view"}),
         )
 
 

@@ -10,10 +10,10 @@ __all__ = ["TRAINS_AS", "Config", "PlainHost", "build", "check_host", "needs_ent
 TRAINS_AS = "mean_affinity"
 
 
-def check_host(name: str, config: Any) -> None:
+def check_host(config: Any, host: str, host_config: Any) -> None:
     """
     Raises:
         ConfigError: the backbone is no MCTformer.
     """
-    if not name.startswith("mctformer"):
-        raise ConfigError(f"method.name: mctformer needs an mctformer backbone, got {name}; mean_affinity takes any")
+    if not host.startswith("mctformer"):
+        raise ConfigError(f"method.name: mctformer needs an mctformer backbone, got {host}; mean_affinity takes any")

@@ -82,13 +82,13 @@ def measures(config: Config) -> tuple[str, ...]:
 NEEDED = "more needs a host with one class token a class: an mctformer, or vit with class_tokens: per_class"
 
 
-def check_host(name: str, config: Any) -> None:
+def check_host(config: Any, host: str, host_config: Any) -> None:
     """
     Raises:
         ConfigError: the backbone has not one token a class.
     """
-    if not name.startswith("mctformer") and getattr(config, "class_tokens", None) != "per_class":
-        raise ConfigError(f"method.name: {NEEDED}; got {name}")
+    if not host.startswith("mctformer") and getattr(host_config, "class_tokens", None) != "per_class":
+        raise ConfigError(f"method.name: {NEEDED}; got {host}")
 
 
 def check_shape(config: Config, host: HostShape) -> None:
@@ -221,7 +221,7 @@ class More:
                 losses["certain"] = config.certain_weight * share * looked.mean()
                 pulled = uncertain_loss(tokens, patches, regions.picked, present)
                 losses["uncertain"] = config.uncertain_weight * pulled / picked.clamp(min=1)
-        return Terms(losses, {"uncertain": regions.uncertain})
+        return Terms(losses, {"uncertain": regions.uncertain}, classifying=frozenset({"auxiliary"}))
 
     def _tokens(
         self, backbone: Backbone, output: BackboneOutput

@@ -146,10 +146,11 @@ class Plus:
         return sorted({layer for method in self.parts.values() for layer in method.supervised_layers()})
 
     def _terms(self, losses: Sequence[Losses], output: BackboneOutput) -> Terms:
-        merged = Terms({})
+        merged, classifying = Terms({}), set[str]()
         for name, own in zip(self.parts, losses, strict=True):
             terms = own(output)
-            for field in dataclasses.fields(Terms):
-                found = {f"{name}.{term}": value for term, value in getattr(terms, field.name).items()}
-                getattr(merged, field.name).update(found)
-        return merged
+            for kind in ("losses", "measures", "taught_from"):
+                found = {f"{name}.{term}": value for term, value in getattr(terms, kind).items()}
+                getattr(merged, kind).update(found)
+            classifying |= {f"{name}.{term}" for term in terms.classifying}
+        return dataclasses.replace(merged, classifying=frozenset(classifying))

@@ -6,7 +6,8 @@ host must be measured first) and ``build(config, entropies=None, host=None) -> M
 :class:`HostShape` wherever it is built to be used and draws a network's weights from torch's generator.
 It raises ConfigError for a host that its network is not made for: a sweep is told so before anything runs.
 
-It may hold ``check_host(name, config)``, which raises ConfigError for a backbone that it makes no sense on, and
+It may hold ``check_host(config, host, host_config)``, which raises ConfigError for a backbone, named with its own
+configuration, that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
 ``LOCALISES`` says that what ``build`` returns finds its own maps of classes; see :class:`Localiser`. Of a resolved
 configuration ``of_training(config)`` is the one that all share which differ in how maps are found alone.
@@ -81,6 +82,9 @@ class Terms:
     taught_from: dict[str, int] = field(default_factory=dict)
     """Of terms whose gradient ends in the host: its first layer that gets any, by the term's name. Parameters of
     shallower layers, and heads, get none; the method's own network gets all."""
+    classifying: frozenset[str] = frozenset()
+    """Names of terms that are classification losses too: where the method's gradient is held against the host's own,
+    theirs belongs to the latter."""
 
 
 FIRST = Progress()

@@ -22,14 +22,14 @@ __all__ = ["TRAINS_AS", "Config", "PlainHost", "build", "check_host", "needs_ent
 TRAINS_AS = "mean_affinity"
 
 
-def check_host(name: str, config: Any) -> None:
+def check_host(config: Any, host: str, host_config: Any) -> None:
     """
     Raises:
         ConfigError: the backbone is no Conformer with TransCAM's head.
     """
-    if name != "conformer":
-        raise ConfigError(f"method.name: transcam needs the backbone conformer, got {name}; mean_affinity takes any")
-    if config.head != "transcam":
+    if host != "conformer":
+        raise ConfigError(f"method.name: transcam needs the backbone conformer, got {host}; mean_affinity takes any")
+    if host_config.head != "transcam":
         raise ConfigError(
-            f"method.name: transcam needs backbone.head: transcam, got {config.head}; mean_affinity takes any head"
+            f"method.name: transcam needs backbone.head: transcam, got {host_config.head}; mean_affinity takes any head"
         )

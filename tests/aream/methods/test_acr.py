@@ -145,6 +145,13 @@ def test_a_training_reports_its_terms(changes):
     assert last["train/method_gradient"] > 0
 
 
+def test_the_second_view_s_classification_is_not_held_against_the_host_s_own():
+    dataset = shapes.build(shapes.Config(image_size=32, train_images=14, val_images=4))
+    _, rows = train(dataset, tiny_host(), method=method(3, activation_weight=0.0, affinity_weight=0.0))
+    assert rows[-1]["train/second_view_loss"] > 0
+    assert rows[-1]["train/method_gradient"] == 0
+
+
 def test_layers_are_named_and_a_shift_without_effect_is_the_default():
     resolved = acr.resolve(acr.Config(layers="deep", layer_index=2, shift=(3, 0)), 4)
     assert resolved == acr.resolve(acr.Config(layers=(2, 3)), 4)
@@ -168,10 +175,11 @@ def test_settings_without_sense_are_refused(changes, message):
 
 
 def test_hosts_that_it_makes_no_sense_on_are_refused():
-    with pytest.raises(ConfigError, match=r"needs backbone\.pooling: class_token, got average"):
-        acr.check_host("vit", vit.Config())
-    acr.check_host("vit", vit.Config(**CLASS_TOKEN))
-    acr.check_host("mctformer_v2", mctformer_v2.Config())
+    with pytest.raises(ConfigError, match=r"needs backbone\.pooling: class_token, .*; got average"):
+        acr.check_host(acr.Config(), "vit", vit.Config())
+    acr.check_host(acr.Config(localisation="host"), "vit", vit.Config())
+    acr.check_host(acr.Config(), "vit", vit.Config(**CLASS_TOKEN))
+    acr.check_host(acr.Config(), "mctformer_v2", mctformer_v2.Config())
     shape = HostShape(dim=8, classes=3, depth=4, prefix_tokens=0, class_rows=None, patch_size=8, image_size=32)
     with pytest.raises(ConfigError, match="acr needs a class token"):
         acr.build(acr.resolve(acr.Config(), 4), host=shape)

@@ -144,3 +144,13 @@ def test_the_graph_is_of_the_last_layers_and_holds_no_map(count):
 def test_images_without_classes_have_no_maps():
     host = HOSTS["vit"]()
     assert localised(host, images(8, (48, 64)), torch.zeros(2, 0).long()).shape == (2, 0, 6, 8)
+
+
+def test_the_host_s_own_maps_take_no_gradient():
+    host = HOSTS["vit"]()
+    batch, classes = images(8, (48, 64)), torch.tensor([[1, 3], [2, 0]])
+    output = host(batch)
+    expected = torch.stack([host.localise(output)[image, own] for image, own in enumerate(classes)])
+    torch.testing.assert_close(localised(host, batch, classes, localisation="host"), expected)
+    assert not acr.LOCALISES(acr.Config(localisation="host"))
+    assert acr.LOCALISES(acr.Config(localisation="host", patch_affinity=True))

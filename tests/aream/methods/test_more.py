@@ -202,9 +202,9 @@ def test_a_host_that_it_makes_no_sense_on_is_refused(changes, said):
 
 def test_a_plan_names_the_hosts_that_it_is_for():
     for name, config in (("mctformer_v2", mctformer_v2.Config()), ("vit", vit.Config(class_tokens="per_class"))):
-        more.check_host(name, config)
+        more.check_host(more.Config(), name, config)
     with pytest.raises(ConfigError, match=r"method\.name: more needs a host with one class token a class.*got vit"):
-        more.check_host("vit", vit.Config())
+        more.check_host(more.Config(), "vit", vit.Config())
 
 
 @pytest.mark.parametrize(
