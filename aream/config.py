@@ -47,9 +47,13 @@ class Component:
     config: Any
 
 
-def component(package: str, default: Component) -> Any:
-    """A field that names a module of ``package``; in YAML ``par`` or ``{name: par, iterations: 5}``."""
-    return dataclasses.field(default=default, metadata={"component": package})
+def component(package: str, default: Component, added: bool = False) -> Any:
+    """A field that names a module of ``package``; in YAML ``par`` or ``{name: par, iterations: 5}``.
+
+    Args:
+        added: as of :func:`added`.
+    """
+    return dataclasses.field(default=default, metadata={"component": package, "added": added})
 
 
 def components(config_of: Callable[[str], type], default: tuple[Component, ...] = ()) -> Any:

@@ -12,6 +12,8 @@ from aream.train_config import TrainConfig
 
 START = 1e-6
 """Learning rate that the rise begins at, where the peak is higher."""
+POWER = 0.9
+"""Of what is left of the training, in a polynomial schedule (DeepLab, MoRe, ACR)."""
 
 
 def epoch_rate(config: TrainConfig, epoch: int, scale: float = 1.0) -> float:
@@ -32,6 +34,8 @@ def epoch_rate(config: TrainConfig, epoch: int, scale: float = 1.0) -> float:
         return start + (peak - start) * last / config.lr_warmup
     if config.schedule == "constant":
         return scale * (_method_lr(config) if epoch >= config.warmup else config.lr)
+    if config.schedule == "polynomial":
+        return _polynomial(peak, config.lr_floor, last / config.epochs)
     return _cosine(peak, config.lr_floor, last / (config.warmup if config.schedule == "restart" else config.epochs))
 
 
@@ -49,6 +53,8 @@ def iteration_rate(config: TrainConfig, step: int, steps_an_epoch: int) -> float
         return start + (config.lr - start) * step / max(rise - 1, 1)
     if config.schedule == "constant":
         return _method_lr(config) if epoch >= config.warmup else config.lr
+    if config.schedule == "polynomial":
+        return _polynomial(config.lr, config.lr_floor, epoch / config.epochs)
     end = (config.warmup if config.schedule == "restart" else config.epochs) * steps_an_epoch
     return _cosine(config.lr, config.lr_floor, (step - rise) / (end - rise))
 
@@ -63,6 +69,10 @@ def _share_after_warmup(config: TrainConfig, epoch: float) -> float:
 
 def _cosine(peak: float, floor: float, done: float) -> float:
     return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * done))
+
+
+def _polynomial(peak: float, floor: float, done: float) -> float:
+    return floor + (peak - floor) * (1 - done) ** POWER
 
 
 class Schedule:

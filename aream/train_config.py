@@ -29,11 +29,12 @@ class TrainConfig:
     """Epochs over which the learning rate rises from 1e-6; null: a twelfth of the epochs (AReAM's scripts: 5 of 60 and
     1 of 12)."""
     lr_floor: float = 1e-5
-    """Learning rate the cosine ends at."""
-    schedule: Literal["cosine", "constant", "restart"] = "cosine"
+    """Learning rate that a fall ends at."""
+    schedule: Literal["cosine", "polynomial", "constant", "restart"] = "cosine"
     """One cosine over all epochs (MCTformer, AReAM on Conformer), so that a method that begins late learns in its
-    tail; ``lr`` throughout; or a cosine over the warm-up and another, from its top, over the epochs after it. With the
-    last two, trainings of other lengths share their warm-up."""
+    tail; the share of all steps that is left to the power of 0.9 (MoRe, ACR); ``lr`` throughout; or a cosine over the
+    warm-up and another, from its top, over the epochs after it. With the last two, trainings of other lengths share
+    their warm-up."""
     method_lr: float | None = None
     """Peak learning rate after the warm-up, of a schedule that is ``constant`` or ``restart``; null: ``lr``."""
     schedule_step: Literal["epoch", "iteration"] = "epoch"
@@ -85,7 +86,9 @@ class TrainConfig:
                 f"schedule: restart needs the rise within the warm-up, lr_warmup_epochs <= {self.warmup}, "
                 f"got {self.lr_warmup}"
             )
-        if self.method_lr is not None and (self.schedule == "cosine" or not self.lr_floor <= self.method_lr > 0):
+        if self.method_lr is not None and (
+            self.schedule not in ("constant", "restart") or not self.lr_floor <= self.method_lr > 0
+        ):
             raise ConfigError(
                 "method_lr: need a rate above 0, at least lr_floor, and schedule constant or restart, "
                 f"got {self.method_lr} with schedule {self.schedule} and lr_floor {self.lr_floor}"
@@ -120,6 +123,6 @@ class TrainConfig:
     def of_warmup(self) -> TrainConfig:
         """The same for the warm-up alone: what its epochs do not depend on is named alike for all."""
         own = dataclasses.replace(self.resolved(), select="best", select_by="image", method_lr=None)
-        if self.schedule == "cosine":
+        if self.schedule in ("cosine", "polynomial"):
             return own
         return dataclasses.replace(own, epochs=max(self.warmup + 1, self.lr_warmup))

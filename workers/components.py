@@ -123,13 +123,18 @@ def trained_localiser(
     """
     if component is None:
         return None
+    localise: Localise = trained_method(component, host, classes, image_size, inputs).localise
+    return localise
+
+
+def trained_method(component: Component, host: Any, classes: int, image_size: int, inputs: Mapping[str, Path]) -> Any:
+    """A method with the network that its training kept, for use; arguments as of :func:`trained_localiser`."""
     entropies = read_entropies(inputs["entropy"]) if "entropy" in inputs else None
     method: Any = build_method(component, host, classes, image_size, entropies=entropies)
     if method.network is not None:
         load_weights(method.network, inputs["host"], METHOD_FILE)
         method.network.to(next(host.parameters()).device).eval()
-    localise: Localise = method.localise
-    return localise
+    return method
 
 
 def read_entropies(folder: Path) -> Float[Tensor, " l"]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from aream.config import config
+from aream.config import Component, added, component, config
 from aream.engine.batches import check_scales
 from aream.errors import ConfigError
+from aream.refiners import par
+from aream.refiners.protocol import refuse_network
 
 
 @config
@@ -52,6 +54,17 @@ class Config:
     """Scales summed into these CAMs; ``online`` has the training image alone. COCO: 1, 0.5, 0.75, 1.25, 1.5."""
     label_flip: bool = True
     """Whether the mirrored image is seen too, of which the larger value counts."""
+    segment: bool = added(False)
+    """Whether a decoder learns to segment beside the CAMs (single-stage); ``analyses: [segmentation_head]`` scores it.
+    Its labels are AFA's, of the main CAM between ``low`` and ``high``."""
+    segment_weight: float = added(0.12)
+    """Weight of its loss, >= 0."""
+    segment_start: float = added(0.1)
+    """Share of the training after which that begins, in [0, 1]. COCO: 0.2."""
+    segment_channels: int = added(512)
+    """Channels of its hidden layers."""
+    segment_refiner: Component = component("aream.refiners", Component(name="par", config=par.Config()), added=True)
+    """Makes its labels follow the image's edges."""
 
     def __post_init__(self) -> None:
         for low, high in (("low", "high"), ("low", "certain_high"), ("main_low", "main_high")):
@@ -59,12 +72,17 @@ class Config:
                 raise ConfigError(
                     f"{low}, {high}: need 0 < {low} <= {high} < 1, got {getattr(self, low)} and {getattr(self, high)}"
                 )
-        for name in ("auxiliary_weight", "class_weight", "patch_weight", "certain_weight", "uncertain_weight"):
+        for name in (
+            "auxiliary_weight", "class_weight", "patch_weight", "certain_weight", "uncertain_weight", "segment_weight"
+        ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name}: need a weight >= 0, got {getattr(self, name)}")
-        for name in ("main_start", "patch_start", "region_start"):
+        for name in ("main_start", "patch_start", "region_start", "segment_start"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: need a share of the training in 0..1, got {getattr(self, name)}")
         if not self.temperature > 0:
             raise ConfigError(f"temperature: need a number > 0, got {self.temperature}")
+        if self.segment_channels < 1:
+            raise ConfigError(f"segment_channels: need one or more, got {self.segment_channels}")
         check_scales("label_scales", self.label_scales)
+        refuse_network(self.segment_refiner)

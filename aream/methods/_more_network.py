@@ -1,4 +1,4 @@
-"""What MoRe learns beside its host: the graph of class tokens, and a second classifier on a middle layer."""
+"""What MoRe learns beside its host: the graph of class tokens, a classifier on a middle layer, and a decoder."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aream.methods._more_decoder import Decoder
 from aream.methods._more_gcr import GateProduct, GraphCategoryRepresentation
 
 
 class MoreNetwork(nn.Module):
     """Parameters of both are new to the task, as those of a host's head are."""
 
-    def __init__(self, dim: int, classes: int, gate_product: GateProduct) -> None:
+    def __init__(self, dim: int, classes: int, gate_product: GateProduct, decoder_channels: int | None = None) -> None:
+        """
+        Args:
+            decoder_channels: of the decoder that segments; None: there is none.
+        """
         super().__init__()
         self.graph = GraphCategoryRepresentation(dim, gate_product)
         self.auxiliary_head = nn.Linear(dim, classes, bias=False)
+        self.decoder = None if decoder_channels is None else Decoder(dim, classes, decoder_channels)
 
     def auxiliary_logits(self, patches: Float[Tensor, "b n dim"]) -> Float[Tensor, "b c"]:
         """From every channel's maximum over the patches."""

@@ -101,11 +101,8 @@ def of_training(config: Config) -> Config:
     )
 
 
-def _localises(config: Config) -> bool:
+def LOCALISES(config: Config) -> bool:  # noqa: N802  # a flag of the protocol
     return config.localisation != "host" or config.patch_affinity
-
-
-LOCALISES = _localises
 
 
 def needs_entropy(config: Config) -> bool:

@@ -12,11 +12,12 @@ The defaults are VOC's. COCO: ``high`` 0.65, ``patch_start`` 0.1, ``region_start
 script has 0.1 and 0.01 at 2 images on each GPU, the published log of the 47.4 % run 0.05 and 0 at 4 on each of two.
 VOC's script says 4 images on each of several GPUs, its log has one GPU.
 
-Deviates: the single-stage segmentation head, its pseudo labels and the dense energy loss are left out, maps being what
-a segmenter is trained on; stages are shares of the steps after the warm-up, in place of steps; padding of a crop counts
-as uncertain for pairs and certain patches and is no candidate to draw, where it is part of the image there; maps of an
-image and its mirror are summed at inference, the authors take the larger value; positions are resampled by the host's
-rule (timm's), once to the training grid where they are read from a file, not at every step from 14 x 14.
+With ``segment: true`` the single-stage decoder learns too. Deviates: the dense energy loss, weighed 5e-9, is left out;
+stages are shares of the steps after the warm-up, in place of steps; padding of a crop counts as uncertain for pairs and
+certain patches, is no candidate to draw and has no pixel label, where it is part of the image there; norms, biases,
+tokens and positions do not decay, where all do there; maps of an image and its mirror are summed at inference, the
+authors take the larger value; positions are resampled by the host's rule (timm's), once to the training grid where they
+are read from a file, not at every step from 14 x 14.
 """
 
 from __future__ import annotations
@@ -28,32 +29,43 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from aream import discover, refiners
 from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.cams.maps import pick_maps
 from aream.engine.batches import Batch
 from aream.engine.losses import PairCounts, count_pairs
 from aream.engine.ranks import ALONE, Ranks
 from aream.errors import ConfigError
-from aream.labels.training_labels import present_first
+from aream.labels.training_labels import present_first, reliable_labels
 from aream.methods._more_config import Config
+from aream.methods._more_decoder import PixelCounts, count_pixels, segmentation_loss
+from aream.methods._more_hosts import check_host, check_shape
 from aream.methods._more_losses import certain_loss, class_contrast, patch_contrast, patch_pairs, uncertain_loss
+from aream.methods._more_masks import combined_maps
 from aream.methods._more_network import MoreNetwork, attention_map, full
 from aream.methods._more_passes import read_passes
 from aream.methods._more_regions import Regions, find_regions
-from aream.methods._more_sampling import WINDOW
 from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms
+from aream.refiners.protocol import Refiner
 
 __all__ = ["LOCALISES", "Config", "More", "build", "check_host", "losses", "measures", "needs_entropy", "resolve"]
 
 LOCALISES = True
+OF_DECODER: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(Config) if field.name.startswith("segment_")
+}
+
+
+def SEGMENTS(config: Config) -> bool:  # noqa: N802  # a flag of the protocol
+    return config.segment
 
 
 def resolve(config: Config, depth: int) -> Config:
-    """Name the auxiliary layer, and leave out scales where there is one pass alone.
+    """Name the auxiliary layer; of settings without effect, those of scales or a decoder, the default.
 
     Raises:
         ConfigError: the backbone has no such layer before its last.
@@ -63,6 +75,8 @@ def resolve(config: Config, depth: int) -> Config:
         raise ConfigError(f"auxiliary_layer: need a layer before the last of {depth}, got {layer}")
     if config.label_mode == "online":
         config = dataclasses.replace(config, label_scales=(1.0,), label_flip=False)
+    if not config.segment:
+        config = dataclasses.replace(config, **OF_DECODER)
     return dataclasses.replace(config, auxiliary_layer=layer)
 
 
@@ -70,44 +84,17 @@ def needs_entropy(config: Config) -> bool:
     return False
 
 
-def losses(config: Config) -> tuple[str, ...]:
-    return ("auxiliary", "class_contrast", "patch_contrast", "certain", "uncertain")
+def declared_losses(config: Config) -> tuple[str, ...]:
+    own = ("auxiliary", "class_contrast", "patch_contrast", "certain", "uncertain")
+    return (*own, "segmentation") if config.segment else own
+
+
+losses = declared_losses
 
 
 def measures(config: Config) -> tuple[str, ...]:
     """Share of the patches without a label among those that the losses of certain and uncertain ones go by."""
     return ("uncertain",)
-
-
-NEEDED = "more needs a host with one class token a class: an mctformer, or vit with class_tokens: per_class"
-
-
-def check_host(config: Any, host: str, host_config: Any) -> None:
-    """
-    Raises:
-        ConfigError: the backbone has not one token a class.
-    """
-    if not host.startswith("mctformer") and getattr(host_config, "class_tokens", None) != "per_class":
-        raise ConfigError(f"method.name: {NEEDED}; got {host}")
-
-
-def check_shape(config: Config, host: HostShape) -> None:
-    """
-    Raises:
-        ConfigError: no token a class, one class alone, or a grid smaller than the windows that patches are drawn by.
-    """
-    rows = 0 if host.class_rows is None else host.class_rows.stop - host.class_rows.start
-    if rows != host.classes:
-        raise ConfigError(f"name: {NEEDED}; got {rows} for {host.classes} classes")
-    if host.classes < 2:
-        raise ConfigError(f"name: more needs two classes or more, whose tokens it joins, got {host.classes}")
-    least = (WINDOW + 1) * host.patch_size
-    if config.uncertain_weight > 0 and host.image_size < least:
-        raise ConfigError(
-            f"uncertain_weight: patches are drawn by windows of {WINDOW} on a side, for which images need a side of "
-            f"{least} pixels, {WINDOW + 1} patches of {host.patch_size}; got train.image_size {host.image_size}; "
-            "need a larger one, or uncertain_weight: 0"
-        )
 
 
 def build(config: Config, entropies: Float[Tensor, " l"] | None = None, host: HostShape | None = None) -> More:
@@ -132,7 +119,10 @@ Passes = Callable[[Batch, Read], list[list[Maps]]]
 class More:
     def __init__(self, config: Config, host: HostShape) -> None:
         self.config = config
-        self.network = MoreNetwork(host.dim, host.classes, config.gcr_einsum)
+        decoder_channels = config.segment_channels if config.segment else None
+        self.network = MoreNetwork(host.dim, host.classes, config.gcr_einsum, decoder_channels)
+        refiner = config.segment_refiner
+        self.refiner: Refiner = discover.load(refiners, refiner.name).build(refiner.config)
         assert config.auxiliary_layer is not None
         self.layer = config.auxiliary_layer
 
@@ -149,6 +139,16 @@ class More:
             tokens, patches = self._tokens(backbone, output)
             maps = pick_maps(attention_map(tokens, patches, output.grid), classes)
         return output, maps - maps.amin(dim=(2, 3), keepdim=True)
+
+    @torch.no_grad()
+    def segment(
+        self, backbone: Backbone, images: Float[Tensor, "b 3 height width"]
+    ) -> Float[Tensor, "b k height width"]:
+        """Logits of the decoder at the size of the images, background first."""
+        output = backbone(images)
+        with _single_precision(images):
+            logits = self._decoded(backbone, output)
+            return F.interpolate(logits, size=tuple(images.shape[2:]), mode="bilinear", align_corners=False)
 
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
@@ -172,26 +172,54 @@ class More:
         regions = [self._regions(backbone, part, passes, progress) for part in parts]
         counts = [(*count_pairs(patch_pairs(each.pairs)), (each.picked >= 0).sum()) for each in regions]
         alike, unlike, picked = (torch.stack(each).sum() for each in zip(*counts, strict=True))
-        ranks.add([alike, unlike, picked])
+        labelled = alike.new_zeros(2) + sum(count_pixels(each.pixels) for each in regions if each.pixels is not None)
+        ranks.add([alike, unlike, picked, labelled])
         return [
-            functools.partial(self._terms, backbone, part, each, (alike, unlike), picked, progress)
+            functools.partial(self._terms, backbone, part, each, (alike, unlike), picked, labelled, progress)
             for part, each in zip(parts, regions, strict=True)
         ]
 
     def _regions(self, backbone: Backbone, part: Batch, passes: Passes, progress: Progress) -> Regions:
         classes, present = present_first(part.labels > 0)
         by_main = _begun(progress, self.config.main_start)
+        segmenting = self.config.segment and _begun(progress, self.config.segment_start)
 
         def read(output: BackboneOutput) -> Maps:
             with _single_precision(output.cam):
                 auxiliary = self.network.auxiliary_map(self._middle(backbone, output), output.grid)
-            main = [full(output.cam)] if by_main else []
+            main = [full(output.cam)] if by_main or segmenting else []
             return [pick_maps(maps, classes) for maps in (auxiliary, *main)]
 
         scales = passes(part, read)
-        kinds = [[[view[kind] for view in views] for views in scales] for kind in range(1 + by_main)]
-        grid = part.images.shape[2] // backbone.patch_size, part.images.shape[3] // backbone.patch_size
-        return find_regions(part, classes, present, kinds, self.config, grid, progress.step)
+        size = (part.images.shape[2], part.images.shape[3])
+        auxiliary, *main = (
+            combined_maps([[view[kind] for view in views] for views in scales], size)
+            for kind in range(len(scales[0][0]))
+        )
+        pixels = self._pixel_labels(backbone, part, classes, present, main[0]) if segmenting else None
+        grid = size[0] // backbone.patch_size, size[1] // backbone.patch_size
+        by = main[0] if by_main else None
+        return find_regions(part, classes, present, auxiliary, by, self.config, grid, progress.step, pixels)
+
+    def _pixel_labels(
+        self,
+        backbone: Backbone,
+        part: Batch,
+        classes: Int64[Tensor, "b k"],
+        present: Bool[Tensor, "b k"],
+        main: Float[Tensor, "b k height width"],
+    ) -> Int64[Tensor, "b height width"]:
+        config = self.config
+        return reliable_labels(
+            main,
+            present,
+            part.rgb(backbone.mean, backbone.std),
+            alpha_low=config.low,
+            alpha_high=config.high,
+            refiner=self.refiner,
+            valid=part.valid,
+            ids=classes + 1,
+        )
 
     def _terms(
         self,
@@ -200,6 +228,7 @@ class More:
         regions: Regions,
         pairs: PairCounts,
         picked: Int64[Tensor, ""],
+        labelled: PixelCounts,
         progress: Progress,
         output: BackboneOutput,
     ) -> Terms:
@@ -212,7 +241,7 @@ class More:
                 "auxiliary": config.auxiliary_weight * share * F.multilabel_soft_margin_loss(logits, labels),
                 "class_contrast": config.class_weight * share * class_contrast(tokens).mean(),
             }
-            losses |= dict.fromkeys(("patch_contrast", "certain", "uncertain"), logits.new_zeros(()))
+            losses = dict.fromkeys(declared_losses(config), logits.new_zeros(())) | losses
             if _begun(progress, config.patch_start):
                 contrast = patch_contrast(patches, patch_pairs(regions.pairs), pairs, share)
                 losses["patch_contrast"] = config.patch_weight * contrast
@@ -221,6 +250,9 @@ class More:
                 losses["certain"] = config.certain_weight * share * looked.mean()
                 pulled = uncertain_loss(tokens, patches, regions.picked, present)
                 losses["uncertain"] = config.uncertain_weight * pulled / picked.clamp(min=1)
+            if regions.pixels is not None:
+                said = self._decoded(backbone, output)
+                losses["segmentation"] = config.segment_weight * segmentation_loss(said, regions.pixels, labelled)
         return Terms(losses, {"uncertain": regions.uncertain}, classifying=frozenset({"auxiliary"}))
 
     def _tokens(
@@ -231,6 +263,11 @@ class More:
         tokens = full(output.tokens[-1])
         patches = tokens[:, backbone.prefix_tokens :]
         return self.network.graph(tokens[:, backbone.class_rows], patches), patches
+
+    def _decoded(self, backbone: Backbone, output: BackboneOutput) -> Float[Tensor, "b k h w"]:
+        assert self.network.decoder is not None
+        logits: Tensor = self.network.decoder(full(output.tokens[-1])[:, backbone.prefix_tokens :], output.grid)
+        return logits
 
     def _middle(self, backbone: Backbone, output: BackboneOutput) -> Float[Tensor, "b n dim"]:
         return full(output.tokens[self.layer])[:, backbone.prefix_tokens :]

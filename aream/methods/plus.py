@@ -104,11 +104,12 @@ def _named(kind: str, config: Config) -> tuple[str, ...]:
     return tuple(f"{part.name}.{term}" for part, own in declared if own is not None for term in own(part.config))
 
 
-def _some_part_says(flag: Literal["LOCALISES", "SUPERVISES_LAYERS"], config: Config) -> bool:
+def _some_part_says(flag: Literal["LOCALISES", "SEGMENTS", "SUPERVISES_LAYERS"], config: Config) -> bool:
     return any(says(_module(part.name), flag, part.config) for part in config.parts)
 
 
 LOCALISES = functools.partial(_some_part_says, "LOCALISES")
+SEGMENTS = functools.partial(_some_part_says, "SEGMENTS")
 SUPERVISES_LAYERS = functools.partial(_some_part_says, "SUPERVISES_LAYERS")
 
 
@@ -120,7 +121,12 @@ def build(config: Config, entropies: Float[Tensor, " l"] | None = None, host: Ho
         with within(part.name):
             own = entropies if module.needs_entropy(part.config) else None
             parts[part.name] = module.build(part.config, own, host)
-    return Plus(parts)
+    built = Plus(parts)
+    for part in config.parts:
+        if says(_module(part.name), "SEGMENTS", part.config):
+            built.segment = parts[part.name].segment  # type: ignore[attr-defined]
+            break
+    return built
 
 
 class Plus:

@@ -11,10 +11,10 @@ configuration, that it makes no sense on, and
 ``TRAINS_AS``, the name of a method whose training is the same for a resolved configuration: one training serves both.
 ``LOCALISES`` says that what ``build`` returns finds its own maps of classes; see :class:`Localiser`. Of a resolved
 configuration ``of_training(config)`` is the one that all share which differ in how maps are found alone.
+``SEGMENTS`` says that it also segments by itself; see :class:`SegmentingMethod`.
 ``losses(config)`` names the terms that the method adds, where there are any: a scheduler may go by them.
 ``measures(config)`` names the shares that it reports beside them, and ``SUPERVISES_LAYERS`` says that the gradient of
-its terms is held against the host's own on the layers that they act on. Both flags may be functions of the
-configuration.
+its terms is held against the host's own on the layers that they act on. Flags may be functions of the configuration.
 A field ``layer_index`` of ``Config`` says where an inference that names shallow or deep layers splits; without one it
 is the backbone's published split. A method that needs entropies has the fields ``entropy_map``, ``entropy_input`` and
 ``entropy_prob`` (see ``aream.py``).
@@ -129,6 +129,16 @@ class Localiser(Protocol):
         """
 
 
+@runtime_checkable
+class SegmentingMethod(Protocol):
+    """What a method with ``SEGMENTS`` has besides: a decoder of its own."""
+
+    def segment(
+        self, backbone: Backbone, images: Float[Tensor, "b 3 height width"]
+    ) -> Float[Tensor, "b k height width"]:
+        """Logits of the k = C + 1 classes, background first, without gradient."""
+
+
 def host_maps(
     backbone: Backbone,
     images: Float[Tensor, "b 3 height width"],
@@ -140,7 +150,7 @@ def host_maps(
     return output, pick_maps(backbone.localise(output), classes)
 
 
-def says(module: Any, flag: Literal["LOCALISES", "SUPERVISES_LAYERS"], config: Any) -> bool:
+def says(module: Any, flag: Literal["LOCALISES", "SEGMENTS", "SUPERVISES_LAYERS"], config: Any) -> bool:
     """Whether a method's module says so of a configuration."""
     said = getattr(module, flag, False)
     return bool(said(config) if callable(said) else said)

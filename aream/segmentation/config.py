@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from aream.config import config
+from aream.config import added, config
 from aream.crf import dense_crf
 from aream.engine.batches import check_scales
 from aream.engine.poly_sgd import PolySgdConfig
 from aream.errors import ConfigError
-from aream.images import MAX_SCALE
+from aream.images import MAX_SCALE, MAX_SIDE
 
 Merge = Literal["mean_logits", "mean_softmax", "max_softmax"]
 
@@ -89,5 +89,10 @@ class SegmentationEvaluation:
     gaussian_compat 3, bilateral_sxy 83, bilateral_srgb 5, bilateral_compat 3. TransCAM: iterations 1, bilateral_sxy
     32, bilateral_srgb 13, bilateral_compat 10."""
 
+    image_size: int | None = added(None)
+    """Side of the square that images are resized to before they are scaled (MoRe: 448); null: their own size."""
+
     def __post_init__(self) -> None:
         check_scales("scales", self.scales)
+        if self.image_size is not None and not 1 <= self.image_size <= MAX_SIDE:
+            raise ConfigError(f"image_size: need a number in 1..{MAX_SIDE} or null, got {self.image_size}")

@@ -18,14 +18,14 @@ from aream.errors import DivergedError
 from aream.images import to_tensor
 from aream.metrics import confusion_matrix
 from aream.segmentation.config import Merge, SegmentationEvaluation
-from aream.segmenters.protocol import Segmenter
+from aream.segmenters.protocol import Predictor
 
 Predictions = Iterator[tuple[str, UInt8[np.ndarray, "h w"]]]
 
 
 @torch.no_grad()
 def predict(
-    segmenter: Segmenter,
+    segmenter: Predictor,
     dataset: Dataset,
     split: str,
     config: SegmentationEvaluation,
@@ -64,12 +64,13 @@ def merged(views: Iterable[Float[Tensor, "k h w"]], rule: Merge) -> Float[Tensor
 
 
 def _views(
-    segmenter: Segmenter, image: Image.Image, config: SegmentationEvaluation, *, device: torch.device, precision: str
+    segmenter: Predictor, image: Image.Image, config: SegmentationEvaluation, *, device: torch.device, precision: str
 ) -> Iterator[Float[Tensor, "k h w"]]:
     """Logits of each scale, upright and mirrored back, at the image's size."""
+    whole_size = image.size if config.image_size is None else (config.image_size, config.image_size)
     for scale in config.scales:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        pixels = to_tensor(image.resize(size, Image.Resampling.BICUBIC), segmenter.mean, segmenter.std)
+        width, height = (max(1, round(side * scale)) for side in whole_size)
+        pixels = to_tensor(image.resize((width, height), Image.Resampling.BICUBIC), segmenter.mean, segmenter.std)
         both = torch.stack([pixels, pixels.flip(-1)] if config.flip else [pixels])
         with autocast(device, precision):
             logits = segmenter(both.to(device)).float()

@@ -10,16 +10,22 @@ from torch import Tensor
 
 
 @runtime_checkable
-class Segmenter(Protocol):
+class Predictor(Protocol):
+    """What a trained network needs to be asked of images."""
+
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def __call__(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b k height width"]:
         """Logits of the k = C + 1 classes, background first, at the size of the images."""
 
+    def eval(self) -> Any: ...
+
+
+@runtime_checkable
+class Segmenter(Predictor, Protocol):
     def head_parameters(self) -> list[torch.nn.Parameter]: ...
     def train(self, mode: bool = True) -> Any: ...
-    def eval(self) -> Any: ...
     def to(self, device: torch.device) -> Any: ...
     def named_parameters(self) -> Any: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -51,6 +51,20 @@ def test_rates_of_every_iteration(dataset, rise):
     np.testing.assert_allclose(head, 10 * expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("rise", [0, 1])
+def test_a_polynomial_falls_from_the_first_step_on(dataset, rise):
+    """As in MoRe: after the rise the rate is where it would be without one."""
+    shared = {"epochs": 4, "lr_warmup_epochs": rise, "schedule": "polynomial"}
+    found, head = rates(dataset, schedule_step="iteration", **shared)
+    expected = FLOOR + (LR - FLOOR) * (1 - np.arange(4 * STEPS) / (4 * STEPS)) ** 0.9
+    expected[: rise * STEPS] = np.linspace(1e-6, LR, rise * STEPS)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(head, 10 * expected, rtol=1e-9)
+    by_epoch, _ = rates(dataset, schedule_step="epoch", **(shared | {"lr_warmup_epochs": 0}))
+    after = FLOOR + (LR - FLOOR) * (1 - np.array([0, 0, 1, 2]) / 4) ** 0.9
+    np.testing.assert_allclose(by_epoch, np.repeat(after, STEPS), rtol=1e-9)
+
+
 @pytest.mark.parametrize("rise", [0, 1, 2, 6])
 def test_rates_of_every_epoch(dataset, rise):
     """The authors set the next epoch's rate by the number of the one that has ended: epochs 0 and 1 both start low."""

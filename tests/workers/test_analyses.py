@@ -17,9 +17,11 @@ from aream.engine.batches import resized
 from aream.errors import ConfigError, DataError, StageFailed
 from aream.images import to_tensor
 from aream.infer import infer_cams
+from aream.methods import more
 from aream.methods.aream import layer_entropies
+from aream.segmentation.config import SegmentationEvaluation
 from workers import analysis, metric
-from workers.components import build_backbone, build_dataset, load_weights
+from workers.components import build_backbone, build_dataset, load_weights, trained_host, trained_method
 from workers.files.figures import Curve, parse_figures
 from workers.pipelines import variant_stages
 from workers.stages import attention_statistics
@@ -45,8 +47,8 @@ def statistics(work):
 
 
 def test_all_are_found_and_no_other_stage_is_one():
-    assert set(analysis.names()) == {"attention_statistics", "held_out_gain", "layer_gain"}
-    listed = "attention_statistics, held_out_gain, layer_gain"
+    assert set(analysis.names()) == {"attention_statistics", "held_out_gain", "layer_gain", "segmentation_head"}
+    listed = "attention_statistics, held_out_gain, layer_gain, segmentation_head"
     with pytest.raises(ConfigError, match=f"no analysis 'infer_cam'; there are: {listed}"):
         analysis.options_class("infer_cam")
 
@@ -195,3 +197,38 @@ def test_figures_that_nobody_wrote_are_refused(text):
 def test_a_curve_is_finite():
     with pytest.raises(DataError, match="finite"):
         Curve("x", "y", "", (float("nan"),))
+
+
+def with_decoder(**changes):
+    config = more.Config(label_mode="online", uncertain_weight=0.0, segment_channels=8, **changes)
+    backbone = dataclasses.replace(TRIAL.backbone.config, class_token_mass="copied")
+    return dataclasses.replace(
+        TRIAL,
+        method=Component(name="more", config=config),
+        backbone=Component(name="mctformer_v2", config=backbone),
+    )
+
+
+def test_a_decoder_of_a_method_is_scored_on_val_images(work):
+    once = chosen("segmentation_head", evaluate=SegmentationEvaluation(scales=(1.0,), flip=False))
+    (stage,) = variant_stages(with_decoder(segment=True), fingerprint, [once]).analyses
+    row = work.runner.run(stage).metrics
+    training, folder = stage.config.training, work.store.get(stage.inputs["host"].key)
+    images, network = trained_host(training.data, training.backbone, 32, folder, torch.device("cpu"))
+    method = trained_method(training.method, network.eval(), 6, 32, {"host": folder})
+    hits, either, there = np.zeros(7), np.zeros(7), np.zeros(7)
+    for image_id in images.ids("val"):
+        pixels = to_tensor(images.image(image_id), network.mean, network.std)[None]
+        found, truth = method.segment(network, pixels)[0].argmax(dim=0).numpy(), images.mask(image_id)
+        for k in range(7):
+            ours, theirs = (found == k) & (truth != 255), truth == k
+            hits[k] += (ours & theirs).sum()
+            either[k] += (ours | theirs).sum()
+            there[k] += theirs.sum()
+    assert row["head/seg_miou_all"] == pytest.approx((hits[there > 0] / either[there > 0]).mean())
+    assert row["head/seg_classes"] == (there > 0).sum() >= 2
+
+
+def test_a_method_without_a_decoder_has_none_to_score():
+    with pytest.raises(ConfigError, match="method more trains no decoder; more does with segment: true"):
+        variant_stages(with_decoder(), fingerprint, [chosen("segmentation_head")])

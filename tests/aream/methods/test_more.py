@@ -24,6 +24,8 @@ LATE, EARLY = Progress(9, 10), Progress(1, 10)
 FINER = {"low": 0.3, "high": 0.5, "certain_high": 0.45, "main_low": 0.3, "main_high": 0.5}
 """Thresholds that leave regions of every kind in the maps of small random networks."""
 
+DECODER = {"segment": True, "segment_channels": 8, "segment_start": 0.0}
+
 
 def host(**changes) -> vit.TimmTransformer:
     torch.manual_seed(0)
@@ -79,12 +81,12 @@ def told_apart(backbone):
 def test_parts_and_ranks_add_up_to_the_batch(ranks, mode, progress):
     batch = batch_of(5)
     backbone = told_apart(host())
-    alone = method_for(backbone, label_mode=mode)
+    alone = method_for(backbone, label_mode=mode, **DECODER)
     alone.network.double()
     whole, expected = terms(alone, backbone, [batch], progress)
     assert all(value > 1e-3 for value in whole.values())
     hosts = [told_apart(host()) for _ in range(ranks)]
-    methods = [method_for(each, label_mode=mode) for each in hosts]
+    methods = [method_for(each, label_mode=mode, **DECODER) for each in hosts]
 
     def work(rank):
         methods[rank.rank].network.double()
