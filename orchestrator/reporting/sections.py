@@ -10,6 +10,7 @@ from orchestrator.reporting.ranking_table import FRONT, front_marks, ranking_row
 from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.spec.metrics import GPU_SECONDS, known, number, of_segmentation
 from orchestrator.spec.metrics import columns as listed_columns
+from orchestrator.spec.settings import Goal
 from orchestrator.text import duration, shown_beside
 
 TO_BASELINE = "difference to the baseline"
@@ -163,10 +164,10 @@ def _front(content: Mapping[str, Any]) -> Section | None:
         return None
     goals = [goal["metric"] for goal in pareto["objectives"]]
     texts = shown_beside([entry["config"] for entry in content["ranking"]])
-    last = pareto["objectives"][-1]
+    last = Goal(**pareto["objectives"][-1])
     entries = sorted(
         ((position, content["ranking"][position]) for position in pareto["front"]),
-        key=lambda item: (1 if last["mode"] == "min" else -1) * item[1]["metrics"][last["metric"]],
+        key=lambda item: -last.merit(item[1]["metrics"]),
     )
     rows = [
         [

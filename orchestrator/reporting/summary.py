@@ -50,7 +50,7 @@ class Summary:
     def to_json(self, store: Records) -> dict[str, Any]:
         spec, records = self.spec, RememberedRecords(store)
         dataset = build_dataset(spec.base.data)
-        entries = [entry.to_json(spec.ranked_by.metric, spec.ranked_by.mode) for entry in self.ranking]
+        entries = [entry.to_json(spec.ranked_by) for entry in self.ranking]
         jobs = [self._job(job, records) for job in self.jobs]
         for position, entry in enumerate(entries):
             rows = [job for job in jobs if job["rank"] == position and job["metrics"]]
@@ -63,9 +63,7 @@ class Summary:
                 entry["per_seed"][seed] = metrics | (mean_and_spread(own)[0] if own else {})
             entry["method"] = self._trials[position].method.name
             entry["without_loss"] = without_loss(entry["method"])
-        for entry, difference in zip(
-            entries, paired_differences(entries, spec.ranked_by.metric, spec.ranked_by.mode), strict=True
-        ):
+        for entry, difference in zip(entries, paired_differences(entries, spec.ranked_by), strict=True):
             entry["paired"] = difference
         goals = objectives(spec)
         kinds = {axis.key: axis.kind for axis in spec.axes}
@@ -73,7 +71,7 @@ class Summary:
             "name": spec.name,
             "question": spec.description,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "rank": {"metric": spec.ranked_by.metric, "mode": spec.ranked_by.mode},
+            "rank": asdict(spec.ranked_by),
             "axes": [axis.key for axis in spec.axes],
             "axis_kinds": kinds,
             "seeds": list(spec.seeds),
@@ -97,7 +95,7 @@ class Summary:
                 "objectives": [asdict(objective) for objective in goals],
                 "front": front([entry["metrics"] for entry in entries], goals),
             },
-            "importance": axis_importance(entries, kinds, spec.ranked_by.metric, spec.ranked_by.mode),
+            "importance": axis_importance(entries, kinds, spec.ranked_by),
             "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),
             "resources": plain(self.spec.resources),
             "settled": dict(self.settled),

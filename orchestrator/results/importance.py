@@ -10,6 +10,8 @@ from typing import Any
 
 import optuna
 
+from orchestrator.spec.settings import Goal
+
 LEAST_CONFIGURATIONS = 10
 LEAST_TOP = 5
 """Configurations that count as the best at least; Optuna's documentation asks for as many."""
@@ -19,20 +21,19 @@ ENOUGH = 5000
 LISTED = ("grid", "choice")
 
 
-def axis_importance(
-    entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], metric: str, mode: str
-) -> dict[str, Any]:
+def axis_importance(entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], rank: Goal) -> dict[str, Any]:
     """Shares of the axes, largest first and summing to 1, or ``left_out``: a sentence that says why there are none.
 
     Args:
         entries: ranked configurations, best first; an axis may be absent from some.
         kinds: axis -> grid, choice, uniform, loguniform or int.
     """
+    metric = rank.metric
     scored = [entry for entry in entries if metric in entry["metrics"]]
     known = len(scored)
     scored = scored[:: math.ceil(known / ENOUGH) or 1]
     varied = {key: kind for key, kind in kinds.items() if len({_label(entry["config"], key) for entry in scored}) > 1}
-    losses = sorted((-1 if mode == "max" else 1) * entry["metrics"][metric] for entry in scored)
+    losses = sorted(-rank.merit(entry["metrics"]) for entry in scored)
     top = max(LEAST_TOP, math.ceil(TOP_SHARE * len(scored)))
     if len(varied) < 2:
         return {"left_out": "Importance compares axes, and fewer than two vary among the ranked configurations."}
@@ -43,7 +44,7 @@ def axis_importance(
         return {"left_out": f"All configurations have the same {metric}: no axis matters to it."}
     if losses[top - 1] == losses[-1]:
         return {"left_out": f"Too many configurations share the worst {metric} to tell the best {top} from the rest."}
-    values = _evaluate(scored, varied, metric, mode, top / len(scored))
+    values = _evaluate(scored, varied, rank, top / len(scored))
     total = sum(values.values())
     if total <= 0:
         return {"left_out": f"No axis tells the best {top} configurations from the rest."}
@@ -54,14 +55,14 @@ def axis_importance(
 
 
 def _evaluate(
-    entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], metric: str, mode: str, quantile: float
+    entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], rank: Goal, quantile: float
 ) -> dict[str, float]:
     distributions = {key: _distribution(entries, key, kind) for key, kind in kinds.items()}
     logger = logging.getLogger("optuna")
     level = logger.level
     logger.setLevel(logging.WARNING)  # it announces every study
     try:
-        study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
+        study = optuna.create_study(direction="maximize")
     finally:
         logger.setLevel(level)
     for entry in entries:
@@ -73,7 +74,7 @@ def _evaluate(
                     for key, kind in present.items()
                 },
                 distributions={key: distributions[key] for key in present},
-                value=entry["metrics"][metric],
+                value=rank.merit(entry["metrics"]),
             )
         )
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)

@@ -6,14 +6,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.spec.settings import Goal
 from workers.pipelines import BASELINE, trains_as
 
 ENOUGH_SEEDS = 3
 """Fewer say nothing about chance."""
 
 
-def paired_differences(entries: Sequence[Mapping[str, Any]], metric: str, mode: str) -> list[dict[str, Any] | None]:
-    """Return, for each ranked entry (best first), the per-seed differences of ``metric`` to its baseline.
+def paired_differences(entries: Sequence[Mapping[str, Any]], rank: Goal) -> list[dict[str, Any] | None]:
+    """Return, for each ranked entry (best first), the per-seed differences of its rank metric to its baseline.
 
     The baseline is the best entry whose method adds nothing to the host, all axes outside the method equal. None for
     the baseline itself, where there is no such entry, or no seed that both have.
@@ -25,7 +26,7 @@ def paired_differences(entries: Sequence[Mapping[str, Any]], metric: str, mode: 
         if other is None or other == position:
             found.append(None)
         else:
-            found.append(_difference(entry, entries[other], other, metric, mode))
+            found.append(_difference(entry, entries[other], other, rank))
     return found
 
 
@@ -36,25 +37,25 @@ def _same_but_method(baseline: Mapping[str, Any], config: Mapping[str, Any]) -> 
 
 
 def _difference(
-    entry: Mapping[str, Any], baseline: Mapping[str, Any], position: int, metric: str, mode: str
+    entry: Mapping[str, Any], baseline: Mapping[str, Any], position: int, rank: Goal
 ) -> dict[str, Any] | None:
     differences = {
-        seed: own[metric] - baseline["per_seed"][seed][metric]
+        seed: own[rank.metric] - baseline["per_seed"][seed][rank.metric]
         for seed, own in sorted(entry["per_seed"].items(), key=lambda item: int(item[0]))
-        if metric in own and metric in baseline["per_seed"].get(seed, {})
+        if rank.metric in own and rank.metric in baseline["per_seed"].get(seed, {})
     }
     if not differences:
         return None
     values = list(differences.values())
-    sign = 1 if mode == "max" else -1
+    better = [rank.merit(entry["per_seed"][seed]) > rank.merit(baseline["per_seed"][seed]) for seed in differences]
     return {
         "baseline": position,
-        "metric": metric,
+        "metric": rank.metric,
         "differences": differences,
         "mean": statistics.fmean(values),
         "spread": statistics.stdev(values) if len(values) > 1 else None,
         "n": len(values),
-        "better": sum(sign * value > 0 for value in values) if len(values) >= ENOUGH_SEEDS else None,
+        "better": sum(better) if len(values) >= ENOUGH_SEEDS else None,
     }
 
 

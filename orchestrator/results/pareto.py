@@ -30,13 +30,12 @@ def front(results: Sequence[Mapping[str, Any]], objectives: Sequence[Goal]) -> l
         for position, metrics in enumerate(results)
         if all(objective.metric in metrics for objective in objectives)
     ]
-    signs = {objective.metric: -1 if objective.mode == "max" else 1 for objective in objectives}
-    losses = np.array([[sign * results[position][name] for name, sign in signs.items()] for position in compared])
+    merits = np.array([[objective.merit(results[position]) for objective in objectives] for position in compared])
     left = np.arange(len(compared))  # shrinks fast, so that tens of thousands of results take no minutes
     looked_at = 0
     while looked_at < len(left):
-        own, others = losses[left[looked_at]], losses[left]
-        stays = ~((own <= others).all(axis=1) & (own < others).any(axis=1))
+        own, others = merits[left[looked_at]], merits[left]
+        stays = ~((own >= others).all(axis=1) & (own > others).any(axis=1))
         looked_at = int(stays[:looked_at].sum()) + 1
         left = left[stays]
     return [compared[index] for index in left]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.planner import TrialPlan, Variant
-from orchestrator.results.records import Records, RememberedRecords, lineage_cost
+from orchestrator.results.records import Records, RememberedRecords, lineage_cost, stage_metrics
 from orchestrator.spec.axes import Values
-from orchestrator.spec.settings import Resource
+from orchestrator.spec.settings import Goal, Resource
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,9 @@ class Ranked:
     def seeds(self) -> list[int]:
         return sorted(self.per_seed)
 
-    def best_seed(self, metric: str, mode: str) -> int:
-        pick = max if mode == "max" else min
-        scored = [seed for seed in self.seeds if metric in self.per_seed[seed]]
-        return pick(scored, key=lambda seed: self.per_seed[seed][metric]) if scored else self.seeds[0]
+    def best_seed(self, goal: Goal) -> int:
+        scored = [seed for seed in self.seeds if goal.metric in self.per_seed[seed]]
+        return max(scored, key=lambda seed: goal.merit(self.per_seed[seed]), default=self.seeds[0])
 
     def seeds_without(self, metric: str) -> list[int]:
         """Seeds that have no number for it."""
@@ -59,7 +58,7 @@ class Ranked:
                 found.setdefault(stage.name, {})[str(seed)] = stage.key
         return found
 
-    def to_json(self, metric: str, mode: str) -> dict[str, Any]:
+    def to_json(self, goal: Goal) -> dict[str, Any]:
         return {
             "config": self.config,
             "metrics": self.metrics,
@@ -67,29 +66,27 @@ class Ranked:
             "seeds": self.seeds,
             "per_seed": {str(seed): values for seed, values in self.per_seed.items()},
             "trial_keys": [self.trial_keys[seed] for seed in self.seeds],
-            "label_artifact": self.label_artifacts[self.best_seed(metric, mode)],
+            "label_artifact": self.label_artifacts[self.best_seed(goal)],
             "label_artifacts": {str(seed): key for seed, key in self.label_artifacts.items()},
             "analyses": self.analyses,
             "training_seconds": round(self.seconds, 1),
         }
 
 
-def rank(
-    trials: Sequence[TrialPlan], store: Records, metric: str, mode: str, resource: Resource | None = None
-) -> list[Ranked]:
+def rank(trials: Sequence[TrialPlan], store: Records, goal: Goal, resource: Resource | None = None) -> list[Ranked]:
     """All variants of the trials whose stages are stored, best mean first; those without the metric at every seed are
     not among them.
 
     Args:
         resource: what a trial gets; its share of a GPU prices ``cost/gpu_seconds``.
     """
-    return best_first(measured(trials, store, resource), metric, mode)
+    return best_first(measured(trials, store, resource), goal)
 
 
-def best_first(entries: Iterable[Ranked], metric: str, mode: str) -> list[Ranked]:
+def best_first(entries: Iterable[Ranked], goal: Goal) -> list[Ranked]:
     """Sort the entries that have a number for the metric at every seed, best first."""
-    scored = [entry for entry in entries if not entry.seeds_without(metric)]
-    return sorted(scored, key=lambda entry: (-1 if mode == "max" else 1) * entry.metrics[metric])
+    scored = [entry for entry in entries if not entry.seeds_without(goal.metric)]
+    return sorted(scored, key=lambda entry: -goal.merit(entry.metrics))
 
 
 def unranked(entries: Iterable[Ranked], metric: str) -> dict[str, str]:
@@ -127,11 +124,9 @@ def _identity(values: Values) -> str:
 def _ranked(group: list[tuple[TrialPlan, Variant]], records: Records, resource: Resource) -> Ranked:
     per_seed: dict[int, dict[str, float]] = {}
     for trial, variant in group:
-        metrics = dict(records.record(trial.key).metrics)
-        for stage in variant.stages.all():
-            metrics |= records.record(stage.key).metrics
-        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        per_seed[trial.seed] = metrics | lineage_cost(variant.stages.all(), records, resource)
+        metrics = stage_metrics((trial.train, *variant.stages.all()), records)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        per_seed[trial.seed] = finite | lineage_cost(variant.stages.all(), records, resource)
     means, spread = mean_and_spread([per_seed[seed] for seed in sorted(per_seed)])
     return Ranked(
         config=group[0][1].values,

@@ -81,6 +81,11 @@ class RememberedRecords(RunRecords):
         return True
 
 
+def stage_metrics(stages: Iterable[Stage], records: Records) -> Row:
+    """Return the metrics of all the stages; of two with one name the later stage's."""
+    return {name: value for stage in stages for name, value in records.record(stage.key).metrics.items()}
+
+
 def lineage_cost(stages: Iterable[Stage], store: Records, resource: Resource) -> Row:
     """``cost/seconds`` of the distinct stored stages and all they need, and ``cost/gpu_seconds`` at the trial's share.
 

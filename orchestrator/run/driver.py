@@ -102,7 +102,7 @@ class Driver:
             self.progress.phase("ranking")
             trials, wanted = list(self.trials.plans.values()), self.spec.ranked_by
             found = measured(trials, self.records, self.spec.resources.trial)
-            ranking, left_out = best_first(found, wanted.metric, wanted.mode), unranked(found, wanted.metric)
+            ranking, left_out = best_first(found, wanted), unranked(found, wanted.metric)
             for title, why in left_out.items():
                 self.progress.line(f"not ranked: {title}: {why}")
             jobs = self._segmentation(ranking)

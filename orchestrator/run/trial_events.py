@@ -10,7 +10,7 @@ from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import TrialPlan
-from orchestrator.results.records import Records, RunRecords
+from orchestrator.results.records import Records, RunRecords, stage_metrics
 from orchestrator.search.stopped_trials import BY_SCHEDULER, Stopped, add_stopped, read_stopped
 from orchestrator.spec.metrics import of_training
 from orchestrator.spec.spec import SweepSpec
@@ -139,10 +139,8 @@ class TrialLife:
         return read_stopped(self.stopped_file)
 
     def _note_best(self, trial: TrialPlan, records: Records) -> None:
-        metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
-        stages = [stage for variant in trial.variants for stage in variant.stages.all()]
-        results = [records.record(stage.key).metrics for stage in stages]
-        found = [metrics[metric] for metrics in results if metric in metrics]
+        metric = self.spec.ranked_by.metric
+        best = self.spec.ranked_by.best(stage_metrics(variant.stages.all(), records) for variant in trial.variants)
         trained = records.record(trial.key).metrics
         shown = {name: trained[name] for name in of_training() if name in trained}
-        self.state.tasks[trial.key].metrics |= shown | ({metric: pick(found)} if found else {})
+        self.state.tasks[trial.key].metrics |= shown | ({metric: best[metric]} if best else {})

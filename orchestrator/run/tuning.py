@@ -32,7 +32,7 @@ from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
 from orchestrator.plan.planner import Planner, TrialPlan
-from orchestrator.results.records import RememberedRecords, lineage_cost
+from orchestrator.results.records import RememberedRecords, lineage_cost, stage_metrics
 from orchestrator.run.channel import WorkerChannel, WorkerEnd
 from orchestrator.run.lease_watch import LeaseWatch
 from orchestrator.run.requeue import DeferredError, RequeueingSearcher
@@ -88,7 +88,7 @@ def run_trial(
 
 
 def _run_trial(trial: TrialPlan, planner: Planner, workspace: Workspace, line: WorkerEnd) -> None:
-    resource, metric = planner.spec.resources.trial, planner.spec.ranked_by.metric
+    resource = planner.spec.resources.trial
     last: Row = {}
 
     def report(stage: Stage, row: Row) -> None:
@@ -100,17 +100,10 @@ def _run_trial(trial: TrialPlan, planner: Planner, workspace: Workspace, line: W
         runner = stage_runner(workspace, cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
         records = RememberedRecords(runner.store)
         records.take([runner.run(trial.train)])
-        results = []
-        for variant in trial.variants:
-            metrics: Row = {}
-            for stage in variant.stages.all():
-                records.take([runner.run(stage)])
-                metrics |= records.record(stage.key).metrics
-            results.append(metrics)
-        cost = lineage_cost([stage for variant in trial.variants for stage in variant.stages.all()], records, resource)
-    pick = max if planner.spec.ranked_by.mode == "max" else min
-    scored = [metrics for metrics in results if metric in metrics]
-    best = pick(scored, key=lambda metrics: metrics[metric]) if scored else {}
+        stages = [stage for variant in trial.variants for stage in variant.stages.all()]
+        records.take(runner.run(stage) for stage in stages)
+        best = planner.spec.ranked_by.best(stage_metrics(variant.stages.all(), records) for variant in trial.variants)
+        cost = lineage_cost(stages, records, resource)
     read = json.dumps([dataclasses.asdict(record) for record in records.known.values()])
     tune.report({**last, **best, **cost, "complete": 1.0, RECORDS: read})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Literal
 
@@ -31,6 +31,14 @@ class Goal:
 
     metric: str
     mode: Better
+
+    def merit(self, metrics: Mapping[str, float]) -> float:
+        """Return the metric's value, its sign changed where less is better: the higher, the better."""
+        return metrics[self.metric] if self.mode == "max" else -metrics[self.metric]
+
+    def best(self, results: Iterable[dict[str, float]]) -> dict[str, float]:
+        """Return the first of the best results; an empty one if none has the metric."""
+        return max((metrics for metrics in results if self.metric in metrics), key=self.merit, default={})
 
 
 def goal(metric: str, mode: Better | None = None) -> Goal:

@@ -9,7 +9,7 @@ from pathlib import Path
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
 from orchestrator.plan.planner import TrialPlan, Variant
 from orchestrator.results.origins import origin_of
-from orchestrator.results.records import Records
+from orchestrator.results.records import Records, stage_metrics
 from orchestrator.spec.metrics import selected
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.text import show
@@ -123,16 +123,15 @@ class Recorder:
         self.later.drop()
 
     def _trial_done(self, trial: TrialPlan, records: Records) -> None:
-        metric, pick = self.spec.ranked_by.metric, max if self.spec.ranked_by.mode == "max" else min
         labels = [variant.stages.labels.key for variant in trial.variants]
         pictures = {key: self._pictures(key, records, "curve.json") for key in labels}
         results = [(variant, self._variant(trial, variant, records, pictures)) for variant in trial.variants]
-        scored = [(metrics[metric], index) for index, (_, metrics) in enumerate(results) if metric in metrics]
+        best = self.spec.ranked_by.best(metrics for _, metrics in results)
         epochs = len(records.record(trial.key).history)
-        if scored:
-            variant, metrics = results[pick(scored)[1]]
+        if best:
+            variant = next(variant for variant, metrics in results if metrics is best)
             # Its curves end at the last epoch; what the labels were made with is that of the selected one.
-            shown = {selected(name): value for name, value in metrics.items()}
+            shown = {selected(name): value for name, value in best.items()}
             self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
             self._log_files(trial_run(trial.key), pictures[variant.stages.labels.key], OVERLAYS_FOLDER)
             for analysis in variant.stages.analyses:
@@ -185,9 +184,7 @@ class Recorder:
     def _variant(
         self, trial: TrialPlan, variant: Variant, records: Records, pictures: Mapping[str, Mapping[str, bytes]]
     ) -> dict[str, float]:
-        metrics: dict[str, float] = dict(records.record(trial.key).metrics)
-        for stage in variant.stages.all():
-            metrics |= records.record(stage.key).metrics
+        metrics = stage_metrics((trial.train, *variant.stages.all()), records)
         run = f"variant/{trial.key}/{variant.stages.labels.key}"
         own = {key: text for key, text in variant.shown.items() if key not in trial.values}
         title = ", ".join(f"{key}={text}" for key, text in own.items()) or "labels"

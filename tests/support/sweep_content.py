@@ -6,9 +6,9 @@ import random
 
 from orchestrator.results.importance import axis_importance
 from orchestrator.results.pareto import front
-from orchestrator.spec.settings import Objective
+from orchestrator.spec.settings import Goal
 
-GOALS = [Objective(metric="pseudo/miou", mode="max"), Objective(metric="cost/seconds", mode="min")]
+GOALS = [Goal(metric="pseudo/miou", mode="max"), Goal(metric="cost/seconds", mode="min")]
 KINDS = {
     "method.name": "grid", "method.alpha_low": "uniform", "method.alpha_high": "uniform", "train.lr": "loguniform",
     "inference.layers": "grid", "train.epochs": "int",
@@ -47,6 +47,6 @@ def content(count: int, **changes) -> dict:
             "objectives": [{"metric": goal.metric, "mode": goal.mode} for goal in GOALS],
             "front": front([entry["metrics"] for entry in ranking], GOALS),
         },
-        "importance": axis_importance(ranking, KINDS, "pseudo/miou", "max"),
+        "importance": axis_importance(ranking, KINDS, GOALS[0]),
         **changes,
     }

@@ -104,11 +104,7 @@ def alpha_score(trial: TrialPlan, variant: Variant) -> float:
 
 
 def ranked(plan: Planner, store: ArtifactStore) -> list[Ranked]:
-    return best_first(measured(plan.grid(), store, plan.spec.resources.trial), *goal(plan))
-
-
-def goal(plan: Planner) -> tuple[str, str]:
-    return plan.spec.ranked_by.metric, plan.spec.ranked_by.mode
+    return best_first(measured(plan.grid(), store, plan.spec.resources.trial), plan.spec.ranked_by)
 
 
 def summarised(

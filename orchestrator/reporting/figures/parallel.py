@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from orchestrator.reporting.drawing import new_figure, save, shortened
 from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 from orchestrator.results.importance import LISTED
+from orchestrator.spec.settings import Goal
 from orchestrator.text import show, shown_beside
 
 PLACE = 30
@@ -37,7 +38,8 @@ def draw(results: FigureInput, folder: Path) -> Drawn:
 
 def _parallel(content: Mapping[str, Any], folder: Path) -> Path | None:
     """A line a configuration over all axes that vary to the rank metric; None for fewer than two."""
-    metric, mode = content["rank"]["metric"], content["rank"]["mode"]
+    rank = Goal(**content["rank"])
+    metric = rank.metric
     entries = [entry for entry in content["ranking"] if metric in entry["metrics"]]
     kinds = content.get("axis_kinds", {})
     scales = [_scale(key, kinds.get(key, "grid"), [entry["config"] for entry in entries]) for key in content["axes"]]
@@ -46,7 +48,7 @@ def _parallel(content: Mapping[str, Any], folder: Path) -> Path | None:
         return None
     scores = np.array([entry["metrics"][metric] for entry in entries])
     scales.append(_numeric(metric, list(scores), logarithmic=False))
-    order = np.argsort(scores if mode == "max" else -scores, kind="stable")
+    order = np.argsort([rank.merit(entry["metrics"]) for entry in entries], kind="stable")
     fan = np.empty(len(entries))
     fan[order] = np.linspace(-FAN, FAN, len(entries))
     heights = np.array([scale.heights + (fan if scale.listed else 0) for scale in scales]).T

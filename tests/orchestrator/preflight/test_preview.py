@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from sweep_results import goal, planner, workspace
+from sweep_results import planner, workspace
 
 from aream.config import canonical
 from orchestrator.plan.planner import Planner
@@ -53,7 +53,7 @@ def put(store: ArtifactStore, stages: Iterable[Stage], *, times: float = 1.0, te
 def stages(plan: Planner) -> list[Stage]:
     """Of a grid, segmentation included."""
     trials = plan.grid()
-    jobs = segmentation_jobs(plan, rank(trials, workspace(plan).store(), *goal(plan)))
+    jobs = segmentation_jobs(plan, rank(trials, workspace(plan).store(), plan.spec.ranked_by))
     return [stage for trial in trials for stage in trial.stages()] + [
         stage for job in jobs for stage in job.stage.ancestry()
     ]

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.results import importance
 from orchestrator.results.importance import axis_importance
+from orchestrator.spec.settings import goal
 
 KINDS = {"inference.layers": "grid", "train.lr": "loguniform", "method.name": "grid", "method.alpha_low": "uniform"}
 
@@ -31,7 +32,7 @@ def test_the_axis_that_decides_comes_first(mode, decisive):
     wanted = {"inference.layers": [0, 3], "method.name": "mctformer"}[decisive]
     sign = 1 if mode == "max" else -1
     made = entries(80, lambda config, rng: sign * ((config[decisive] == wanted) + 0.01 * rng.random()))
-    found = axis_importance(made, KINDS, "m", mode)
+    found = axis_importance(made, KINDS, goal("m", mode))
     assert next(iter(found["shares"])) == decisive
     assert sum(found["shares"].values()) == pytest.approx(1)
     assert found["shares"].keys() == KINDS.keys()
@@ -40,16 +41,16 @@ def test_the_axis_that_decides_comes_first(mode, decisive):
 
 def test_a_range_can_decide_and_the_answer_is_always_the_same():
     made = entries(80, lambda config, rng: -abs(config["train.lr"] - 1e-3))
-    found = axis_importance(made, KINDS, "m", "max")
+    found = axis_importance(made, KINDS, goal("m", "max"))
     assert next(iter(found["shares"])) == "train.lr"
-    assert axis_importance(made, KINDS, "m", "max") == found
+    assert axis_importance(made, KINDS, goal("m", "max")) == found
 
 
 @pytest.mark.parametrize(("count", "top"), [(12, 5), (50, 5), (60, 6), (195, 20)])
 def test_the_best_are_a_tenth_and_five_at_least(count, top):
     """Five: Optuna's documentation asks for as many."""
     made = entries(count, lambda config, rng: rng.random())
-    assert axis_importance(made, KINDS, "m", "max")["top"] == top
+    assert axis_importance(made, KINDS, goal("m", "max"))["top"] == top
 
 
 def test_an_axis_that_decides_within_the_best_tenth_only_comes_first():
@@ -59,22 +60,22 @@ def test_an_axis_that_decides_within_the_best_tenth_only_comes_first():
         low = {"inference.layers": "all" if index < 10 else "none", "method.name": "aream" if index < 50 else "x"}
         made.append({"config": low, "metrics": {"m": -float(index)}})
     kinds = {"inference.layers": "grid", "method.name": "grid"}
-    assert next(iter(axis_importance(made, kinds, "m", "max")["shares"])) == "inference.layers"
+    assert next(iter(axis_importance(made, kinds, goal("m", "max"))["shares"])) == "inference.layers"
 
 
 def test_what_must_be_left_out_says_why():
     def constant(config, rng):
         return 0.5
 
-    assert "same m" in axis_importance(entries(30, constant), KINDS, "m", "max")["left_out"]
-    few = axis_importance(entries(9, lambda config, rng: rng.random()), KINDS, "m", "max")
+    assert "same m" in axis_importance(entries(30, constant), KINDS, goal("m", "max"))["left_out"]
+    few = axis_importance(entries(9, lambda config, rng: rng.random()), KINDS, goal("m", "max"))
     assert few["left_out"] == "Importance needs 10 configurations with m; there are 9."
-    one = axis_importance(entries(30, lambda config, rng: rng.random()), {"train.lr": "loguniform"}, "m", "max")
+    one = axis_importance(entries(30, lambda config, rng: rng.random()), {"train.lr": "loguniform"}, goal("m", "max"))
     assert "fewer than two vary" in one["left_out"]
     tied_but_one = entries(30, constant)
     tied_but_one[0]["metrics"]["m"] = 0.6
-    assert "share the worst m" in axis_importance(tied_but_one, KINDS, "m", "max")["left_out"]
-    assert "left_out" in axis_importance([], KINDS, "m", "max")
+    assert "share the worst m" in axis_importance(tied_but_one, KINDS, goal("m", "max"))["left_out"]
+    assert "left_out" in axis_importance([], KINDS, goal("m", "max"))
 
 
 def test_components_lists_and_missing_metrics_are_no_problem():
@@ -82,7 +83,7 @@ def test_components_lists_and_missing_metrics_are_no_problem():
     for index, one in enumerate(made):
         one["config"]["backbone"] = {"name": "v2", "depth": index % 2}
     made.append({"config": {}, "metrics": {}})
-    found = axis_importance(made, KINDS | {"backbone": "grid"}, "m", "max")
+    found = axis_importance(made, KINDS | {"backbone": "grid"}, goal("m", "max"))
     assert "backbone" in found["shares"]
     assert found["configurations"] == 20
 
@@ -93,10 +94,10 @@ def test_of_very_many_configurations_an_even_part_tells_the_same(monkeypatch):
         return 2.0 * (config["inference.layers"] == "all") + (config["method.name"] == "aream") + rng.gauss(0, 0.5)
 
     made = sorted(entries(3001, score), key=lambda entry: -entry["metrics"]["m"])
-    every = axis_importance(made, KINDS, "m", "max")
+    every = axis_importance(made, KINDS, goal("m", "max"))
     assert "of" not in every
     monkeypatch.setattr(importance, "ENOUGH", 2000)
-    part = axis_importance(made, KINDS, "m", "max")
+    part = axis_importance(made, KINDS, goal("m", "max"))
     assert (part["configurations"], part["of"]) == (1501, 3001)
     assert part["shares"] == pytest.approx(every["shares"], abs=0.08)
     assert list(part["shares"]) == list(every["shares"])

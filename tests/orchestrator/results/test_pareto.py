@@ -6,16 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.results.pareto import front, objectives
-from orchestrator.spec.settings import Objective
+from orchestrator.spec.settings import Goal, goal
 
 FEW = st.integers(0, 4)
 
 
-def goal(metric: str, mode: str) -> Objective:
-    return Objective(metric=metric, mode=mode)
-
-
-def beats(one: dict, other: dict, goals: list[Objective]) -> bool:
+def beats(one: dict, other: dict, goals: list[Goal]) -> bool:
     as_good = better = 0
     for wanted in goals:
         ours, theirs = one[wanted.metric], other[wanted.metric]

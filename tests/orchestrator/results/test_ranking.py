@@ -4,6 +4,7 @@ import pytest
 import sweep_results
 
 from orchestrator.results.ranking import measured
+from orchestrator.spec.settings import goal
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_the_best_mean_comes_first_and_the_spread_is_over_seeds(plan, store):
     assert ranking[-1].config == {"method.alpha_low": 0.2, "inference.layers": [0, 3]}
     assert ranking[0].metrics["pseudo/miou"] == pytest.approx(0.545)
     assert ranking[0].spread["pseudo/miou"] == pytest.approx(0.01 / 2**0.5)
-    assert ranking[0].best_seed("pseudo/miou", "max") == 1
+    assert ranking[0].best_seed(goal("pseudo/miou")) == 1
 
 
 def test_a_result_costs_all_it_was_computed_from(plan, store):
@@ -70,7 +71,7 @@ def test_configurations_without_the_metric_are_not_ranked_and_can_be_written(pla
     ranking = sweep_results.ranked(plan, store)
     assert [("pseudo/miou" in entry.metrics) for entry in ranking] == [True] * 4
     (left, *_) = [entry for entry in measured(plan.grid(), store) if entry not in ranking]
-    assert left.to_json("pseudo/miou", "max")["label_artifact"]
+    assert left.to_json(goal("pseudo/miou"))["label_artifact"]
 
 
 def test_every_record_is_fetched_once(plan, store):

@@ -15,6 +15,7 @@ from orchestrator.results.ranking import best_first, measured, unranked
 from orchestrator.spec import metrics
 from orchestrator.spec.metric_checks import remarks
 from orchestrator.spec.reader import load_spec
+from orchestrator.spec.settings import goal
 from workers import metric
 
 NET = "vit: vit_tiny_patch16_224, patch_size: 8, dim: 12, heads: 2"
@@ -152,7 +153,7 @@ def test_a_configuration_without_a_number_is_named_and_not_ranked(tmp_path, wron
     sweep_results.compute(store, rest, score)
     sweep_results.compute(store, [odd], lambda trial, variant: math.nan if wrong is None else wrong)
     found = measured(plan.grid(), store)
-    ranking, left = best_first(found, "pseudo/miou", "max"), unranked(found, "pseudo/miou")
+    ranking, left = best_first(found, goal("pseudo/miou", "max")), unranked(found, "pseudo/miou")
     alphas = {entry.config["method.alpha_low"] for entry in ranking}
     assert alphas == {0.3, 0.4}
     assert list(left.values()) == [f"no number for pseudo/miou at seed {odd.seed}"] * 4

@@ -139,7 +139,7 @@ def test_a_scaled_down_twin_runs_to_its_report(path, tmp_path):
         for variant in trial.variants:
             for stage in variant.stages.all():
                 runner.run(stage)
-    ranking = rank(trials, store, spec.ranked_by.metric, spec.ranked_by.mode, spec.resources.trial)
+    ranking = rank(trials, store, spec.ranked_by, spec.resources.trial)
     jobs = segmentation_jobs(planner, ranking)
     for job in jobs:
         runner.run(job.stage)

@@ -46,7 +46,7 @@ def total(metrics, name, **labels):
 def test_a_fresh_sweep_counts_what_its_summary_says(finished):
     plan, store, trials, _ = finished
     metrics = counted(plan, store, trials, started=EARLIER)
-    cost = sweep_cost(rank(trials, store, "pseudo/miou", "max"), [], RememberedRecords(store), plan.spec.resources)
+    cost = sweep_cost(rank(trials, store, plan.spec.ranked_by), [], RememberedRecords(store), plan.spec.resources)
     assert cost["separate_seconds"] > cost["seconds"] > 0
     assert total(metrics, "stage_seconds") == pytest.approx(cost["seconds"])
     assert total(metrics, "gpu_seconds") == pytest.approx(cost["gpu_seconds"])
