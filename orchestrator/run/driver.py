@@ -27,6 +27,7 @@ from orchestrator.results.ranking import Ranked, best_first, measured, unranked
 from orchestrator.results.records import RunRecords
 from orchestrator.results.segmentation_jobs import SegmentationJob, segmentation_jobs
 from orchestrator.run.outcome import SweepOutcome
+from orchestrator.run.segmentation_events import SegmentationLife
 from orchestrator.run.stage_events import StageLife
 from orchestrator.run.trial_events import Listeners, TrialLife
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER, Seen, stopped_sentence, stopped_tasks
@@ -35,7 +36,7 @@ from orchestrator.spec.metrics import of_segmentation, of_training
 from orchestrator.spec.settings import Resource
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.tracking.prometheus import Metrics
-from orchestrator.tracking.recorder import SWEEP, Recorder, trial_run
+from orchestrator.tracking.recorder import SWEEP, Recorder
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.webhook import Webhook
 from orchestrator.workspace import Workspace
@@ -100,8 +101,8 @@ class Driver:
             self._run_trials(listed)
             self._adopt(self.auto.remembered(self.spec, "trial"))
             self.progress.phase("ranking")
-            trials, wanted = list(self.trials.plans.values()), self.spec.ranked_by
-            found = measured(trials, self.records, self.spec.resources.trial)
+            wanted = self.spec.ranked_by
+            found = measured(list(self.trials.plans.values()), self.records, self.spec.resources.trial)
             ranking, left_out = best_first(found, wanted), unranked(found, wanted.metric)
             for title, why in left_out.items():
                 self.progress.line(f"not ranked: {title}: {why}")
@@ -171,13 +172,10 @@ class Driver:
     def _planned_anew(self, job: str, stages: Sequence[Stage]) -> bool:
         """True if the cluster's device for a job changes the planned keys; not checked where all stages are stored."""
         undecided = getattr(self.spec.resources, job).gpu == "auto"
-        if not undecided or (stages and all(self._stored(stage) for stage in stages)):
+        if not undecided or (stages and all(self.records.has(stage.key) for stage in stages)):
             return False
         before, self.planner = self.planner, self.auto.agreeing(self.planner, job)
         return self.planner is not before
-
-    def _stored(self, stage: Stage) -> bool:
-        return self.records.has(stage.key)
 
     def _present(self, trials: Sequence[TrialPlan]) -> set[str]:
         """Keys of their stages that are stored."""
@@ -220,13 +218,7 @@ class Driver:
         pending, seen, present = [], [], self._present(listed)
         for trial in listed:
             if all(stage.key in present for stage in trial.stages()):
-                self.state.update(trial.key, cached=True)
-                self.trials.started(trial)
-                rows = self.records.record(trial.key).history
-                for row in rows:
-                    self.recorder.trial_row(trial, row)
-                self.trials.finished(trial)
-                seen.append(Seen(trial.values, trial.seed, rows))
+                seen.append(self.trials.stored(trial))
             elif trial.key in by_hand:
                 self.state.update(trial.key, status="stopped", error=BY_HAND)
             elif trial.key in early and trial.key not in present:
@@ -266,25 +258,16 @@ class Driver:
         jobs = segmentation_jobs(self.planner, ranking)
         if jobs and self._planned_anew("segmentation", [job.stage for job in jobs]):
             jobs = segmentation_jobs(self.planner, ranking)
-        pending = [job for job in jobs if not self._stored(job.stage)]
-        epochs = {job.stage.key: job.stage.inputs["segmenter"].config.train.known_epochs for job in jobs}
+        pending = [job for job in jobs if not self.records.has(job.stage.key)]
+        life = SegmentationLife(self.told, self.records, self.hold, self.spec.resources.segmentation)
         for job in jobs:
-            self.state.add(job.stage.key, job.title, "segmentation", epochs[job.stage.key])
-            if job not in pending:
-                self.state.update(job.stage.key, status="done", cached=True)
-                self.metrics.stages(job.stage.ancestry(), self.records, self.spec.resources.segmentation)
-        self.hold.add(stage.key for job in jobs for stage in job.stage.ancestry())
+            life.add(job)
         self._adopt(self.auto.for_segmentation(self.spec, pending))
         if pending and not self.supervisor.is_over():
             self.progress.phase(f"{len(pending)} segmentation jobs")
             self._run_stages([job.stage for job in pending], "segmentation", self.spec.resources.segmentation)
         for job in jobs:
-            if self._stored(job.stage):
-                record = self.records.record(job.stage.key)
-                train = self.records.record(record.inputs["segmenter"])
-                parent = trial_run(job.trial_key) if job.trial_key else SWEEP
-                self.state.row(job.stage.key, dict(record.metrics))
-                self.recorder.segmentation(job.stage, job.title, job.labels, parent, record.metrics, train.history)
+            life.ended(job)
         return jobs
 
     def _run_stages(self, stages: Sequence[Stage], kind: str, resource: Resource) -> None:

@@ -11,7 +11,7 @@ from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.plan.planner import TrialPlan
 from orchestrator.results.records import Records, RunRecords, stage_metrics
-from orchestrator.search.stopped_trials import BY_SCHEDULER, Stopped, add_stopped, read_stopped
+from orchestrator.search.stopped_trials import BY_SCHEDULER, Seen, Stopped, add_stopped, read_stopped
 from orchestrator.spec.metrics import of_training
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.tracking.prometheus import Metrics
@@ -64,6 +64,16 @@ class TrialLife:
             self.metrics.add("retries", kind="trial")
         self.state.update(trial.key, status="running", error=None)
         self.progress.changed(trial.key)
+
+    def stored(self, trial: TrialPlan) -> Seen:
+        """Tell of a trial that was computed before; what a scheduler knows of it is returned."""
+        self.state.update(trial.key, cached=True)
+        self.started(trial)
+        rows = self.records.record(trial.key).history
+        for row in rows:
+            self.recorder.trial_row(trial, row)
+        self.finished(trial)
+        return Seen(trial.values, trial.seed, rows)
 
     def row(self, trial: TrialPlan, row: Row) -> None:
         self.state.row(trial.key, row)
