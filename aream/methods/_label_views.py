@@ -1,9 +1,10 @@
-"""The outputs of a host that AReAM's labels are made from: every label scale, mirrored or not."""
+"""The passes of a host that a method's labels are made from: every label scale, mirrored or not."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,20 +16,22 @@ from aream.engine.batches import Batch
 from aream.labels.training_labels import present_first
 from aream.methods.protocol import Localise, host_maps
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class View:
-    """What labels are made from."""
+    """One pass of the host, as labels are made from it."""
 
     output: BackboneOutput
     maps: Float[Tensor, "b k h w"]
-    """Of the classes of each image that :func:`aream.labels.training_labels.present_first` names."""
+    """Maps of the classes of each image that :func:`aream.labels.training_labels.present_first` names."""
     mirrored: bool
 
 
 @runtime_checkable
 class LabelSettings(Protocol):
-    """The part of AReAM's configuration that is read here."""
+    """The part of a method's configuration that is read here."""
 
     @property
     def label_mode(self) -> Literal["eval", "train", "online"]: ...
@@ -41,32 +44,44 @@ class LabelSettings(Protocol):
 def label_views(
     backbone: Backbone, batch: Batch, settings: LabelSettings, localise: Localise = host_maps
 ) -> list[View]:
-    """Those of every label scale. The host is left in the mode it was in."""
+    """Return the views of every label scale, each image before its mirror."""
     classes, _ = present_first(batch.labels > 0)
+
+    def read(sides: list[Tensor]) -> list[View]:
+        if len(sides) == 2 and backbone.training and has_batch_norm(backbone):
+            # Batch norm in train mode sees an image and its mirror as one batch, as in the authors' code.
+            output, maps = localise(backbone, torch.cat(sides), classes.repeat(2, 1))
+            return list(map(View, output.split(len(classes)), maps.split(len(classes)), (False, True)))
+        return [View(*localise(backbone, side, classes), mirrored=side is not sides[0]) for side in sides]
+
+    return [view for views in label_passes(backbone, batch.images, settings, read) for view in views]
+
+
+def label_passes(
+    backbone: Backbone,
+    images: Float[Tensor, "b 3 h w"],
+    settings: LabelSettings,
+    read: Callable[[list[Tensor]], T],
+) -> list[T]:
+    """Return what ``read`` makes of every label scale: of the images, and after them their mirror where that is seen.
+
+    ``read`` makes the passes, with the host in the mode of the settings; afterwards it is in the mode it was in.
+    """
     if settings.label_mode == "online":
-        return [View(*localise(backbone, batch.images, classes), mirrored=False)]
-    views: list[View] = []
+        return [read([images])]
     training = backbone.training
     backbone.train(settings.label_mode == "train")
-    # Batch norm in train mode sees an image and its mirror as one batch, as in the authors' code.
-    together = backbone.training and settings.label_flip and has_batch_norm(backbone)
     try:
-        for scale in settings.label_scales:
-            images = scaled(batch.images, scale, backbone.patch_size)
-            if together:
-                output, maps = localise(backbone, torch.cat([images, images.flip(-1)]), classes.repeat(2, 1))
-                views += map(View, output.split(len(images)), maps.split(len(images)), (False, True))
-                continue
-            for mirrored in (False, True) if settings.label_flip else (False,):
-                seen = images.flip(-1) if mirrored else images
-                views.append(View(*localise(backbone, seen, classes), mirrored))
+        return [
+            read([seen, seen.flip(-1)] if settings.label_flip else [seen])
+            for seen in (scaled(images, scale, backbone.patch_size) for scale in settings.label_scales)
+        ]
     finally:
         backbone.train(training)
-    return views
 
 
 def nearest_view(settings: LabelSettings) -> int:
-    """Which of the views is nearest to the training image: not mirrored, and of the scale nearest to 1."""
+    """Return the index of the view nearest to the training image: not mirrored, and of the scale nearest to 1."""
     scales = settings.label_scales
     nearest = min(range(len(scales)), key=lambda index: abs(scales[index] - 1))
     return nearest * (2 if settings.label_flip else 1)

@@ -41,13 +41,13 @@ from aream.engine.losses import PairCounts, count_pairs
 from aream.engine.ranks import ALONE, Ranks
 from aream.errors import ConfigError
 from aream.labels.training_labels import present_first, reliable_labels
+from aream.methods._label_views import label_passes
 from aream.methods._more_config import Config
 from aream.methods._more_decoder import PixelCounts, count_pixels, segmentation_loss
 from aream.methods._more_hosts import check_host, check_shape
 from aream.methods._more_losses import certain_loss, class_contrast, patch_contrast, patch_pairs, uncertain_loss
 from aream.methods._more_masks import combined_maps
 from aream.methods._more_network import MoreNetwork, attention_map, full
-from aream.methods._more_passes import read_passes
 from aream.methods._more_regions import Regions, find_regions
 from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms
 from aream.refiners.protocol import Refiner
@@ -113,7 +113,7 @@ Maps = list[Float[Tensor, "b k _ _"]]
 """Auxiliary CAMs of the classes of each image, and after them the main ones where these make masks."""
 Read = Callable[[BackboneOutput], Maps]
 Passes = Callable[[Batch, Read], list[list[Maps]]]
-"""What is read of every scale, of the image and of its mirror where that is seen."""
+"""Function that reads every scale, of the image and of its mirror where that is seen."""
 
 
 class More:
@@ -162,7 +162,11 @@ class More:
         make = functools.partial(self._made, backbone, parts, ranks, progress)
         if self.config.label_mode == "online" and len(parts) == 1:
             return [lambda output: make(lambda part, read: [[read(output)]])[0](output)]
-        return make(lambda part, read: read_passes(backbone, part.images, self.config, read))
+        return make(functools.partial(self._passes, backbone))
+
+    def _passes(self, backbone: Backbone, part: Batch, read: Read) -> list[list[Maps]]:
+        """Nothing else of an output is kept until the next."""
+        return label_passes(backbone, part.images, self.config, lambda sides: [read(backbone(side)) for side in sides])
 
     @torch.no_grad()
     def _made(
@@ -274,7 +278,8 @@ class More:
 
 
 def _begun(progress: Progress, share: float) -> bool:
-    """Whether what comes after this share of the training has begun; at share 0 it has from the first step on."""
+    """Return True if what comes after this share of the training has begun; at share 0 it has from the first step
+    on."""
     return share == 0 or progress.share > share
 
 

@@ -48,11 +48,11 @@ def on_ranks(size: int, work):
         return list(pool.map(work, [ThreadRanks(rank, size, barrier, board) for rank in range(size)]))
 
 
-def whole_batch(count: int) -> Batch:
+def whole_batch(count: int, side: int = 32) -> Batch:
     generator = torch.Generator().manual_seed(3)
     labels = (torch.rand(count, 6, generator=generator) > 0.6).double()
     labels[:, 0] = 1
-    images = torch.randn(count, 3, 32, 32, generator=generator, dtype=torch.float64)
+    images = torch.randn(count, 3, side, side, generator=generator, dtype=torch.float64)
     return Batch(images, labels, tuple(f"image_{index}" for index in range(count)))
 
 
@@ -61,9 +61,12 @@ def own_part(batch: Batch, rank: int, size: int) -> Batch:
     return Batch(batch.images[part], batch.labels[part], batch.ids[part], part.start, batch.ids)
 
 
-def check_ranks_add_up(prepared, size: int, pieces: int, *, rel: float, atol: float) -> None:
-    """Losses and gradients of ``size`` ranks, in passes of ``pieces`` images, are those of the whole batch alone."""
-    batch, trainings, alone = whole_batch(7), [prepared() for _ in range(size)], prepared()
+def check_ranks_add_up(prepared, size: int, pieces: int, *, rel: float, atol: float, side: int = 32) -> dict:
+    """Losses and gradients of ``size`` ranks, in passes of ``pieces`` images, are those of the whole batch alone.
+
+    Returns the losses. ``side``: of the images, in pixels.
+    """
+    batch, trainings, alone = whole_batch(7, side), [prepared() for _ in range(size)], prepared()
     whole = alone.gradients(batch, 7, "here")
 
     def work(ranks):
@@ -79,3 +82,4 @@ def check_ranks_add_up(prepared, size: int, pieces: int, *, rel: float, atol: fl
                 torch.testing.assert_close(found.grad, expected.grad, rtol=rel, atol=atol)
     if alone.method.network is not None:
         assert all(parameter.grad.any() for parameter in alone.method.network.parameters())
+    return whole

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_networks import CONFIG, CPU, NETWORKS, host, sharpen
-from thread_ranks import ThreadRanks, on_ranks, own_part, whole_batch
+from thread_ranks import ThreadRanks, check_ranks_add_up, on_ranks
 from torch import nn
 from torch.nn import functional as F
 
@@ -50,29 +50,15 @@ def test_gradients_of_ranks_add_up_to_those_of_the_batch(dataset, size, changes,
         aream.resolve(aream.Config(alpha_low=0.3, alpha_high=0.45, affinity_weight=10.0, **(changes or {})), 3)
     )  # fmt: skip
 
-    def prepared(**options) -> Training:
-        training = Training(NETWORKS[network]().double(), method, dataset, CONFIG, 0, device=CPU, **options)
+    def prepared() -> Training:
+        training = Training(NETWORKS[network]().double(), method, dataset, CONFIG, 0, device=CPU)
         sharpen(training.backbone)
         training.backbone.train()
         training.epoch = 1
         return training
 
-    batch, trainings = whole_batch(7), [prepared() for _ in range(size)]
-    alone = prepared()
-    whole = alone.gradients(batch, 7, "here")
-
-    def work(ranks):
-        training = trainings[ranks.rank]
-        training.ranks = ranks
-        return training.gradients(own_part(batch, ranks.rank, size), 7, "here")
-
-    for training, losses in zip(trainings, on_ranks(size, work), strict=True):
-        assert changes is None or losses["train/affinity_loss"] > 0.01
-        assert losses == pytest.approx(whole, rel=1e-5)
-        for found, expected in zip(training.backbone.parameters(), alone.backbone.parameters(), strict=True):
-            assert (found.grad is None) == (expected.grad is None)
-            if expected.grad is not None:
-                torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
+    losses = check_ranks_add_up(prepared, size, 7, rel=1e-5, atol=1e-5)
+    assert changes is None or losses["train/affinity_loss"] > 0.01
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

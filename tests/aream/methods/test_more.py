@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 import torch
 from small_networks import CONFIG, CPU, sharpen
-from thread_ranks import on_ranks, own_part
+from thread_ranks import check_ranks_add_up, whole_batch
 
 from aream.backbones import mctformer_v2, vit
 from aream.config import Component
@@ -15,7 +16,6 @@ from aream.datasets import shapes
 from aream.engine.batches import Batch
 from aream.errors import ConfigError
 from aream.methods import aream, more, plus
-from aream.methods._more_passes import read_passes
 from aream.methods.protocol import HostShape, Progress
 from aream.train import Training
 
@@ -50,11 +50,7 @@ def method_for(backbone, **changes) -> more.More:
 
 
 def batch_of(count: int) -> Batch:
-    generator = torch.Generator().manual_seed(3)
-    labels = (torch.rand(count, CLASSES, generator=generator) > 0.6).double()
-    labels[:, 0] = 1
-    images = torch.randn(count, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
-    return Batch(images, labels, tuple(f"image_{index}" for index in range(count)))
+    return whole_batch(count, SIDE)
 
 
 def terms(method, backbone, parts, progress=LATE, **options):
@@ -75,31 +71,23 @@ def told_apart(backbone):
     return backbone.double()
 
 
-@pytest.mark.parametrize("progress", [EARLY, LATE])
+@pytest.mark.parametrize("epoch", [1, 9])
 @pytest.mark.parametrize("mode", ["eval", "online"])
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_parts_and_ranks_add_up_to_the_batch(ranks, mode, progress):
-    batch = batch_of(5)
-    backbone = told_apart(host())
-    alone = method_for(backbone, label_mode=mode, **DECODER)
-    alone.network.double()
-    whole, expected = terms(alone, backbone, [batch], progress)
-    assert all(value > 1e-3 for value in whole.values())
-    hosts = [told_apart(host()) for _ in range(ranks)]
-    methods = [method_for(each, label_mode=mode, **DECODER) for each in hosts]
+@pytest.mark.parametrize(("ranks", "pieces"), [(1, 2), (2, 7), (3, 7)])
+def test_parts_and_ranks_add_up_to_the_batch(ranks, pieces, mode, epoch):
+    """Before the main CAM makes masks and after that."""
+    dataset = shapes.build(shapes.Config(image_size=SIDE, train_images=7, val_images=4))
+    config = dataclasses.replace(CONFIG, image_size=SIDE, epochs=10, warmup_epochs=0)
 
-    def work(rank):
-        methods[rank.rank].network.double()
-        parts = own_part(batch, rank.rank, ranks).split(2 if ranks == 1 else 5)
-        sums, parameters = terms(methods[rank.rank], hosts[rank.rank], parts, progress, ranks=rank)
-        return sums, [parameter.grad for parameter in parameters]
+    def prepared() -> Training:
+        backbone = told_apart(host())
+        made = Training(backbone, method_for(backbone, label_mode=mode, **DECODER), dataset, config, 0, device=CPU)
+        made.networks.double().train()
+        made.epoch = epoch
+        return made
 
-    found = on_ranks(ranks, work)
-    assert {name: sum(sums[name] for sums, _ in found) for name in whole} == pytest.approx(whole, rel=1e-9)
-    for parameter, *own in zip(expected, *(gradients for _, gradients in found), strict=True):
-        assert (parameter.grad is None) == all(each is None for each in own)
-        if parameter.grad is not None:
-            torch.testing.assert_close(sum(own), parameter.grad, rtol=1e-8, atol=1e-10)
+    losses = check_ranks_add_up(prepared, ranks, pieces, rel=1e-7, atol=1e-10, side=SIDE)
+    assert all(losses[f"train/{name}_loss"] > 1e-3 for name in more.losses(more.Config(**DECODER)))
 
 
 @pytest.mark.parametrize("build", ["vit", "mctformer_v2"])
@@ -175,7 +163,7 @@ def test_padding_is_neither_certain_nor_drawn():
 
 
 def passes(backbone, method):
-    return lambda part, read: read_passes(backbone, part.images, method.config, read)
+    return functools.partial(method._passes, backbone)
 
 
 def test_the_graph_learns_from_the_losses_and_so_does_the_host():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from method_contract import check_method
 from small_networks import CONFIG, CPU, host, timm_host
-from thread_ranks import on_ranks, own_part, whole_batch
+from thread_ranks import check_ranks_add_up, whole_batch
 
 from aream import discover, methods
 from aream.config import Component
@@ -139,18 +139,7 @@ def test_gradients_of_ranks_and_pieces_add_up(dataset, size, pieces):
         training.epoch = 1
         return training
 
-    batch, trainings, alone = whole_batch(7), [prepared() for _ in range(size)], prepared()
-    whole = alone.gradients(batch, 7, "here")
-
-    def work(ranks):
-        trainings[ranks.rank].ranks = ranks
-        return trainings[ranks.rank].gradients(own_part(batch, ranks.rank, size), pieces, "here")
-
-    for training, losses in zip(trainings, on_ranks(size, work), strict=True):
-        assert losses == pytest.approx(whole, rel=1e-5)
-        for found, expected in zip(training.networks.parameters(), alone.networks.parameters(), strict=True):
-            if expected.grad is not None:
-                torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
+    check_ranks_add_up(prepared, size, pieces, rel=1e-5, atol=1e-5)
 
 
 def test_weights_of_its_networks_have_their_parts_name():
