@@ -4,28 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from sweep_results import GRID
 
 from orchestrator import sweep
 from orchestrator.plan.planner import Planner, shared_stages
 from orchestrator.preflight.prepare import fingerprints
 from orchestrator.spec.reader import load_spec
 
-GRID = """
-name: grid
-runs: {runs}
-data: {{name: shapes, image_size: 32, train_images: 4, val_images: 2}}
-backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 12, depth: 4, heads: 2}}
-train: {{epochs: 4, warmup_epochs: 2, lr_warmup_epochs: 0, image_size: 32}}
-axes:
-  method.alpha_low: [0.2, 0.3, 0.4]
-  inference.layers: [none, all, shallow, [0, 3]]
-"""
-
 
 @pytest.fixture
 def grid(tmp_path) -> Path:
     path = tmp_path / "grid.yaml"
-    path.write_text(GRID.format(runs=tmp_path / "runs"))
+    path.write_text(GRID.format(runs=tmp_path / "runs", more="").replace("seeds: [0, 1]", "seeds: [0]"))
     return path
 
 
