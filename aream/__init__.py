@@ -11,7 +11,7 @@ from importlib.abc import MetaPathFinder
 from typing import Any
 
 _KEPT: list[Any] = []
-"""For the life of the process: dropping the library drops its definitions."""
+"""Libraries kept for the life of the process: dropping one drops its definitions."""
 
 
 class _BeforeTorchvision(MetaPathFinder):

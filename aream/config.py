@@ -24,7 +24,7 @@ def config(cls: type[T]) -> type[T]:
 
 
 PRETRAINED = "pretrained"
-"""In the place of a weight file: those that timm has published for the named model."""
+"""Value of ``weights`` that asks for those that timm has published for the named model."""
 EMBEDDED = "embedded"
 """Value of ``weights`` that asks for the file that comes with this package."""
 

@@ -15,7 +15,8 @@ CONTRACT = "protocol"
 
 
 def is_offered(module: str) -> bool:
-    """Whether a registry's module can be named in a YAML: not its contract, nor one with a leading underscore."""
+    """Return True if a registry's module can be named in a YAML: not its contract, nor one with a leading
+    underscore."""
     return module != CONTRACT and not module.startswith("_")
 
 

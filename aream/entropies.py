@@ -1,4 +1,5 @@
-"""How spread out the CAM is that each layer alone refines: what AReAM weighs layers by (Eqs. 7-8).
+"""Entropies of the CAM that each layer alone refines, which say how spread out it is: AReAM weighs layers by them (Eqs.
+7-8).
 
 Source: Cheng et al., arXiv:2305.03112, and the authors' scripts, one for each host.
 """

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree. Every message says what, where, what was given and what is allowed.
+"""Errors, as one tree. Every message says what, where, what was given and what is allowed.
 
 AreamError
 ├── ConfigError        a value the user wrote is impossible, alone or with its neighbours
@@ -64,7 +64,7 @@ class StoreUnavailable(AreamError):
 
 
 class StageHeld(AreamError):
-    """Another process computes this stage right now; ask again later."""
+    """Raised where another process computes this stage right now; ask again later."""
 
     def __init__(self, key: str, holder: str) -> None:
         super().__init__(key, holder)

@@ -13,7 +13,7 @@ MAX_SIDE = 8192
 MAX_SCALE = 8.0
 MAX_SCALES = 32
 Statistics = tuple[float, float, float]
-"""Red, green, blue, of pixels in [0, 1]."""
+"""Values of red, green and blue, of pixels in [0, 1]."""
 
 
 def to_tensor(image: Image.Image, mean: Statistics, std: Statistics) -> Float[Tensor, "3 h w"]:

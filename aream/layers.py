@@ -9,7 +9,7 @@ from aream.errors import ConfigError
 LayerSubset = Literal["all", "shallow", "deep"] | tuple[int, ...]
 
 DEFAULT_SPLIT = (7, 12)
-"""AReAM on DeiT-S: the first deep layer is 7 of 12 (the authors' MCTformer script). A backbone that was published with
+"""First deep layer of AReAM on DeiT-S: 7 of 12 (the authors' MCTformer script). A backbone that was published with
 another says so (``PUBLISHED_SPLIT`` of its module)."""
 
 

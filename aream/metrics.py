@@ -15,7 +15,8 @@ BACKGROUND = 0
 IGNORE = 255
 """Mask value of pixels that no loss and no metric counts."""
 LEAST_CLASSES = 2
-"""That a mean IoU is taken over: of one class alone, such as the background, it is no mean and near 1 of itself."""
+"""Least number of classes that a mean IoU is taken over: of one class alone, such as the background, it is no mean and
+near 1 of itself."""
 AbsentClasses = Literal["skip", "zero"]
 
 
@@ -64,7 +65,8 @@ def mean_iou(
 
 
 def counted_classes(confusion: Int64[np.ndarray, "k k"], classes: Sequence[int] | None = None) -> int:
-    """How many of the ``classes`` (None: all) have a pixel in the ground truth: what a mean over them rests on."""
+    """Return how many of the ``classes`` (None: all) have a pixel in the ground truth: what a mean over them rests
+    on."""
     there = confusion.sum(axis=1) > 0
     return int((there if classes is None else there[list(classes)]).sum())
 

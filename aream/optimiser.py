@@ -13,7 +13,7 @@ from aream.train_config import TrainConfig
 START = 1e-6
 """Learning rate that the rise begins at, where the peak is higher."""
 POWER = 0.9
-"""Of what is left of the training, in a polynomial schedule (DeepLab, MoRe, ACR)."""
+"""Exponent of the share of the training that is left, in a polynomial schedule (DeepLab, MoRe, ACR)."""
 
 
 def epoch_rate(config: TrainConfig, epoch: int, scale: float = 1.0) -> float:
@@ -84,7 +84,7 @@ class Schedule:
         self.scales = [group["lr"] / config.lr for group in optimizer.param_groups]
 
     def set(self, epoch: int, step: int) -> None:
-        """Before a step of an epoch, both 0-based."""
+        """Set the rates before a step of an epoch, both 0-based."""
         by_epoch = self.config.schedule_step == "epoch"
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
             if by_epoch:

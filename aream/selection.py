@@ -1,4 +1,4 @@
-"""Which epoch's weights a training keeps, and what an epoch is judged by."""
+"""Selection of the epoch whose weights a training keeps, and the metric that an epoch is judged by."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONSTANT = {
 
 
 def scored_labels(dataset: Dataset) -> Bool[np.ndarray, "images c"]:
-    """Which scored classes each val image shows.
+    """Return which scored classes each val image shows.
 
     Raises:
         DataError: none of them shows any, so that no precision can be told.
@@ -47,7 +47,7 @@ def judge(config: TrainConfig, labels: Bool[np.ndarray, "images c"]) -> str:
 
 
 def remark(config: TrainConfig, labels: Bool[np.ndarray, "images c"]) -> str | None:
-    """What to tell whoever asked for another judge; None where epochs are judged as asked."""
+    """Return what to tell whoever asked for another judge; None where epochs are judged as asked."""
     asked, found = MAPS[config.select_by], judge(config, labels)
     if config.select == "last" or found == asked:
         return None
@@ -59,7 +59,8 @@ def remark(config: TrainConfig, labels: Bool[np.ndarray, "images c"]) -> str | N
 
 
 def rank(row: Mapping[str, float], judged_by: str) -> tuple[float, float, float]:
-    """What epochs are compared by, higher is better: ties go to the better mAP of classes, then to the later epoch."""
+    """Return what epochs are compared by, higher is better: ties go to the better mAP of classes, then to the later
+    epoch."""
     return row[judged_by], row["val/map"], row["epoch"]
 
 
@@ -68,5 +69,5 @@ def _other(config: TrainConfig) -> str:
 
 
 def _mixed(rows: Bool[np.ndarray, "m n"]) -> bool:
-    """Whether some row has both, so that an order can be right or wrong."""
+    """Return True if some row has both, so that an order can be right or wrong."""
     return bool((rows.any(axis=1) & ~rows.all(axis=1)).any())

@@ -147,7 +147,7 @@ class Training(TrainingLoop[Batch]):
         return dict(zip(row, sums.tolist(), strict=True)) | shares
 
     def _measured(self) -> GradientShare | None:
-        """Where the method's gradient is held against the host's own in this step; None: it is not."""
+        """Return where the method's gradient is held against the host's own in this step; None: it is not."""
         method, steps = self._method(), len(self.batches)
         layers = () if method is None else method.supervised_layers()
         if not layers or self.step not in {index * steps // MEASURED for index in range(MEASURED)}:
@@ -160,7 +160,8 @@ class Training(TrainingLoop[Batch]):
     def gradients_of_part(
         self, batch: Batch, size: int, place: str, gradients_of_terms: GradientShare | None = None
     ) -> dict[str, float]:
-        """What the images of ``batch`` add to its losses and gradients, from passes of at most ``size`` of them."""
+        """Return what the images of ``batch`` add to its losses and gradients, from passes of at most ``size`` of
+        them."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = [part.to(self.device) for part in batch.split(size)]
         method, steps, warmup = self._method(), len(self.batches), self.config.warmup
@@ -217,7 +218,8 @@ class Training(TrainingLoop[Batch]):
         scaled(term for name, term in every.items() if name not in reach).backward()
 
     def _arithmetic(self, parts: Sequence[Batch]) -> contextlib.AbstractContextManager[Any]:
-        """Of the passes of this process's images; pieces draw random numbers of their own, as on one process."""
+        """Return the context of the passes of this process's images; pieces draw random numbers of their own, as on one
+        process."""
         stack = contextlib.ExitStack()
         stack.enter_context(autocast(self.device, self.config.precision))
         if self.ranks.size > 1 and len(parts) == 1:

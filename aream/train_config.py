@@ -38,12 +38,12 @@ class TrainConfig:
     method_lr: float | None = None
     """Peak learning rate after the warm-up, of a schedule that is ``constant`` or ``restart``; null: ``lr``."""
     schedule_step: Literal["epoch", "iteration"] = "epoch"
-    """When the learning rate changes: after an epoch, the cosine counted from the first one, so that an epoch has the
-    rate of the one before and the first two have one (MCTformer), or at every step, the cosine counted from the end of
-    the rise and all of it scaled for the head (AReAM on Conformer)."""
+    """Time at which the learning rate changes: after an epoch, the cosine counted from the first one, so that an epoch
+    has the rate of the one before and the first two have one (MCTformer), or at every step, the cosine counted from the
+    end of the rise and all of it scaled for the head (AReAM on Conformer)."""
     weight_decay: float = 0.05
-    """Not applied to biases, norms and what the backbone names (``no_weight_decay``): MCTformer's class tokens decay,
-    Conformer's does not, as the authors do."""
+    """Weight decay, not applied to biases, norms and what the backbone names (``no_weight_decay``): MCTformer's class
+    tokens decay, Conformer's does not, as the authors do."""
     image_size: int = 224
     """Side of the square training images, pixels; a multiple of the patch size."""
     augmentation: Component = component("aream.augmentations", Component(name="deit", config=deit.Config()))
@@ -62,8 +62,8 @@ class TrainConfig:
     """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU. Deviates: the authors train and infer in
     fp32."""
     out_of_memory: OutOfMemoryPolicy = "fail"
-    """Where memory does not hold a batch: fail, or accumulate gradients over ever smaller pieces of it. They add up to
-    the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""
+    """Answer to a batch that memory does not hold: fail, or accumulate gradients over ever smaller pieces of it. They
+    add up to the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""
 
     def __post_init__(self) -> None:
         for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "image_size": MAX_SIDE}.items():

@@ -29,7 +29,7 @@ def weights_file(network: str) -> str:
 
 WEIGHTS_FILE = weights_file("model")
 METHOD_FILE = weights_file("method")
-"""Beside it, where the method has a network of its own."""
+"""File beside it, where the method has a network of its own."""
 ENTROPIES_FILE = "entropies.json"
 """A number a layer."""
 
@@ -115,7 +115,7 @@ def build_method(
 def trained_localiser(
     component: Component | None, host: Any, classes: int, image_size: int, inputs: Mapping[str, Path]
 ) -> Localise | None:
-    """How a method finds maps, with the network that its training kept; None: as the host does.
+    """Return the way that a method finds maps, with the network that its training kept; None: as the host does.
 
     Args:
         host: on its device.

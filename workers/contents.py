@@ -45,7 +45,7 @@ class Content:
 
     @property
     def locations(self) -> list[str]:
-        """Empty for what is drawn or random: the same wherever the code is."""
+        """Places of its files; empty for what is drawn or random: the same wherever the code is."""
         return [self.labels] if self.labels else list(locations(self.component))
 
     def local_paths(self) -> list[str]:

@@ -32,7 +32,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """One line: type, message, and the line of our code that it came through last."""
+    """Return one line: type, message, and the line of our code that it came through last."""
     message = " ".join(str(error).split())
     message = message if len(message) <= LONGEST else f"{message[: LONGEST - 3]}..."
     return f"{type(error).__name__}{': ' if message else ''}{message}{_place(error)}"

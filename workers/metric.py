@@ -71,7 +71,7 @@ def of_stage(stage: str) -> tuple[Metric, ...]:
 
 @functools.cache
 def listed() -> tuple[Listed, ...]:
-    """Everything that any stage declares, stages in alphabetical order."""
+    """Return everything that any stage declares, stages in alphabetical order."""
     return tuple(Listed(metric, stage) for stage in discover.names(stages) for metric in of_stage(stage))
 
 

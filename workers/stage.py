@@ -23,7 +23,7 @@ from workers.ranks.process_group import Checkpoint
 Row = dict[str, float]
 T = TypeVar("T")
 GPU_PEAK = "gpu/peak_bytes"
-"""Of a stage that ran on a GPU: the most its process held of the memory for tensors."""
+"""Metric of a stage that ran on a GPU: the most its process held of the memory for tensors, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Stage:
 
     @property
     def threads(self) -> int:
-        """Of torch on the CPU, while it runs."""
+        """Threads of torch on the CPU, while it runs."""
         return self.hardware.threads if self.hardware.counts_threads(self.module.COMPUTES_ON) else 1
 
     @property
     def processes(self) -> int:
-        """How many run it together."""
+        """Number of processes that run it together."""
         return int(getattr(self.config, "processes", 1))
 
     def ancestry(self) -> Iterator[Stage]:
@@ -86,24 +86,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage may use beside its config and inputs; none of it changes the result."""
+    """Things that a stage may use beside its config and inputs; none of them changes the result."""
 
     runtime: Runtime
     checkpoint: Checkpoint
     report: Callable[[Row], None]
     """Takes one row of metrics an epoch."""
     stop: Callable[[], bool]
-    """Whether the stage should save its checkpoint and raise ``Interrupted``; cheap enough to ask every step."""
+    """Returns True if the stage should save its checkpoint and raise ``Interrupted``; cheap enough to ask every
+    step."""
     ranks: Ranks = ALONE
     """The processes that run the stage together."""
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes the stage's result: of several, the first."""
+        """True if this process writes the stage's result: of several, the first."""
         return self.ranks.rank == 0
 
     def watched(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, asking before each whether to stop: a stage that asks for nothing counts as stalled.
+        """Yield the items, asking before each whether to stop: a stage that asks for nothing counts as stalled.
 
         Raises:
             Interrupted: it is to stop; what it did is done again later.
@@ -114,5 +115,5 @@ class StageContext:
             yield item
 
     def checkpoints(self) -> Checkpoints:
-        """For a training loop."""
+        """Return the checkpoints of a training loop."""
         return Checkpoints(self.checkpoint.save, self.runtime.checkpoint_s, stop=self.stop)

@@ -164,7 +164,7 @@ class StageRunner:
         report: Callable[[Row], None],
         stop: Callable[[], bool],
     ) -> Iterator[StageContext]:
-        """With the other processes of a stage that runs in several."""
+        """Yield the stage's context, joined with the other processes of a stage that runs in several."""
         runtime = self._runtime(stage)
         if stage.processes == 1:
             yield StageContext(runtime, checkpoint, report, stop)
@@ -174,7 +174,8 @@ class StageRunner:
             yield StageContext(runtime, shared, report, lambda: ranks.agree(stop()), ranks)
 
     def _runtime(self, stage: Stage) -> Runtime:
-        """On what the stage's key says, which another job's worker may lack: it asks for the stages that it needs too.
+        """Return the runtime that the stage's key says, which another job's worker may lack: it asks for the stages
+        that it needs too.
 
         Raises:
             ConfigError: the key is of a GPU, and this worker has none.

@@ -1,4 +1,4 @@
-"""Which code a stage runs: a digest of what its ``run`` reaches in this project, prose aside.
+"""Digest of the code that a stage runs: of what its ``run`` reaches in this project, prose aside.
 
 Followed are names: from a function to the functions, classes and constants of this project that it names, and on from
 those; of a class all of it. So a stage that takes a file's name from another one does not depend on the rest of that.
@@ -30,19 +30,19 @@ MACHINERY = (
 )  # fmt: skip
 """Modules, and packages with all that is in them."""
 ENTRIES = ("Config", "run")
-"""Of a stage's file: what is asked for by these names."""
+"""Names that a stage's file is asked for."""
 ALL = "*"
 Symbol = tuple[str, str]
 """A module and one of its names; ``*``: everything."""
 
 
 def source_digest(stage: Stage) -> str:
-    """Of the stage and the components that its configuration names; 16 hex digits."""
+    """Return the digest for the stage and the components that its configuration names; 16 hex digits."""
     return _digest(stage.name, tuple(sorted({type(one.config).__module__ for one in _components(stage.config)})))
 
 
 def any_source_digest(name: str) -> str:
-    """Of a stage with every component that it may find by a name; 16 hex digits."""
+    """Return the digest for a stage with every component that it may find by a name; 16 hex digits."""
     found: list[str] = []
     while True:  # a component may take components of its own
         _, registries = reached([*_entries(name), *((module, ALL) for module in found)])
@@ -53,7 +53,8 @@ def any_source_digest(name: str) -> str:
 
 
 def reached(start: Iterable[Symbol]) -> tuple[list[Symbol], set[str]]:
-    """What some symbols reach, themselves included, in order; and the packages that components are looked for in."""
+    """Return what some symbols reach, themselves included, in order; and the packages that components are looked for
+    in."""
     seen: set[Symbol] = set()
     registries: set[str] = set()
     left = list(start)
@@ -114,7 +115,7 @@ def _module(name: str) -> _Module:
 
 
 def _imported(module: str | None, name: str) -> Symbol:
-    """What ``from module import name`` gives: a symbol, or a module as a whole."""
+    """Return what ``from module import name`` gives: a symbol, or a module as a whole."""
     inner = f"{module}.{name}"
     return (inner, ALL) if _file(inner).is_file() else (module or "", name)
 

@@ -21,7 +21,7 @@ from aream.networks.resnet38 import MEAN, STD, ResNet38
 from aream.networks.resnet38_weights import counters, read_resnet38
 
 FROZEN = ("conv1a", "b2", "b2_1", "b2_2")
-"""What PSA keeps as it was trained for classification."""
+"""Parts that PSA keeps as they were trained for classification."""
 NEW = ("f8_3.weight", "f8_4.weight", "f8_5.weight", "f9.weight")
 
 
@@ -37,11 +37,11 @@ class AffinityNetConfig:
     """File of the trunk's initial weights: a classifier's (``res38_cls.pth``), ImageNet's (MXNet ``.params``), or an
     AffinityNet's (``resnet38_aff.pth``); null for random ones."""
     weights_key: str | None = added(None)
-    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
-    or ``state_dict``."""
+    """Name of the state dict to read from a weight file that holds several, such as ``model_ema``; null: the only one,
+    else ``model`` or ``state_dict``."""
     frozen: bool | None = None
-    """Whether the first blocks and all batch norms stay as they are, as in PSA; null: where there are weights. Random
-    weights need batch norms that learn."""
+    """Keep the first blocks and all batch norms as they are, as in PSA; null: where there are weights. Random weights
+    need batch norms that learn."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= 512:
@@ -104,11 +104,11 @@ class AffinityNet(ResNet38):
         nn.init.xavier_uniform_(self.f9.weight, gain=4)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Those that no trunk has."""
+        """Return the parameters that no trunk has."""
         return [parameter for layer in (self.f8_3, self.f8_4, self.f8_5, self.f9) for parameter in layer.parameters()]
 
     def features(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b k h w"]:
-        """What affinities are distances of, one in 8 x 8 pixels: 448 channels at width 64.
+        """Return the features that affinities are distances of, one in 8 x 8 pixels: 448 channels at width 64.
 
         Args:
             images: normalised with ``mean`` and ``std``.
@@ -119,8 +119,8 @@ class AffinityNet(ResNet38):
 
 
 def affinities(features: Float[Tensor, "b k h w"]) -> Float[Tensor, "b 34 p q"]:
-    """Of the sources to their 34 partners (:mod:`aream.near_pairs`): exp of minus the mean over channels of
-    |f_i - f_j|, in (0, 1]."""
+    """Return the affinities of the sources to their 34 partners (:mod:`aream.affinity_net.pairs`): exp of minus the
+    mean over channels of |f_i - f_j|, in (0, 1]."""
     distances: Tensor = _MeanDistances.apply(features)
     return (-distances).exp()
 

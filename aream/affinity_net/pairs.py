@@ -32,7 +32,7 @@ def sources_of(maps: Tensor) -> Tensor:
 
 
 def partners_of(maps: Tensor) -> Iterator[Tensor]:
-    """For each offset, the view of maps (... h w) at the partners of the sources, (... p q)."""
+    """Yield, for each offset, the view of maps (... h w) at the partners of the sources, (... p q)."""
     for y, x in OFFSETS:
         yield _window(maps, y, x)
 

@@ -1,4 +1,4 @@
-"""What AffinityNet learns from: which near positions show the same class, as far as the CAMs are sure of it.
+"""Targets of AffinityNet: which near positions show the same class, as far as the CAMs are sure of it.
 
 Source: Ahn and Kwak, PSA, CVPR 2018, section 3.2, and its authors' code. CAMs stand against a background score twice: a
 large one (the low alpha), against which only sure foreground wins, and a small one (the high alpha), which only beats
@@ -25,14 +25,14 @@ NO_SCORE = 1e-5
 """A position whose scores are all below this is padding."""
 LOG_OFFSET = 1e-5
 SHARES = (0.25, 0.25, 0.5)
-"""Of the loss: pairs of background, pairs of one class, pairs of different classes."""
+"""Shares of the loss: pairs of background, pairs of one class, pairs of different classes."""
 
 
 @config
 class AffinityScores:
     scores: Literal["crf", "crf_labels", "plain"] = "crf"
-    """What becomes of the scores before they are compared. crf: the posterior of a dense CRF on them (PSA, MCTformer,
-    AReAM); crf_labels: of one on the hard labels of their argmax (TransCAM); plain: nothing, which costs no time."""
+    """Treatment of the scores before they are compared. crf: the posterior of a dense CRF on them (PSA, MCTformer,
+    AReAM); crf_labels: of one on the hard labels of their argmax (TransCAM); plain: none, which costs no time."""
     background: Background = "power"
     """Background score: (1 - the largest CAM)^alpha, or a constant (TransCAM, AReAM's alternative)."""
     alpha_low: float = 1.0
@@ -44,7 +44,7 @@ class AffinityScores:
     constant_high: float = 0.25
     """Constant in the place of the high alpha."""
     crf: dense_crf.Config = dense_crf.PSA
-    """Of PSA, MCTformer and AReAM; TransCAM: bilateral_sxy 50, bilateral_srgb 5."""
+    """Settings of that CRF (PSA, MCTformer, AReAM); TransCAM: bilateral_sxy 50, bilateral_srgb 5."""
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha_low <= self.alpha_high <= 1000:
@@ -97,7 +97,7 @@ def position_labels(scores: Float[Tensor, "2 k1 height width"], stride: int) -> 
 
 
 def pair_kinds(labels: Int64[Tensor, "b h w"]) -> Bool[Tensor, "b 3 34 p q"]:
-    """Which pairs are both background, both of one class, or of two classes; a pair with a 255 is none of these."""
+    """Return masks of the pairs: both background, both of one class, of two classes; a pair with a 255 is in none."""
     own = sources_of(labels)[:, None]
     near = torch.stack(list(partners_of(labels)), dim=1)
     counted, same = (own != IGNORE) & (near != IGNORE), own == near

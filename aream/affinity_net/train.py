@@ -41,10 +41,10 @@ class AffinityTraining(PolySgdConfig):
     lr: float = 0.01
     """Peak learning rate of the trunk's convolutions (SGD, poly 0.9); twice that for biases and norms that learn."""
     weight_decay: float = 5e-4
-    """Of convolutions; biases and norms have none."""
+    """Weight decay of convolutions; biases and norms have none."""
     momentum: float = 5e-4
-    """Deviates from what the authors meant, not from what they ran: their optimizer hands its weight decay on in the
-    place of SGD's momentum, and calls the exponent of the schedule momentum. 0.9 is what was meant."""
+    """Momentum of SGD. Deviates from what the authors meant, not from what they ran: their optimizer hands its weight
+    decay on in the place of SGD's momentum, and calls the exponent of the schedule momentum. 0.9 is what was meant."""
     crop: int = 448
     """Side of the square crop, pixels, a multiple of 8; smaller images are padded with pixels without a label."""
     color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
@@ -131,7 +131,7 @@ class AffinityRun(PolySgdRun):
 
 
 def _drawn(length: int, crop: int) -> int:
-    """Where a crop begins on an axis: in the image, or before it where the image is the smaller."""
+    """Draw where a crop begins on an axis: in the image, or before it where the image is the smaller."""
     space = length - crop
     return int(np.random.randint(space + 1)) if space > 0 else -int(np.random.randint(1 - space))
 

@@ -47,7 +47,7 @@ class Config:
 
 @functools.lru_cache(maxsize=64)
 def _known_policy(text: str) -> bool:
-    """Whether timm takes it; the only way to know is to have it parsed."""
+    """Return True if timm takes the policy; the only way to know is to have it parsed."""
     if not text.startswith(("rand", "original", "v0", "augmix")) or re.search(r"\d{4}", text):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What random changes make of a training image.
+"""Contract of the random changes of a training image.
 
 A module here holds ``Config`` and ``build(config, side, mean, std) -> Augment``.
 """

@@ -82,6 +82,6 @@ class ScaleAndCrop:
 
 
 def _offset(length: int, side: int) -> int:
-    """Where the image starts in the crop, all places equally likely; negative where it is cut."""
+    """Draw where the image starts in the crop, all places equally likely; negative where it is cut."""
     offset = int(np.random.randint(abs(side - length) + 1))
     return offset if length < side else -offset

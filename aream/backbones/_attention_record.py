@@ -1,4 +1,4 @@
-"""What a transformer that runs its own code computes: tokens after each block, and what attention is called with."""
+"""Recording a transformer that runs its own code: tokens after each block, and the arguments of its attention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aream.errors import ConfigError
 
 @contextlib.contextmanager
 def outputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
-    """What the blocks return while it is entered, in the order of their calls."""
+    """Collect what the blocks return while the context is entered, in the order of their calls."""
     found: list[Tensor] = []
     hooks = [block.register_forward_hook(lambda *run: found.append(run[-1])) for block in blocks]
     try:
@@ -29,9 +29,9 @@ def outputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 class AttentionRecord(TorchFunctionMode):
-    """While it is entered, every ``scaled_dot_product_attention`` adds to ``layers``: queries and keys as they are
-    multiplied (after norms and rotary positions), with their gradient, what is added to their logits, and the heads'
-    values and outputs.
+    """Record of attention. While it is entered, every ``scaled_dot_product_attention`` adds to ``layers``: queries and
+    keys as they are multiplied (after norms and rotary positions), with their gradient, what is added to their logits,
+    and the heads' values and outputs.
 
     Raises:
         ConfigError: an attention that is not softmax(q k' d^-1/2 + bias) over all tokens.

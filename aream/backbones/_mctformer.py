@@ -1,4 +1,4 @@
-"""What the MCTformer hosts share: a plain ViT with one class token a class, and where its class attention looks.
+"""Base of the MCTformer hosts: a plain ViT with one class token a class, and where its class attention looks.
 
 Sources: MCTformer-V1 and -V2, Xu et al., "Multi-class Token Transformer for Weakly Supervised Semantic Segmentation",
 CVPR 2022; MCTformer+, Xu et al., arXiv:2308.03005; the authors' code.
@@ -24,12 +24,12 @@ from aream.cams.affinity import LayerQK, mean_attention
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the blocks make of images."""
+    """Output of the blocks for a batch of images."""
 
     tokens: Sequence[Float[Tensor, "b tokens dim"]]
-    """After every layer, from shallow to deep; no final norm."""
+    """All tokens after every layer, from shallow to deep; no final norm."""
     class_tokens: Sequence[Float[Tensor, "b c dim"]]
-    """Of these."""
+    """Class tokens among these, after every layer."""
     features: Float[Tensor, "b dim h w"]
     """Patch tokens after the last layer; no final norm."""
     layers: Sequence[LayerQK]
@@ -92,7 +92,7 @@ class MCTformer(nn.Module):
 
     @property
     def patch_positions(self) -> Float[Tensor, "1 n dim"]:
-        """Of the patches of ``position_grid``; a view of the parameter."""
+        """Positions of the patches of ``position_grid``; a view of the parameter."""
         return self.pos_embed[:, self.prefix_tokens :]
 
     def positions(self, h: int, w: int) -> Float[Tensor, "1 tokens dim"]:
@@ -161,7 +161,7 @@ class MCTformer(nn.Module):
         return Encoded(after, class_tokens, features, layers)
 
     def _towards_class_tokens(self, tokens: Float[Tensor, "b tokens dim"]) -> Float[Tensor, "1 1 1 tokens"] | None:
-        """What is added to the attention logits towards each token; None: nothing."""
+        """Return what is added to the attention logits towards each token; None: nothing."""
         if not self.split_mass or self.prefix_tokens == 1:
             return None
         bias = tokens.new_zeros(1, 1, 1, tokens.shape[1])
@@ -169,7 +169,7 @@ class MCTformer(nn.Module):
         return bias
 
     def decide(self, config: MCTformerConfig, *, of_a_vit: bool, trained_with: Tensor | None) -> None:
-        """What the settings that are ``auto`` come to for the weights that the host has.
+        """Set what the settings that are ``auto`` come to for the weights that the host has.
 
         Args:
             of_a_vit: whether they were trained as a ViT's; else they are random, or of a host like this one.
@@ -181,11 +181,11 @@ class MCTformer(nn.Module):
             self.split_mass = of_a_vit if trained_with is None else bool(trained_with[0])
 
     def decisions(self) -> dict[str, float]:
-        """What the settings that may be ``auto`` came to: 1, or 0 for the published form."""
+        """Return what the settings that may be ``auto`` came to: 1, or 0 for the published form."""
         return {"split_class_tokens": float(self.split_mass)}
 
     def get_extra_state(self) -> Tensor:
-        """Beside the weights of a state dict, what they were trained with: split class tokens, a final norm."""
+        """Return what the weights of a state dict were trained with: split class tokens, a final norm."""
         return torch.tensor([self.split_mass, False])
 
     def set_extra_state(self, state: Tensor) -> None:

@@ -16,7 +16,7 @@ from aream.config import PRETRAINED
 from aream.networks.checkpoint import fit_state_dict, read_state_dict
 
 TRAINED_WITH = "_extra_state"
-"""In a state dict, as torch names it."""
+"""Key of the extra state in a state dict, as torch names it."""
 Host = TypeVar("Host", bound=MCTformer)
 
 

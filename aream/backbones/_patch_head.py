@@ -17,8 +17,8 @@ from aream.cams.maps import fuse_class_attention
 from aream.config import config
 
 RAW_DEVIATION = 2.0
-"""Of patch features without the final norm, above which a new head does not learn from them: AugReg ViTs have 3 to 5,
-random ones 0.4."""
+"""Standard deviation of patch features without the final norm above which a new head does not learn from them: AugReg
+ViTs have 3 to 5, random ones 0.4."""
 
 
 @config
@@ -29,7 +29,7 @@ class PatchHeadConfig(MCTformerConfig):
     """
 
     final_norm: Literal["auto"] | bool = "auto"
-    """Whether the CAM head reads patches after the ViT's last norm, or raw (published). auto: after it where the raw
+    """Have the CAM head read patches after the ViT's last norm, or raw (published). auto: after it where the raw
     features of a ViT's weights have a standard deviation above 2 (AugReg's have 5, with values of up to 583). Class
     tokens are averaged raw either way."""
 

@@ -23,7 +23,7 @@ def check_sizes(config: Any) -> None:
 
 
 def attention_layers(config: Any, depth: int) -> int:
-    """How many of the last of ``depth`` layers the class attention is taken from.
+    """Return how many of the last of ``depth`` layers the class attention is taken from.
 
     Raises:
         ConfigError: more than there are.

@@ -1,4 +1,4 @@
-"""What the hosts around a timm transformer are configured by: which one, its weights and its sizes."""
+"""Configuration of the hosts around a timm transformer: which one, its weights and its sizes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class TimmConfig:
     ``embedded`` for the small ViT that comes with this package (``patch_size: 8, dim: 64, depth: 8, heads: 4``), or
     null."""
     weights_key: str | None = added(None)
-    """Which state dict of a weight file that holds several, such as ``model_ema`` or ``teacher``; null: the only one,
-    else ``model`` or ``state_dict``."""
+    """Name of the state dict to read from a weight file that holds several, such as ``model_ema`` or ``teacher``; null:
+    the only one, else ``model`` or ``state_dict``."""
     drop_path: float = 0.1
     """Stochastic depth rate of the last block, in [0, 1)."""
     normalisation: Literal["imagenet", "half"] | None = None
     """``imagenet`` or ``half`` (mean = std = 0.5); null: what timm says the model expects."""
     initialisation: Literal["timm", "mimetic"] = "timm"
-    """Of random weights: timm's, or attention that starts out local and alike-to-alike, for small data."""
+    """Distribution of random weights: timm's, or attention that starts out local and alike-to-alike, for small data."""
     patch_size: int | None = None
     """Pixels a patch side; null: the model's own, as for the next three."""
     dim: int | None = None
@@ -49,12 +49,13 @@ class TimmConfig:
         check_sizes(self)
 
     def changed_sizes(self) -> dict[str, int]:
-        """Of the named model, by timm's names."""
+        """Return the sizes that differ from the named model's, by timm's names."""
         sizes = {"patch_size": self.patch_size, "embed_dim": self.dim, "depth": self.depth, "num_heads": self.heads}
         return {name: value for name, value in sizes.items() if value is not None}
 
     def mean_std(self, published: Mapping[str, Any]) -> tuple[Statistics, Statistics]:
-        """How images are normalised; ``published`` is what timm says of the model's weights."""
+        """Return mean and standard deviation that images are normalised with; ``published`` is what timm says of the
+        weights."""
         if self.normalisation is None:
             return tuple(published["mean"]), tuple(published["std"])
         return IMAGENET_MEAN_STD if self.normalisation == "imagenet" else HALF_MEAN_STD

@@ -16,7 +16,7 @@ from aream.networks.timm_names import architecture, check_tag
 
 NEEDED = ("forward_intermediates", "num_prefix_tokens", "patch_embed", "blocks", "norm", "fc_norm")
 FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)
-"""What timm's constructors and networks raise at settings and sizes that they cannot take."""
+"""Errors that timm's constructors and networks raise at settings and sizes that they cannot take."""
 ALLOWED = (
     "allowed are timm's transformers with global attention at any image size: ViT, DeiT, DeiT-3, DINOv2, CLIP and "
     "SigLIP (vit_*, deit*), their hybrids (vit_*_r50_*), EVA-02 (eva02_*) and DINOv3 (vit_*_dinov3)"

@@ -1,4 +1,4 @@
-"""What the host of any timm transformer is configured by."""
+"""Configuration of the host of any timm transformer."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Config(TimmConfig):
     head_kernel: Literal[1, 3] = 3
     """Positions a side that the convolution of the CAM head sees."""
     head_bias: bool = added(True)
-    """Whether the heads have a bias a class."""
+    """Give the heads a bias a class."""
     rectified: bool = added(True)
-    """Whether the CAM is rectified where it is made; false: after it is enlarged, where it is normalised (MoRe)."""
+    """Rectify the CAM where it is made; false: after it is enlarged, where it is normalised (MoRe)."""
     pooling: Literal["average", "max", "gwrp", "channel_max", "class_token"] = "average"
-    """How a class's map becomes its logit; ``gwrp`` ranks the positions (:mod:`aream.backbones._rank_pooling`). Under
+    """Way from a class's map to its logit; ``gwrp`` ranks the positions (:mod:`aream.backbones._rank_pooling`). Under
     ``channel_max`` the head reads, of every channel of the tokens, the maximum over positions (MoRe); ``head_kernel``
     is then 1. ``class_token``: the head reads the class token instead (ACR, with ``final_norm: false``); so too."""
     rank_decay: float = 0.996
-    """Of ``gwrp``: weight of a position's score over that of the next higher one, in (0, 1]; 1 is the average."""
+    """Weight of a position's score over that of the next higher one under ``gwrp``, in (0, 1]; 1 is the average."""
     final_norm: bool = True
-    """Whether heads read the tokens after the model's last norm; false: as the blocks leave them, like MCTformer."""
+    """Have the heads read the tokens after the model's last norm; false: as the blocks leave them, like MCTformer."""
     auxiliary_layer: int | None = None
     """0-based layer, before the last, under a second head with a loss of its own; null: none. Its tokens pass the
     model's last norm too, where ``final_norm`` is true."""
@@ -48,10 +48,10 @@ class Config(TimmConfig):
     """The map that the affinities refine: the CAM, or the CAM times what the class token attends to, of one token a
     class its own."""
     class_attention_layers: int | None = None
-    """Of ``fused``: how many of the last layers the class attention is taken from; null: all."""
+    """Number of the last layers that the class attention of ``fused`` is taken from; null: all."""
     class_attention_reduce: Literal["mean", "sum"] = "mean"
-    """Over those layers. A factor of the map: nothing that is normalised at the end depends on it; entropies of a map
-    that is ``localised`` do."""
+    """Sum or mean over those layers. It is a factor of the map: nothing that is normalised at the end depends on it;
+    entropies of a map that is ``localised`` do."""
 
     def __post_init__(self) -> None:
         TimmConfig.__post_init__(self)

@@ -13,9 +13,9 @@ from aream.errors import DataError
 from aream.networks.checkpoint import fit_state_dict
 
 NOT_OF_THE_TRUNK = ("head.", "head_dist.", "attn_pool.", "decoder_", "mask_token", "pre_logits.", "lm_head.")
-"""What files hold besides: ImageNet classifiers, pooling for them, what a masked autoencoder draws with."""
+"""Names that files hold besides: ImageNet classifiers, pooling for them, what a masked autoencoder draws with."""
 WRAPPED = "backbone."
-"""Before the names of a network that was trained with a head of its own (DINO's ``teacher`` and ``student``)."""
+"""Prefix of the names of a network that was trained with a head of its own (DINO's ``teacher`` and ``student``)."""
 PATCHES = ("patch_embed.proj.weight", "visual.conv1.weight")
 """Names of what makes tokens of patches, in timm's layout and CLIP's."""
 

@@ -28,9 +28,9 @@ from aream.errors import ConfigError
 from aream.networks.checkpoint import check_weights_key, fit_state_dict, read_state_dict, weights_fingerprint
 
 PUBLISHED_SPLIT = (9, 12)
-"""AReAM on this host: the first deep layer is 9 of 12 (the authors' Conformer script)."""
+"""First deep layer of AReAM on this host: 9 of 12 (the authors' Conformer script)."""
 PUBLISHED_PADDING: Padding = "before_flip"
-"""AReAM on this host: an image is padded to whole patches, then mirrored (``infer_conformer.py``)."""
+"""Order of AReAM on this host: an image is padded to whole patches, then mirrored (``infer_conformer.py``)."""
 STAGES = 3
 STEM_STRIDE = 4
 LARGEST = {"dim": 8192, "depth": 255, "heads": 256, "base_channels": 1024, "channel_ratio": 64}
@@ -41,14 +41,14 @@ class Config:
     weights: str | None = location(None)
     """Weight file (.pth or .safetensors) in the layout of the ImageNet model, of TransCAM or of AReAM; null: random."""
     weights_key: str | None = added(None)
-    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
-    or ``state_dict``."""
+    """Name of the state dict to read from a weight file that holds several, such as ``model_ema``; null: the only one,
+    else ``model`` or ``state_dict``."""
     head: Literal["aream", "transcam"] = "aream"
     """``aream``: a 1x1 convolution makes the CAM, its average and the class token are two classifiers with a loss each;
     ``transcam``: a 3x3 convolution, and one loss on the sum of both logits."""
     cls_double: bool = True
-    """Whether every coupled block doubles the class token, as the published model does, which ImageNet and TransCAM
-    weights were trained with. AReAM's authors left it out: their checkpoints need false."""
+    """Have every coupled block double the class token, as the published model does, which ImageNet and TransCAM weights
+    were trained with. AReAM's authors left it out: their checkpoints need false."""
     drop_path: float = 0.1
     """Stochastic depth rate of the last block, in [0, 1)."""
     patch_size: Literal[4, 8, 16] = 16
@@ -196,11 +196,11 @@ class Conformer(nn.Module):
         return output.cam.detach().float()
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Both classifiers."""
+        """Return the parameters of both classifiers."""
         return [*self.conv_cls_head.parameters(), *self.trans_cls_head.parameters()]
 
     def layer_parameters(self, layer: int) -> list[nn.Parameter]:
-        """Of both branches; the first transformer layer stands alone."""
+        """Return the layer's parameters in both branches; the first transformer layer stands alone."""
         return list((self.trans_1 if layer == 0 else self.get_submodule(f"conv_trans_{layer + 1}")).parameters())
 
     def no_weight_decay(self) -> set[str]:

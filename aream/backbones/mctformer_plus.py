@@ -35,7 +35,7 @@ class Config(PatchHeadConfig):
     """Weight of a patch's score over that of the next higher one in the pooling (d of GWRP), in (0, 1]; 1 is the
     average."""
     contrast_weight: float = 1.0
-    """Of the loss that keeps class tokens apart (the authors' code: 1), >= 0; at 0 it is not computed."""
+    """Weight of the loss that keeps class tokens apart (the authors' code: 1), >= 0; at 0 it is not computed."""
 
     def __post_init__(self) -> None:
         PatchHeadConfig.__post_init__(self)

@@ -25,9 +25,9 @@ __all__ = ["Config", "MCTformerV1", "build", "decisions", "fingerprint", "shape"
 @config
 class Config(MCTformerConfig):
     class_attention_layers: int | None = 3
-    """How many of the last layers the CAM is taken from (the authors' script: 3 of 12); null: all."""
+    """Number of the last layers that the CAM is taken from (the authors' script: 3 of 12); null: all."""
     class_attention_reduce: Literal["mean", "sum"] = "sum"
-    """Over those layers (the authors' code: sum)."""
+    """Sum or mean over those layers (the authors' code: sum)."""
 
 
 def decisions(config: Config) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What every host network offers, whatever its token layout.
+"""Contract of every host network, whatever its token layout.
 
 Axes: b images, c foreground classes, l layers, t prefix tokens, n = h*w patches, d channels of a head.
 """
@@ -38,12 +38,12 @@ class BackboneOutput:
     """Class activation maps (AReAM Eq. 1), one a head, not normalised; of a head without a map of its own, such as one
     on class tokens, the first. Some hosts do not rectify them; they are without gradient where attention makes them."""
     layers: Sequence[LayerQK]
-    """From shallow to deep."""
+    """Queries and keys of every layer, from shallow to deep."""
     tokens: Sequence[Float[Tensor, "b tokens dim"]] = ()
     """The residual stream after each layer, prefix tokens first; of the last one each token as a head reads it, after
     the host's final norm where there is one in between. None at all where tokens are not what the map is read from."""
     host_losses: HostLosses = no_losses
-    """What the host is trained with besides its logits, whatever the method, from the first epoch on."""
+    """Losses that the host is trained with besides its logits, whatever the method, from the first epoch on."""
 
     @property
     def cam(self) -> Float[Tensor, "b c h w"]:
@@ -91,12 +91,13 @@ class Backbone(Protocol):
     prefix_tokens: int
     """Tokens before the patches, in every layer: of classes, of the image, registers."""
     class_rows: slice | None
-    """Which of them stand for classes, or one for all of them, so that what they attend to says where classes are."""
+    """Prefix tokens that stand for classes, or one for all of them, so that what they attend to says where classes
+    are."""
     patch_size: int
     """Pixels a patch side; image sides are multiples of it."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    """Of the RGB input in [0, 1] that the weights expect."""
+    """Standard deviation, and above it the mean, of the RGB input in [0, 1] that the weights expect."""
 
     def __call__(self, images: Float[Tensor, "b 3 height width"]) -> BackboneOutput: ...
 
@@ -126,5 +127,5 @@ class Backbone(Protocol):
 
 
 def has_batch_norm(network: Any) -> bool:
-    """Whether what a network gives for an image depends, in training, on the images beside it."""
+    """Return True if what a network gives for an image depends, in training, on the images beside it."""
     return any(isinstance(part, _BatchNorm) for part in network.modules())

@@ -36,7 +36,7 @@ from aream.networks.checkpoint import fit_state_dict, read_state_dict
 __all__ = ["Config", "TimmTransformer", "build", "fingerprint", "shape"]
 
 TRUNK = "vit."
-"""Before the names of timm's parameters in this host's own files."""
+"""Prefix of the names of timm's parameters in this host's own files."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -272,6 +272,6 @@ class TimmTransformer(nn.Module):
         return list(self.vit.blocks[layer].parameters())
 
     def no_weight_decay(self) -> set[str]:
-        """What timm says of the model: positions, class token and registers."""
+        """Return the parameters that timm does not decay: positions, class token and registers."""
         named = {TRUNK + name for name in self.vit.no_weight_decay()}
         return {name for name, _ in self.named_parameters() if name in named}

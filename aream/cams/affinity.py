@@ -15,7 +15,7 @@ from torch import Tensor
 from aream.cams.maps import normalise, refine
 
 GPU_ELEMENTS = 2**26
-"""Of the attention maps that are on a GPU at the same time."""
+"""Most elements of the attention maps that are on a GPU at the same time."""
 
 
 def affinity_logits(layer: LayerQK, prefix_tokens: int) -> Float[Tensor, "b n n"]:
@@ -117,7 +117,8 @@ def layer_weights(entropies: Float[Tensor, " l"]) -> Float[Tensor, " l"] | None:
 
 @dataclass(frozen=True)
 class LayerQK:
-    """What the attention of one transformer layer is made of; prefix tokens first, then the patches; not scaled yet.
+    """Queries and keys that the attention of a transformer layer is made of; prefix tokens first, then patches; not
+    scaled.
 
     Kept instead of the attention itself: the affinity logits averaged over heads are one product of them, and
     the softmax maps are needed only without gradient and only for some layers.
@@ -126,13 +127,13 @@ class LayerQK:
     queries: Float[Tensor, "b heads tokens d"]
     keys: Float[Tensor, "b heads tokens d"]
     bias: Float[Tensor, "#b #heads #tokens tokens"] | None = None
-    """Added to the scaled logits before the softmax, such as that of relative positions; None: nothing is."""
+    """Term added to the scaled logits before the softmax, such as that of relative positions; None: nothing is."""
 
     values: Float[Tensor, "b heads tokens d"] | None = None
-    """None, like ``attended``: not handed out."""
+    """Values of the heads; None, like ``attended``: not handed out."""
     attended: Float[Tensor, "b heads tokens d"] | None = None
-    """What the heads make of the values, before the projection: softmax(q k' d^-1/2 + bias) v. The gradient of anything
-    with respect to a row of a head's attention is its gradient with respect to that row of this, times the values."""
+    """Output of the heads before the projection: softmax(q k' d^-1/2 + bias) v. The gradient of anything with respect
+    to a row of a head's attention is its gradient with respect to that row of this, times the values."""
 
     def image_rows(self, start: int, end: int) -> LayerQK:
         """The same of a range of the images."""

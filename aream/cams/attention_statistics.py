@@ -1,4 +1,4 @@
-"""How alike, how concentrated and how rich the attention of a layer is: what over-smoothing looks like in numbers.
+"""Statistics of the attention of a layer, how alike, concentrated and rich it is: over-smoothing in numbers.
 
 Source: Cheng et al., arXiv:2305.03112, Eq. 6 and Figs. 3, 4 and 8. The authors published no code for these. Rank and
 concentration are measures of ours beside the paper's.
@@ -80,7 +80,7 @@ def gini(mass: Float64[Tensor, "b n"]) -> Float64[Tensor, " b"]:
 
 @dataclass(frozen=True)
 class TopColumns:
-    """Where the columns lie that a layer attends to most."""
+    """Place of the columns that a layer attends to most."""
 
     foreground: Float64[Tensor, " b"]
     """Share of their attention that is on objects, in [0, 1]; NaN where nothing is labelled."""

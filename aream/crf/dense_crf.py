@@ -19,11 +19,11 @@ from aream.crf.permutohedral import PermutohedralLattice, weighted_rows
 from aream.errors import ConfigError, DataError
 
 LEAST_PROBABILITY = 1e-5
-"""Below it a probability counts as this much (pydensecrf's ``unary_from_softmax``)."""
+"""Least probability; smaller ones count as this much (pydensecrf's ``unary_from_softmax``)."""
 UNSURE = 255
 """The hard label of a pixel about which nothing is said."""
 PIXELS_AT_ONCE = 8192
-"""On a CPU: what is made of these many pixels stays in its cache."""
+"""Pixels handled at a time on a CPU: what is made of so many stays in its cache."""
 
 Background = Literal["power", "constant"]
 
@@ -33,7 +33,7 @@ class Config:
     """The defaults are what PSA, MCTformer and AReAM make labels with; other published settings stand below."""
 
     iterations: int = 10
-    """Of mean field."""
+    """Iterations of mean field, in 1..1000."""
     gaussian_sxy: float = 3.0
     """Standard deviation of the position kernel, pixels."""
     gaussian_compat: float = 3.0
@@ -45,7 +45,7 @@ class Config:
     bilateral_compat: float = 10.0
     """Potts weight of the colour kernel; 0 leaves it out."""
     gt_prob: float = 0.7
-    """How sure a hard label is of itself; the rest is shared by the other labels."""
+    """Probability that a hard label is right; the rest is shared by the other labels."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= 1000:
@@ -65,7 +65,7 @@ class Config:
 PSA = Config()
 """CRF labels of PSA, MCTformer and AReAM."""
 TRANSCAM_LABELS = Config(bilateral_sxy=50.0, bilateral_srgb=5.0)
-"""TransCAM's, on hard labels."""
+"""Settings of TransCAM, on hard labels."""
 MCTFORMER_SEGMENTATION = Config(gaussian_sxy=4.0, bilateral_sxy=83.0, bilateral_srgb=5.0, bilateral_compat=3.0)
 """Test time of the segmentation step of MCTformer and AReAM."""
 TRANSCAM_SEGMENTATION = Config(iterations=1, bilateral_sxy=32.0)
@@ -73,8 +73,8 @@ TRANSCAM_SEGMENTATION = Config(iterations=1, bilateral_sxy=32.0)
 
 
 class PairwiseKernel:
-    """What couples the pixels of one image: sum_k w_k D_k^-1/2 K_k D_k^-1/2 over the position and the colour kernel,
-    D the row sums of K, so that neither dense regions nor borders weigh more."""
+    """Coupling of the pixels of one image: sum_k w_k D_k^-1/2 K_k D_k^-1/2 over the position and the colour kernel, D
+    the row sums of K, so that neither dense regions nor borders weigh more."""
 
     def __init__(self, image: Float[Tensor, "3 h w"], config: Config) -> None:
         """``image`` in [0, 255]."""
@@ -106,7 +106,7 @@ class PairwiseKernel:
         )
 
     def messages(self, corner_values: Float[Tensor, "m c"], pixels: slice) -> Float[Tensor, "p c"]:
-        """What the chosen pixels hear from all others."""
+        """Return what the chosen pixels hear from all others."""
         assert self._corners is not None
         assert self._weights is not None
         return weighted_rows(corner_values, self._corners[pixels], self._weights[pixels])
@@ -118,7 +118,8 @@ class DenseCRF:
 
     @torch.no_grad()
     def kernel(self, image: Num[Tensor, "3 h w"]) -> PairwiseKernel:
-        """What depends on the image alone (RGB: integers in 0..255, or floats in [0, 1]), for any number of ``infer``.
+        """Return what depends on the image alone (RGB: integers in 0..255, or floats in [0, 1]), for any number of
+        ``infer``.
 
         Computed in float32, or in float64 for an image of float64.
         """
@@ -151,7 +152,7 @@ class DenseCRF:
 
     @torch.no_grad()
     def infer(self, kernel: PairwiseKernel, probabilities: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
-        """As ``apply``, on the kernel of the image."""
+        """Return the same as ``apply``, from the kernel of the image."""
         if probabilities.shape[1:] != kernel.size:
             raise DataError(
                 f"dense CRF: probabilities of {_pixels(probabilities.shape[1:])} on an image of {_pixels(kernel.size)}"

@@ -39,14 +39,14 @@ class PermutohedralLattice:
         # 32-bit indices halve what the sums below read; no image has 2^31 / (d + 1) pixels.
         row = torch.repeat_interleave(counts).int()
         self.corners: Int[Tensor, "n d1"] = torch.empty_like(row).scatter_(0, order, row).reshape(keys.shape)
-        """Which corners a point lies between."""
+        """Corners that a point lies between."""
         self.weights: Float[Tensor, "n d1"] = weights
-        """Their barycentric weights."""
+        """Barycentric weights of these corners."""
         self.members: Int[Tensor, " nd1"] = order.int() // (self.dimensions + 1)
         """The points around each corner, corner after corner."""
         self.member_weights: Float[Tensor, " nd1"] = weights.flatten().index_select(0, order) * _scale(self.dimensions)
         self.starts: Int[Tensor, " m"] = (counts.cumsum(0) - counts).int()
-        """Where each corner's points begin in ``members``."""
+        """Index in ``members`` where each corner's points begin."""
         self._steps = [_step(corners, stride, weights) for stride in strides]
 
     def filter(self, values: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
@@ -57,7 +57,7 @@ class PermutohedralLattice:
         return weighted_rows(values, self.members, self.member_weights, self.starts)
 
     def blur(self, values: Float[Tensor, "m c"]) -> Float[Tensor, "m c"]:
-        """By [1/2, 1, 1/2] along every direction; corners that no point touches count as 0."""
+        """Blur by [1/2, 1, 1/2] along every direction; corners that no point touches count as 0."""
         for neighbours, weights in self._steps:
             values = weighted_rows(values, neighbours, weights)
         return values
@@ -103,7 +103,8 @@ def _corners(features: Float[Tensor, "n d"]) -> tuple[Int[Tensor, "n d1"], Float
 
 
 def _embedding(d: int) -> Float[Tensor, "d d"]:
-    """From feature space to the d integer coordinates, scaled so that splat, blur and slice have unit variance."""
+    """Return the map from feature space to the d integer coordinates, scaled so that splat, blur and slice have unit
+    variance."""
     lifted = torch.zeros(d + 1, d, dtype=torch.float64)
     for axis in range(d):
         lifted[: axis + 1, axis] = 1

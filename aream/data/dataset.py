@@ -1,4 +1,4 @@
-"""What every dataset offers, whatever lies on the disk."""
+"""Contract of every dataset, whatever lies on the disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Dataset(Protocol):
         """The image, mode RGB."""
 
     def labels(self, image_id: str) -> Float32[np.ndarray, " c"]:
-        """1 where a class is present, else 0."""
+        """Return 1 where a class is present, else 0."""
 
     def mask(self, image_id: str) -> UInt8[np.ndarray, "h w"] | None:
         """Ground-truth ids 0..C and ``IGNORE``, of the image's size; None where the set has no mask for it."""
@@ -52,7 +52,7 @@ class Dataset(Protocol):
         """
 
     def look_at_mask(self, image_id: str) -> tuple[UInt8[np.ndarray, "h w"], bytes] | None:
-        """What :meth:`mask` gives, and the sha256 of it as it is stored.
+        """Return what :meth:`mask` gives, and the sha256 of it as it is stored.
 
         Raises:
             DataError: naming the file that does not decode, or carries an id out of range.

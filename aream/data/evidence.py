@@ -1,4 +1,4 @@
-"""Whether masks show enough to make a figure or a choice from, and what a sweep wants of them."""
+"""Evidence of masks: whether they show enough to make a figure or a choice from, and what a sweep wants of them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ NO_TRAIN_MASKS = "train images have no mask"
 
 @dataclass(frozen=True)
 class Use:
-    """What a sweep makes of a dataset's masks; nothing: no sweep is asked about."""
+    """Use that a sweep makes of a dataset's masks; empty: no sweep is asked about."""
 
     searched: tuple[str, ...] = ()
     """Keys with their values that search or score on masks of train images, such as
     ``labels.background_threshold: auto``."""
     held_out: bool = False
-    """Whether a threshold is searched on a fifth of the train masks and scored on the rest."""
+    """True if a threshold is searched on a fifth of the train masks and scored on the rest."""
     instead: tuple[str, ...] = ()
-    """What needs no masks, in words."""
+    """Choices that need no masks, in words."""
 
 
 NO_SWEEP = Use()
@@ -42,7 +42,7 @@ class _Shown:
 
 
 def is_held_out(image_id: str) -> bool:
-    """One image in five, the same ones whatever the list's order."""
+    """Return True for one image in five, the same ones whatever the list's order."""
     return hashlib.sha256(image_id.encode()).digest()[0] % 5 == 0
 
 
@@ -94,7 +94,7 @@ def _named(dataset: Dataset, ids: Sequence[int]) -> str:
 
 
 def _shown(dataset: Dataset, ids: Iterable[str]) -> _Shown:
-    """Of the masks up to the second scored class; what cannot be read is told elsewhere."""
+    """Classes that the masks show, up to the second scored one; what cannot be read is told elsewhere."""
     shown, scored = _Shown(), set(dataset.scored_classes)
     for image_id in ids:
         try:

@@ -1,4 +1,4 @@
-"""What can be wrong with any dataset, whatever lies on the disk: its own protocol is asked, image by image."""
+"""Examination of any dataset, whatever lies on the disk: its own protocol is asked, image by image."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from aream.errors import DataError
 from aream.metrics import IGNORE
 
 UNSEEN_SHARE = 0.10
-"""Of the images with a mask: beyond, labels without any pixel are not the usual ones. VOC's "difficult" objects, which
-have labels and no mask, are in about 4 %."""
+"""Share of the images with a mask beyond which labels without any pixel are not the usual ones. VOC's "difficult"
+objects, which have labels and no mask, are in about 4 %."""
 UNLABELLED_SHARE = 0.01
-"""Of the images with a mask: up to here, large objects that only the mask has are slips of who drew it."""
+"""Share of the images with a mask up to which large objects that only the mask has are slips of who drew it."""
 LARGE = 0.05
-"""Of an image's pixels: less of an object may be hidden or overlooked, and so be no label."""
+"""Share of an image's pixels below which an object may be hidden or overlooked, and so be no label."""
 STRANGE_SHARE = 0.5
-"""Of the images with a mask: beyond, masks and labels that have no class in common do not belong together."""
+"""Share of the images with a mask beyond which masks and labels that have no class in common do not belong together."""
 READER = b"images upright, 2"
 """Part of a content's identity: what is seen of the same bytes changes with how they are read."""
 SAID_EVERY = 10_000
@@ -43,18 +43,18 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one image showed."""
+    """Finds in one image."""
 
     problems: Sequence[_Problem]
     masked: bool = False
     unlabelled: str = ""
     """Classes of its mask that its label lacks."""
     large: bool = False
-    """Whether one of them is large."""
+    """True if one of them is large."""
     unseen: str = ""
     """Classes of its label that its mask has no pixel of."""
     strange: str = ""
-    """What label and mask have, where that is no class in common."""
+    """Classes of label and mask, where they have none in common."""
     image: bytes = b""
     """Digest of the image as it is stored."""
     content: bytes = b""

@@ -50,6 +50,6 @@ def refuse_link_out(path: Path, folders: Sequence[Path]) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What a library says is wrong, on one line, without the addresses of its objects in memory."""
+    """Return what a library says is wrong, on one line, without the addresses of its objects in memory."""
     words = re.sub(r"<[^<>]*\bat 0x[0-9a-fA-F]+>", "the content", " ".join(str(error).split()))
     return words[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a dataset: one account of it, which ``build`` raises and a check goes on with."""
+"""Findings about the files of a dataset: one account of them, which ``build`` raises and a check goes on with."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ Check = Literal["root", "lists", "images", "masks", "labels", "label maps"]
 class Finding:
     check: Check
     split: str
-    """Empty: no split's own."""
+    """Name of the split; empty: no split's own."""
     kind: str
-    """What these have in common."""
+    """Words for what the cases have in common."""
     hard: bool
-    """Whether training on the data would fail, or be wrong; else only worth knowing."""
+    """True if training on the data would fail, or be wrong; else it is only worth knowing."""
     count: int = 0
     examples: list[str] = field(default_factory=list)
     """The first few in words, each with its file or id."""
 
     @property
     def where(self) -> str:
-        """Such as ``labels, train: images have no class``."""
+        """Place in words, such as ``labels, train: images have no class``."""
         return f"{self.check}, {self.split}: {self.kind}" if self.split else f"{self.check}: {self.kind}"
 
 
 @dataclass
 class Looked:
-    """How much of a split a check has seen."""
+    """Part of a split that a check has seen."""
 
     check: Check
     split: str

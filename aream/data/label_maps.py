@@ -1,4 +1,4 @@
-"""What can be wrong with pseudo-labels of the train images: files, ids, sizes, and that they are the ground truth."""
+"""Examination of pseudo-labels of the train images: files, ids, sizes, and that they are not the ground truth."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ GROUND_TRUTH_IOU = 0.98
 """Intersection over union of all objects in labels and masks that no pseudo-label reaches: the best published ones are
 at 0.8 or so. Pixels of the background say nothing: where objects are small, all labels have most of them right."""
 DECIDED_SHARE = 0.5
-"""Of the masks' object pixels, that labels give a class or background, and no 255: few sure pixels may all be right,
-while ground truth often comes with 255 along its outlines only."""
+"""Share of the masks' object pixels that labels give a class or background, and no 255: few sure pixels may all be
+right, while ground truth often comes with 255 along its outlines only."""
 CHECK: Check = "label maps"
 
 
@@ -31,7 +31,7 @@ class _Seen:
     problem: tuple[str, str] = ("", "")
     """Kind and words."""
     objects: bool = False
-    """Whether any pixel has a class."""
+    """True if any pixel has a class."""
     strange: str = ""
     both: int = 0
     """Pixels of an object that label and mask agree on."""

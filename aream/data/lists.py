@@ -20,9 +20,9 @@ BAD_LINES = "lines are no image ids"
 @dataclass(frozen=True)
 class ImageList:
     ids: Sequence[str]
-    """In order, each once."""
+    """Ids in order, each once."""
     classes: Mapping[str, Sequence[int]] | None = None
-    """0-based classes of each image, where the list carries them; an image without any has an empty one."""
+    """Classes of each image, 0-based, where the list carries them; an image without any has an empty one."""
 
 
 def read_split(

@@ -23,7 +23,7 @@ CATEGORY_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 """Numbers between 1 and 90 that COCO's annotations never use."""
 
 CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in CATEGORY_GAPS)
-"""What COCO's annotations call class k; 1..90."""
+"""Numbers of the classes in COCO's annotations, in 1..90."""
 
 
 def category_ids() -> Int16[np.ndarray, " values"]:

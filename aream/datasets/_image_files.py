@@ -57,14 +57,14 @@ class ImageFiles(ABC):
 
     @abstractmethod
     def places(self) -> Sequence[Path]:
-        """Where lists and label files are looked for."""
+        """Return the folders where lists and label files are looked for."""
 
     @abstractmethod
     def image_path(self, image_id: str) -> Path: ...
 
     @abstractmethod
     def mask_path(self, image_id: str) -> Path:
-        """Where its mask would be."""
+        """Return where the image's mask would be."""
 
     @property
     def scored_classes(self) -> Sequence[int]:
@@ -73,7 +73,7 @@ class ImageFiles(ABC):
     def read_list(
         self, split: str, found: Findings, rename: Callable[[str], str | None] = lambda name: name, classes: int = 0
     ) -> ImageList:
-        """As :func:`aream.data.lists.read_split` says."""
+        """Read the split's list by :func:`aream.data.lists.read_split`."""
         chosen = self.config.train_list if split == "train" else self.config.val_list
         return read_split(chosen, self.LISTS[split], self.places(), found, split, rename, classes)
 
@@ -185,7 +185,7 @@ def contiguous_ids(classes: int) -> Int16[np.ndarray, " values"]:
 
 
 def _listed(path: Path, listings: dict[Path, set[str]]) -> bool:
-    """Whether there is such a file; a folder is asked once, however many thousands of its files are in question."""
+    """Return True if there is such a file; a folder is asked once, however many of its files are in question."""
     if path.parent not in listings:
         listings[path.parent] = listed_names(path.parent)
     return path.name in listings[path.parent]

@@ -1,4 +1,4 @@
-"""What the datasets of image and mask files are configured by."""
+"""Configuration of the datasets of image and mask files."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class _NoDocumentType(ElementTree.TreeBuilder):
 
 
 def _parsed(content: bytes) -> ElementTree.Element:
-    """In the encoding that its first line or its byte order mark says; UTF-8 without."""
+    """Parse in the encoding that its first line or its byte order mark says; UTF-8 without."""
     parser = ElementTree.XMLParser(target=_NoDocumentType())
     parser.feed(content)
     return parser.close()

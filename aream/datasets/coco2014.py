@@ -46,18 +46,18 @@ class Config(ImageFilesConfig):
     CLASSES = len(CLASS_NAMES)
 
     mask_ids: Literal["auto", "contiguous", "coco91"] = "auto"
-    """What masks call class k of 0..79: ``contiguous`` k + 1; ``coco91`` the number of COCO's annotations, 1..90 with
+    """Ids of class k of 0..79 in masks: ``contiguous`` k + 1; ``coco91`` the number of COCO's annotations, 1..90 with
     gaps; ``auto`` the latter where one of up to 32 masks, first of images with a class that tells, has a value in
     81..90. ``inspect`` refuses masks that then turn out to be of the other kind."""
     objectless: Literal["drop", "keep"] = "drop"
     """Images without any object: of the lists of 82,783 and 40,504 images (MCTformer and AReAM train on them) 702
     and 367. Dropped, 82,081 and 40,137 remain, the papers' protocol (AFA, MoRe)."""
     missing_labels: Literal["refuse", "objectless"] = "refuse"
-    """What a listed image is that the labels lack: a mistake, or an image without any object."""
+    """Treatment of a listed image that the labels lack: a mistake, or an image without any object."""
 
 
 class Coco2014(ImageFiles):
-    """Of the pixels only what tells ``mask_ids`` is read here."""
+    """COCO 2014 in its own folders. Of the pixels only what tells ``mask_ids`` is read here."""
 
     config: Config
     class_names = CLASS_NAMES
@@ -90,7 +90,7 @@ class Coco2014(ImageFiles):
         return self.mask_folders[part] / f"{_number(image_id) if self.numbered[part] else image_id}.png"
 
     def _folders(self) -> tuple[dict[str, Path], dict[str, Path]]:
-        """Of images and of masks, by the part of COCO that an id names."""
+        """Return the folders of images and of masks, by the part of COCO that an id names."""
         for base in (self.root / name for name in BASES):
             images = {part: _first_folder(base, IMAGE_FOLDERS, part) for part in SPLITS}
             if all(folder.is_dir() for folder in images.values()):
@@ -159,7 +159,7 @@ def _first_folder(base: Path, patterns: Sequence[str], part: str) -> Path:
 
 
 def _named_by_number(folder: Path) -> bool:
-    """Whether masks are called by their numbers alone, as MoRe has them."""
+    """Return True if masks are called by their numbers alone, as MoRe has them."""
     names = listed_names(folder)
     return bool(names) and not any(name.startswith("COCO_") for name in names)
 
@@ -190,7 +190,7 @@ def _one_hot(classes: Sequence[int]) -> Float32[np.ndarray, " c"]:
 
 
 def _beyond_contiguous(path: Path) -> bool:
-    """Whether a mask has a value that only COCO's own numbers reach; a damaged one tells nothing here."""
+    """Return True if a mask has a value that only COCO's own numbers reach; a damaged one tells nothing here."""
     try:
         mask = read_indices(path)
     except DataError:

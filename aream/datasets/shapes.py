@@ -26,9 +26,9 @@ COMPANIONS = {0: "rails", 2: "ripples"}
 """Class index -> the background texture that nearly always stands beside it."""
 COMPANION_PROBABILITY = 0.85
 MAX_PIXELS = 2**29
-"""Of a split: it is kept in memory, four bytes a pixel."""
+"""Most pixels of a split: it is kept in memory, four bytes a pixel."""
 STRAY_PROBABILITY = 0.08
-"""How often a companion appears in an image without its class."""
+"""Probability of a companion in an image without its class."""
 BODY_HUE_SPREAD, HUE_SPREAD = 0.08, 0.04
 """Standard deviations of the hue of a body and of its telling part around their class's, in turns; the six classes
 stand 1/6 turn apart."""
@@ -56,7 +56,7 @@ class Config:
     train_images: int = 600
     val_images: int = 150
     seed: int = 0
-    """Of the scenes, not of the training."""
+    """Seed of the scenes, not of the training."""
 
     def __post_init__(self) -> None:
         if not 32 <= self.image_size <= 512:
@@ -104,7 +104,7 @@ class Scene:
         return np.where(np.isin(mask, slivers), np.uint8(IGNORE), mask)
 
     def labels(self) -> Float32[np.ndarray, " c"]:
-        """1 for each class of the mask: one whose object lies hidden has no label."""
+        """Return 1 for each class of the mask: one whose object lies hidden has no label."""
         return np.isin(np.arange(1, len(CLASSES) + 1), self.mask()).astype(np.float32)
 
     def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
@@ -195,7 +195,7 @@ class Scene:
         return np.array(image)
 
     def _colour(self, hue: float, saturation: tuple[float, float]) -> Float64[np.ndarray, 3]:
-        """Of 0..255, of a medium brightness."""
+        """Draw a colour in 0..255, of a medium brightness."""
         return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, self.rng.uniform(*saturation), self.rng.uniform(0.5, 0.8)))
 
     def _paint(self, region: Bool[np.ndarray, "h w"], colour: Float64[np.ndarray, 3], wave: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""How a training's state leaves its loop, and how the loop is asked to stop."""
+"""Checkpoints of a training: how its state leaves the loop, and how the loop is asked to stop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from aream.errors import Interrupted
 
 State = Callable[[], dict[str, Any]]
 SHARE = 0.01
-"""Of a training's time, which checkpoints at the ends of short epochs may take."""
+"""Share of a training's time that checkpoints at the ends of short epochs may take."""
 
 
 class Checkpoints:
-    """When a training's state is saved; a row of an epoch may be reported again after a restart from an older one."""
+    """Times at which a training's state is saved; a row of an epoch may be reported again after a restart from an older
+    one."""
 
     def __init__(
         self,
@@ -45,7 +46,8 @@ class Checkpoints:
             self._save(state)
 
     def after_last_epoch(self, state: State) -> None:
-        """Always kept: where the result cannot be stored, it is made of this state again, without training."""
+        """Save the state, always: where the result cannot be stored, it is made of this state again, without
+        training."""
         self._save(state)
 
     def leave_if_asked(self, state: State) -> None:

@@ -8,14 +8,15 @@ from aream.errors import DataError
 
 
 class EpochMeans:
-    """A step without a pair, or a labelled pixel, has no loss: counted as 0 it would make the mean look better."""
+    """Means over the steps of an epoch. A step without a pair, or a labelled pixel, has no loss: counted as 0 it would
+    make the mean look better."""
 
     def __init__(self) -> None:
         self.sums: dict[str, tuple[float, int]] = {}
         """Name -> sum, and the number of steps in it: plain data for a checkpoint."""
 
     def add(self, figures: Mapping[str, float]) -> None:
-        """Of one step; a figure that it has no evidence for is left out."""
+        """Add the figures of one step; one that it has no evidence for is left out."""
         for name, value in figures.items():
             total, count = self.sums.get(name, (0.0, 0))
             self.sums[name] = total + value, count + 1

@@ -1,4 +1,4 @@
-"""How strong a method's terms pull beside the host's own, where both meet."""
+"""Strength of a method's terms beside the host's own, where both meet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class GradientShare:
         self.of_host, self.of_method = zeros, [part.clone() for part in zeros]
 
     def add(self, host_loss: Float[Tensor, ""], method_loss: Float[Tensor, ""]) -> None:
-        """Of a part of the batch; both losses are scaled alike."""
+        """Add the gradients of a part of the batch; both losses are scaled alike."""
         for loss, sums in ((host_loss, self.of_host), (method_loss, self.of_method)):
             if not loss.requires_grad:
                 continue

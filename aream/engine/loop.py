@@ -52,11 +52,11 @@ class TrainingLoop(ABC, Generic[B]):
 
     @abstractmethod
     def batches_left(self) -> Iterator[B]:
-        """Of the epoch, from its ``step`` on."""
+        """Yield the batches of the epoch, from its ``step`` on."""
 
     @abstractmethod
     def set_rates(self) -> None:
-        """The optimizer's learning rates, for the step."""
+        """Set the optimizer's learning rates for the step."""
 
     @abstractmethod
     def gradients(self, batch: B, size: int, place: str) -> dict[str, float]:
@@ -65,16 +65,16 @@ class TrainingLoop(ABC, Generic[B]):
 
     @abstractmethod
     def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
-        """What is reported of the epoch when its steps are done."""
+        """Return what is reported of the epoch when its steps are done."""
 
     def own_state(self) -> dict[str, Any]:
-        """What a subclass continues from besides; it takes it back in :meth:`restore_own_state`."""
+        """Return what a subclass continues from besides; it takes it back in :meth:`restore_own_state`."""
         return {}
 
     def restore_own_state(self, state: Mapping[str, Any]) -> None: ...
 
     def weights(self) -> dict[str, dict[str, Any]]:
-        """Of each network, by its name."""
+        """Return the state dict of each network, by its name."""
         return {name: network.state_dict() for name, network in self.networks.items()}
 
     def state(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def classification_loss(logits: tuple[Float[Tensor, "b c"], ...], target: Float[
 
 
 PairCounts = tuple[Int64[Tensor, ""], Int64[Tensor, ""]]
-"""Positive and negative pairs."""
+"""Numbers of positive and of negative pairs."""
 
 
 def count_pairs(labels: Integer[Tensor, "b n n"]) -> PairCounts:

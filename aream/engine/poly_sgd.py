@@ -35,7 +35,7 @@ class PolySgdConfig:
     crop: int
     """Side of the square crop, pixels."""
     flip: bool = True
-    """Whether half of the images are mirrored."""
+    """Mirror half of the images."""
     precision: str = "auto"
     """auto, fp32, bf16 or fp16, as in the ``train`` section."""
     out_of_memory: OutOfMemoryPolicy = "fail"
@@ -76,7 +76,7 @@ class PolySgdRun(TrainingLoop[Samples]):
     LOSS: ClassVar[str]
     """The metric that is learned from."""
     NOTHING: ClassVar[str]
-    """Said, of so many images, where no step of an epoch had that loss."""
+    """Message, given the number of images, where no step of an epoch had that loss."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class PolySgdRun(TrainingLoop[Samples]):
 
     @abstractmethod
     def sample(self, image_id: str) -> Any:
-        """What the network learns from an image in this step, drawn from (seed, epoch, step, image) alone."""
+        """Return what the network learns from an image in this step, drawn from (seed, epoch, step, image) alone."""
 
     def batches_left(self) -> Iterator[Samples]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ids))

@@ -57,7 +57,7 @@ _UNKNOWN = frozenset(
 
 
 _DROPOUT_AT = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}
-"""Where these take the rate of the dropout inside them."""
+"""Position of the argument that is the rate of the dropout inside these functions."""
 
 
 class WholeBatchDraws(TorchFunctionMode):

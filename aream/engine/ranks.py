@@ -19,19 +19,19 @@ class Ranks(Protocol):
 
     @property
     def rank(self) -> int:
-        """From 0; the first one reports and writes."""
+        """Number of this rank, from 0; the first one reports and writes."""
 
     @property
     def size(self) -> int: ...
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Each tensor becomes its sum over all ranks, the same bits on all of them."""
+        """Replace each tensor by its sum over all ranks, the same bits on all of them."""
 
     def collect(self, value: Tensor) -> list[Tensor]:
-        """The value of every rank, on the CPU."""
+        """Return the value of every rank, on the CPU."""
 
     def agree(self, wish: bool) -> bool:
-        """Whether any rank wishes it."""
+        """Return True if any rank wishes it."""
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """A body that all ranks leave in one way: what one of them raises is raised on all."""

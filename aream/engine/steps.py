@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class MicroBatches:
-    """How many images of a batch pass the network at once: all, until memory does not hold them.
+    """Number of images of a batch that pass the network at once: all, until memory does not hold them.
 
     Then the step is done again with half as many, down to one, and what held is kept for the rest of the training.
     Gradients of the pieces add up to the whole batch's, apart from rounding, and apart from what sees other images of
@@ -31,7 +31,7 @@ class MicroBatches:
         self.size = batch_size
 
     def row(self) -> dict[str, float]:
-        """What the training reports of it."""
+        """Return what the training reports of it."""
         return {"train/micro_batch": float(self.size)} if self.policy == "accumulate" else {}
 
     def run(self, module: Any, gradients: Callable[[int], T], place: str) -> T:
@@ -81,21 +81,22 @@ class MicroBatches:
 
 
 def advice(section: str, config: Any, side: str) -> str:
-    """What to change of a ``section`` of the trial where memory does not hold a step; ``side`` is of its images."""
+    """Return what to change of a ``section`` of the trial where memory does not hold a step; ``side`` is of its
+    images."""
     lower = " or ".join(f"{section}.{name} ({getattr(config, name)})" for name in ("batch_size", side))
     fails = config.out_of_memory == "fail"
     return f"lower {lower}" + (f", or set {section}.out_of_memory to accumulate" if fails else "")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU, by torch's allocator on a CPU, or anywhere else."""
+    """Return True if an allocation failed, on a GPU, by torch's allocator on a CPU, or anywhere else."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
 
 
 def resolved_precision(precision: str, device: str) -> str:
-    """What ``auto`` means on a kind of device."""
+    """Return what ``auto`` means on a kind of device."""
     if precision != "auto":
         return precision
     return "bf16" if device == "cuda" else "fp32"

@@ -1,4 +1,4 @@
-"""What a host says of the val split."""
+"""Scores of a host on the val split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much two views' attention differs, layer by layer, where both show the same.
+"""Difference of two views' attention, layer by layer, where both show the same.
 
 Source: Sun et al., ACR, ICCV Workshops 2023: region activation and region affinity consistency.
 Axes: b images, t prefix tokens (they come first), n patches, s of them that both views show, d channels of a head.

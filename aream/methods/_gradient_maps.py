@@ -1,4 +1,4 @@
-"""Where a class's logit comes from: its gradient through what the class token attends to in the last layers.
+"""Maps of where a class's logit comes from: its gradient through what the class token attends to in the last layers.
 
 Source: Sun et al., ACR, ICCV Workshops 2023, whose code offers the modes; the gradient of attention is that of Chefer
 et al., "Transformer Interpretability Beyond Attention Visualization", CVPR 2021.

@@ -1,4 +1,4 @@
-"""What MoRe is configured by."""
+"""Configuration of MoRe."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from aream.refiners.protocol import refuse_network
 @config
 class Config:
     gcr_einsum: Literal["official", "dot"] = "official"
-    """What weighs the neighbours of a class token: the product of two sums, which the einsum of the authors' code comes
-    to, or the scalar product of neighbour and gate."""
+    """Weighing of the neighbours of a class token: by the product of two sums, which the einsum of the authors' code
+    comes to, or the scalar product of neighbour and gate."""
     auxiliary_layer: int | None = None
     """0-based layer under the auxiliary classifier, before the last; null: the third from the end, 9 of 12."""
     auxiliary_weight: float = 1.0
-    """Of the auxiliary classifier's loss; weights are >= 0."""
+    """Weight of the auxiliary classifier's loss; this and the next four are >= 0."""
     class_weight: float = 1.0
-    """Of the contrast of class tokens."""
+    """Weight of the contrast of class tokens."""
     patch_weight: float = 0.3
-    """Of the contrast of patches."""
+    """Weight of the contrast of patches."""
     certain_weight: float = 0.2
-    """Of class tokens against the patches that are surely theirs. COCO: 0.1 in the script, 0.05 in the log."""
+    """Weight of class tokens against the patches that are surely theirs. COCO: 0.1 in the script, 0.05 in the log."""
     uncertain_weight: float = 0.1
-    """Of patches in uncertain regions against class tokens. COCO: 0.01 in the script, 0 in the log."""
+    """Weight of patches in uncertain regions against class tokens. COCO: 0.01 in the script, 0 in the log."""
     temperature: float = 0.5
-    """Of the loss of certain patches, > 0. COCO: 0.1."""
+    """Temperature of the loss of certain patches, > 0. COCO: 0.1."""
     low: float = 0.25
     """Score of the auxiliary CAM up to which a patch is background, in (0, 1)."""
     high: float = 0.7
     """Score above which it is surely of a class, in [low, 1). COCO: 0.65."""
     certain_high: float = 0.5
-    """The same for the loss of certain patches."""
+    """Score above which it is surely of a class, for the loss of certain patches, in [low, 1)."""
     main_low: float = 0.35
-    """As ``low``, of the main CAM."""
+    """Score of the main CAM up to which a patch is background, in (0, 1)."""
     main_high: float = 0.6
-    """As ``high``, of the main CAM."""
+    """Score of the main CAM above which a patch is surely of a class, in [main_low, 1)."""
     main_start: float = 0.5
     """Share of the training after which certain and uncertain patches are those of the main CAM, in [0, 1]. COCO: 0.625
     (step 50 000 of 80 000). Pairs of patches are those of the auxiliary CAM to the end."""
@@ -48,15 +48,15 @@ class Config:
     region_start: float = 0.0
     """Share after which the losses of certain and uncertain patches begin. COCO: 0.15."""
     label_mode: Literal["eval", "online"] = "eval"
-    """What makes the CAMs behind the masks: a pass without gradient for every scale and mirror, as published (8.1
+    """Pass that makes the CAMs behind the masks: one without gradient for every scale and mirror, as published (8.1
     image passes beside the 3 of a training step), or the training pass itself."""
     label_scales: tuple[float, ...] = (1.0, 0.5, 0.75, 1.5)
     """Scales summed into these CAMs; ``online`` has the training image alone. COCO: 1, 0.5, 0.75, 1.25, 1.5."""
     label_flip: bool = True
-    """Whether the mirrored image is seen too, of which the larger value counts."""
+    """Show the host the mirrored image too; of the two values the larger counts."""
     segment: bool = added(False)
-    """Whether a decoder learns to segment beside the CAMs (single-stage); ``analyses: [segmentation_head]`` scores it.
-    Its labels are AFA's, of the main CAM between ``low`` and ``high``."""
+    """Train a decoder to segment beside the CAMs (single-stage); ``analyses: [segmentation_head]`` scores it. Its
+    labels are AFA's, of the main CAM between ``low`` and ``high``."""
     segment_weight: float = added(0.12)
     """Weight of its loss, >= 0."""
     segment_start: float = added(0.1)

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from aream.metrics import BACKGROUND, IGNORE
 
 FLOOR = 1e-6
-"""Added to the number of pixels that a mean is taken over."""
+"""Number added to the count of pixels that a mean is taken over."""
 PixelCounts = Int64[Tensor, " two"]
-"""How many pixels are labelled as background, and how many as a class."""
+"""Numbers of pixels that are labelled as background, and as a class."""
 
 
 class Decoder(nn.Module):

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GateProduct = Literal["official", "dot"]
-"""How a neighbour and its gate become the logit of its weight."""
+"""Product of a neighbour and its gate that is the logit of its weight."""
 SHARE = 0.1
-"""Of the neighbourhood, beside a class token as it is."""
+"""Share of the neighbourhood, beside a class token as it is."""
 
 
 class GraphCategoryRepresentation(nn.Module):

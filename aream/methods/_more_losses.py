@@ -18,9 +18,9 @@ from aream.labels.training_labels import affinity_labels
 from aream.metrics import IGNORE
 
 CLASS_TEMPERATURE = 0.07
-"""Of the contrast of class tokens."""
+"""Temperature of the contrast of class tokens."""
 ADDED = 1e-4
-"""To the number of patches that a mean is taken over."""
+"""Number added to the count of patches that a mean is taken over."""
 NORM_FLOOR = 1e-8
 """Least length that a token is divided by."""
 
@@ -79,7 +79,8 @@ def uncertain_loss(
 
 
 def patch_pairs(mask: Int64[Tensor, "b h w"]) -> UInt8[Tensor, "b n n"]:
-    """1 where two patches have one label, 0 where not, 255 where either is uncertain, and for a patch with itself."""
+    """Return 1 where two patches have one label, 0 where not, 255 where either is uncertain, and for a patch with
+    itself."""
     pairs = affinity_labels(mask, (mask.shape[1], mask.shape[2]))
     pairs.diagonal(dim1=1, dim2=2).fill_(IGNORE)
     return pairs

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from aream.metrics import BACKGROUND, IGNORE
 
 FLOOR = 1e-5
-"""Added to the maximum that maps are divided by."""
+"""Number added to the maximum that maps are divided by."""
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What MoRe learns beside its host: the graph of class tokens, a classifier on a middle layer, and a decoder."""
+"""Network of MoRe beside its host: the graph of class tokens, a classifier on a middle layer, and a decoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MoreNetwork(nn.Module):
         self.decoder = None if decoder_channels is None else Decoder(dim, classes, decoder_channels)
 
     def auxiliary_logits(self, patches: Float[Tensor, "b n dim"]) -> Float[Tensor, "b c"]:
-        """From every channel's maximum over the patches."""
+        """Return the second classifier's logits of every channel's maximum over the patches."""
         logits: Tensor = self.auxiliary_head(patches.amax(dim=1))
         return logits
 
@@ -42,5 +42,5 @@ def attention_map(
 
 
 def full(tensor: Tensor) -> Tensor:
-    """In single precision at least."""
+    """Return the tensor in single precision at least."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,4 +1,4 @@
-"""What CAMs say of the patches of a batch while MoRe trains: regions of a class, of none, and uncertain ones."""
+"""Regions of the patches of a batch that CAMs name while MoRe trains: of a class, of none, and uncertain ones."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from aream.metrics import BACKGROUND, IGNORE
 
 @dataclass(frozen=True)
 class Regions:
-    """Of some images' patches: 0 background, class + 1, 255 uncertain."""
+    """Masks of some images' patches: 0 background, class + 1, 255 uncertain."""
 
     certain: Int64[Tensor, "b h w"]
-    """For class tokens to look at."""
+    """Mask that class tokens look at."""
     pairs: Int64[Tensor, "b h w"]
-    """For patches to be held together and apart by."""
+    """Mask that patches are held together and apart by."""
     picked: Int64[Tensor, "b m"]
     """Flat positions of the patches drawn from uncertain regions; -1 for none."""
     pixels: Int64[Tensor, "b height width"] | None

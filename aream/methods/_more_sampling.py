@@ -1,4 +1,4 @@
-"""Which patches MoRe draws from the uncertain regions of an image."""
+"""Draw of patches from the uncertain regions of an image in MoRe."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ WINDOW = 6
 UNCERTAIN, FOREGROUND = 1, 2
 """Codes of patches without and with a class; background is 0."""
 LEAST_MEAN = 1.2
-"""Of the codes in a window: fewer background patches than uncertain ones would leave it at."""
+"""Least mean of the codes in a window: fewer background patches than uncertain ones would leave it at."""
 
 
 def codes(mask: Int64[np.ndarray, "h w"]) -> Int64[np.ndarray, "h w"]:
-    """0 for background, 1 for what is uncertain (255), 2 for any class."""
+    """Return 0 for background, 1 for what is uncertain (255), 2 for any class."""
     return np.where(mask == BACKGROUND, 0, np.where(mask == IGNORE, UNCERTAIN, FOREGROUND))
 
 
@@ -36,7 +36,7 @@ def candidates(of: Int64[np.ndarray, "h w"]) -> Int64[np.ndarray, " count"]:
 
 
 def drawn(of: Int64[np.ndarray, "h w"], *seed: object) -> Int64[np.ndarray, " count"]:
-    """At most 8 flat positions of a grid of codes, whose sides are at least 7.
+    """Return at most 8 flat positions of a grid of codes, whose sides are at least 7.
 
     Of more than 8 candidates 8 at random. n of them are all taken, and (8 - n) // 4 more by windows whose middle is
     foreground, or by any where there are too few of those.

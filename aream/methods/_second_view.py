@@ -20,7 +20,7 @@ from aream.errors import ConfigError
 Transform = Literal["mirror", "rotation", "translation"]
 Shift = tuple[int, int]
 Order = Int64[Tensor, " n"]
-"""Each patch of a grid once; they are numbered row by row."""
+"""Numbers of all patches of a grid, each once; they are numbered row by row."""
 
 
 def second_view(
@@ -70,7 +70,7 @@ def aligned_patches(grid: tuple[int, int], transform: Transform, shift: Shift) -
 
 
 def _front(numbers: Int64[Tensor, "h w"], down: int, right: int) -> Order:
-    """Those first that are still seen when all move."""
+    """Return the numbers with those first that are still seen when all move."""
     seen = torch.zeros_like(numbers, dtype=torch.bool)
     h, w = numbers.shape
     seen[max(0, -down) : h - max(0, down), max(0, -right) : w - max(0, right)] = True

@@ -39,16 +39,17 @@ SUPERVISES_LAYERS = True
 @config
 class Config:
     view: Transform = "mirror"
-    """How the second view is made: mirrored (authors' code), turned by 90 degrees, or moved by whole patches, of which
-    those that both views show are compared."""
+    """Transform that makes the second view: mirrored (authors' code), turned by 90 degrees, or moved by whole patches,
+    of which those that both views show are compared."""
     shift: tuple[int, int] = (1, 1)
-    """Of ``translation``: patches down and to the right, negative up and to the left."""
+    """Patches that ``translation`` moves by, down and to the right, negative up and to the left."""
     activation_weight: float = 125.0
-    """Of the region activation consistency, >= 0. Alpha of the authors' script on VOC; on COCO, and by default, 100."""
+    """Weight of the region activation consistency, >= 0. Alpha of the authors' script on VOC; on COCO, and by default,
+    100."""
     affinity_weight: float = 125.0
-    """Of the region affinity consistency, >= 0; alpha too."""
+    """Weight of the region affinity consistency, >= 0; alpha too."""
     layers: LayerSubset = "all"
-    """Whose attention is held together."""
+    """Layers whose attention is held together."""
     layer_index: int | None = None
     """First deep layer, 0-based, where layers are named shallow or deep; null: as published for the backbone."""
     localisation: Mode | Literal["host"] = "gradient"
@@ -56,10 +57,10 @@ class Config:
     positive (authors: ``grad``); the same of A G (``cam_grad``); the square of the first (``grad_s``); the product
     of both (``cam_grad_s``); or, beyond the paper, the host's own CAM, which tells what the training alone is worth."""
     localisation_layers: int = 2
-    """How many of the last layers that is summed over."""
+    """Number of the last layers that this is summed over."""
     patch_affinity: bool = False
-    """Whether the map is multiplied by the patch affinity of all layers, as in the authors' script. Deviates: it is not
-    here, where ``inference.layers: all`` does the same."""
+    """Multiply the map by the patch affinity of all layers, as in the authors' script. Deviates: it is not here, where
+    ``inference.layers: all`` does the same."""
 
     def __post_init__(self) -> None:
         for name in ("activation_weight", "affinity_weight"):

@@ -58,12 +58,12 @@ class Config:
     """Lambda of the affinity loss; not in the paper, from the authors' script. Or ``{total: X}``, spread evenly over
     the steps after the warm-up."""
     affinity_logits: Literal["raw", "centred"] = "raw"
-    """What Eq. 15 takes the sigmoid of: the attention logits as they are (paper), or less the mean of their row.
-    A constant of a row changes no attention, since softmax does not see it, but it takes the sigmoid to where it is
-    flat. No gradient flows through the mean."""
+    """Argument of the sigmoid of Eq. 15: the attention logits as they are (paper), or less the mean of their row. A
+    constant of a row changes no attention, since softmax does not see it, but it takes the sigmoid to where it is flat.
+    No gradient flows through the mean."""
     affinity_reach: Literal["all", "deep"] = "all"
-    """Which layers the affinity loss teaches: all below its own too (paper), or none below the first supervised one,
-    so that it cannot change the shallow layers that make its labels."""
+    """Layers that the affinity loss teaches: all below its own too (paper), or none below the first supervised one, so
+    that it cannot change the shallow layers that make its labels."""
     weights: Literal["uniform", "entropy_offline", "entropy_online"] = "uniform"
     """Layer weights (Eq. 8): 1 everywhere; from the entropies of a plainly trained host (authors' code); or from the
     batch at hand (the paper's figure)."""
@@ -75,14 +75,14 @@ class Config:
     supervised_layers: LayerSubset = "deep"
     """Layers under the affinity loss. Deviates from Eq. 16 as printed (all), like the authors' code."""
     reduce: Literal["mean", "sum"] = "mean"
-    """Over the supervised layers: the authors' code has the mean, Eq. 16 the sum."""
+    """Mean or sum over the supervised layers: the authors' code has the mean, Eq. 16 the sum."""
     entropy_map: EntropyMap = "cam"
     """Map inside Eq. 7: the host's CAM (authors' code), or ``localised``, the one that labels are refined from, on
     MCTformer times the class attention (entropies are then nearly the same in all layers)."""
     entropy_input: EntropyInput = "raw"
-    """That map as it comes (authors' code), or normalised (as printed; then nearly constant)."""
+    """Input of Eq. 7: that map as it comes (authors' code), or normalised (as printed; then nearly constant)."""
     entropy_prob: EntropyProb = "softmax"
-    """How the refined map becomes a distribution over positions: softmax (Eq. 7), or divided by its sum."""
+    """Way from the refined map to a distribution over positions: softmax (Eq. 7), or divided by its sum."""
     label_mode: Literal["eval", "train", "online"] = "eval"
     """Network that makes the labels: an extra forward in eval mode (default), in train mode (authors' code: drop path
     active, batch norm updated by the images of every scale), or the training forward itself (no extra cost)."""
@@ -90,7 +90,7 @@ class Config:
     """Scales summed into the label CAM (MCTformer: 1.0; Conformer: 0.5, 1.0, 1.5); ``online`` has the training image
     alone."""
     label_flip: bool = True
-    """Whether the mirrored image is summed too; ``online`` has the training image alone."""
+    """Sum the mirrored image too; ``online`` has the training image alone."""
     refiner: Component = component("aream.refiners", Component(name="par", config=par.Config()))
     """Makes the labels follow the image's edges (PAR, Eqs. 10-12)."""
 

@@ -165,7 +165,7 @@ class More:
         return make(functools.partial(self._passes, backbone))
 
     def _passes(self, backbone: Backbone, part: Batch, read: Read) -> list[list[Maps]]:
-        """Nothing else of an output is kept until the next."""
+        """Read the passes of a part; nothing else of an output is kept until the next."""
         return label_passes(backbone, part.images, self.config, lambda sides: [read(backbone(side)) for side in sides])
 
     @torch.no_grad()

@@ -74,7 +74,7 @@ class Config:
 
 
 def resolve(config: Config, depth: int) -> Config:
-    """That of every part."""
+    """Resolve the configuration of every part."""
     return Config(parts=tuple(_resolved(part, config.layer_index, depth) for part in config.parts))
 
 
@@ -99,7 +99,7 @@ def measures(config: Config) -> tuple[str, ...]:
 
 
 def _named(kind: str, config: Config) -> tuple[str, ...]:
-    """What the parts declare, under the name of each."""
+    """Return what the parts declare, under the name of each."""
     declared = ((part, getattr(_module(part.name), kind, None)) for part in config.parts)
     return tuple(f"{part.name}.{term}" for part, own in declared if own is not None for term in own(part.config))
 
@@ -144,7 +144,7 @@ class Plus:
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
     ) -> Sequence[Losses]:
-        """Those of all methods, added."""
+        """Return the losses of all methods, added."""
         every = [method.losses_of_parts(backbone, parts, ranks, progress) for method in self.parts.values()]
         return [functools.partial(self._terms, of_part) for of_part in zip(*every, strict=True)]
 

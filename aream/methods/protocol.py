@@ -1,4 +1,4 @@
-"""What a method adds to its host: loss terms after the warm-up.
+"""Contract of a method, which adds loss terms to its host after the warm-up.
 
 A module here holds ``Config``, ``resolve(config, depth) -> Config`` (named layer subsets made explicit, so that
 equal choices have one identity), ``needs_entropy(config)`` (whether the per-layer entropies of a plainly trained
@@ -38,7 +38,7 @@ from aream.engine.ranks import ALONE, Ranks
 
 @dataclass(frozen=True)
 class HostShape:
-    """What a method's own network is made for."""
+    """Shape of the host that a method's own network is made for."""
 
     dim: int
     """Width of a token."""
@@ -60,16 +60,16 @@ class HostShape:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is in the steps that follow its warm-up."""
+    """Place of a training in the steps that follow its warm-up."""
 
     step: int = 0
-    """0-based."""
+    """Number of the step, from 0."""
     steps: int = 1
-    """All of them."""
+    """Number of all steps."""
 
     @property
     def share(self) -> float:
-        """Of the steps, how much is done, in [0, 1): what losses that begin or change in stages go by."""
+        """Share of the steps that is done, in [0, 1): losses that begin or change in stages go by it."""
         return self.step / self.steps
 
 
@@ -80,8 +80,8 @@ class Terms:
     measures: dict[str, float] = field(default_factory=dict)
     """Shares in [0, 1] that say what the terms were made from, for people; each a mean over the images."""
     taught_from: dict[str, int] = field(default_factory=dict)
-    """Of terms whose gradient ends in the host: its first layer that gets any, by the term's name. Parameters of
-    shallower layers, and heads, get none; the method's own network gets all."""
+    """First layer of the host that gets any gradient, for terms whose gradient ends in the host, by the term's name.
+    Parameters of shallower layers, and heads, get none; the method's own network gets all."""
     classifying: frozenset[str] = frozenset()
     """Names of terms that are classification losses too: where the method's gradient is held against the host's own,
     theirs belongs to the latter."""
@@ -89,14 +89,14 @@ class Terms:
 
 FIRST = Progress()
 Losses = Callable[[BackboneOutput], Terms]
-"""From the training output of the images that the terms were made for."""
+"""Function from the training output of the images that the terms were made for to the terms."""
 
 
 @runtime_checkable
 class Method(Protocol):
     network: torch.nn.Module | None
-    """Trained with the host, with ``train.head_lr_scale``, and stored beside it; None: the method has none. Every part
-    of a batch gives gradient to the same of its parameters."""
+    """Network trained with the host, with ``train.head_lr_scale``, and stored beside it; None: the method has none.
+    Every part of a batch gives gradient to the same of its parameters."""
 
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
@@ -118,7 +118,7 @@ Localise = Callable[[Backbone, Float[Tensor, "b 3 height width"], Int64[Tensor, 
 
 
 class Localiser(Protocol):
-    """What a method with ``LOCALISES`` has besides: its own way to the maps that affinities refine."""
+    """Part that a method with ``LOCALISES`` has besides: its own way to the maps that affinities refine."""
 
     def localise(
         self, backbone: Backbone, images: Float[Tensor, "b 3 height width"], classes: Int64[Tensor, "b k"]
@@ -131,7 +131,7 @@ class Localiser(Protocol):
 
 @runtime_checkable
 class SegmentingMethod(Protocol):
-    """What a method with ``SEGMENTS`` has besides: a decoder of its own."""
+    """Part that a method with ``SEGMENTS`` has besides: a decoder of its own."""
 
     def segment(
         self, backbone: Backbone, images: Float[Tensor, "b 3 height width"]
@@ -151,6 +151,6 @@ def host_maps(
 
 
 def says(module: Any, flag: Literal["LOCALISES", "SEGMENTS", "SUPERVISES_LAYERS"], config: Any) -> bool:
-    """Whether a method's module says so of a configuration."""
+    """Return True if a method's module says so of a configuration."""
     said = getattr(module, flag, False)
     return bool(said(config) if callable(said) else said)

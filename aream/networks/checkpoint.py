@@ -24,7 +24,7 @@ from aream.errors import ConfigError, DataError
 log = logging.getLogger(__name__)
 
 USUAL = ("model", "model.state_dict", "state_dict", "state_dict.model")
-"""Where the weights lie that a training file is about, the first that there is."""
+"""Keys under which a training file has the weights that it is about, the first that there is."""
 EMBEDDED_FILE = Path(__file__).parent / "embedded" / "shapes_vit.safetensors"
 """A ViT of 8 layers, dimension 64, 4 heads, patches of 8 pixels on a 12 x 12 grid, from drawn scenes of another seed
 (``benchmarks/embedded_weights.py``)."""
@@ -188,6 +188,6 @@ def weights_fingerprint(weights: str | None, model: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _digest(path: str, *version: int) -> str:
-    """Of a file that is as it was: a plan asks for every variant, and a file can have half a gigabyte."""
+    """Digest of a file that is as it was: a plan asks for every variant, and a file can have half a gigabyte."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

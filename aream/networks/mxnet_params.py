@@ -29,7 +29,7 @@ _LIST, _V1, _V2 = 0x112, 0xF993FAC8, 0xF993FAC9
 _MOST_AXES = 32
 _MOST_NAME_BYTES = 4096
 _LEAST_ARRAY_BYTES = 20
-"""Of one array: a magic, one size, device and type."""
+"""Least bytes of one array: a magic, one size, device and type."""
 _NUMBERS = {0: "<f4", 1: "<f8", 2: "<f2"}
 
 
@@ -105,7 +105,7 @@ class _Reader:
             raise self._wrong(f"{place} is no text") from error
 
     def _count(self, least_bytes: int, what: str) -> int:
-        """How many follow; no more than there can be in the bytes left."""
+        """Read how many follow; no more than there can be in the bytes left."""
         (count,) = self._unpack("Q", f"the number of {what}")
         if not 1 <= count <= self.left // least_bytes:
             raise self._wrong(f"{count} {what} in {self.left} bytes")

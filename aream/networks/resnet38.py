@@ -26,7 +26,7 @@ DEPTHS = (3, 3, 6, 3)
 """Blocks of the stages 2 to 5; the stages 6 and 7 are one bottleneck each."""
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""Of the RGB input in [0, 1] that published weights expect."""
+"""Standard deviation of the RGB input in [0, 1] that published weights expect."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class TrunkFeatures:
     """Normalised and rectified features, all of stride 8; channels are those of the width 64."""
 
     conv4: Float[Tensor, "b c4 h w"]
-    """After stage 4, as stage 5 reads them: 512 channels."""
+    """Features after stage 4, as stage 5 reads them: 512 channels."""
     conv5: Float[Tensor, "b c5 h w"]
-    """After stage 5, as stage 6 reads them: 1024 channels."""
+    """Features after stage 5, as stage 6 reads them: 1024 channels."""
     conv6: Float[Tensor, "b c6 h w"]
-    """After stage 7 and ``bn7``: 4096 channels."""
+    """Features after stage 7 and ``bn7``: 4096 channels."""
 
 
 class ResNet38(nn.Module):
@@ -110,7 +110,7 @@ class ResNet38(nn.Module):
         return self
 
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> TrunkFeatures:
-        """Of images normalised with ``MEAN`` and ``STD``."""
+        """Return the features of images normalised with ``MEAN`` and ``STD``."""
         x = self.conv1a(images)
         read: dict[str, Tensor] = {}
         for name, block in self.named_children():
@@ -137,7 +137,7 @@ class Block(nn.Module):
             self.conv_branch1 = nn.Conv2d(before, after, 1, stride, bias=False)
 
     def rectified(self, x: Tensor) -> Tensor:
-        """What the convolutions of the block read."""
+        """Return what the convolutions of the block read."""
         return F.relu(self.bn_branch2a(x))
 
     def forward(self, x: Tensor, rectified: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Bottleneck(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def rectified(self, x: Tensor) -> Tensor:
-        """What the convolutions of the block read."""
+        """Return what the convolutions of the block read."""
         return F.relu(self.bn_branch2a(x))
 
     def forward(self, x: Tensor, rectified: Tensor) -> Tensor:

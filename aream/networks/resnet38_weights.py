@@ -20,7 +20,7 @@ _MXNET = re.compile(
 )
 _PARTS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"}
 _HEADS = ("fc8", "f8_3", "f8_4", "f8_5", "f9")
-"""Of the classifier, the segmenter and AffinityNet, beside the trunk in their files."""
+"""Names of the heads of the classifier, the segmenter and AffinityNet, beside the trunk in their files."""
 
 
 def load_resnet38(trunk: ResNet38, path: str | Path, key: str | None = None) -> None:
@@ -40,7 +40,7 @@ def load_resnet38(trunk: ResNet38, path: str | Path, key: str | None = None) -> 
 
 
 def read_resnet38(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """What such a file holds, by PSA's names.
+    """Read what such a file holds, by PSA's names.
 
     Args:
         key: of the state dict in a PyTorch file that holds several.

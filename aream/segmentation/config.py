@@ -34,12 +34,12 @@ class SegmentationTraining(PolySgdConfig):
     """Learning rate of biases and norms, as a multiple of what their layer's weights have (TransCAM: 2, so that there
     are groups of 1, 2, 10 and 20 times ``lr``)."""
     momentum: float = 0.9
-    """Deviates: the scripts of MCTformer and AReAM give their weight decay, 1e-5, to the optimizer at the place of the
-    momentum, so that their figures come from a momentum of 1e-5 and no decay; TransCAM's from 0.9."""
+    """Momentum of SGD. Deviates: the scripts of MCTformer and AReAM give their weight decay, 1e-5, to the optimizer at
+    the place of the momentum, so that their figures come from a momentum of 1e-5 and no decay; TransCAM's from 0.9."""
     weight_decay: float = 5e-4
-    """TransCAM: 5e-4. Deviates: see ``momentum``; the figures of MCTformer and AReAM come from 0."""
+    """Weight decay (TransCAM: 5e-4). Deviates: see ``momentum``; the figures of MCTformer and AReAM come from 0."""
     decay_biases: bool = True
-    """Whether biases and norms decay too (TransCAM: no)."""
+    """Let biases and norms decay too (TransCAM: no)."""
     poly_power: float = 0.9
     """The learning rate falls as (1 - step / steps) to this power. Deviates from TransCAM by one step: there
     (1 - step / (steps + 1))."""
@@ -50,8 +50,7 @@ class SegmentationTraining(PolySgdConfig):
     """Range of the random scale before the crop (TransCAM: 0.5 to 1.5), bicubic. Deviates: the scripts interpolate
     linearly."""
     scale_per: Literal["image", "batch"] = "image"
-    """Whether each image has its own random scale, as with TransCAM, or a batch one for all, as with MCTformer and
-    AReAM."""
+    """Unit that a random scale is drawn for: each image, as with TransCAM, or a batch, as with MCTformer and AReAM."""
     hsv_jitter: int = 0
     """Largest random shift of an image's hue (in steps of 2 degrees), saturation and value (of 255) before it is
     scaled (TransCAM: 10; MCTformer and AReAM: 0)."""
@@ -80,9 +79,9 @@ class SegmentationEvaluation:
     """Scales that are merged (MCTformer, AReAM; TransCAM: 0.5 to 1.75 by 0.25), bicubic. Deviates: the scripts
     interpolate linearly."""
     flip: bool = True
-    """Whether mirrored images are merged too (TransCAM; MCTformer and AReAM: no)."""
+    """Merge mirrored images too (TransCAM; MCTformer and AReAM: no)."""
     merge: Merge = "mean_logits"
-    """What becomes of the views of an image, each enlarged to its size: the mean of their logits (TransCAM), the mean
+    """Way from the views of an image, each enlarged to its size, to one: the mean of their logits (TransCAM), the mean
     of their class probabilities, or the largest probability of each class (MCTformer, AReAM)."""
     crf: dense_crf.Config | None = None
     """Dense CRF on the merged probabilities, or null for none. MCTformer and AReAM: iterations 10, gaussian_sxy 4,

@@ -1,4 +1,5 @@
-"""What a segmenter learns from: images at random scales, shifted in colour, mirrored, cropped, with their labels."""
+"""Crops that a segmenter learns from: images at random scales, shifted in colour, mirrored, cropped, with their
+labels."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Sample = tuple[Float[Tensor, "3 s s"], Int64[Tensor, "s s"]]
 
 
 class TrainingCrops:
-    """Drawn from (seed, epoch, image) alone, a scale that a batch shares from (seed, epoch, step)."""
+    """Crops drawn from (seed, epoch, image) alone, a scale that a batch shares from (seed, epoch, step)."""
 
     def __init__(self, config: SegmentationTraining, seed: int, mean: Statistics, std: Statistics) -> None:
         self.config, self.seed, self.mean, self.std = config, seed, mean, std

@@ -12,7 +12,7 @@ from aream.methods.protocol import SegmentingMethod
 
 
 class DecoderOfMethod:
-    """What is asked of a segmenter that predicts; images are resized to whole patches for the host."""
+    """Decoder of a method as a segmenter that predicts; images are resized to whole patches for the host."""
 
     def __init__(self, method: SegmentingMethod, backbone: Backbone) -> None:
         """

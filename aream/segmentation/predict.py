@@ -1,4 +1,4 @@
-"""What a trained segmenter says of an image, over scales and mirrored or not, and how often it is right."""
+"""Predictions of a trained segmenter, over scales and mirrored or not, and how often they are right."""
 
 from __future__ import annotations
 

@@ -26,18 +26,18 @@ class Config:
     weights: str | None = location(None)
     """Weight file of the encoder, ``pretrained`` for timm's hub, or null for random weights."""
     weights_key: str | None = added(None)
-    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
-    or ``state_dict``."""
+    """Name of the state dict to read from a weight file that holds several, such as ``model_ema``; null: the only one,
+    else ``model`` or ``state_dict``."""
     output_stride: int | None = 8
     """Pixels a feature of the last level; null where the encoder's stride is fixed (a ViT)."""
     level: int = -1
-    """Which of the encoder's feature levels is read, the last by default; an earlier one is finer and cheaper."""
+    """Index of the encoder's feature level that is read, the last by default; an earlier one is finer and cheaper."""
     rates: tuple[int, ...] = (6, 12, 18)
     """Dilations of the parallel 3x3 convolutions; one rate of 12 is LargeFOV."""
     channels: int = 256
     """Channels of each branch."""
     dropout: float = 0.1
-    """Before the classifier."""
+    """Dropout rate before the classifier."""
 
     def __post_init__(self) -> None:
         check_weights_key(self.weights, self.weights_key)

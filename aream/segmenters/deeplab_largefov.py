@@ -48,8 +48,8 @@ class Config:
     weights: str | None = location(None)
     """File of the trunk's weights: MXNet's ``.params``, or PyTorch's with PSA's names; null for random ones."""
     weights_key: str | None = added(None)
-    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
-    or ``state_dict``."""
+    """Name of the state dict to read from a weight file that holds several, such as ``model_ema``; null: the only one,
+    else ``model`` or ``state_dict``."""
     head: Head = "mctformer"
     """mctformer: a dilated 3x3 convolution to ``channels``, ReLU, a dilated 3x3 convolution to the classes (MCTformer,
     AReAM). transcam: the first with batch norm, then a 1x1 convolution to ``channels`` with batch norm and ReLU,
@@ -59,13 +59,13 @@ class Config:
     channels: int = 512
     """Channels inside the head."""
     dropout: float = 0.5
-    """Before the classifier of the transcam head; the mctformer head has none."""
+    """Dropout rate before the classifier of the transcam head; the mctformer head has none."""
     frozen: tuple[str, ...] = ("conv1a",)
     """Modules of the trunk that do not learn (MCTformer, AReAM: conv1a; PSA's own networks: conv1a, b2, b2_1, b2_2;
     TransCAM: none, since its script never calls the method that freezes them)."""
     frozen_batch_norm: bool | None = None
-    """Whether the trunk's batch norm keeps its statistics and parameters (MCTformer, AReAM: yes; TransCAM: no); null:
-    where there are weights, since random ones need statistics of their own."""
+    """Keep the statistics and parameters of the trunk's batch norm (MCTformer, AReAM: yes; TransCAM: no); null: where
+    there are weights, since random ones need statistics of their own."""
     batch_norm_momentum: float = 0.1
     """Share of a new batch in the running statistics that are not frozen (TransCAM: 0.0003, which takes thousands of
     steps to forget where it began)."""

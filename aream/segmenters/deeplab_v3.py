@@ -23,7 +23,7 @@ _MODELS = {
     "mobilenet_v3_large": segmentation.deeplabv3_mobilenet_v3_large,
 }
 _CLASSIFIERS = ("fc.", "classifier.", "aux_classifier.")
-"""What files of weights hold beside the encoder."""
+"""Names that files of weights hold beside the encoder."""
 
 
 @config
@@ -35,8 +35,8 @@ class Config:
     (``resnet50-0676ba61.pth``), or a whole segmenter (``deeplabv3_resnet50_coco-cd0a2569.pth``), of which the encoder
     is taken: that one has seen masks of COCO, so that the result is not weakly supervised any more."""
     weights_key: str | None = added(None)
-    """Which state dict of a weight file that holds several, such as ``model_ema``; null: the only one, else ``model``
-    or ``state_dict``."""
+    """Name of the state dict to read from a weight file that holds several, such as ``model_ema``; null: the only one,
+    else ``model`` or ``state_dict``."""
 
     def __post_init__(self) -> None:
         check_weights_key(self.weights, self.weights_key)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Predictor(Protocol):
-    """What a trained network needs to be asked of images."""
+    """Part of a trained network that images are asked of."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -23,7 +23,7 @@ from workers.artifacts.store import ArtifactStore
 from workers.processes.temporary import orphaned
 
 LIVE_GRACE_S = 24 * 3600.0
-"""While a sweep or a stage runs, what its writers have not named yet is younger than this."""
+"""Seconds: while a sweep or a stage runs, what its writers have not named yet is younger than this."""
 CHECKPOINTS = "checkpoints/"
 
 

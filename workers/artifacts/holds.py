@@ -132,7 +132,8 @@ def read_hold(storage: ObjectStorage, sweep_id: str) -> HeldKeys:
 
 
 def held_keys(storage: ObjectStorage, sweep_id: str) -> set[str]:
-    """None where the sweep holds nothing; raises ``ArtifactCorrupt`` where the list cannot be read."""
+    """Return the keys that a sweep holds, none where it has no list; raises ``ArtifactCorrupt`` where the list cannot
+    be read."""
     try:
         return set(read_hold(storage, sweep_id).keys)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ LONGEST_PATH = 1024
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     path: str
-    """Relative, with forward slashes."""
+    """Path relative to the artifact, with forward slashes."""
     size: int
     sha256: str
     blob: str

@@ -130,7 +130,7 @@ class Leases:
 
 
 class Lease:
-    """Held until released, or lost; a context."""
+    """Lease held until released, or lost; a context."""
 
     def __init__(
         self, storage: ObjectStorage, name: str, holder: Holder, beat_s: float, on_beat: Callable[[], None]
@@ -139,7 +139,7 @@ class Lease:
         self.beat = 0
         self.released = threading.Event()
         self.lost = threading.Event()
-        """Another process, which took this one for dead, is the holder."""
+        """True once another process, which took this one for dead, is the holder."""
         self.thread = threading.Thread(target=self._keep, name=f"lease {name}", daemon=True)
         self.thread.start()
 
@@ -150,7 +150,7 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Older generations first: else one of them would seem to be the holder."""
+        """Give the lease back, older generations first: else one of them would seem to be the holder."""
         self.released.set()
         self.thread.join()
         if self.lost.is_set():

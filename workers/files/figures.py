@@ -27,7 +27,7 @@ class Curve:
     """One measure over the layers; a figure shows those of several trials as lines."""
 
     name: str
-    """Short, such as ``hellinger``; the measure's name in trackers."""
+    """Name of the measure in trackers, short, such as ``hellinger``."""
     y: str
     """Label of the axis, with a unit where there is one."""
     caption: str

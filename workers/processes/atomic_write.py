@@ -118,7 +118,7 @@ class StateFile(Generic[T]):
     """Raises ``ValueError``, ``TypeError``, ``KeyError`` or the like for what it never wrote."""
 
     def read(self) -> T | None:
-        """Its content; None where there is no file.
+        """Return its content; None where there is no file.
 
         Raises:
             DamagedFile: it cannot be read, or holds something else.

@@ -24,7 +24,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 
 
 class FileLock:
-    """Not held until taken; a context that ends by giving it back."""
+    """Lock on a file, not held until taken; a context that ends by giving it back."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ CPU = Hardware()
 
 @contextlib.contextmanager
 def threads(number: int) -> Iterator[None]:
-    """So many for torch while the body runs, whatever the cores of this worker."""
+    """Give torch so many threads while the body runs, whatever the cores of this worker."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -17,7 +17,7 @@ another machine."""
 
 
 def new_name() -> str:
-    """One that nothing has."""
+    """Return a name that nothing has."""
     return f"{Process.this().token()}.{uuid.uuid4().hex[:16]}"
 
 
@@ -68,7 +68,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _changed(path: Path) -> float:
-    """When something in it was last written, or infinity where it goes just now."""
+    """Return when something in it was last written, or infinity where it goes just now."""
     try:
         newest = path.lstat().st_mtime
         return max([newest, *map(_changed, _entries(path))]) if path.is_dir() else newest

@@ -40,7 +40,7 @@ END_S = 60.0
 """Seconds that a child may take to end after its work."""
 LOOK_S = 0.5
 GRACE_S = 60.0
-"""After a child is gone: how long this process may wait for it in a GPU's queue, where nothing tells it."""
+"""Seconds that this process may wait, after a child is gone, for it in a GPU's queue, where nothing tells it."""
 SHOWN_CHARACTERS = 3000
 
 

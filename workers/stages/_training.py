@@ -1,4 +1,4 @@
-"""What the stages that train a network share: where a training goes on, and the files it leaves."""
+"""Parts that the stages which train a network share: where a training goes on, and the files it leaves."""
 
 from __future__ import annotations
 

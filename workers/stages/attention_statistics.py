@@ -1,4 +1,4 @@
-"""What a trained host's attention looks like, layer by layer: AReAM Figs. 3, 4b, 5, 8 and 9, from one pass.
+"""Statistics of a trained host's attention, layer by layer: AReAM Figs. 3, 4b, 5, 8 and 9, from one pass.
 
 An image is seen once, a layer at a time: nothing of size layers x heads x n x n is kept.
 """
@@ -113,11 +113,11 @@ class Config:
     entropy_prob: EntropyProb
     precision: str
     method: Component | None = added(None)
-    """What finds the maps; null: the host."""
+    """Method that finds the maps; null: the host."""
 
 
 def analysis(subject: Subject, options: Options) -> Stage:
-    """Of a training: its variants share it.
+    """Return the stage for a training: its variants share it.
 
     Raises:
         ConfigError: a layer that the backbone has not, or a size that is not whole patches.
@@ -273,7 +273,7 @@ def _foreground(mask: np.ndarray | None, grid: tuple[int, int]) -> tuple[Float64
 
 
 def _spaced(ids: list[str], most: int) -> list[str]:
-    """At most so many, evenly spaced from the first to the last."""
+    """Return at most so many ids, evenly spaced from the first to the last."""
     if len(ids) <= most:
         return ids
     return [ids[index] for index in np.linspace(0, len(ids) - 1, most).round().astype(int)]

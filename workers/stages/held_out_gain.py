@@ -1,4 +1,4 @@
-"""What each layer's affinity does to CAMs of val images, on which the host was not trained: thresholds from train."""
+"""Gain of each layer's affinity on CAMs of val images, on which the host was not trained: thresholds from train."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Options:
 @config
 class Config:
     infer: infer_cam.Config
-    """How the CAMs of train images were made; those of val images are made alike."""
+    """Settings that made the CAMs of train images; those of val images are made alike."""
     depth: int
     labels: LabelsConfig
 
 
 def analysis(subject: Subject, options: Options) -> Stage:
-    """Of a variant: thresholds are those that ``layer_gain`` finds on its CAMs."""
+    """Return the stage for a variant: thresholds are those that ``layer_gain`` finds on its CAMs."""
     gain = layer_gain.analysis(subject, layer_gain.Options())
     gain = dataclasses.replace(gain, hardware=subject.host.hardware)
     config = Config(infer=subject.cams.config, depth=subject.depth, labels=gain.config.labels)

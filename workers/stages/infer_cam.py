@@ -31,7 +31,7 @@ class Config:
     cams: CamInference
     precision: str
     method: Component | None = added(None)
-    """What finds the maps; null: the host."""
+    """Method that finds the maps; null: the host."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:

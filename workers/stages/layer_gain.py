@@ -1,4 +1,4 @@
-"""What each layer's affinity alone does to the CAM: best-threshold mIoU a layer (AReAM Figs. 2b and 10)."""
+"""Gain of each layer's affinity alone on the CAM: best-threshold mIoU a layer (AReAM Figs. 2b and 10)."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Config:
     data: Component
     depth: int
     labels: LabelsConfig
-    """Only the threshold's rule and range are read; no image refinement comes between."""
+    """Settings of which only the threshold's rule and range are read; no image refinement comes between."""
 
 
 def analysis(subject: Subject, options: Options) -> Stage:
-    """Of a variant: reads its CAMs."""
+    """Return the stage for a variant, whose CAMs it reads."""
     labels = subject.trial.labels
     plain = dataclasses.replace(labels, refiner=type(labels)().refiner)
     config = Config(data=subject.trial.data, depth=subject.depth, labels=plain)

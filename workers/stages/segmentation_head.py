@@ -32,7 +32,7 @@ METRICS = (
 @config
 class Options:
     evaluate: SegmentationEvaluation = SegmentationEvaluation(scales=(1.0,))
-    """How views of an image are made and merged. MoRe: ``image_size`` 448, ``scales`` 1, 1.25 and 1.5."""
+    """Settings by which views of an image are made and merged. MoRe: ``image_size`` 448, ``scales`` 1, 1.25 and 1.5."""
 
 
 @config
@@ -42,7 +42,7 @@ class Config:
 
 
 def analysis(subject: Subject, options: Options) -> Stage:
-    """Of a training; its variants have it in common.
+    """Return the stage for a training; its variants have it in common.
 
     Raises:
         ConfigError: the method has no decoder.

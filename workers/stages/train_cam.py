@@ -55,7 +55,7 @@ METRICS = (
 @config
 class Config(warmup.Config):
     method: Component
-    """Resolved: layers named one by one."""
+    """Method resolved: its layers named one by one."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:

@@ -50,7 +50,8 @@ class Config:
     train: TrainConfig
     seed: int
     processes: int = added(1)
-    """That share every batch; part of the identity, since sums of parts round otherwise than sums of the whole."""
+    """Processes that share every batch; part of the identity, since sums of parts round otherwise than sums of the
+    whole."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:

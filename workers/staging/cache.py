@@ -104,7 +104,7 @@ class Item:
     version: str
     path: Path
     lock: FileLock
-    """Held as long as this process lives."""
+    """Lock held as long as this process lives."""
 
 
 class StagingFolder:

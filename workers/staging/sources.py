@@ -35,7 +35,7 @@ from workers.artifacts.store import ArtifactStore
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 NO_ARCHIVES = (".pth.tar", ".pt.tar", ".ckpt.tar")
-"""Usual names of weight files that are none."""
+"""Names that weight files usually have and that are no archives."""
 SUMS, SUM_SUFFIX = "SHA256SUMS", ".sha256"
 BLOCK = 4096
 """Bytes that even the smallest file takes."""
