@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,8 +108,8 @@ class _SweepReader:
         ).with_component_names()
         self._check_points(spec)
         if not self.problems:
-            self._check_metrics(spec)
-            self._check_paper(spec)
+            self._report_all(metric_checks.problems(spec), "rank")
+            self._report_all(paper.problems(spec), "paper")
         if self.problems:
             raise SpecError(self.problems)
         return spec
@@ -219,19 +219,13 @@ class _SweepReader:
             self.report("axes", str(error))
         return len(self.problems) == before
 
-    def _check_metrics(self, spec: SweepSpec) -> None:
+    def _report_all(self, found: Iterable[tuple[str, str]], section: str) -> None:
+        """Report problems as they are found; one that ends the search is the section's."""
         try:
-            for key, message in metric_checks.problems(spec):
+            for key, message in found:
                 self.report(key, message)
         except AreamError as error:
-            self.report("rank", str(error))
-
-    def _check_paper(self, spec: SweepSpec) -> None:
-        try:
-            for key, message in paper.problems(spec):
-                self.report(key, message)
-        except AreamError as error:
-            self.report("paper", str(error))
+            self.report(section, str(error))
 
     def _check_points(self, spec: SweepSpec) -> None:
         """Every point of a grid, or the ends of a search's axes, must be a possible trial."""
