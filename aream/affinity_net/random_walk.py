@@ -36,8 +36,8 @@ def random_walk(
     """The maps after 2^logt steps: every value a mean of the values before, weighted by where a walk comes from.
 
     Args:
-        affinities: in [0, 1], of each source of the grid to its 34 partners (:mod:`aream.near_pairs`); a position and
-            itself have 1, all other pairs 0.
+        affinities: in [0, 1], of each source of the grid to its 34 partners (:mod:`aream.affinity_net.pairs`); a
+            position and itself have 1, all other pairs 0.
         beta: power of the affinities; larger stops the walk at weaker edges.
         logt: the number of steps as a power of two.
     """

@@ -175,7 +175,8 @@ class Conformer(nn.Module):
             images: normalised with ``mean`` and ``std``; sides are multiples of the patch size.
 
         The CAM is the output of the convolution head, bias kept. Deviates from Eq. 1 as printed: it is not rectified
-        here; AReAM's authors do that on this host only once scales and flips are summed (:func:`aream.cam.normalise`).
+        here; AReAM's authors do that on this host only once scales and flips are summed
+        (:func:`aream.cams.maps.normalise`).
         """
         stem = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)
         features, _ = self.conv_1(stem)

@@ -7,8 +7,8 @@ lr_warmup_epochs: 0, weight_decay: 5e-4, select: last}`` on crops of ``augmentat
 [320, 640], color_jitter: [0.3, 0.3, 0.3, 0.1], color_jitter_probability: 1.0}``.
 
 Deviates: affinities are averaged, not summed, over layers, a factor that normalising takes out; a CAM is normalised as
-AReAM's (:func:`aream.cam.normalise`), where TransCAM sets values within 1e-5 of the minimum to 0, subtracts 1e-5 more
-and divides by the range plus 1e-5, so that its lowest scores lie a little below 0; crops are padded with black,
+AReAM's (:func:`aream.cams.maps.normalise`), where TransCAM sets values within 1e-5 of the minimum to 0, subtracts 1e-5
+more and divides by the range plus 1e-5, so that its lowest scores lie a little below 0; crops are padded with black,
 TransCAM's with the mean colour; biases, norms and the class token do not decay, TransCAM's do; there is no 21st output.
 """
 

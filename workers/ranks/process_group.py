@@ -40,7 +40,7 @@ class Checkpoint(Protocol):
 
 
 class ProcessRanks:
-    """This process's place among the ranks; see :class:`aream.ranks.Ranks`."""
+    """This process's place among the ranks; see :class:`aream.engine.ranks.Ranks`."""
 
     def __init__(self, rank: int, size: int, rendezvous: Path, gpu: bool) -> None:
         """Waits for the other ranks.
