@@ -91,3 +91,10 @@ def test_every_record_is_fetched_once(plan, store):
     counting = Counting()
     sweep_results.ranked(plan, counting)
     assert len(counting.asked) == len(set(counting.asked)) == len(list(store.keys()))
+
+
+def test_the_best_result_is_at_the_end_that_is_looked_for():
+    results = [{"cost/seconds": 3.0, "n": 1.0}, {}, {"cost/seconds": 2.0, "n": 2.0}, {"cost/seconds": 2.0, "n": 3.0}]
+    assert goal("cost/seconds").best(results)["n"] == 2
+    assert goal("cost/seconds", "max").best(results)["n"] == 1
+    assert goal("pseudo/miou").best(results) == {}
