@@ -25,7 +25,13 @@ from workers.processes.hardware import Hardware
 from workers.trial import SegmentationConfig
 
 ROOT = Path(__file__).resolve().parents[3]
-ANALYSES = [Component(name=name, config=analysis.options_class(name)()) for name in analysis.names()]
+OF_OTHER_METHODS = {"segmentation_head"}
+"""Analyses of a decoder, which the trial's method has not; ``test_analyses.py`` has them."""
+ANALYSES = [
+    Component(name=name, config=analysis.options_class(name)())
+    for name in analysis.names()
+    if name not in OF_OTHER_METHODS
+]
 CUDA = Hardware(device="cuda")
 TRAINED = """
 import hashlib, json, sys
