@@ -9,6 +9,9 @@ from workers.processes.runtime import Runtime
 from workers.stage import Row, Stage
 from workers.stage_runner import StageRunner
 
+MOST_LOADERS = 16
+"""Processes that load images for one stage: more than make a batch ready before a GPU has done the last one."""
+
 
 def stage_runner(
     workspace: Workspace,
@@ -18,9 +21,9 @@ def stage_runner(
     report: Callable[[Stage, Row], None] = lambda stage, row: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> StageRunner:
-    """A stage runner on this machine, its process prepared for the cores and the (share of a) GPU it was given."""
-    runtime = Runtime(
-        gpu=gpu > 0, gpu_share=min(gpu, 1.0), threads=max(1, int(cpu)), loader_workers=workspace.loader_workers
-    )
+    """A stage runner on this machine, its process prepared for the cores and the (share of a) GPU it was given: one is
+    its own, the others load images."""
+    cores = max(1, int(cpu))
+    runtime = Runtime(gpu=gpu > 0, gpu_share=min(gpu, 1.0), threads=cores, loader_workers=min(cores - 1, MOST_LOADERS))
     runtime.prepare()
     return StageRunner(workspace.store(), runtime, report, stop)

@@ -68,7 +68,7 @@ def joined(stage: str, config: Any, inputs: Mapping[str, Path], runtime: Runtime
     if runtime.gpu and torch.cuda.device_count() < size:
         raise ConfigError(f"resources.trial: {size} processes need {size} GPUs, got {torch.cuda.device_count()}")
     threads = torch.get_num_threads()
-    own = replace(runtime, threads=max(1, runtime.threads // size))
+    own = replace(runtime, threads=max(1, runtime.threads // size), loader_workers=runtime.loader_workers // size)
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         rendezvous = Path(folder) / "rendezvous"
         children: list[_Child] = []

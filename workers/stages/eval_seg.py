@@ -56,6 +56,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
             config.evaluate,
             device=context.runtime.device,
             precision=config.precision,
+            loading=context.runtime.loading,
         )
         for index, (image_id, labels) in enumerate(context.watched(found)):
             if index < OVERLAYS:

@@ -95,4 +95,6 @@ def _prepared(config: Config, dataset: Dataset, read_scores: ReadScores, runtime
     """The training before its first step."""
     seed_everything(config.seed)
     network = affinity_network.build(localised(config.network))
-    return AffinityRun(network, dataset, read_scores, config.train, config.seed, device=runtime.device)
+    return AffinityRun(
+        network, dataset, read_scores, config.train, config.seed, device=runtime.device, loading=runtime.loading
+    )

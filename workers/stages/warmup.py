@@ -79,6 +79,6 @@ def prepared(
         config.train,
         config.seed,
         device=runtime.device,
-        loader_workers=runtime.loader_workers,
+        loading=runtime.loading,
         ranks=ranks,
     )

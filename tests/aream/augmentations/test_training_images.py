@@ -17,6 +17,7 @@ from aream.cams.affinity import LayerQK
 from aream.config import Component
 from aream.datasets import shapes
 from aream.engine.batches import TrainingBatches, seeded
+from aream.engine.loading import Loading
 from aream.errors import ConfigError
 from aream.images import to_tensor
 from aream.methods import aream
@@ -103,7 +104,7 @@ def test_impossible_values_are_refused(changes, message):
 def batches(augmentation: Component, workers: int = 0) -> list:
     dataset = shapes.build(shapes.Config(image_size=32, train_images=6, val_images=2))
     made = TrainingBatches(
-        dataset, side=48, batch_size=3, augmentation=augmentation, mean=MEAN, std=STD, seed=5, loader_workers=workers
+        dataset, side=48, batch_size=3, augmentation=augmentation, mean=MEAN, std=STD, seed=5, loading=Loading(workers)
     )  # fmt: skip
     return list(made.epoch(0))
 
