@@ -140,7 +140,7 @@ def infer_cams(
     ids = list(dataset.ids(split))
     step = batch_size if config.image_size is not None else 1
     chunks = [ids[start : start + step] for start in range(0, len(ids), step)]
-    loader = Loader[str, _Chunk](lambda image_id: _seen(backbone, dataset, image_id, config), _stacked, loading)
+    loader = Loader[str, _Chunk](lambda one: _seen(backbone, dataset, one, config), _stacked, dataset, loading)
     for chunk, (sizes, present, views) in zip(chunks, loader.batches(chunks), strict=True):
         per_scale = [_infer_scale(backbone, view, present, config.flip, device, precision, localise) for view in views]
         for index, image_id in enumerate(chunk):

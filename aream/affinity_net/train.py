@@ -83,12 +83,12 @@ class AffinityRun(PolySgdRun):
         device: torch.device,
         loading: Loading = HERE,
     ) -> None:
-        self.affinity_net, self.dataset, self.read_scores, self.config = network, dataset, read_scores, config
+        self.affinity_net, self.read_scores, self.config = network, read_scores, config
         self.jitter = ColorJitter(*config.color_jitter)
         super().__init__(
             network,
             learning_groups(network, network.new_parameters(), config, bias_lr_scale=2.0, decay_biases=False),
-            dataset.ids("train"),
+            dataset,
             config,
             seed,
             device=device,

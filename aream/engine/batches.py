@@ -153,7 +153,7 @@ class TrainingBatches:
         ranks: int = 1,
     ) -> None:
         self.images = _TrainingImages(dataset, side, augmentation, (mean, std), seed)
-        self.loader, self.seed = Loader(self.images.made, _collate, loading), seed
+        self.loader, self.seed = Loader(self.images.made, _collate, dataset, loading), seed
         self.batch_size = min(batch_size, len(self.images))
         if self.batch_size < ranks:
             raise ConfigError(
@@ -185,7 +185,7 @@ class SquareImages:
     ) -> None:
         """``statistics``: mean and standard deviation."""
         self.dataset, self.side, self.statistics = dataset, side, statistics
-        self.loader = Loader(self._made, _collate, loading)
+        self.loader = Loader(self._made, _collate, dataset, loading)
 
     def batches(self, ids: Sequence[str], batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
         """In order; with several ``ranks`` every n-th batch."""
@@ -199,7 +199,11 @@ class SquareImages:
 
 def raw_images(dataset: Dataset, ids: Iterable[str], loading: Loading = HERE) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The images as they are, in order; ids are taken a few ahead."""
-    loader = Loader[str, list[Tensor]](lambda one: torch.from_numpy(np.array(dataset.image(one))), list, loading)
+
+    def made(image_id: str) -> Tensor:
+        return torch.from_numpy(np.array(dataset.image(image_id)))
+
+    loader = Loader[str, list[Tensor]](made, list, dataset, loading)
     return (pixels.numpy() for (pixels,) in loader.batches([image_id] for image_id in ids))
 
 

@@ -10,14 +10,19 @@ import dataclasses
 import itertools
 import logging
 import pickle
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from aream.data.dataset import Dataset
+from aream.data.decoded import DecodedOnce, ForLoader, Place, SharedImages, packed, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +33,11 @@ PREFETCH = 2
 """Batches that each process has ready or in work."""
 USED_SHARE = 0.8
 """Of the room for batches of other processes; the rest is left to others."""
+
+WORTH_A_FORK = 0.05
+"""Share of the images at hand that are new since processes were forked, at which others take their place."""
+TOLD_S = 1.0
+"""Seconds in which the system tells of a child's death."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,18 @@ class Loader(Generic[Key, Made]):
     """Batches made of keys. Its processes live on from one epoch to the next, until :meth:`close`."""
 
     def __init__(
-        self, make: Callable[[Key], Item], collate: Callable[[list[Item]], Made], loading: Loading = HERE
+        self,
+        make: Callable[[Key], Item],
+        collate: Callable[[list[Item]], Made],
+        dataset: Dataset,
+        loading: Loading = HERE,
     ) -> None:
-        """``make`` and ``collate`` run in processes forked from this one. A batch is made of tensors, in tuples, lists
-        and dataclasses; few large ones, as each takes a file descriptor on its way."""
-        self.work, self.loading = _Work(make, collate), loading
-        self.keys = _Keys()
-        self.workers: int | None = None
+        """``make`` and ``collate`` run in processes forked from this one, and read images of the ``dataset``. A batch
+        is made of tensors, in tuples, lists and dataclasses; few large ones, as each takes a file descriptor on its
+        way."""
+        images = dataset.images if isinstance(dataset, DecodedOnce) else None
+        self.work, self.images, self.loading = _Work(make, collate, dataset), images, loading
+        self.keys, self.forked_with = _Keys(), 0
         self.loader: DataLoader[Any] | None = None
 
     def batches(self, keys: Iterable[Sequence[Key]]) -> Iterator[Made]:
@@ -70,6 +85,8 @@ class Loader(Generic[Key, Made]):
         if first is None:
             return
         self.keys.begin(itertools.chain([first], keys))
+        if self.loader is not None and self._knows_more():
+            self.close()
         if self.loader is None:
             self.loader = self._begun(first)
         try:
@@ -78,6 +95,8 @@ class Loader(Generic[Key, Made]):
                 self.keys.on_their_way -= 1
                 if loaded.error is not None:
                     raise loaded.error
+                if self.images is not None and loaded.images is not None:
+                    loaded.images.hand_over(self.images)
                 yield loaded.batch
         finally:
             if self.keys.on_their_way or self.keys.more:
@@ -87,8 +106,17 @@ class Loader(Generic[Key, Made]):
         """Let the processes go; the next batches begin others."""
         self.loader = None
 
+    def _knows_more(self) -> bool:
+        """Whether processes that are forked now would decode much less than those that are."""
+        if self.images is None or self.loader is None or not self.loader.num_workers:
+            return False
+        return len(self.images.at_hand()) > (1 + WORTH_A_FORK) * self.forked_with
+
     def _begun(self, first: Sequence[Key]) -> DataLoader[Any]:
         workers = self._affordable(first) if self.loading.workers else 0
+        if self.images is not None and workers:
+            self.work.at_hand = self.images.at_hand()
+            self.forked_with = len(self.work.at_hand)
         return DataLoader(
             self.work,
             batch_sampler=self.keys,
@@ -98,6 +126,7 @@ class Loader(Generic[Key, Made]):
             prefetch_factor=PREFETCH if workers else None,
             persistent_workers=workers > 0,
             multiprocessing_context="fork" if workers else None,
+            worker_init_fn=self.work.begin,
             generator=torch.Generator().manual_seed(0),  # else the loader draws from the training's own state
         )
 
@@ -108,6 +137,8 @@ class Loader(Generic[Key, Made]):
         """
         wanted = self.loading.workers
         size = _bytes(self.work.batch(first[:1])) * len(first)
+        if self.images is not None:
+            size += max((pixels.nbytes for pixels in self.images.at_hand().values()), default=0) * len(first)
         if self.loading.shared_room is None or not size:
             return wanted
         room = self.loading.shared_room()
@@ -123,9 +154,32 @@ class Loader(Generic[Key, Made]):
         return min(fit, wanted)
 
 
+@dataclass(frozen=True)
+class _NewImages:
+    """What a loader's process decoded for a batch, and how many images it had."""
+
+    places: list[Place]
+    pixels: Tensor
+    read: int
+
+    @classmethod
+    def of(cls, images: ForLoader) -> _NewImages:
+        """Those since the last time."""
+        places, pixels = packed(images.new.items())
+        images.new, read, images.read = {}, images.read, 0
+        return cls(places, torch.from_numpy(pixels), read)
+
+    def hand_over(self, images: SharedImages) -> None:
+        images.read += self.read
+        images.decoded += len(self.places)
+        for image_id, pixels in unpacked(self.places, self.pixels.numpy()):
+            images.offer(image_id, pixels)
+
+
 @dataclass
 class _Loaded:
     batch: Any = None
+    images: _NewImages | None = None
     error: Exception | None = None
 
     def pin_memory(self) -> _Loaded:
@@ -133,8 +187,16 @@ class _Loaded:
 
 
 class _Work(torch.utils.data.Dataset[Any]):
-    def __init__(self, make: Callable[[Any], Any], collate: Callable[[list[Any]], Any]) -> None:
-        self.make, self.collate = make, collate
+    def __init__(self, make: Callable[[Any], Any], collate: Callable[[list[Any]], Any], dataset: Dataset) -> None:
+        self.make, self.collate, self.dataset = make, collate, dataset
+        self.at_hand: Mapping[str, np.ndarray] = {}
+        """Images that processes are forked with."""
+        self.here: ForLoader | None = None
+
+    def begin(self, worker: int) -> None:
+        """In a process of the loader's."""
+        if isinstance(self.dataset, DecodedOnce):
+            self.dataset.images = self.here = ForLoader(self.at_hand)
 
     def batch(self, keys: Sequence[Any]) -> Any:
         return self.collate([self.make(key) for key in keys])
@@ -142,7 +204,7 @@ class _Work(torch.utils.data.Dataset[Any]):
     def __getitems__(self, keys: Sequence[Any]) -> _Loaded:
         """An error goes back as it is: the loader's own wrapping would change what it says."""
         try:
-            return _Loaded(self.batch(keys))
+            return _Loaded(self.batch(keys), None if self.here is None else _NewImages.of(self.here))
         except Exception as error:
             return _Loaded(error=error if torch.utils.data.get_worker_info() is None else _sendable(error))
 
@@ -168,6 +230,7 @@ def _next(made: Iterator[_Loaded]) -> _Loaded | None:
     try:
         return next(made, None)
     except (ConnectionError, EOFError) as error:
+        time.sleep(TOLD_S)  # torch's handler of the signal raises in here, not in whatever comes next
         raise RuntimeError(f"DataLoader worker was killed while it handed over a batch ({error!r})") from error
 
 

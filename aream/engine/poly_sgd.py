@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aream.config import config
+from aream.data.dataset import Dataset
 from aream.engine.checkpoints import Checkpoints
 from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.loop import TrainingLoop
@@ -83,7 +84,7 @@ class PolySgdRun(TrainingLoop[Samples]):
         self,
         network: Any,
         groups: list[dict[str, Any]],
-        ids: Sequence[str],
+        dataset: Dataset,
         config: PolySgdConfig,
         seed: int,
         *,
@@ -100,11 +101,13 @@ class PolySgdRun(TrainingLoop[Samples]):
             power: of the share of steps that are left, by which learning rates fall.
             iterations: steps, the last epoch is cut short at; None: the ``config`` says epochs.
         """
-        self.ids, self.seed = list(ids), seed
+        self.dataset, self.ids, self.seed = dataset, list(dataset.ids("train")), seed
         self.batch_size = min(config.batch_size, len(self.ids))
         self.steps = len(self.ids) // self.batch_size
         self.total, self.power = iterations or config.epochs * self.steps, power
-        self.loader = Loader[tuple[str, int, int], list[Tensor]](lambda key: self.sample(*key), _stacked, loading)
+        self.loader = Loader[tuple[str, int, int], list[Tensor]](
+            lambda key: self.sample(*key), _stacked, dataset, loading
+        )
         super().__init__(
             {"model": network.to(device)},
             torch.optim.SGD(groups, momentum=config.momentum),

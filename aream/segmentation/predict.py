@@ -44,7 +44,7 @@ def predict(
     segmenter.eval()
     crf = None if config.crf is None else DenseCRF(config.crf)
     ids = list(dataset.ids(split))
-    loader = Loader[str, list[_Seen]](lambda one: _seen(segmenter, dataset.image(one), config), list, loading)
+    loader = Loader[str, list[_Seen]](lambda one: _seen(segmenter, dataset.image(one), config), list, dataset, loading)
     for image_id, (seen,) in zip(ids, loader.batches([image_id] for image_id in ids), strict=True):
         views = _views(segmenter, seen, config.flip, device=device, precision=precision)
         scores = merged(_finite(views, image_id), config.merge)

@@ -51,7 +51,7 @@ class SegmentationRun(PolySgdRun):
         device: torch.device,
         loading: Loading = HERE,
     ) -> None:
-        self.segmenter, self.dataset, self.read_labels = segmenter, dataset, read_labels
+        self.segmenter, self.read_labels = segmenter, read_labels
         self.crops = TrainingCrops(config, seed, segmenter.mean, segmenter.std)
         super().__init__(
             segmenter,
@@ -62,7 +62,7 @@ class SegmentationRun(PolySgdRun):
                 bias_lr_scale=config.bias_lr_scale,
                 decay_biases=config.decay_biases,
             ),
-            dataset.ids("train"),
+            dataset,
             config,
             seed,
             device=device,

@@ -34,7 +34,7 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
     (out / SCORES_FOLDER).mkdir()
     device, images = context.runtime.device, 0
     every, ahead = itertools.tee(read_cams(inputs["cams"]))

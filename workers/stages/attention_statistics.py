@@ -152,7 +152,9 @@ def analysis(subject: Subject, options: Options) -> Stage:
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Inputs: those of ``infer_cam``."""
     device = context.runtime.device
-    dataset, backbone = trained_host(config.data, config.backbone, config.train_image_size, inputs["host"], device)
+    dataset, backbone = trained_host(
+        config.data, config.backbone, config.train_image_size, inputs["host"], context.runtime
+    )
     classes = len(dataset.class_names)
     localise = trained_localiser(config.method, backbone, classes, config.train_image_size, inputs)
     backbone.eval()

@@ -44,7 +44,7 @@ def cams_of(
 ) -> tuple[Dataset, Iterator[ImageCams]]:
     """The dataset, and the CAMs of one of its splits."""
     size = config.train_image_size
-    dataset, backbone = trained_host(config.data, config.backbone, size, inputs["host"], runtime.device)
+    dataset, backbone = trained_host(config.data, config.backbone, size, inputs["host"], runtime)
     localise = trained_localiser(config.method, backbone, len(dataset.class_names), size, inputs)
     cams = infer_cams(
         backbone,

@@ -49,7 +49,7 @@ class Config:
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``host``: a host trained without the affinity loss."""
     device = context.runtime.device
-    dataset, backbone = trained_host(config.data, config.backbone, config.image_size, inputs["host"], device)
+    dataset, backbone = trained_host(config.data, config.backbone, config.image_size, inputs["host"], context.runtime)
     backbone.eval()
     ids = list(dataset.ids("train"))
     total = torch.zeros(backbone.depth, dtype=torch.float64)

@@ -70,7 +70,7 @@ def subsets(depth: int) -> dict[str, tuple[int, ...]]:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote. One pass over the images counts every layer."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
     classes = len(dataset.class_names) + 1
     chosen = subsets(config.depth)
     searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in chosen}

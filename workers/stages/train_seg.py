@@ -43,7 +43,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     Raises:
         DataError: the labels are the ground truth.
     """
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
 
     def labels_of(image_id: str) -> np.ndarray:
         return read_labels(inputs["labels"] / LABELS_FOLDER / f"{image_id}.png")
