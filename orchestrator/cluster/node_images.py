@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 SHARE = 0.6
 """Of a node's object store; the rest is for rows, results and what is on its way."""
 CHUNK_BYTES = 8 << 20
-ANSWER_S = 10.0
+ANSWER_S = 20.0
 """Seconds that a worker waits for the actor, or for an object, before it decodes by itself."""
+MOST_UNKNOWN = 8 * CHUNK_BYTES
+"""Bytes of what a worker decoded that it holds for an actor which has not said that it has them."""
 LOOK_S = 0.5
 """Seconds between questions for what others have decoded meanwhile."""
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -98,7 +100,7 @@ class NodeStore:
 
 
 class NodeImages(SharedImages):
-    """Those of one dataset. Where there is no answer it knows of none, and asks no more."""
+    """Those of one dataset. What it is not told in time it does without."""
 
     def __init__(self, actor: Any, data: str) -> None:
         super().__init__(_room(ray.get_runtime_context().get_node_id()))
@@ -109,10 +111,10 @@ class NodeImages(SharedImages):
         """In the object store, not read yet."""
         self.own: dict[str, Pixels] = {}
         """Decoded here, and not known to be there."""
-        self.own_bytes = 0
+        self.own_bytes, self.unsent_bytes = 0, 0
         self.answers: list[tuple[concurrent.futures.Future[News], list[str]]] = []
         """Awaited ones, each with the images sent along."""
-        self.asked = -LOOK_S
+        self.asked, self.answered = -LOOK_S, True
         self._look(ANSWER_S)
 
     def get(self, image_id: str) -> Pixels | None:
@@ -126,11 +128,12 @@ class NodeImages(SharedImages):
         return self.images.get(image_id)
 
     def offer(self, image_id: str, pixels: Pixels) -> None:
-        if self.full or image_id in self.images or image_id in self.own:
+        if self.full or self.own_bytes > MOST_UNKNOWN or image_id in self.images or image_id in self.own:
             return
         self.own[image_id] = pixels
         self.own_bytes += pixels.nbytes
-        if self.own_bytes >= CHUNK_BYTES:
+        self.unsent_bytes += pixels.nbytes
+        if self.unsent_bytes >= CHUNK_BYTES:
             self.flush()
 
     def at_hand(self) -> Mapping[str, Pixels]:
@@ -143,33 +146,32 @@ class NodeImages(SharedImages):
     def flush(self) -> None:
         sent = {image_id for _, ids in self.answers for image_id in ids}
         ids = [image_id for image_id in self.own if image_id not in sent]
-        self.own_bytes = 0
+        self.unsent_bytes = 0
         if ids:
             self._ask("add", ids, *packed((image_id, self.own[image_id]) for image_id in ids))
 
     def _look(self, wait_s: float) -> None:
-        """Take in the answers that have come, or come within so many seconds."""
-        if wait_s or time.monotonic() - self.asked > LOOK_S:
+        """Take in the answers that have come, or come within so many seconds, where they did so before."""
+        if (not self.answers and time.monotonic() - self.asked > LOOK_S) or wait_s:
             self._ask("look", [])
-        deadline = time.monotonic() + wait_s
-        while self.answers and (wait_s or self.answers[0][0].done()):
-            answer, ids = self.answers.pop(0)
+        until = time.monotonic() + (wait_s if self.answered else 0)
+        while self.answers:
+            answer, ids = self.answers[0]
             try:
-                self._take(*answer.result(timeout=max(0.0, deadline - time.monotonic())))
+                self._take(*answer.result(timeout=max(0.0, until - time.monotonic())))
+                self.answered = True
             except concurrent.futures.TimeoutError:
-                log.warning("whoever keeps this node's decoded images does not answer; they are decoded here")
-                self.full, self.actor = True, None
-                self.answers.clear()
+                self.answered = self.answered and not wait_s
+                return
             except ray.exceptions.RayError as error:  # it died, and Ray starts it again
                 log.warning("decoded images of this node are lost: %s", type(error).__name__)
-            for image_id in ids:
-                self.own.pop(image_id, None)
+            self.answers.pop(0)
+            self.own_bytes -= sum(self.own.pop(image_id).nbytes for image_id in ids)
 
     def _ask(self, method: str, ids: list[str], *arguments: Any) -> None:
-        if self.actor is not None:
-            self.asked = time.monotonic()
-            call = getattr(self.actor, method)
-            self.answers.append((call.remote(self.data, *arguments, self.seen).future(), ids))
+        self.asked = time.monotonic()
+        call = getattr(self.actor, method)
+        self.answers.append((call.remote(self.data, *arguments, self.seen).future(), ids))
 
     def _take(self, seen: Seen, chunks: list[Chunk], full: bool) -> None:
         known = self.seen[1] if self.seen[0] == seen[0] else 0
