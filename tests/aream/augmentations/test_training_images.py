@@ -39,6 +39,14 @@ def augmented(image: Image.Image, side: int, draw: object = 0, **changes):
         return augment(image)
 
 
+def test_pixels_are_normalised_to_the_bit_and_lie_as_in_the_image():
+    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    found = to_tensor(Image.fromarray(values), MEAN, STD)
+    expected = (values.astype(np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+    np.testing.assert_array_equal(found.numpy(), expected.transpose(2, 0, 1))
+    assert found.stride() == (1, 48, 3)
+
+
 @pytest.mark.parametrize("size", [(5, 7), (12, 5), (5, 12), (12, 13), (8, 8), (1, 1), (6, 20)])
 def test_a_crop_shows_a_part_of_the_image_on_black(size):
     """Found again by looking for it; over many draws it lies everywhere it can."""
