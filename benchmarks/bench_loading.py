@@ -1,4 +1,4 @@
-"""Real images over 16 epochs with a network that does nothing: decoded once, against decoded at each reading.
+"""Real images over some epochs with a network that does nothing: decoded once, against decoded at each reading.
 
 Three paths, each in one process: images as they are, squares as validation and CAMs see them, and training batches with
 the default augmentation, which then costs more than decoding. On a node that Ray runs, readers after the first decode
@@ -25,10 +25,11 @@ from aream.engine.batches import SquareImages, TrainingBatches
 from benchmarks.measure import Result, median_seconds
 
 DATA = Path(os.environ.get("AREAM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "voc12_animals"
-EPOCHS, SIDE, BATCH, READERS, ROOM = 16, 224, 16, 4, 1 << 40
+SIDE, BATCH, READERS, ROOM = 224, 16, 4, 1 << 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-REQUIRED = {"as_they_are": 6.0, "squares": 1.3, "augmented": 1.2}
-"""Least ratio of each path: resizing and augmenting cost the same on both sides."""
+EPOCHS = {"as_they_are": 16, "squares": 4, "augmented": 4}
+REQUIRED = {"as_they_are": 6.0, "squares": 1.2, "augmented": 1.1}
+"""Least ratio of each path: resizing and augmenting cost the same on both sides, and the first epoch decodes."""
 MEMORY, STORE_BYTES = 1.1, 700 << 20
 
 WALL_TIME = False
@@ -68,17 +69,17 @@ def _against_decoding(name: str, work: Work, plain: Dataset, ids: list[str]) -> 
     once = DecodedOnce(plain, images)
 
     def epochs(side: str, dataset: Dataset) -> Callable[[], None]:
-        return lambda: found[side].extend(work(dataset, epoch) for epoch in range(EPOCHS))
+        return lambda: found[side].extend(work(dataset, epoch) for epoch in range(EPOCHS[name]))
 
     spent = median_seconds({"ours": epochs("ours", once), "baseline": epochs("baseline", plain)}, repeats=1)
-    rates = {side: round(EPOCHS * len(ids) / seconds) for side, seconds in spent.items()}
+    rates = {side: round(EPOCHS[name] * len(ids) / seconds) for side, seconds in spent.items()}
     return Result(
         name=f"loading_{name}",
         unit="CPU s",
         ours=spent["ours"],
         baseline=spent["baseline"],
         required=REQUIRED[name],
-        input=f"{len(ids)} photos of VOC 2012, {EPOCHS} epochs, {SIDE} px, one process, the first epoch decodes",
+        input=f"{len(ids)} photos of VOC 2012, {EPOCHS[name]} epochs, {SIDE} px, one process, the first epoch decodes",
         same=found["ours"] == found["baseline"] and images.decoded == len(ids),
         difference=f"{rates['ours']} images/s against {rates['baseline']}; {images.decoded} decoded",
     )
