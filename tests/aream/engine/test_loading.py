@@ -27,6 +27,7 @@ from aream.train import Training
 from workers.failures import may_pass
 
 WORKERS = (0, 1, 2)
+UNREAD = shapes.build(shapes.Config(image_size=32, train_images=1, val_images=1))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
 
@@ -127,7 +128,7 @@ def test_images_as_they_are(files):
 
 
 def collected(make, workers: int, keys: int = 8):
-    loader = Loader(make, lambda items: torch.tensor(items), Loading(workers))
+    loader = Loader(make, lambda items: torch.tensor(items), UNREAD, Loading(workers))
     return [batch.tolist() for batch in loader.batches([[key] for key in range(keys)])]
 
 
@@ -166,7 +167,7 @@ def test_a_killed_process_is_told_and_may_be_tried_again():
 
 def test_processes_end_with_whoever_wanted_their_batches():
     before = processes()
-    loader = Loader(lambda key: key, lambda items: torch.tensor(items), Loading(2))
+    loader = Loader(lambda key: key, lambda items: torch.tensor(items), UNREAD, Loading(2))
     batches = loader.batches([[key] for key in range(50)])
     assert [next(batches).item() for _ in range(3)] == [0, 1, 2]
     assert len(processes() - before) == 2
@@ -185,7 +186,7 @@ def test_small_shared_memory_is_told_and_takes_fewer_processes(room, used, caplo
         return torch.full((1000,), key, dtype=torch.float32)
 
     before, words = processes(), "shared memory"
-    loader = Loader(make, torch.stack, Loading(2, shared_room=lambda: room))
+    loader = Loader(make, torch.stack, UNREAD, Loading(2, shared_room=lambda: room))
     found = [batch[0, 0].item() for _ in range(2) for batch in loader.batches([[key, key] for key in range(6)])]
     assert found == [*range(6), *range(6)]
     assert len(processes() - before) == used
