@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 from small_voc import write_voc
@@ -51,6 +52,7 @@ def test_readers_share_what_one_decoded_and_do_without_when_it_is_lost(tmp_path,
     from orchestrator.cluster.node_images import images_actor
 
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "180")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find a test's module
     root = str(write_voc(tmp_path / "VOC2012", TRAIN, VAL))
     ray.init("local", num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     try:
