@@ -2,8 +2,9 @@
 
 A field that cannot change a result because something else identifies it (the folder the images lie in, the
 path of a weight file: their *content* is fingerprinted) is declared with :func:`location` and left out of
-the canonical form; so is one declared with :func:`added`, at its default. Anything the encoder does not know is
-refused: a permissive ``str(value)`` would let an object's address fork the identity from one run to the next.
+the canonical form; so is one declared with :func:`setting`, and one declared with :func:`added`, at its default.
+Anything the encoder does not know is refused: a permissive ``str(value)`` would let an object's address fork the
+identity from one run to the next.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ EMBEDDED = "embedded"
 def location(default: Any = dataclasses.MISSING) -> Any:
     """A field that says where bytes lie, never what they are: no part of an identity."""
     return dataclasses.field(default=default, metadata={"location": True})
+
+
+def setting(default: Any) -> Any:
+    """A field that says how something is done, never what comes of it: no part of an identity, nor of equality."""
+    return dataclasses.field(default=default, repr=False, compare=False, metadata={"setting": True})
 
 
 def added(default: Any) -> Any:
@@ -93,8 +99,8 @@ def canonical(value: Any) -> Any:
 
 @functools.cache
 def _identifying(cls: type) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of a configuration class that are no locations; a large plan asks a million times."""
-    return tuple(field for field in dataclasses.fields(cls) if not field.metadata.get("location"))
+    """The fields of a configuration class that are no locations or settings; a large plan asks a million times."""
+    return tuple(field for field in dataclasses.fields(cls) if not field.metadata.keys() & {"location", "setting"})
 
 
 def _as_before(value: Any, field: dataclasses.Field[Any]) -> bool:

@@ -23,6 +23,7 @@ from aream.cams.maps import normalise, pick_maps, refine
 from aream.config import config
 from aream.data.dataset import Dataset
 from aream.engine.batches import check_scales, resized
+from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.steps import autocast
 from aream.errors import ConfigError, DivergedError
 from aream.images import MAX_SIDE, to_tensor
@@ -123,6 +124,7 @@ def infer_cams(
     precision: str = "auto",
     batch_size: int = 16,
     localise: Localise | None = None,
+    loading: Loading = HERE,
 ) -> Iterator[ImageCams]:
     """CAMs of a split in list order; each image is seen once a scale and flip.
 
@@ -137,55 +139,89 @@ def infer_cams(
     config = config.resolved(getattr(backbone, "published_padding", DEFAULT_PADDING))
     ids = list(dataset.ids(split))
     step = batch_size if config.image_size is not None else 1
-    for start in range(0, len(ids), step):
-        chunk = ids[start : start + step]
-        images = [dataset.image(image_id) for image_id in chunk]
-        present = [tuple(int(c) for c in np.flatnonzero(dataset.labels(image_id))) for image_id in chunk]
-        per_scale = [
-            _infer_scale(backbone, images, present, scale, config, device, precision, localise)
-            for scale in config.scales
-        ]
+    chunks = [ids[start : start + step] for start in range(0, len(ids), step)]
+    loader = Loader[str, _Chunk](lambda one: _seen(backbone, dataset, one, config), _stacked, dataset, loading)
+    for chunk, (sizes, present, views) in zip(chunks, loader.batches(chunks), strict=True):
+        per_scale = [_infer_scale(backbone, view, present, config.flip, device, precision, localise) for view in views]
         for index, image_id in enumerate(chunk):
-            width, height = images[index].size
-            views = tuple(view for maps in per_scale for view in maps[index])
-            yield ImageCams(image_id, (height, width), present[index], views)
+            yield ImageCams(image_id, sizes[index], present[index], tuple(v for maps in per_scale for v in maps[index]))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An image as the network is to see it."""
+
+    size: tuple[int, int]
+    classes: tuple[int, ...]
+    canvases: tuple[tuple[_Canvas, ...], ...]
+    """Of each scale one, or the plain one and the mirrored one: mirrored before it is padded, an image is shifted
+    against the grid of the plain one."""
+
+
+def _seen(backbone: Backbone, dataset: Dataset, image_id: str, config: CamInference) -> _Seen:
+    image = dataset.image(image_id)
+    canvases = []
+    for scale in config.scales:
+        plain = _canvas(backbone, image, scale, config, mirrored=False)
+        apart = config.flip and config.padding == "after_flip" and plain.covered[1] < 1
+        canvases.append((plain, _canvas(backbone, image, scale, config, mirrored=True)) if apart else (plain,))
+    present = tuple(int(c) for c in np.flatnonzero(dataset.labels(image_id)))
+    return _Seen((image.height, image.width), present, tuple(canvases))
+
+
+@dataclass(frozen=True)
+class _View:
+    """Images of one size at one scale."""
+
+    pixels: Float[Tensor, "b 3 h w"]
+    mirrored: Float[Tensor, "b 3 h w"] | None
+    """None: mirror the pixels."""
+    places: list[tuple[tuple[float, float], tuple[int, int] | None]]
+    """Of each image ``covered`` and ``size``, as in :class:`ScaleMaps`."""
+
+
+_Chunk = tuple[list[tuple[int, int]], list[tuple[int, ...]], list[_View]]
+"""Sizes and classes of images, and a view a scale."""
+
+
+def _stacked(seen: list[_Seen]) -> _Chunk:
+    views = []
+    for canvases in zip(*(image.canvases for image in seen), strict=True):
+        plain, *mirrored = (torch.stack([canvas.pixels for canvas in some]) for some in zip(*canvases, strict=True))
+        places = [(canvas.covered, canvas.size) for canvas, *_ in canvases]
+        views.append(_View(plain, mirrored[0] if mirrored else None, places))
+    return [image.size for image in seen], [image.classes for image in seen], views
 
 
 def _infer_scale(
     backbone: Backbone,
-    images: Sequence[Image.Image],
+    view: _View,
     present: Sequence[tuple[int, ...]],
-    scale: float,
-    config: CamInference,
+    flip: bool,
     device: torch.device,
     precision: str,
     localise: Localise | None,
 ) -> list[tuple[ScaleMaps, ...]]:
     """Of each image one or two."""
-    views = [_canvas(backbone, image, scale, config, mirrored=False) for image in images]
-    batch = torch.stack([view.pixels for view in views])
-    # Mirrored before it is padded, an image is shifted against the grid of the plain one.
-    apart = config.flip and config.padding == "after_flip" and any(view.covered[1] < 1 for view in views)
-    if apart:
-        mirrors = [_canvas(backbone, image, scale, config, mirrored=True).pixels for image in images]
-        batch = torch.cat([batch, torch.stack(mirrors)])
-    elif config.flip:
-        batch = torch.cat([batch, batch.flip(-1)])
+    batch, apart = view.pixels.to(device, non_blocking=True), view.mirrored is not None
+    if flip:
+        mirrored = batch.flip(-1) if view.mirrored is None else view.mirrored.to(device, non_blocking=True)
+        batch = torch.cat([batch, mirrored])
     # Their own classes first, filled up to the fullest image's number: what no label names is not refined.
     most = max(len(classes) for classes in present)
     order = torch.tensor([[*classes, *[0] * (most - len(classes))] for classes in present], dtype=torch.int64)
-    order = order.to(device).repeat(2 if config.flip else 1, 1)
-    maps = _layer_maps(backbone, batch.to(device), order, device, precision, localise)
-    passes = maps.chunk(2, dim=1) if config.flip else (maps,)
-    if config.flip and not apart:
+    order = order.to(device).repeat(2 if flip else 1, 1)
+    maps = _layer_maps(backbone, batch, order, device, precision, localise)
+    passes = maps.chunk(2, dim=1) if flip else (maps,)
+    if flip and not apart:
         passes = (passes[0] + passes[1].flip(-1),)
     own = [part.cpu() for part in passes]
     return [
         tuple(
-            ScaleMaps(part[:, index, : len(classes)].contiguous(), view.covered, view.size, mirrored)
+            ScaleMaps(part[:, index, : len(classes)].contiguous(), covered, size, mirrored)
             for part, mirrored in zip(own, (False, True), strict=False)
         )
-        for index, (classes, view) in enumerate(zip(present, views, strict=True))
+        for index, (classes, (covered, size)) in enumerate(zip(present, view.places, strict=True))
     ]
 
 

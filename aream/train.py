@@ -13,9 +13,10 @@ import torch
 
 from aream.backbones.protocol import Backbone, has_batch_norm
 from aream.data.dataset import Dataset
-from aream.engine.batches import Batch, TrainingBatches
+from aream.engine.batches import Batch, SquareImages, TrainingBatches
 from aream.engine.checkpoints import Checkpoints
 from aream.engine.gradient_share import GradientShare
+from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.loop import TrainingLoop
 from aream.engine.losses import classification_loss
 from aream.engine.randomness import WholeBatchDraws
@@ -51,7 +52,7 @@ class Training(TrainingLoop[Batch]):
         seed: int,
         *,
         device: torch.device,
-        loader_workers: int = 0,
+        loading: Loading = HERE,
         ranks: Ranks = ALONE,
     ) -> None:
         """``method`` None trains the warm-up only.
@@ -77,10 +78,11 @@ class Training(TrainingLoop[Batch]):
             mean=backbone.mean,
             std=backbone.std,
             seed=seed,
-            loader_workers=loader_workers,
+            loading=loading,
             rank=ranks.rank,
             ranks=ranks.size,
         )
+        self.val_images = SquareImages(dataset, config.image_size, (backbone.mean, backbone.std), loading)
         groups = parameter_groups(
             backbone,
             networks.get("method"),
@@ -110,6 +112,9 @@ class Training(TrainingLoop[Batch]):
 
     def batches_left(self) -> Iterator[Batch]:
         return self.batches.epoch(self.epoch, self.step)
+
+    def loaders(self) -> Sequence[Loader[Any, Any]]:
+        return self.batches.loader, self.val_images.loader
 
     def set_rates(self) -> None:
         self.schedule.set(self.epoch, self.step)
@@ -239,6 +244,7 @@ class Training(TrainingLoop[Batch]):
             self.backbone,
             self.dataset,
             side=self.config.image_size,
+            images=self.val_images,
             batch_size=min(self.config.batch_size, self.pieces.size),
             device=self.device,
             precision=self.config.precision,

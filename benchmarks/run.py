@@ -1,10 +1,11 @@
 """Run every CPU benchmark, each in a process of its own on one thread; the table comes last.
 
-    python -m benchmarks.run [--only NAME] [--device cuda]
+    python -m benchmarks.run [--only NAME ...] [--device cuda]
 
-On a GPU only those run whose ``measure`` takes a device.
+On a GPU only those run whose ``measure`` takes a device. A result is printed and written when it is there: what is done
+stays, also where the rest is interrupted.
 
-Exit status 1 where a required ratio is missed or a result differs from its baseline's.
+Exit status 1 where a required ratio is missed or a result differs from its baseline's, 130 where it was interrupted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from benchmarks.measure import Result
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the CPU benchmarks.")
-    parser.add_argument("--only", help="name of one benchmark, such as par")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of benchmarks, such as par")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -41,31 +42,41 @@ def main() -> int:
     names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name.startswith("bench_"))
     if options.device != "cpu":
         names = [name for name in names if _takes_device(name)]
-    chosen = [name for name in names if options.only in (None, name.removeprefix("bench_"))]
-    if not chosen:
-        parser.error(f"--only: no benchmark {options.only!r}; there are {', '.join(n[6:] for n in names)}")
-    results, broken = [], []
-    for name, done in _run_all(chosen, options.device):
-        if done.returncode:
-            broken.append(name)
-            print(done.stderr, file=sys.stderr)
-            continue
-        results += [Result(**row) for row in json.loads(done.stdout.splitlines()[-1])]
-    for result in results:
-        result.save()
+    known = {name.removeprefix("bench_"): name for name in names}
+    if unknown := [name for name in options.only or () if name not in known]:
+        parser.error(f"--only: no benchmark {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+    results: list[Result] = []
+    broken: list[str] = []
+    interrupted = False
+    try:
+        for name, done in _run_all([known[name] for name in options.only or known], options.device):
+            if done.returncode:
+                broken.append(name)
+                print(f"{done.stderr}\n{name} did not finish", file=sys.stderr)
+                continue
+            for result in (Result(**row) for row in json.loads(done.stdout.splitlines()[-1])):
+                result.save()
+                results.append(result)
+                print(f"{result.name}: {result.ratio:.2f} ({'ok' if result.passed else 'missed'})", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
     _print(results)
-    for name in broken:
-        print(f"{name} did not finish", file=sys.stderr)
+    if interrupted:
+        print("interrupted; what is in the table is done", file=sys.stderr)
+        return 130
     return 0 if not broken and all(result.passed for result in results) else 1
 
 
 def _run_all(names: Sequence[str], device: str) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
     """Those that count CPU seconds beside each other, one a core; those of wall time alone, after them."""
     alone = [name for name in names if device != "cpu" or importlib.import_module(f"benchmarks.{name}").WALL_TIME]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    try:
         running = {pool.submit(_run, name, device): name for name in names if name not in alone}
         for future in as_completed(running):
             yield running[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
     for name in alone:
         yield name, _run(name, device)
 

@@ -38,7 +38,6 @@ class Workspace:
     """Name of the sweep."""
     store_endpoint: str | None = None
     store_waits: Waits = USUAL
-    loader_workers: int = 0
     after: float | None = None
     """Records of the store that are not younger do not count: the sweep was started with ``--fresh``."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ from torch import Tensor
 from aream import backbones, datasets, discover, methods, refiners, segmenters
 from aream.config import Component
 from aream.data.dataset import Dataset
+from aream.data.decoded import DecodedOnce
 from aream.errors import within
 from aream.methods.protocol import HostShape, Localise, Method
 from aream.refiners.protocol import Refiner, network_of
+from workers.processes.runtime import Runtime
 from workers.staging.locations import localised
+
+log = logging.getLogger(__name__)
+PLAIN = Runtime()
 
 
 def weights_file(network: str) -> str:
@@ -34,9 +40,21 @@ ENTROPIES_FILE = "entropies.json"
 """A number a layer."""
 
 
-def build_dataset(component: Component) -> Dataset:
+def build_dataset(component: Component, runtime: Runtime = PLAIN) -> Dataset:
+    """The dataset; its images come from where the ``runtime`` shares those that were decoded before, if it has such a
+    place and the component's ``cache`` wants it."""
     dataset: Dataset = discover.load(datasets, component.name).build(localised(component.config))
-    return dataset
+    cache = getattr(component.config, "cache", "none")
+    images = None if cache == "none" else runtime.images()
+    if images is None:
+        return dataset
+    once = DecodedOnce(dataset, images)
+    if cache is None and (size := once.expected_bytes()) > images.room:
+        log.info(
+            "images are decoded at each reading: together they take %d MiB, kept are %d", size >> 20, images.room >> 20
+        )
+        return dataset
+    return once
 
 
 def build_backbone(component: Component, classes: int, image_size: int) -> Any:
@@ -148,10 +166,10 @@ def load_weights(module: torch.nn.Module, folder: Path, file: str = WEIGHTS_FILE
 
 
 def trained_host(
-    dataset: Component, backbone: Component, image_size: int, folder: Path, device: torch.device
+    dataset: Component, backbone: Component, image_size: int, folder: Path, runtime: Runtime
 ) -> tuple[Dataset, Any]:
-    """The dataset, and the host that a training stage kept, on the ``device``."""
-    images = build_dataset(dataset)
+    """The dataset, and the host that a training stage kept, on the device of the ``runtime``."""
+    images = build_dataset(dataset, runtime)
     host = build_backbone(backbone, len(images.class_names), image_size)
     load_weights(host, folder)
-    return images, host.to(device)
+    return images, host.to(runtime.device)

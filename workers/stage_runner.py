@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import shutil
@@ -28,9 +29,10 @@ from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile, NoCheckpoint
 from workers.failures import may_pass
+from workers.images import ImageStore, OwnStore
 from workers.processes.gpu_memory import GpuMemory
 from workers.processes.hardware import threads
-from workers.processes.runtime import Runtime
+from workers.processes.runtime import Runtime, no_images
 from workers.processes.structured_log import working_on
 from workers.ranks.launcher import joined
 from workers.ranks.process_group import Checkpoint, SharedCheckpoint
@@ -51,11 +53,17 @@ class StageRunner:
         stop: Callable[[], bool] = lambda: False,
         leases: Leases | None = None,
         memory: GpuMemory | None = None,
+        images: ImageStore | None = None,
     ) -> None:
-        """``memory`` is what peaks are read from; None: that of the runtime's GPU."""
+        """
+        Args:
+            memory: what peaks are read from; None: that of the runtime's GPU.
+            images: keeps decoded ones; None: this process.
+        """
         self.store, self.runtime, self.report, self.stop = store, runtime, report, stop
         self.leases = leases or Leases(store.storage)
         self.memory = memory or runtime.memory()
+        self.images = images or OwnStore()
         self.store.remove_orphans()
 
     def run(self, stage: Stage) -> ArtifactRecord:
@@ -137,6 +145,7 @@ class StageRunner:
                 record = self.store.put(stage.key, out, record_of(stage, metrics, rows, seconds))
             finally:
                 shutil.rmtree(out, ignore_errors=True)
+                self.images.done()
         except (Interrupted, StoreUnavailable) as error:
             if isinstance(error, Interrupted) and lost():
                 raise self._held(stage.key) from None
@@ -182,7 +191,9 @@ class StageRunner:
         """
         if stage.on_gpu and not self.runtime.gpu:
             raise ConfigError("it is computed on a GPU, and this worker has none: resources must give it one")
-        return dataclasses.replace(self.runtime, gpu=stage.on_gpu, threads=stage.threads)
+        data = stage.fingerprints.get("data")
+        images = functools.partial(self.images.of, data) if data else no_images
+        return dataclasses.replace(self.runtime, gpu=stage.on_gpu, threads=stage.threads, images=images)
 
     def _materialise(self, stage: Stage) -> Path:
         """The folder of an input, recomputed if its bytes are not those of its record."""

@@ -20,6 +20,7 @@ from aream.affinity_net.targets import affinity_loss, affinity_terms, pair_kinds
 from aream.config import config
 from aream.data.dataset import Dataset
 from aream.engine.batches import seeded
+from aream.engine.loading import HERE, Loading
 from aream.engine.poly_sgd import PolySgdConfig, PolySgdRun, Samples, learning_groups
 from aream.engine.steps import autocast, refuse_loss
 from aream.errors import ConfigError
@@ -80,27 +81,29 @@ class AffinityRun(PolySgdRun):
         seed: int,
         *,
         device: torch.device,
+        loading: Loading = HERE,
     ) -> None:
-        self.affinity_net, self.dataset, self.read_scores, self.config = network, dataset, read_scores, config
+        self.affinity_net, self.read_scores, self.config = network, read_scores, config
         self.jitter = ColorJitter(*config.color_jitter)
         super().__init__(
             network,
             learning_groups(network, network.new_parameters(), config, bias_lr_scale=2.0, decay_biases=False),
-            dataset.ids("train"),
+            dataset,
             config,
             seed,
             device=device,
             section="labels.refiner.train",
+            loading=loading,
         )
 
-    def sample(self, image_id: str) -> tuple[Float[Tensor, "3 s s"], Int64[Tensor, "g g"]]:
+    def sample(self, image_id: str, epoch: int, step: int) -> tuple[Float[Tensor, "3 s s"], Int64[Tensor, "g g"]]:
         """A crop of the image, its colours changed, perhaps mirrored, and the labels of its positions.
 
         Deviates from the authors' code, which pads before it normalises: black, where inference and ours have the mean
         colour. No pair there is counted.
         """
         image, scores = self.dataset.image(image_id), torch.from_numpy(self.read_scores(image_id))
-        with seeded("affinity", self.seed, self.epoch, image_id):
+        with seeded("affinity", self.seed, epoch, image_id):
             image = self.jitter(image)
             top, left = (_drawn(length, self.config.crop) for length in scores.shape[2:])
             mirrored = self.config.flip and np.random.random() < 0.5

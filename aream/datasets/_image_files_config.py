@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from aream.config import config, location
+from aream.config import config, location, setting
 from aream.errors import ConfigError
 from aream.metrics import LEAST_CLASSES
 
@@ -27,6 +27,9 @@ class ImageFilesConfig:
     """Image-level labels; null: those that are there."""
     scored_classes: tuple[int, ...] | None = None
     """Mask ids over which the headline mIoU is averaged, 0 is background; null: all."""
+    cache: Literal["none", "memory"] | None = setting(None)
+    """Where a node keeps decoded images for all that read them: in ``memory``, as many as go into 60% of its Ray's
+    object store, which is 30% of its memory; null: there if all fit, else ``none``: each is decoded at each reading."""
 
     def __post_init__(self) -> None:
         scored, folder = self.scored_classes, Path(self.masks)

@@ -10,21 +10,20 @@ import contextlib
 import dataclasses
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from aream import augmentations, discover
 from aream.augmentations.protocol import Augment
 from aream.config import Component
 from aream.data.dataset import Dataset
+from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.ranks import part_of
 from aream.errors import ConfigError
 from aream.images import MAX_SCALE, MAX_SCALES, Statistics, to_tensor
@@ -110,7 +109,7 @@ def resized(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BICUBIC)
 
 
-class _TrainingImages(torch.utils.data.Dataset[Sample]):
+class _TrainingImages:
     def __init__(
         self,
         dataset: Dataset,
@@ -126,7 +125,8 @@ class _TrainingImages(torch.utils.data.Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def made(self, key: tuple[int, int]) -> Sample:
+        """Of an epoch and an index."""
         epoch, index = key
         image_id = self.ids[index]
         image = self.dataset.image(image_id)
@@ -148,12 +148,12 @@ class TrainingBatches:
         mean: Statistics,
         std: Statistics,
         seed: int,
-        loader_workers: int,
+        loading: Loading = HERE,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.images = _TrainingImages(dataset, side, augmentation, (mean, std), seed)
-        self.seed, self.loader_workers = seed, loader_workers
+        self.loader, self.seed = Loader(self.images.made, _collate, dataset, loading), seed
         self.batch_size = min(batch_size, len(self.images))
         if self.batch_size < ranks:
             raise ConfigError(
@@ -171,44 +171,40 @@ class TrainingBatches:
             order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             for step in range(first_step, len(self))
         ]
-        loader: DataLoader[Any] = DataLoader(
-            self.images,
-            batch_sampler=[
-                [(epoch, index) for index in step[self.part]] for step in steps
-            ],  # the epoch beside the index
-            num_workers=self.loader_workers,
-            collate_fn=_collate,
-            generator=torch.Generator().manual_seed(0),  # else the loader draws from the training's own state
-        )
-        for step, batch in zip(steps, loader, strict=True):
+        keys = [[(epoch, index) for index in step[self.part]] for step in steps]
+        for step, batch in zip(steps, self.loader.batches(keys), strict=True):
             whole = [self.images.ids[index] for index in step]
             yield dataclasses.replace(batch, first=self.part.start, whole=whole)
 
 
-def validation_batches(
-    dataset: Dataset,
-    *,
-    side: int,
-    batch_size: int,
-    mean: Statistics,
-    std: Statistics,
-    rank: int = 0,
-    ranks: int = 1,
-) -> Iterator[Batch]:
-    """The val split, resized to a square, in list order; with several ``ranks`` every n-th batch."""
-    ids = list(dataset.ids("val"))
-    for start in range(rank * batch_size, len(ids), batch_size * ranks):
-        yield _collate(
-            [
-                (
-                    to_tensor(resized(dataset.image(image_id), side), mean, std),
-                    torch.from_numpy(dataset.labels(image_id)),
-                    image_id,
-                    None,
-                )
-                for image_id in ids[start : start + batch_size]
-            ]
-        )
+class SquareImages:
+    """Whole images, resized to a square, as they are measured on."""
+
+    def __init__(
+        self, dataset: Dataset, side: int, statistics: tuple[Statistics, Statistics], loading: Loading = HERE
+    ) -> None:
+        """``statistics``: mean and standard deviation."""
+        self.dataset, self.side, self.statistics = dataset, side, statistics
+        self.loader = Loader(self._made, _collate, dataset, loading)
+
+    def batches(self, ids: Sequence[str], batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
+        """In order; with several ``ranks`` every n-th batch."""
+        starts = range(rank * batch_size, len(ids), batch_size * ranks)
+        return self.loader.batches([ids[start : start + batch_size] for start in starts])
+
+    def _made(self, image_id: str) -> Sample:
+        pixels = to_tensor(resized(self.dataset.image(image_id), self.side), *self.statistics)
+        return pixels, torch.from_numpy(self.dataset.labels(image_id)), image_id, None
+
+
+def raw_images(dataset: Dataset, ids: Iterable[str], loading: Loading = HERE) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The images as they are, in order; ids are taken a few ahead."""
+
+    def made(image_id: str) -> Tensor:
+        return torch.from_numpy(np.array(dataset.image(image_id)))
+
+    loader = Loader[str, list[Tensor]](made, list, dataset, loading)
+    return (pixels.numpy() for (pixels,) in loader.batches([image_id] for image_id in ids))
 
 
 def _collate(samples: list[Sample]) -> Batch:

@@ -17,6 +17,7 @@ from torch import nn
 
 from aream.engine.checkpoints import Checkpoints, Report
 from aream.engine.epoch_means import EpochMeans
+from aream.engine.loading import Loader
 from aream.engine.randomness import random_state, restore_random_state
 from aream.engine.steps import MicroBatches, apply_gradients, refuse_row
 
@@ -53,6 +54,10 @@ class TrainingLoop(ABC, Generic[B]):
     @abstractmethod
     def batches_left(self) -> Iterator[B]:
         """Yield the batches of the epoch, from its ``step`` on."""
+
+    @abstractmethod
+    def loaders(self) -> Sequence[Loader[Any, Any]]:
+        """That its images come from."""
 
     @abstractmethod
     def set_rates(self) -> None:
@@ -118,22 +123,25 @@ class TrainingLoop(ABC, Generic[B]):
         """
         until = self.epochs if until is None else until
         checkpoints = checkpoints or Checkpoints(save=lambda state: None)
-        while self.epoch < until:
-            self.networks.train()
-            for batch in self.batches_left():
-                self.figures.add(self.train_step(batch))
-                self.step += 1
-                checkpoints.after_step(self.state)
-            row = self.epoch_row(checkpoints) | self.pieces.row()
-            refuse_row(row, f"epoch {self.epoch + 1}")
-            self.history.append(row)
-            self.epoch, self.step, self.figures = self.epoch + 1, 0, EpochMeans()
-            going_on = self.epoch < until
-            keep = checkpoints.after_epoch if going_on else checkpoints.after_last_epoch
-            keep(self.state)
-            report(row)
-            if going_on:
-                checkpoints.leave_if_asked(self.state)
+        try:
+            while self.epoch < until:
+                self.networks.train()
+                for batch in self.batches_left():
+                    self.figures.add(self.train_step(batch))
+                    self.step += 1
+                    checkpoints.after_step(self.state)
+                row = self.epoch_row(checkpoints) | self.pieces.row()
+                refuse_row(row, f"epoch {self.epoch + 1}")
+                self.history.append(row)
+                self.epoch, self.step, self.figures = self.epoch + 1, 0, EpochMeans()
+                going_on = self.epoch < until
+                keep = checkpoints.after_epoch if going_on else checkpoints.after_last_epoch
+                keep(self.state)
+                report(row)
+                if going_on:
+                    checkpoints.leave_if_asked(self.state)
+        finally:
+            self._close()
 
     def rehearse(self, steps: int) -> None:
         """A few steps, for what they take; the state is of no use afterwards."""
@@ -141,6 +149,11 @@ class TrainingLoop(ABC, Generic[B]):
         again = itertools.chain.from_iterable(self.batches_left() for _ in range(steps))
         for batch in itertools.islice(again, steps):
             self.train_step(batch)
+        self._close()
+
+    def _close(self) -> None:
+        for loader in self.loaders():
+            loader.close()
 
     def train_step(self, batch: B) -> dict[str, float]:
         self.set_rates()

@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aream.config import config
+from aream.data.dataset import Dataset
 from aream.engine.checkpoints import Checkpoints
+from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.loop import TrainingLoop
 from aream.engine.steps import MicroBatches, OutOfMemoryPolicy, advice
 from aream.errors import ConfigError
@@ -82,12 +84,13 @@ class PolySgdRun(TrainingLoop[Samples]):
         self,
         network: Any,
         groups: list[dict[str, Any]],
-        ids: Sequence[str],
+        dataset: Dataset,
         config: PolySgdConfig,
         seed: int,
         *,
         device: torch.device,
         section: str,
+        loading: Loading = HERE,
         power: float = 0.9,
         iterations: int | None = None,
     ) -> None:
@@ -98,10 +101,13 @@ class PolySgdRun(TrainingLoop[Samples]):
             power: of the share of steps that are left, by which learning rates fall.
             iterations: steps, the last epoch is cut short at; None: the ``config`` says epochs.
         """
-        self.ids, self.seed = list(ids), seed
+        self.dataset, self.ids, self.seed = dataset, list(dataset.ids("train")), seed
         self.batch_size = min(config.batch_size, len(self.ids))
         self.steps = len(self.ids) // self.batch_size
         self.total, self.power = iterations or config.epochs * self.steps, power
+        self.loader = Loader[tuple[str, int, int], list[Tensor]](
+            lambda key: self.sample(*key), _stacked, dataset, loading
+        )
         super().__init__(
             {"model": network.to(device)},
             torch.optim.SGD(groups, momentum=config.momentum),
@@ -112,15 +118,20 @@ class PolySgdRun(TrainingLoop[Samples]):
         )
 
     @abstractmethod
-    def sample(self, image_id: str) -> Any:
-        """Return what the network learns from an image in this step, drawn from (seed, epoch, step, image) alone."""
+    def sample(self, image_id: str, epoch: int, step: int) -> tuple[Tensor, ...]:
+        """Return what the network learns from an image in a step, drawn from (seed, epoch, step, image) alone."""
 
     def batches_left(self) -> Iterator[Samples]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.ids))
-        for step in range(self.step, min(self.steps, self.total - self.epoch * self.steps)):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            ids = [self.ids[index] for index in chosen]
-            yield Samples(ids, [self.sample(image_id) for image_id in ids])
+        steps = range(self.step, min(self.steps, self.total - self.epoch * self.steps))
+        chosen = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in steps]
+        ids = [[self.ids[index] for index in indices] for indices in chosen]
+        keys = [[(image_id, self.epoch, step) for image_id in some] for step, some in zip(steps, ids, strict=True)]
+        for some, parts in zip(ids, self.loader.batches(keys), strict=True):
+            yield Samples(some, list(zip(*parts, strict=True)))
+
+    def loaders(self) -> Sequence[Loader[Any, Any]]:
+        return (self.loader,)
 
     def set_rates(self) -> None:
         done = self.epoch * self.steps + self.step
@@ -130,6 +141,11 @@ class PolySgdRun(TrainingLoop[Samples]):
     def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
         self.figures.refuse_nothing(self.LOSS, f"epoch {self.epoch + 1}", self.NOTHING.format(len(self.ids)))
         return {"epoch": float(self.epoch + 1)} | self.figures.means()
+
+
+def _stacked(samples: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """One tensor a part: each takes a file descriptor on its way from another process."""
+    return [torch.stack(parts) for parts in zip(*samples, strict=True)]
 
 
 def learning_groups(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from aream.backbones.protocol import Backbone
 from aream.data.dataset import Dataset
-from aream.engine.batches import validation_batches
+from aream.engine.batches import SquareImages
 from aream.engine.ranks import ALONE, Ranks
 from aream.engine.steps import autocast
 
@@ -22,6 +22,7 @@ def validation_scores(
     dataset: Dataset,
     *,
     side: int,
+    images: SquareImages | None = None,
     batch_size: int,
     device: torch.device,
     precision: str,
@@ -31,21 +32,19 @@ def validation_scores(
     """Scores and labels of every image, in list order; the ranks take turns at the batches and know all in the end.
 
     Args:
+        images: of that side; None: each is loaded here.
         after_each: called as often on every rank, after each batch.
     """
     backbone.eval()
     count, classes = len(dataset.ids("val")), len(dataset.class_names)
-    statistics = backbone.mean, backbone.std
-    batches = validation_batches(
-        dataset, side=side, batch_size=batch_size, mean=statistics[0], std=statistics[1],
-        rank=ranks.rank, ranks=ranks.size,
-    )  # fmt: skip
+    images = images or SquareImages(dataset, side, (backbone.mean, backbone.std))
+    batches = images.batches(dataset.ids("val"), batch_size, ranks.rank, ranks.size)
     scores, labels = [torch.zeros(0, classes)], [torch.zeros(0, classes)]
     for _ in range(math.ceil(count / (batch_size * ranks.size))):
         batch = next(batches, None)
         if batch is not None:
             with autocast(device, precision):
-                output = backbone(batch.images.to(device))
+                output = backbone(batch.images.to(device, non_blocking=True))
             scores.append(output.scores.float().cpu())
             labels.append(batch.labels)
         after_each()

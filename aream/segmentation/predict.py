@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from aream.crf.dense_crf import DenseCRF
 from aream.data.dataset import Dataset
+from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.steps import autocast
 from aream.errors import DivergedError
 from aream.images import to_tensor
@@ -32,6 +34,7 @@ def predict(
     *,
     device: torch.device,
     precision: str,
+    loading: Loading = HERE,
 ) -> Predictions:
     """Predicted class ids of every image of a split at its own size.
 
@@ -40,14 +43,29 @@ def predict(
     """
     segmenter.eval()
     crf = None if config.crf is None else DenseCRF(config.crf)
-    for image_id in dataset.ids(split):
-        image = dataset.image(image_id)
-        views = _views(segmenter, image, config, device=device, precision=precision)
+    ids = list(dataset.ids(split))
+    loader = Loader[str, list[_Seen]](lambda one: _seen(segmenter, dataset.image(one), config), list, dataset, loading)
+    for image_id, (seen,) in zip(ids, loader.batches([image_id] for image_id in ids), strict=True):
+        views = _views(segmenter, seen, config.flip, device=device, precision=precision)
         scores = merged(_finite(views, image_id), config.merge)
         if crf is not None:
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-            scores = crf.apply(pixels.to(device), scores)
+            scores = crf.apply(seen.image.permute(2, 0, 1).to(device), scores)
         yield image_id, scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An image, and what the network is to see of it."""
+
+    image: UInt8[Tensor, "h w 3"]
+    scales: list[Float[Tensor, "3 _ _"]]
+
+
+def _seen(segmenter: Predictor, image: Image.Image, config: SegmentationEvaluation) -> _Seen:
+    width, height = image.size if config.image_size is None else (config.image_size, config.image_size)
+    sizes = [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in config.scales]
+    scaled = [image.resize(size, Image.Resampling.BICUBIC) for size in sizes]
+    return _Seen(torch.from_numpy(np.array(image)), [to_tensor(one, segmenter.mean, segmenter.std) for one in scaled])
 
 
 def merged(views: Iterable[Float[Tensor, "k h w"]], rule: Merge) -> Float[Tensor, "k h w"]:
@@ -64,19 +82,16 @@ def merged(views: Iterable[Float[Tensor, "k h w"]], rule: Merge) -> Float[Tensor
 
 
 def _views(
-    segmenter: Predictor, image: Image.Image, config: SegmentationEvaluation, *, device: torch.device, precision: str
+    segmenter: Predictor, seen: _Seen, flip: bool, *, device: torch.device, precision: str
 ) -> Iterator[Float[Tensor, "k h w"]]:
     """Logits of each scale, upright and mirrored back, at the image's size."""
-    whole_size = image.size if config.image_size is None else (config.image_size, config.image_size)
-    for scale in config.scales:
-        width, height = (max(1, round(side * scale)) for side in whole_size)
-        pixels = to_tensor(image.resize((width, height), Image.Resampling.BICUBIC), segmenter.mean, segmenter.std)
-        both = torch.stack([pixels, pixels.flip(-1)] if config.flip else [pixels])
+    for scaled in seen.scales:
+        pixels = scaled.to(device, non_blocking=True)
         with autocast(device, precision):
-            logits = segmenter(both.to(device)).float()
-        whole = F.interpolate(logits, size=(image.height, image.width), mode="bilinear", align_corners=False)
+            logits = segmenter(torch.stack([pixels, pixels.flip(-1)] if flip else [pixels])).float()
+        whole = F.interpolate(logits, size=seen.image.shape[:2], mode="bilinear", align_corners=False)
         yield whole[0]
-        if config.flip:
+        if flip:
             yield whole[1].flip(-1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream.data.dataset import Dataset
+from aream.engine.loading import HERE, Loading
 from aream.engine.poly_sgd import PolySgdRun, Samples, learning_groups
 from aream.engine.steps import autocast, refuse_loss
 from aream.metrics import IGNORE
@@ -48,8 +49,9 @@ class SegmentationRun(PolySgdRun):
         seed: int,
         *,
         device: torch.device,
+        loading: Loading = HERE,
     ) -> None:
-        self.segmenter, self.dataset, self.read_labels = segmenter, dataset, read_labels
+        self.segmenter, self.read_labels = segmenter, read_labels
         self.crops = TrainingCrops(config, seed, segmenter.mean, segmenter.std)
         super().__init__(
             segmenter,
@@ -60,18 +62,19 @@ class SegmentationRun(PolySgdRun):
                 bias_lr_scale=config.bias_lr_scale,
                 decay_biases=config.decay_biases,
             ),
-            dataset.ids("train"),
+            dataset,
             config,
             seed,
             device=device,
             section="segmentation.train",
+            loading=loading,
             power=config.poly_power,
             iterations=config.iterations,
         )
 
-    def sample(self, image_id: str) -> Sample:
-        scale = self.crops.batch_scale(self.epoch, self.step)
-        return self.crops.crop(self.dataset.image(image_id), self.read_labels(image_id), self.epoch, image_id, scale)
+    def sample(self, image_id: str, epoch: int, step: int) -> Sample:
+        scale = self.crops.batch_scale(epoch, step)
+        return self.crops.crop(self.dataset.image(image_id), self.read_labels(image_id), epoch, image_id, scale)
 
     def gradients(self, batch: Samples, size: int, place: str) -> dict[str, float]:
         self.optimizer.zero_grad(set_to_none=True)

@@ -16,6 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aream.errors import Interrupted
+from orchestrator.cluster.node_images import images_actor
 from workers.processes.identity import Process
 
 if TYPE_CHECKING:  # the actor needs no torch, which takes seconds to import
@@ -45,6 +46,7 @@ class _Channel:
         self.rows: list[tuple[str, Row]] = []
         self.halted: frozenset[str] = frozenset()
         self.signs: dict[str, tuple[str, str, float]] = {}
+        self.images: dict[str, Any] = {}
 
     def post(self, key: str, row: Row) -> None:
         self.rows.append((key, row))
@@ -55,6 +57,12 @@ class _Channel:
 
     def left(self, key: str) -> None:
         self.signs.pop(key, None)
+
+    def images_of(self, node: str) -> Any:
+        """The actor of a node, which lives as long as this one."""
+        if node not in self.images:
+            self.images[node] = images_actor(node)
+        return self.images[node]
 
     def look(self, halted: frozenset[str]) -> tuple[list[tuple[str, Row]], dict[str, Heartbeat]]:
         self.halted = halted
@@ -114,6 +122,12 @@ class WorkerEnd:
 
     def __exit__(self, *error: object) -> None:
         self.actor.left.remote(self.key)
+
+    def images_actor(self) -> Any:
+        """What keeps this node's decoded images; None without an answer."""
+        with contextlib.suppress(concurrent.futures.TimeoutError, ray.exceptions.RayError):
+            return self.actor.images_of.remote(self.me[0]).future().result(timeout=ANSWER_S)
+        return None
 
     def post(self, row: Row) -> None:
         self.actor.post.remote(self.key, row)

@@ -17,6 +17,7 @@ import ray
 from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator.cluster import connection
 from orchestrator.cluster.lost_workers import why, worth_another_try
+from orchestrator.cluster.node_images import NodeStore
 from orchestrator.cluster.shortage import Shortage
 from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import Supervisor
@@ -59,7 +60,14 @@ def run_stage_task(stage: Stage, workspace: Workspace, cpu: float, gpu: float, c
     """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
     try:
         with workspace.logged(stage.key), WorkerEnd(channel, stage.key) as line:
-            runner = stage_runner(workspace, cpu=cpu, gpu=gpu, report=lambda _, row: line.post(row), stop=line.stop)
+            runner = stage_runner(
+                workspace,
+                cpu=cpu,
+                gpu=gpu,
+                report=lambda _, row: line.post(row),
+                stop=line.stop,
+                images=NodeStore(line.images_actor),
+            )
             runner.run(stage)
     except StageHeld as error:
         return {COMPUTED_ELSEWHERE: error.key}

@@ -27,6 +27,7 @@ from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
+from orchestrator.cluster.node_images import NodeStore
 from orchestrator.cluster.resources import requested
 from orchestrator.cluster.stage_runner import stage_runner
 from orchestrator.monitor.supervisor import Supervisor
@@ -97,7 +98,10 @@ def _run_trial(trial: TrialPlan, planner: Planner, workspace: Workspace, line: W
             tune.report(dict(row))
 
     with workspace.logged(trial.key, trial=trial.key):
-        runner = stage_runner(workspace, cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop)
+        images = NodeStore(line.images_actor)
+        runner = stage_runner(
+            workspace, cpu=resource.cpu, gpu=resource.gpus, report=report, stop=line.stop, images=images
+        )
         records = RememberedRecords(runner.store)
         records.take([runner.run(trial.train)])
         stages = [stage for variant in trial.variants for stage in variant.stages.all()]

@@ -14,6 +14,7 @@ from small_voc import write_voc
 
 from aream import datasets, discover
 from aream.data.dataset import Dataset
+from aream.data.decoded import DecodedOnce, OwnImages
 from aream.data.examination import inspect
 from aream.metrics import IGNORE
 
@@ -65,6 +66,16 @@ def test_it_travels_without_pixels_and_is_the_same_there(dataset):
         assert list(there.ids(split)) == list(dataset.ids(split))
         for image_id in there.ids(split):
             np.testing.assert_array_equal(np.array(there.image(image_id)), np.array(dataset.image(image_id)))
+
+
+def test_its_images_are_the_same_decoded_once(dataset):
+    once = DecodedOnce(dataset, OwnImages(10**9))
+    assert isinstance(once, Dataset)
+    for _ in range(2):
+        for image_id in once.ids("train"):
+            image = once.image(image_id)
+            assert image.mode == "RGB"
+            np.testing.assert_array_equal(np.array(image), np.array(dataset.image(image_id)))
 
 
 def test_settings_are_data():

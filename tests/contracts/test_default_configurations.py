@@ -111,8 +111,7 @@ def test_default_crops_of_an_affinity_net_take_every_draw():
         image = picture(generator, draw)
         dataset.image = lambda _, image=image: image
         scores = generator.random((2, 3, image.height, image.width)).astype(np.float32)
-        run.epoch = draw
-        pixels, labels = run.sample("image")
+        pixels, labels = run.sample("image", draw, 0)
         assert pixels.shape == (3, 72, 72)
         assert labels.shape == (9, 9)
         assert torch.isfinite(pixels).all()

@@ -24,6 +24,7 @@ from workers import analysis, metric
 from workers.components import build_backbone, build_dataset, load_weights, trained_host, trained_method
 from workers.files.figures import Curve, parse_figures
 from workers.pipelines import variant_stages
+from workers.processes.runtime import Runtime
 from workers.stages import attention_statistics
 from workers.trial import InferenceSection
 
@@ -214,7 +215,7 @@ def test_a_decoder_of_a_method_is_scored_on_val_images(work):
     (stage,) = variant_stages(with_decoder(segment=True), fingerprint, [once]).analyses
     row = work.runner.run(stage).metrics
     training, folder = stage.config.training, work.store.get(stage.inputs["host"].key)
-    images, network = trained_host(training.data, training.backbone, 32, folder, torch.device("cpu"))
+    images, network = trained_host(training.data, training.backbone, 32, folder, Runtime())
     method = trained_method(training.method, network.eval(), 6, 32, {"host": folder})
     hits, either, there = np.zeros(7), np.zeros(7), np.zeros(7)
     for image_id in images.ids("val"):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from aream.data.decoded import SharedImages
+from aream.engine.loading import Loading
 from workers.processes.gpu_memory import CudaMemory, GpuMemory, claim_once
+from workers.processes.memory_limits import free_shared_memory
+
+
+def no_images() -> None:
+    """A function that another process finds by its name."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +27,19 @@ class Runtime:
     threads: int = 1
     """CPU threads of torch: the cores the scheduler gave. One number for a machine keeps its results equal."""
     loader_workers: int = 0
-    """Processes that decode images beside the training."""
+    """Processes that decode and change images beside the stage's own."""
+    images: Callable[[], SharedImages | None] = no_images
+    """Images of the stage's data that were decoded before; None: they are decoded by whoever reads them."""
     checkpoint_s: float = 60.0
     """Seconds of work that are lost at most when a worker dies."""
 
     @property
     def device(self) -> torch.device:
         return torch.device("cuda" if self.gpu else "cpu")
+
+    @property
+    def loading(self) -> Loading:
+        return Loading(self.loader_workers, self.gpu, free_shared_memory)
 
     def prepare(self) -> None:
         """Set threads and deterministic kernels for this process; to be called before the first CUDA call."""

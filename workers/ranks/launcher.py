@@ -31,7 +31,7 @@ import torch
 
 from aream.errors import ConfigError
 from workers.processes.background import begin_repeating
-from workers.processes.runtime import Runtime
+from workers.processes.runtime import Runtime, no_images
 from workers.ranks.process_group import ProcessRanks, RankLost
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,12 @@ def joined(stage: str, config: Any, inputs: Mapping[str, Path], runtime: Runtime
     if runtime.gpu and torch.cuda.device_count() < size:
         raise ConfigError(f"resources.trial: {size} processes need {size} GPUs, got {torch.cuda.device_count()}")
     threads = torch.get_num_threads()
-    own = replace(runtime, threads=max(1, runtime.threads // size))
+    own = replace(
+        runtime,
+        threads=max(1, runtime.threads // size),
+        loader_workers=runtime.loader_workers // size,
+        images=no_images,  # those of this process only: its children are none of Ray's
+    )
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         rendezvous = Path(folder) / "rendezvous"
         children: list[_Child] = []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from aream.affinity_net.targets import AffinityScores, class_scores
 from aream.config import Component, config
+from aream.engine.batches import raw_images
 from workers.components import build_dataset
 from workers.files.cams import read_cams
 from workers.files.scores import write_scores
@@ -33,11 +34,13 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
     (out / SCORES_FOLDER).mkdir()
     device, images = context.runtime.device, 0
-    for cams in context.watched(read_cams(inputs["cams"])):
-        image = torch.from_numpy(np.array(dataset.image(cams.image_id))).permute(2, 0, 1)
+    every, ahead = itertools.tee(read_cams(inputs["cams"]))
+    pixels = raw_images(dataset, (cams.image_id for cams in ahead), context.runtime.loading)
+    for cams, array in context.watched(zip(every, pixels, strict=True)):
+        image = torch.from_numpy(array).permute(2, 0, 1)
         maps = torch.from_numpy(cams.combine(config.layers))
         scores = class_scores(image.to(device), maps.to(device), config.targets)
         write_scores(scores_file(out, cams.image_id), scores.cpu().numpy())

@@ -5,7 +5,7 @@ An image is seen once, a layer at a time: nothing of size layers x heads x n x n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,11 @@ from aream.cams.maps import normalise, refine, spread_maps
 from aream.cams.overlays import cam_row, matrix_row
 from aream.config import Component, added, config
 from aream.data.dataset import Dataset
-from aream.engine.batches import resized
+from aream.engine.batches import SquareImages
 from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, entropy_cam
 from aream.errors import ConfigError, DivergedError
-from aream.images import MAX_SIDE, to_tensor
+from aream.images import MAX_SIDE
 from aream.labels.training_labels import present_first
 from aream.metrics import BACKGROUND, IGNORE
 from workers.analysis import Subject
@@ -152,7 +152,9 @@ def analysis(subject: Subject, options: Options) -> Stage:
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Inputs: those of ``infer_cam``."""
     device = context.runtime.device
-    dataset, backbone = trained_host(config.data, config.backbone, config.train_image_size, inputs["host"], device)
+    dataset, backbone = trained_host(
+        config.data, config.backbone, config.train_image_size, inputs["host"], context.runtime
+    )
     classes = len(dataset.class_names)
     localise = trained_localiser(config.method, backbone, classes, config.train_image_size, inputs)
     backbone.eval()
@@ -160,12 +162,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     examples = [image_id for image_id in ids if dataset.labels(image_id).any()][: config.examples]
     totals = _Totals(backbone.depth)
     pictures: list[tuple[Picture, Image.Image]] = []
-    for start in context.watched(range(0, len(ids), BATCH)):
-        chunk = ids[start : start + BATCH]
-        batch = torch.stack(
-            [to_tensor(resized(dataset.image(i), config.image_size), backbone.mean, backbone.std) for i in chunk]
-        ).to(device)
-        present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]).to(device) > 0
+    images = SquareImages(dataset, config.image_size, (backbone.mean, backbone.std), context.runtime.loading)
+    for loaded in context.watched(images.batches(ids, BATCH)):
+        chunk, batch = loaded.ids, loaded.images.to(device, non_blocking=True)
+        present = loaded.labels.to(device) > 0
         order, _ = present_first(present)
         with torch.no_grad(), autocast(device, config.precision):
             output, maps = (backbone(batch), None) if localise is None else localise(backbone, batch, order)
@@ -234,7 +234,7 @@ def _measure(
     cam: Float[Tensor, "b c h w"],
     present: Bool[Tensor, "b c"],
     dataset: Dataset,
-    chunk: list[str],
+    chunk: Sequence[str],
     totals: _Totals,
     panels: _Panels,
 ) -> None:

@@ -42,7 +42,7 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``segmenter``: the trained weights."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
     segmenter = build_segmenter(config.model, len(dataset.class_names) + 1, config.crop)
     load_weights(segmenter, inputs["segmenter"])
     segmenter.to(context.runtime.device)
@@ -56,6 +56,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
             config.evaluate,
             device=context.runtime.device,
             precision=config.precision,
+            loading=context.runtime.loading,
         )
         for index, (image_id, labels) in enumerate(context.watched(found)):
             if index < OVERLAYS:

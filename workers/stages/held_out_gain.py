@@ -58,7 +58,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     Raises:
         DataError: no val image has a mask.
     """
-    dataset, cams = infer_cam.cams_of(config.infer, inputs, "val", context.runtime.device)
+    dataset, cams = infer_cam.cams_of(config.infer, inputs, "val", context.runtime)
     found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text())
     subsets = layer_gain.subsets(config.depth)
     counts = {

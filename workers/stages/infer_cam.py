@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
-
 from aream.config import Component, added, config
 from aream.data.dataset import Dataset
 from aream.infer import CamInference, ImageCams, infer_cams
@@ -14,6 +12,7 @@ from workers.components import trained_host, trained_localiser
 from workers.files.cams import write_cams
 from workers.metric import Metric
 from workers.processes.hardware import Part
+from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext
 
 VERSION = 2
@@ -36,18 +35,25 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Inputs: ``host``, the trained weights; ``entropy``, where a method finds the maps that was trained with it."""
-    images = write_cams(out, context.watched(cams_of(config, inputs, "train", context.runtime.device)[1]))
+    images = write_cams(out, context.watched(cams_of(config, inputs, "train", context.runtime)[1]))
     return {"images": float(images)}
 
 
 def cams_of(
-    config: Config, inputs: Mapping[str, Path], split: str, device: torch.device
+    config: Config, inputs: Mapping[str, Path], split: str, runtime: Runtime
 ) -> tuple[Dataset, Iterator[ImageCams]]:
     """The dataset, and the CAMs of one of its splits."""
     size = config.train_image_size
-    dataset, backbone = trained_host(config.data, config.backbone, size, inputs["host"], device)
+    dataset, backbone = trained_host(config.data, config.backbone, size, inputs["host"], runtime)
     localise = trained_localiser(config.method, backbone, len(dataset.class_names), size, inputs)
     cams = infer_cams(
-        backbone, dataset, split, config.cams, device=device, precision=config.precision, localise=localise
+        backbone,
+        dataset,
+        split,
+        config.cams,
+        device=runtime.device,
+        precision=config.precision,
+        localise=localise,
+        loading=runtime.loading,
     )
     return dataset, cams

@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 
 from aream.config import Component, config
-from aream.engine.batches import resized
+from aream.engine.batches import SquareImages
 from aream.engine.steps import autocast
 from aream.entropies import EntropyInput, EntropyMap, EntropyProb, layer_entropies
 from aream.errors import DivergedError
-from aream.images import to_tensor
 from workers.components import ENTROPIES_FILE, trained_host
 from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
@@ -50,22 +49,18 @@ class Config:
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``host``: a host trained without the affinity loss."""
     device = context.runtime.device
-    dataset, backbone = trained_host(config.data, config.backbone, config.image_size, inputs["host"], device)
+    dataset, backbone = trained_host(config.data, config.backbone, config.image_size, inputs["host"], context.runtime)
     backbone.eval()
     ids = list(dataset.ids("train"))
     total = torch.zeros(backbone.depth, dtype=torch.float64)
-    for start in context.watched(range(0, len(ids), BATCH)):
-        chunk = ids[start : start + BATCH]
-        images = torch.stack(
-            [to_tensor(resized(dataset.image(i), config.image_size), backbone.mean, backbone.std) for i in chunk]
-        )
-        present = torch.stack([torch.from_numpy(dataset.labels(i)) for i in chunk]) > 0
+    images = SquareImages(dataset, config.image_size, (backbone.mean, backbone.std), context.runtime.loading)
+    for batch in context.watched(images.batches(ids, BATCH)):
         with torch.no_grad(), autocast(device, config.precision):
-            output = backbone(images.to(device))
+            output = backbone(batch.images.to(device, non_blocking=True))
         entropies = layer_entropies(
-            backbone, output, present.to(device), config.entropy_input, config.entropy_prob, config.entropy_map
+            backbone, output, batch.labels.to(device) > 0, config.entropy_input, config.entropy_prob, config.entropy_map
         )
-        total += entropies.double().cpu() * len(chunk)
+        total += entropies.double().cpu() * len(batch.ids)
     if not torch.isfinite(total).all():
         raise DivergedError(f"entropies of the host's layers are not finite: {total.tolist()}")
     means = (total / len(ids)).tolist()

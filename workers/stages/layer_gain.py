@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from aream.config import Component, config
+from aream.engine.batches import raw_images
 from aream.errors import DataError
 from aream.infer import UNREFINED
 from aream.labels.label_free import Contrast
@@ -68,15 +70,20 @@ def subsets(depth: int) -> dict[str, tuple[int, ...]]:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote. One pass over the images counts every layer."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
     classes = len(dataset.class_names) + 1
     chosen = subsets(config.depth)
     searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in chosen}
-    for cams in context.watched(read_cams(inputs["cams"])):
+    every = read_cams(inputs["cams"])
+    images: Iterable[np.ndarray | None] = itertools.repeat(None)
+    if config.labels.rule == "edges":
+        every, ahead = itertools.tee(every)
+        images = raw_images(dataset, (cams.image_id for cams in ahead), context.runtime.loading)
+    for cams, image in context.watched(zip(every, images, strict=False)):
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue
-        contrast = Contrast.of(np.array(dataset.image(cams.image_id))) if config.labels.rule == "edges" else None
+        contrast = None if image is None else Contrast.of(image)
         for name, layers in chosen.items():
             ids = [c + 1 for c in cams.classes]
             searches[name].add(cams.image_id, cams.combine(layers), ids, mask, contrast)

@@ -59,17 +59,18 @@ def analysis(subject: Subject, options: Options) -> Stage:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Inputs: ``host``, the trained weights; ``entropy``, where the method was trained with it."""
-    training, device = config.training, context.runtime.device
+    training, runtime = config.training, context.runtime
     size = training.train.image_size
-    dataset, host = trained_host(training.data, training.backbone, size, inputs["host"], device)
+    dataset, host = trained_host(training.data, training.backbone, size, inputs["host"], runtime)
     method = trained_method(training.method, host, len(dataset.class_names), size, inputs)
     found = predict(
         DecoderOfMethod(method, host),
         dataset,
         "val",
         config.evaluate,
-        device=device,
+        device=runtime.device,
         precision=training.train.precision,
+        loading=runtime.loading,
     )
     confusion = evaluate(context.watched(found), dataset)
     return {

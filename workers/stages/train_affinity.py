@@ -68,7 +68,7 @@ def stage(
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``scores``: what ``affinity_scores`` wrote."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
 
     def scores_of(image_id: str) -> np.ndarray:
         width, height = dataset.image(image_id).size
@@ -82,7 +82,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
 def rehearse(config: Config, runtime: Runtime, steps: int) -> None:
     """A few steps on made-up scores, for what they take of a GPU."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, runtime)
 
     def made_up(image_id: str) -> np.ndarray:
         width, height = dataset.image(image_id).size
@@ -95,4 +95,6 @@ def _prepared(config: Config, dataset: Dataset, read_scores: ReadScores, runtime
     """The training before its first step."""
     seed_everything(config.seed)
     network = affinity_network.build(localised(config.network))
-    return AffinityRun(network, dataset, read_scores, config.train, config.seed, device=runtime.device)
+    return AffinityRun(
+        network, dataset, read_scores, config.train, config.seed, device=runtime.device, loading=runtime.loading
+    )

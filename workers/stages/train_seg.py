@@ -43,7 +43,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     Raises:
         DataError: the labels are the ground truth.
     """
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, context.runtime)
 
     def labels_of(image_id: str) -> np.ndarray:
         return read_labels(inputs["labels"] / LABELS_FOLDER / f"{image_id}.png")
@@ -51,7 +51,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     refuse_ground_truth(dataset, labels_of)
     seed_everything(config.seed)
     segmenter = build_segmenter(config.model, len(dataset.class_names) + 1, config.train.crop)
-    training = SegmentationRun(segmenter, dataset, labels_of, config.train, config.seed, device=context.runtime.device)
+    runtime = context.runtime
+    training = SegmentationRun(
+        segmenter, dataset, labels_of, config.train, config.seed, device=runtime.device, loading=runtime.loading
+    )
     train(training, context)
     keep(training, training.weights(), out)
     return {"train/segmentation_loss": training.history[-1]["train/segmentation_loss"]}

@@ -69,7 +69,7 @@ def prepared(
     method: Callable[[Any, int], Method | None] = lambda *_: None,
 ) -> Training:
     """The training before its first step, with what ``method`` makes for the host and its number of classes."""
-    dataset = build_dataset(config.data)
+    dataset = build_dataset(config.data, runtime)
     seed_everything(config.seed)
     backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
     return Training(
@@ -79,6 +79,6 @@ def prepared(
         config.train,
         config.seed,
         device=runtime.device,
-        loader_workers=runtime.loader_workers,
+        loading=runtime.loading,
         ranks=ranks,
     )

@@ -17,6 +17,7 @@ from aream.cams.affinity import LayerQK
 from aream.config import Component
 from aream.datasets import shapes
 from aream.engine.batches import TrainingBatches, seeded
+from aream.engine.loading import Loading
 from aream.errors import ConfigError
 from aream.images import to_tensor
 from aream.methods import aream
@@ -36,6 +37,14 @@ def augmented(image: Image.Image, side: int, draw: object = 0, **changes):
     augment = scale_and_crop.build(scale_and_crop.Config(**(STILL | changes)), side, MEAN, STD)
     with seeded(draw):
         return augment(image)
+
+
+def test_pixels_are_normalised_to_the_bit_and_lie_as_in_the_image():
+    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    found = to_tensor(Image.fromarray(values), MEAN, STD)
+    expected = (values.astype(np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+    np.testing.assert_array_equal(found.numpy(), expected.transpose(2, 0, 1))
+    assert found.stride() == (1, 48, 3)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (12, 5), (5, 12), (12, 13), (8, 8), (1, 1), (6, 20)])
@@ -103,7 +112,7 @@ def test_impossible_values_are_refused(changes, message):
 def batches(augmentation: Component, workers: int = 0) -> list:
     dataset = shapes.build(shapes.Config(image_size=32, train_images=6, val_images=2))
     made = TrainingBatches(
-        dataset, side=48, batch_size=3, augmentation=augmentation, mean=MEAN, std=STD, seed=5, loader_workers=workers
+        dataset, side=48, batch_size=3, augmentation=augmentation, mean=MEAN, std=STD, seed=5, loading=Loading(workers)
     )  # fmt: skip
     return list(made.epoch(0))
 

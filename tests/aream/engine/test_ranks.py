@@ -68,7 +68,7 @@ def test_parts_of_every_batch_are_the_batch(dataset, size):
     def batches(rank: int, ranks: int, step: int = 0) -> list[Batch]:
         made = TrainingBatches(
             dataset, side=32, batch_size=7, augmentation=CONFIG.augmentation, mean=(0.5,) * 3, std=(0.5,) * 3, seed=5,
-            loader_workers=0, rank=rank, ranks=ranks,
+            rank=rank, ranks=ranks,
         )  # fmt: skip
         return list(made.epoch(3, step))
 

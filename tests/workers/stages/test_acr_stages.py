@@ -16,6 +16,7 @@ from aream.methods import acr
 from workers.components import trained_host
 from workers.files.cams import read_cams
 from workers.pipelines import training_stage, variant_stages
+from workers.processes.runtime import Runtime
 
 HOST = vit.Config(
     vit="vit_tiny_patch16_224", patch_size=8, dim=12, depth=4, heads=3, head_kernel=1, pooling="class_token",
@@ -38,7 +39,7 @@ def test_from_images_to_labels(tmp_path):
     work.runner.run(stages.labels)
     host_folder = work.store.get(stages.cams.inputs["host"].key)
     size = TRIAL.train.image_size
-    dataset, host = trained_host(TRIAL.data, trial().backbone, size, host_folder, torch.device("cpu"))
+    dataset, host = trained_host(TRIAL.data, trial().backbone, size, host_folder, Runtime())
     method = acr.build(stages.cams.config.method.config)
     images = list(read_cams(work.store.get(stages.cams.key)))
     assert any(image.classes for image in images)

@@ -22,6 +22,7 @@ from workers.components import trained_host
 from workers.files.cams import read_cams
 from workers.metric import each_loss, each_measure, pulls_on_layers
 from workers.pipelines import training_stage, variant_stages
+from workers.processes.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,7 @@ def test_its_maps_are_those_of_the_network_that_was_trained(tmp_path, trial, pla
     size = trial.train.image_size
     folder = work.store.get(work.runner.run(stage).key)
     host_folder = work.store.get(stage.inputs["host"].key)
-    dataset, host = trained_host(trial.data, trial.backbone, size, host_folder, torch.device("cpu"))
+    dataset, host = trained_host(trial.data, trial.backbone, size, host_folder, Runtime())
     weights = load_file(host_folder / "method.safetensors")
     for image in read_cams(folder):
         (scale,) = image.scales

@@ -20,6 +20,7 @@ from workers.checks.training_step import check_host
 from workers.components import trained_host
 from workers.files.cams import read_cams
 from workers.pipelines import training_stage, variant_stages
+from workers.processes.runtime import Runtime
 from workers.trial import InferenceSection
 
 SIDE = 64
@@ -46,7 +47,7 @@ def test_maps_are_lams_of_the_network_that_was_trained(tmp_path, trial):
     work, stage = Work(tmp_path), variant_stages(trial, fingerprint).cams
     folder = work.store.get(work.runner.run(stage).key)
     host_folder = work.store.get(stage.inputs["host"].key)
-    dataset, host = trained_host(trial.data, trial.backbone, SIDE, host_folder, torch.device("cpu"))
+    dataset, host = trained_host(trial.data, trial.backbone, SIDE, host_folder, Runtime())
     network = more.MoreNetwork(12, 6, "official")
     network.load_state_dict(load_file(host_folder / "method.safetensors"))
     for image in read_cams(folder):
