@@ -6,22 +6,25 @@ import contextlib
 import copy
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from aream.backbones.protocol import Backbone, has_batch_norm
 from aream.data.dataset import Dataset
 from aream.engine.batches import Batch, SquareImages, TrainingBatches
 from aream.engine.checkpoints import Checkpoints
+from aream.engine.compiled import compile_blocks
 from aream.engine.gradient_share import GradientShare
 from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.loop import TrainingLoop
 from aream.engine.losses import classification_loss
 from aream.engine.randomness import WholeBatchDraws
 from aream.engine.ranks import ALONE, Ranks
-from aream.engine.steps import MicroBatches, advice, autocast, refuse_loss
+from aream.engine.steps import MicroBatches, advice, autocast, placed, refuse_loss
 from aream.engine.validation import validation_scores
 from aream.errors import ConfigError, DivergedError
 from aream.methods.protocol import Method, Progress, Terms
@@ -69,7 +72,9 @@ class Training(TrainingLoop[Batch]):
                 "the network has batch norm, which sees the images of one process only: train it with one"
             )
         for network in networks.values():
-            network.to(device)
+            placed(network, device)
+        if config.compile is True:
+            compile_blocks(cast(torch.nn.Module, backbone))
         self.batches = TrainingBatches(
             dataset,
             side=config.image_size,
@@ -94,7 +99,7 @@ class Training(TrainingLoop[Batch]):
         pieces.size = -(-pieces.batch_size // ranks.size)  # the most images of one process
         super().__init__(
             networks,
-            torch.optim.AdamW(groups, lr=config.lr),
+            torch.optim.AdamW(groups, lr=config.lr, fused=device.type == "cuda"),
             pieces,
             epochs=config.epochs,
             precision=config.precision,
@@ -140,16 +145,16 @@ class Training(TrainingLoop[Batch]):
             kept = self.history[-1] | self.weights()
         return {name: kept[name] for name in self.networks}, float(kept["val/map"]), int(kept["epoch"])
 
-    def gradients(self, batch: Batch, size: int, place: str) -> dict[str, float]:
+    def gradients(self, batch: Batch, size: int, place: str) -> dict[str, Float64[Tensor, ""]]:
         """Losses and gradients of the whole batch, whatever part of it is this process's."""
         gradients_of_terms = self._measured()
         with self.ranks.together():
             row = self.gradients_of_part(batch, size, place, gradients_of_terms)
-            sums = torch.tensor(list(row.values()), dtype=torch.float64)
+            sums = torch.stack([*row.values()])
             gradients = [part.grad for part in self.networks.parameters() if part.grad is not None]
             self.ranks.add([sums, *gradients])
             shares = {} if gradients_of_terms is None else gradients_of_terms.measures(self.ranks)
-        return dict(zip(row, sums.tolist(), strict=True)) | shares
+        return dict(zip(row, sums, strict=True)) | shares
 
     def _measured(self) -> GradientShare | None:
         """Return where the method's gradient is held against the host's own in this step; None: it is not."""
@@ -164,7 +169,7 @@ class Training(TrainingLoop[Batch]):
 
     def gradients_of_part(
         self, batch: Batch, size: int, place: str, gradients_of_terms: GradientShare | None = None
-    ) -> dict[str, float]:
+    ) -> dict[str, Float64[Tensor, ""]]:
         """Return what the images of ``batch`` add to its losses and gradients, from passes of at most ``size`` of
         them."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,7 +178,7 @@ class Training(TrainingLoop[Batch]):
         progress = Progress((self.epoch - warmup) * steps + self.step, (self.config.epochs - warmup) * steps)
         with self._arithmetic(parts):
             auxiliary = [] if method is None else method.losses_of_parts(self.backbone, parts, self.ranks, progress)
-        sums: dict[str, float] = {}
+        sums: dict[str, Float64[Tensor, ""]] = {}
         for index, part in enumerate(parts):
             with self._arithmetic(parts):
                 output = self.backbone(part.images)
@@ -185,10 +190,10 @@ class Training(TrainingLoop[Batch]):
             if clash := losses.keys() & terms.losses.keys():
                 raise ConfigError(f"method: its term {min(clash)} has the name of one of the host's own")
             self._backward(losses, terms, place, part.ids, gradients_of_terms)
-            row = {f"train/{name}_loss": term.item() for name, term in (losses | terms.losses).items()}
-            row |= {f"train/{name}_share": value * share for name, value in terms.measures.items()}
+            row = {f"train/{name}_loss": term.detach().double() for name, term in (losses | terms.losses).items()}
+            row |= {f"train/{name}_share": value.double() * share for name, value in terms.measures.items()}
             for name, value in row.items():
-                sums[name] = sums.get(name, 0.0) + value
+                sums[name] = sums[name] + value if name in sums else value
         return sums
 
     def _backward(
@@ -205,7 +210,7 @@ class Training(TrainingLoop[Batch]):
             return self.scaler.scale(torch.stack([*losses]).sum())
 
         every = {**own, **terms.losses}
-        refuse_loss(every, torch.stack([*every.values()]).sum(), place, ids)
+        refuse_loss(self.checks, every, torch.stack([*every.values()]).sum(), place, ids)
         compared = terms.losses.keys() - terms.classifying
         if compared and gradients_of_terms is not None:
             gradients_of_terms.add(

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from aream.augmentations import deit
-from aream.config import Component, component, config
+from aream.config import Component, added, component, config
 from aream.engine.steps import OutOfMemoryPolicy
 from aream.errors import ConfigError
 from aream.images import MAX_SIDE
@@ -61,6 +61,9 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward pass; auto is bf16 on a GPU and fp32 on a CPU. Deviates: the authors train and infer in
     fp32."""
+    compile: bool | Literal["auto"] = added(False)
+    """Whether torch compiles the host's transformer blocks, some minutes at the start of each training; auto does so on
+    a GPU. Results differ by rounding. Not measured on a GPU yet, hence off."""
     out_of_memory: OutOfMemoryPolicy = "fail"
     """Answer to a batch that memory does not hold: fail, or accumulate gradients over ever smaller pieces of it. They
     add up to the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""

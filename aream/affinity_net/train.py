@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import ColorJitter
@@ -113,22 +113,23 @@ class AffinityRun(PolySgdRun):
             pixels, placed = pixels.flip(-1), placed.flip(-1)
         return pixels, position_labels(placed, STRIDE)
 
-    def gradients(self, batch: Samples, size: int, place: str) -> dict[str, float]:
+    def gradients(self, batch: Samples, size: int, place: str) -> dict[str, Float64[Tensor, ""]]:
         self.optimizer.zero_grad(set_to_none=True)
         kinds = pair_kinds(torch.stack([labels for _, labels in batch.content])).to(self.device)
         counts = kinds.sum(dim=(0, 2, 3, 4))
-        total, sums = 0.0, torch.zeros(3, dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        sums = total.repeat(len(TERMS))
         for part, kinds_of_part in zip(batch.split(size), kinds.split(size), strict=True):
             images = torch.stack([pixels for pixels, _ in part.content]).to(self.device)
             with autocast(self.device, self.precision):
                 features = self.affinity_net.features(images)
             terms = affinity_terms(affinities(features.float()), kinds_of_part, counts)
             loss = affinity_loss(terms)
-            refuse_loss(dict(zip(TERMS, terms, strict=True)), loss, place, part.all_ids)
+            refuse_loss(self.checks, dict(zip(TERMS, terms, strict=True)), loss, place, part.all_ids)
             self.scaler.scale(loss).backward()
-            total += loss.item()
-            sums += terms.detach().double().cpu()
-        terms_found = zip(TERMS, sums.tolist(), counts.tolist(), strict=True)
+            total += loss.detach()
+            sums += terms.detach()
+        terms_found = zip(TERMS, sums, counts.tolist(), strict=True)
         found = {f"train/{name}_loss": value for name, value, count in terms_found if count}
         return {self.LOSS: total} | found if found else {}
 

@@ -66,6 +66,10 @@ def _is_plain(attention: torch.nn.Module) -> bool:
     return type(attention) is Attention and attention.gate is None
 
 
+RUN = "compiled_run"
+"""Attribute of a block that is run by something faster in the place of :func:`run_plainly`."""
+
+
 def run_block(
     block: Block, tokens: Float[Tensor, "b tokens dim"], bias: Float[Tensor, "#b #heads #tokens tokens"] | None = None
 ) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
@@ -74,6 +78,11 @@ def run_block(
     Args:
         bias: added to the scaled logits before the softmax.
     """
+    found: tuple[Tensor, LayerQK] = vars(block).get(RUN, run_plainly)(block, tokens, bias)
+    return found
+
+
+def run_plainly(block: Block, tokens: Tensor, bias: Tensor | None) -> tuple[Tensor, LayerQK]:
     attended, layer = _attend(block.attn, block.norm1(tokens), bias)
     tokens = tokens + block.drop_path1(block.ls1(attended))
     tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from aream.engine.ranks import Ranks
@@ -29,7 +29,7 @@ class GradientShare:
                 if gradient is not None:
                     total += gradient
 
-    def measures(self, ranks: Ranks) -> dict[str, float]:
+    def measures(self, ranks: Ranks) -> dict[str, Float64[Tensor, ""]]:
         """``train/method_gradient``: norm of the method's gradient as a multiple of the host's, over the whole batch.
 
         Nothing where the host's own loss has no gradient there, or numbers overflow: there is nothing to compare with.
@@ -37,4 +37,6 @@ class GradientShare:
         ranks.add([*self.of_host, *self.of_method])
         host, method = (float(torch.nn.utils.get_total_norm(part)) for part in (self.of_host, self.of_method))
         ratio = method / host if host > 0 else float("nan")
-        return {"train/method_gradient": ratio} if 0 <= ratio < float("inf") else {}
+        if not 0 <= ratio < float("inf"):
+            return {}
+        return {"train/method_gradient": torch.tensor(ratio, dtype=torch.float64)}

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import nn
+from jaxtyping import Float64
+from torch import Tensor, nn
 
 from aream.engine.checkpoints import Checkpoints, Report
 from aream.engine.epoch_means import EpochMeans
 from aream.engine.loading import Loader
+from aream.engine.pending import PendingChecks
 from aream.engine.randomness import random_state, restore_random_state
 from aream.engine.steps import MicroBatches, apply_gradients, refuse_row
 
@@ -48,7 +50,7 @@ class TrainingLoop(ABC, Generic[B]):
         self.networks, self.optimizer, self.pieces = nn.ModuleDict(networks), optimizer, pieces
         self.epochs, self.precision, self.device = epochs, precision, device
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
-        self.epoch, self.step, self.figures = 0, 0, EpochMeans()
+        self.epoch, self.step, self.figures, self.checks = 0, 0, EpochMeans(), PendingChecks(device)
         self.history: list[dict[str, float]] = []
 
     @abstractmethod
@@ -64,9 +66,10 @@ class TrainingLoop(ABC, Generic[B]):
         """Set the optimizer's learning rates for the step."""
 
     @abstractmethod
-    def gradients(self, batch: B, size: int, place: str) -> dict[str, float]:
+    def gradients(self, batch: B, size: int, place: str) -> dict[str, Float64[Tensor, ""]]:
         """The batch's losses by the names they are reported under, those left out that it has nothing to measure by,
-        and its gradients from passes of at most ``size`` images; starts from no gradient."""
+        and its gradients from passes of at most ``size`` images; starts from no gradient. Losses stay on the device,
+        which would stand still to be asked for them; that they are finite is among the ``checks``."""
 
     @abstractmethod
     def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
@@ -83,13 +86,19 @@ class TrainingLoop(ABC, Generic[B]):
         return {name: network.state_dict() for name, network in self.networks.items()}
 
     def state(self) -> dict[str, Any]:
+        """All that a continuation needs.
+
+        Raises:
+            DivergedError: a step since the last state had numbers that are not finite.
+        """
+        self.checks.settle()
         return {
             **self.weights(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "figures": self.figures.sums,
+            "figures": self.figures.plain(),
             "history": self.history,
             **self.own_state(),
             "micro_batch": self.pieces.size,
@@ -130,6 +139,7 @@ class TrainingLoop(ABC, Generic[B]):
                     self.figures.add(self.train_step(batch))
                     self.step += 1
                     checkpoints.after_step(self.state)
+                self.checks.settle()
                 row = self.epoch_row(checkpoints) | self.pieces.row()
                 refuse_row(row, f"epoch {self.epoch + 1}")
                 self.history.append(row)
@@ -155,10 +165,10 @@ class TrainingLoop(ABC, Generic[B]):
         for loader in self.loaders():
             loader.close()
 
-    def train_step(self, batch: B) -> dict[str, float]:
+    def train_step(self, batch: B) -> dict[str, Float64[Tensor, ""]]:
         self.set_rates()
         place = f"epoch {self.epoch + 1}, step {self.step + 1}"
         losses = self.pieces.run(self.networks, lambda size: self.gradients(batch, size, place), place)
         with self.pieces.guarded(place):
-            apply_gradients(self.optimizer, self.scaler, place, batch.all_ids)
+            apply_gradients(self.optimizer, self.scaler, self.checks, place, batch.all_ids)
         return losses

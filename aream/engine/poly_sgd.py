@@ -17,7 +17,7 @@ from aream.data.dataset import Dataset
 from aream.engine.checkpoints import Checkpoints
 from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.loop import TrainingLoop
-from aream.engine.steps import MicroBatches, OutOfMemoryPolicy, advice
+from aream.engine.steps import MicroBatches, OutOfMemoryPolicy, advice, placed
 from aream.errors import ConfigError
 from aream.images import MAX_SIDE
 
@@ -109,7 +109,7 @@ class PolySgdRun(TrainingLoop[Samples]):
             lambda key: self.sample(*key), _stacked, dataset, loading
         )
         super().__init__(
-            {"model": network.to(device)},
+            {"model": placed(network, device)},
             torch.optim.SGD(groups, momentum=config.momentum),
             MicroBatches(self.batch_size, config.out_of_memory, advice(section, config, "crop")),
             epochs=-(-self.total // self.steps),

@@ -9,12 +9,14 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from aream.engine.pending import PendingChecks
 from aream.engine.randomness import random_state, restore_random_state
 from aream.errors import DivergedError, OutOfMemory
 
 OutOfMemoryPolicy = Literal["fail", "accumulate"]
 NO_MEMORY = ("out of memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc", "Cannot allocate memory")
 T = TypeVar("T")
+M = TypeVar("M", bound=torch.nn.Module)
 
 
 class MicroBatches:
@@ -80,6 +82,13 @@ class MicroBatches:
             ) from error
 
 
+def placed(network: M, device: torch.device) -> M:
+    """The network on its device; on a GPU weights of convolutions lie channels last, as its kernels read them."""
+    if device.type == "cpu":
+        return network.to(device)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def advice(section: str, config: Any, side: str) -> str:
     """Return what to change of a ``section`` of the trial where memory does not hold a step; ``side`` is of its
     images."""
@@ -110,28 +119,40 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
 
 
-def refuse_loss(losses: Mapping[str, torch.Tensor], total: torch.Tensor, place: str, ids: Sequence[str]) -> None:
+def refuse_loss(
+    checks: PendingChecks, losses: Mapping[str, torch.Tensor], total: torch.Tensor, place: str, ids: Sequence[str]
+) -> None:
     """
     Raises:
-        DivergedError: the total is NaN or infinite; names its terms and the images.
+        DivergedError: the total is NaN or infinite, when ``checks`` are asked; names its terms and the images.
     """
-    if not torch.isfinite(total):
-        terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
-        raise DivergedError(f"loss is not finite in {place} ({terms}); images: {', '.join(ids)}")
+    found = {name: value.detach() for name, value in losses.items()}
+
+    def diverged() -> DivergedError:
+        terms = ", ".join(f"{name} {value.item():g}" for name, value in found.items())
+        return DivergedError(f"loss is not finite in {place} ({terms}); images: {', '.join(ids)}")
+
+    checks.add(torch.isfinite(total.detach()), diverged)
 
 
 def apply_gradients(
-    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, place: str, ids: Sequence[str]
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    checks: PendingChecks,
+    place: str,
+    ids: Sequence[str],
 ) -> None:
     """Step the optimizer; under fp16 the scaler leaves a step with gradients that overflow out, and scales less.
 
     Raises:
-        DivergedError: a gradient is NaN or infinite though no scaling explains it; the weights are as before.
+        DivergedError: a gradient is NaN or infinite though no scaling explains it, when ``checks`` are asked. Asked at
+            once, as on a CPU, the weights are as before.
     """
     if not scaler.is_enabled():
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)):
-            raise DivergedError(f"gradient is not finite in {place}; images: {', '.join(ids)}")
+        largest = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
+        said = f"gradient is not finite in {place}; images: {', '.join(ids)}"
+        checks.add(torch.isfinite(largest), lambda: DivergedError(said))
     scaler.step(optimizer)
     scaler.update()
 

@@ -90,8 +90,8 @@ def affinity_labels(labels: Int64[Tensor, "b height width"], grid: tuple[int, in
 
 def uncertain_share(
     labels: Int64[Tensor, "b height width"], valid: Bool[Tensor, "b height width"] | None = None
-) -> float:
+) -> Float[Tensor, ""]:
     """Share of an image's pixels, padding left out, that are labelled neither object nor background."""
     counted = torch.ones_like(labels, dtype=torch.bool) if valid is None else valid
     pixels = counted.sum(dim=(1, 2)).clamp(min=1)
-    return (((labels == IGNORE) & counted).sum(dim=(1, 2)) / pixels).mean().item()
+    return (((labels == IGNORE) & counted).sum(dim=(1, 2)) / pixels).mean()

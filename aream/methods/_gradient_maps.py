@@ -34,7 +34,8 @@ def differentiable_from(backbone: Backbone, images: Float[Tensor, "b 3 height wi
         name: parameter.detach().requires_grad_(id(parameter) in start)
         for name, parameter in backbone.named_parameters()
     }
-    with torch.enable_grad():
+    # Compiled blocks cannot be differentiated for several classes together.
+    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
         output: BackboneOutput = functional_call(cast(Any, backbone), constants, (images,))
     return output
 

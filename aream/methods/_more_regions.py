@@ -29,7 +29,7 @@ class Regions:
     """Flat positions of the patches drawn from uncertain regions; -1 for none."""
     pixels: Int64[Tensor, "b height width"] | None
     """Labels of the decoder, by pixel; None: it learns nothing yet."""
-    uncertain: float
+    uncertain: Float[Tensor, ""]
     """Share of patches without a label, padding left out, of the mask that patches are drawn from."""
 
 

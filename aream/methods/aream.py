@@ -208,7 +208,7 @@ class AReAM:
         self,
         backbone: Backbone,
         labels: Tensor,
-        uncertain: float,
+        uncertain: Float[Tensor, ""],
         weights: Float[Tensor, " l"] | None,
         counts: PairCounts | None,
         scale: float,
@@ -228,8 +228,8 @@ class AReAM:
         positive, negative = count_pairs(pairs)
         measures = {
             "uncertain": uncertain,
-            "positive": positive.item() / pairs.numel(),
-            "negative": negative.item() / pairs.numel(),
+            "positive": positive.double() / pairs.numel(),
+            "negative": negative.double() / pairs.numel(),
         }
         reach = {"affinity": min(self.supervised)} if self.config.affinity_reach == "deep" else {}
         return Terms({"affinity": scale * loss}, measures, reach)

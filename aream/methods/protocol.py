@@ -77,7 +77,7 @@ class Progress:
 class Terms:
     losses: dict[str, Float[Tensor, ""]]
     """Weighted scalar terms by name."""
-    measures: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     """Shares in [0, 1] that say what the terms were made from, for people; each a mean over the images."""
     taught_from: dict[str, int] = field(default_factory=dict)
     """First layer of the host that gets any gradient, for terms whose gradient ends in the host, by the term's name.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -76,16 +76,16 @@ class SegmentationRun(PolySgdRun):
         scale = self.crops.batch_scale(epoch, step)
         return self.crops.crop(self.dataset.image(image_id), self.read_labels(image_id), epoch, image_id, scale)
 
-    def gradients(self, batch: Samples, size: int, place: str) -> dict[str, float]:
+    def gradients(self, batch: Samples, size: int, place: str) -> dict[str, Float64[Tensor, ""]]:
         self.optimizer.zero_grad(set_to_none=True)
         labelled = sum(int((labels != IGNORE).sum()) for _, labels in batch.content)
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in batch.split(size):
             images, labels = zip(*part.content, strict=True)
             with autocast(self.device, self.precision):
                 logits = self.segmenter(torch.stack(images).to(self.device))
             loss = segmentation_loss(logits.float(), torch.stack(labels).to(self.device), labelled)
-            refuse_loss({"segmentation": loss}, loss, place, part.all_ids)
+            refuse_loss(self.checks, {"segmentation": loss}, loss, place, part.all_ids)
             self.scaler.scale(loss).backward()
-            total += loss.item()
+            total += loss.detach()
         return {self.LOSS: total} if labelled else {}

@@ -8,6 +8,7 @@ from small_networks import CPU, SEGMENTATION, Hungry, host, labels_of, segmenter
 
 from aream.backbones.protocol import BackboneOutput
 from aream.datasets import shapes
+from aream.engine.pending import PendingChecks
 from aream.engine.steps import apply_gradients
 from aream.errors import DivergedError
 from aream.segmentation.config import SegmentationEvaluation
@@ -75,6 +76,6 @@ def test_a_scaler_leaves_the_step_out_and_scales_less():
     for gradient, value, scale in ((torch.inf, 1.0, 4.0), (1.0, 0.9, 4.0)):
         optimizer.zero_grad()
         scaler.scale((parameter * gradient).sum()).backward()
-        apply_gradients(optimizer, scaler, "here", ["a"])
+        apply_gradients(optimizer, scaler, PendingChecks(CPU), "here", ["a"])
         assert parameter.tolist() == pytest.approx([value] * 3)
         assert scaler.get_scale() == scale

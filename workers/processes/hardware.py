@@ -37,8 +37,11 @@ class Hardware:
         return "threads" in parts or ("device" in parts and self.device == "cpu")
 
     def of(self, config: Any) -> Any:
-        """A copy of a training's configuration with ``auto`` precision decided."""
-        return dataclasses.replace(config, precision=resolved_precision(config.precision, self.device))
+        """A copy of a training's configuration with ``auto`` precision decided, and whether it is compiled."""
+        decided: dict[str, Any] = {"precision": resolved_precision(config.precision, self.device)}
+        if getattr(config, "compile", None) == "auto":
+            decided["compile"] = self.device == "cuda"
+        return dataclasses.replace(config, **decided)
 
 
 CPU = Hardware()

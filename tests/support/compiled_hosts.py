@@ -1,0 +1,68 @@
+"""Hosts as they are and with compiled blocks, in a process of its own: run-time type checks would be compiled too.
+
+Prints a line of JSON a host.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import torch
+from small_conformers import random_host
+from small_mctformers import built as mctformer
+from small_transformers import FAMILIES, small
+from small_transformers import built as transformer
+from torch._dynamo.utils import counters
+
+from aream.engine.compiled import compile_blocks, transformer_blocks
+
+HOSTS = {
+    "mctformer_v2": lambda: mctformer("v2"),
+    "conformer": random_host,
+    **{name: functools.partial(transformer, small(name, drop_path=0.1)) for name in FAMILIES},
+}
+
+
+def passed(host, images) -> list[torch.Tensor]:
+    """Map, queries and gradients of one pass."""
+    torch.manual_seed(0)
+    output = host(images)
+    queries = [layer.queries for layer in output.layers]
+    host.zero_grad()
+    (output.scores.sum() + sum(each.square().mean() for each in queries)).backward()
+    return [output.cam, *queries, *(part.grad for part in host.parameters() if part.grad is not None)]
+
+
+def apart_by(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference, as a share of the largest number."""
+    return float((one - other).abs().max() / other.abs().max().clamp(min=1e-6))
+
+
+def compared(name: str) -> dict[str, object]:
+    torch._dynamo.reset()
+    counters.clear()
+    side = 224 if name in FAMILIES else 32
+    host, images = HOSTS[name]().train(), torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    names, plain = [*host.state_dict()], passed(host, images)
+    compile_blocks(host, backend="aot_eager")
+    compiled = passed(host, images)
+    apart = [
+        float((a - b).detach().abs().max() / b.abs().max().clamp(min=1e-6))
+        for a, b in zip(compiled, plain, strict=True)
+    ]
+    return {
+        "host": name,
+        "difference": max(apart),
+        "breaks": sum(counters["graph_break"].values()),
+        "graphs": counters["stats"]["unique_graphs"],
+        "blocks": len(transformer_blocks(host)),
+        "layers": host.depth,
+        "names": [*host.state_dict()] == names,
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for host in HOSTS:
+        print(json.dumps(compared(host)), flush=True)
