@@ -38,8 +38,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     device, images = context.runtime.device, 0
     for cams in context.watched(read_cams(inputs["cams"])):
         image = torch.from_numpy(np.array(dataset.image(cams.image_id))).permute(2, 0, 1)
-        maps = torch.from_numpy(cams.combine(config.layers))
-        scores = class_scores(image.to(device), maps.to(device), config.targets)
+        scores = class_scores(image.to(device), cams.combined(config.layers, device), config.targets)
         write_scores(scores_file(out, cams.image_id), scores.cpu().numpy())
         images += 1
     return {"images": float(images)}

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aream.config import Component, config
 from aream.errors import DataError
 from aream.infer import UNREFINED
 from aream.labels.label_free import Contrast
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
+from aream.labels.thresholds import CPU
 from workers.analysis import Subject
 from workers.components import build_dataset
 from workers.files.cams import read_cams
@@ -71,16 +73,18 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     dataset = build_dataset(config.data)
     classes = len(dataset.class_names) + 1
     chosen = subsets(config.depth)
-    searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in chosen}
+    searches = {name: ThresholdSearch(config.labels.grid(), classes) for name in chosen}
     for cams in context.watched(read_cams(inputs["cams"])):
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue
-        contrast = Contrast.of(np.array(dataset.image(cams.image_id))) if config.labels.rule == "edges" else None
+        contrast = None
+        if config.labels.rule == "edges":
+            contrast = Contrast.of(torch.from_numpy(np.array(dataset.image(cams.image_id))))
         for name, layers in chosen.items():
-            ids = [c + 1 for c in cams.classes]
-            searches[name].add(cams.image_id, cams.combine(layers), ids, mask, contrast)
-    choices = {name: search.choose() for name, search in searches.items()}
+            ids, scores = [c + 1 for c in cams.classes], cams.combined(layers, CPU)
+            searches[name].add(cams.image_id, scores, ids, torch.from_numpy(mask), contrast)
+    choices = {name: search.choose(config.labels, dataset.scored_classes) for name, search in searches.items()}
     mious = {name: choice.miou for name, choice in choices.items() if choice.miou is not None}
     if not mious:
         raise DataError("layer_gain needs masks of train images, and none has one")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
+from torch import Tensor
 
 from aream.cams.overlays import overlay
 from aream.config import Component, config
@@ -78,25 +79,26 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     dataset = build_dataset(config.data)
     network = inputs.get(network_of(config.labels.refiner) or "")
     weights = None if network is None else network / WEIGHTS_FILE
-    refiner = build_refiner(config.labels.refiner, weights, context.runtime.device)
-    classes = len(dataset.class_names) + 1
-    search = ThresholdSearch(config.labels, classes, dataset.scored_classes)
-    unrefined = ThresholdSearch(config.labels, classes, dataset.scored_classes)
+    device = context.runtime.device
+    refiner = build_refiner(config.labels.refiner, weights, device)
+    thresholds, classes = config.labels.grid(), len(dataset.class_names) + 1
+    search, unrefined = (ThresholdSearch(thresholds, classes, device) for _ in range(2))
     packed: dict[str, PackedLevels] = {}
     for batch in context.watched(same_sized(read_cams(inputs["cams"]))):
-        images = [np.array(dataset.image(cams.image_id)) for cams in batch]
+        images = torch.stack([torch.from_numpy(np.array(dataset.image(cams.image_id))) for cams in batch]).to(device)
         refined = refined_scores(batch, config.layers, refiner, images)
         for cams, scores, image in zip(batch, refined, images, strict=True):
-            mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
+            truth, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
+            mask = None if truth is None else torch.from_numpy(truth).to(device)
             contrast = Contrast.of(image)
-            unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask, contrast)
+            unrefined.add(cams.image_id, cams.combined(UNREFINED, device), ids, mask, contrast)
             packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask, contrast))
     if not packed:
         raise DataError("no image to label: the train split is empty")
-    choice, plain = search.choose(), unrefined.choose()
+    choice, plain = (counts.choose(config.labels, dataset.scored_classes) for counts in (search, unrefined))
     (out / LABELS_FOLDER).mkdir()
     for image_id, levels in packed.items():
-        write_labels(out / LABELS_FOLDER / f"{image_id}.png", levels.unpack().labels(choice.index))
+        write_labels(out / LABELS_FOLDER / f"{image_id}.png", levels.unpack().labels(choice.index).numpy())
     _write_overlays(config, dataset, inputs["cams"], out, choice.index, packed)
     summary = {"rule": config.labels.rule, "refined": asdict(choice), "unrefined": asdict(plain)}
     (out / "curve.json").write_text(json.dumps(summary))
@@ -130,18 +132,17 @@ def refined_scores(
     batch: Sequence[ImageCams],
     layers: tuple[int, ...],
     refiner: Refiner,
-    images: Sequence[UInt8[np.ndarray, "h w 3"]],
-) -> list[Float32[np.ndarray, "k h w"]]:
-    """CAMs at image size after layer and image refinement, of images of one size."""
-    scores = [cams.combine(layers) for cams in batch]
+    images: UInt8[Tensor, "b h w 3"],
+) -> list[Float32[Tensor, "k h w"]]:
+    """CAMs at image size after layer and image refinement, of images of one size, on their device."""
+    scores = [cams.combined(layers, images.device) for cams in batch]
     most = max(len(maps) for maps in scores)
     if most == 0:
         return scores
-    stacked = torch.zeros(len(batch), most, *batch[0].size)
+    stacked = torch.zeros(len(batch), most, *batch[0].size, device=images.device)
     for index, maps in enumerate(scores):
-        stacked[index, : len(maps)] = torch.from_numpy(maps)
-    pixels = np.stack(images).astype(np.float32)
-    refined = refiner.refine(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, stacked).numpy()
+        stacked[index, : len(maps)] = maps
+    refined = refiner.refine(images.float().permute(0, 3, 1, 2) / 255, stacked)
     return [refined[index, : len(maps)] for index, maps in enumerate(scores)]
 
 
@@ -150,11 +151,12 @@ class PackedLevels:
 
     def __init__(self, level_map: LevelMap) -> None:
         self.shape = level_map.classes.shape
-        self.bytes = zlib.compress(level_map.classes.tobytes() + level_map.levels.tobytes(), level=1)
+        both = torch.stack([level_map.classes, level_map.levels]).cpu().numpy()
+        self.bytes = zlib.compress(both.tobytes(), level=1)
 
     def unpack(self) -> LevelMap:
-        both = np.frombuffer(zlib.decompress(self.bytes), dtype=np.uint8).reshape(2, *self.shape)
-        return LevelMap(both[0], both[1])
+        both = torch.frombuffer(bytearray(zlib.decompress(self.bytes)), dtype=torch.uint8)
+        return LevelMap(*both.reshape(2, *self.shape))
 
 
 def _write_overlays(
@@ -170,7 +172,7 @@ def _write_overlays(
         picture: Image.Image = overlay(
             dataset.image(cams.image_id),
             cams.combine(config.layers).max(axis=0),
-            packed[cams.image_id].unpack().labels(index),
+            packed[cams.image_id].unpack().labels(index).numpy(),
             mask,
             PALETTE,
         )
