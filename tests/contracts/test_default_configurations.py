@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refining import refined
 from small_networks import CPU
 
 from aream import augmentations, backbones, datasets, discover, methods, refiners, segmenters
@@ -127,9 +128,9 @@ def test_a_default_refiner_takes_every_image(name):
     for draw in range(60):
         image = torch.from_numpy(np.array(picture(generator, draw))).permute(2, 0, 1)[None] / 255
         scores = torch.rand(1, 3, *image.shape[2:]) if draw % 2 else torch.zeros(1, 3, *image.shape[2:])
-        refined = refiner.refine(image, scores)
-        assert refined.shape == scores.shape
-        assert torch.isfinite(refined).all()
+        found = refined(refiner, image, scores)
+        assert found.shape == scores.shape
+        assert torch.isfinite(found).all()
 
 
 @pytest.mark.slow
