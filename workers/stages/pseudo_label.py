@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
 
 from aream.cams.overlays import overlay
@@ -18,12 +20,13 @@ from aream.infer import UNREFINED
 from aream.labels.label_free import RULES
 from aream.labels.pseudo_labels import LabelsConfig
 from aream.refiners.protocol import network_of
-from workers.components import WEIGHTS_FILE, build_dataset
+from workers.components import WEIGHTS_FILE, build_dataset, build_refiner
 from workers.files.cams import read_cams
 from workers.files.labels import PALETTE, write_labels
 from workers.files.levels import LevelFile
 from workers.metric import Metric
 from workers.processes.hardware import Part
+from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext, Work
 from workers.stages._label_pass import Counted, LabelPass
 
@@ -102,6 +105,20 @@ def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row |
                 raise
             except Exception as error:
                 yield error
+
+
+def rehearse(config: Config, runtime: Runtime, steps: int) -> None:
+    """The first images refined with made-up CAMs, for what they take of a GPU. A refiner's network takes less than its
+    training, which has a stage of its own."""
+    if network_of(config.labels.refiner) is not None:
+        return
+    dataset, refiner = build_dataset(config.data), build_refiner(config.labels.refiner, None, runtime.device)
+    for image_id in list(dataset.ids("train"))[:steps]:
+        pixels = (
+            torch.from_numpy(np.array(dataset.image(image_id))).to(runtime.device).float().permute(2, 0, 1)[None] / 255
+        )
+        scores = torch.ones(1, max(1, int(dataset.labels(image_id).sum())), *pixels.shape[2:], device=runtime.device)
+        refiner.refine(refiner.kernel(pixels), scores)
 
 
 def _weights(work: Work) -> Path | None:

@@ -14,6 +14,8 @@ from aream.labels.pseudo_labels import LabelsConfig
 from aream.refiners import crf, par
 from workers.artifacts.leases import Leases
 from workers.pipelines import variant_stages
+from workers.processes.runtime import Runtime
+from workers.stages import pseudo_label
 from workers.stages.pseudo_label import OVERLAYS
 
 pytestmark = pytest.mark.slow
@@ -87,6 +89,11 @@ def test_an_image_is_decoded_once_and_its_kernels_are_computed_once(work, calls)
     list(work.runner.run_all(stages))
     assert calls["image"] <= IMAGES + len(stages) * OVERLAYS
     assert calls["kernel"] == 1  # they are small enough for one batch
+
+
+def test_a_rehearsal_refines_images(calls):
+    pseudo_label.rehearse(variants(SIX[0])[0].config, Runtime(), 2)
+    assert calls["kernel"] == 2
 
 
 def test_one_that_fails_loses_no_other(work, alone):
