@@ -89,16 +89,19 @@ class ImageCams:
 
     def combine(self, layers: Sequence[int]) -> Float32[np.ndarray, "present height width"]:
         """CAMs at image size in [0, 1], refined by the mean affinity of ``layers`` (none: as the host makes them)."""
-        height, width = self.size
-        if not self.classes:
-            return np.zeros((0, height, width), dtype=np.float32)
-        rows = [layer + 1 for layer in layers] or [0]
-        total = torch.zeros(1, len(self.classes), height, width)
-        for scale in self.scales:
-            maps = scale.maps[rows].mean(dim=0)[None]
-            total += _to_image(maps, scale, self.size)
-        combined: Float32[np.ndarray, "present height width"] = normalise(total)[0].numpy()
+        combined: Float32[np.ndarray, "present height width"] = self.combined(layers, torch.device("cpu")).numpy()
         return combined
+
+    def combined(self, layers: Sequence[int], device: torch.device) -> Float32[Tensor, "present height width"]:
+        """The same, computed on a device."""
+        rows = [layer + 1 for layer in layers] or [0]
+        total = torch.zeros(1, len(self.classes), *self.size, device=device)
+        if not self.classes:
+            return total[0]
+        for scale in self.scales:
+            maps = scale.maps[rows].to(device).mean(dim=0)[None]
+            total += _to_image(maps, scale, self.size)
+        return normalise(total)[0]
 
 
 def _to_image(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from aream.labels.thresholds import ThresholdCounts
+from aream.labels.pseudo_labels import LevelMap
+from aream.labels.thresholds import ScoreLevels, ThresholdCounts
 from aream.metrics import mean_iou
 from benchmarks.measure import Result, cpu_seconds
 from benchmarks.published import miou_at
@@ -36,9 +38,10 @@ def measure() -> list[Result]:
     curves: dict[str, list[float]] = {}
 
     def ours() -> None:
-        counts = ThresholdCounts(CLASSES, THRESHOLDS)
+        counts, levels = ThresholdCounts(CLASSES, len(THRESHOLDS)), ScoreLevels(THRESHOLDS.astype(np.float32))
         for scores, ids, target in images:
-            counts.add(scores, ids, target)
+            found = LevelMap.of(torch.from_numpy(scores), ids, levels)
+            counts.add(found.classes, found.levels, torch.from_numpy(target))
         curves["ours"] = [mean_iou(confusion, absent="zero") for confusion in counts.confusions()]
 
     def baseline() -> None:

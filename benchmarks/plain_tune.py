@@ -48,10 +48,12 @@ def train_point(config: dict[str, Any], spec: Any) -> None:
     seconds = time.monotonic() - started
     backbone.load_state_dict(training.selected()[0]["model"])
     layers = resolve_layers(trial.inference.layers, backbone.depth, first_deep_layer(backbone.depth, None))
-    search = ThresholdSearch(trial.labels, len(dataset.class_names) + 1, dataset.scored_classes)
+    search = ThresholdSearch(trial.labels.grid(), len(dataset.class_names) + 1)
     for cams in infer_cams(backbone, dataset, "train", trial.inference.cams(), device=device):
-        search.add(cams.image_id, cams.combine(layers), [c + 1 for c in cams.classes], dataset.mask(cams.image_id))
-    tune.report({"miou": search.choose().miou, "training_seconds": seconds})
+        mask, ids = torch.from_numpy(dataset.mask(cams.image_id)), [c + 1 for c in cams.classes]
+        search.add(cams.image_id, cams.combined(layers, device), ids, mask)
+    found = search.choose(trial.labels, dataset.scored_classes)
+    tune.report({"miou": found.miou, "training_seconds": seconds})
 
 
 def main(sweep: str, storage: str, overrides: list[str], mlflow_uri: str | None) -> None:

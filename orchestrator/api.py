@@ -137,12 +137,14 @@ def run_trial(spec: SweepSpec, point: Mapping[str, Any], seed: int | None = None
     prepared = prepare(spec)
     trial, runner = _trial(prepared, point, seed), _runner(prepared)
     trained = runner.run(trial.train).metrics
+    stages = [stage for variant in trial.variants for stage in variant.stages.all()]
+    measured = {record.key: record.metrics for record in runner.run_all(stages)}
     rows: list[dict[str, Any]] = []
     for variant in trial.variants:
-        found: Row = dict(trained)
+        row = {**variant.shown, **trained}
         for stage in variant.stages.all():
-            found |= runner.run(stage).metrics
-        rows.append({**variant.shown, **found})
+            row |= measured[stage.key]
+        rows.append(row)
     return pandas.DataFrame(rows)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -70,6 +71,15 @@ class Stage:
         """Number of processes that run it together."""
         return int(getattr(self.config, "processes", 1))
 
+    def shares_a_pass(self, other: Stage) -> bool:
+        """Whether one ``run_together`` makes both: they read one input in the same way."""
+        by = getattr(self.module, "TOGETHER_BY", None)
+        return (
+            by is not None
+            and (self.name, self.hardware) == (other.name, other.hardware)
+            and self.inputs[by].key == other.inputs[by].key
+        )
+
     def ancestry(self) -> Iterator[Stage]:
         """The stages this one needs, inputs first, then itself; each key once."""
         seen: set[str] = set()
@@ -82,6 +92,17 @@ class Stage:
                 yield stage
 
         yield from walk(self)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage's ``run`` is given; several of them where stages of one kind run together."""
+
+    config: Any
+    inputs: Mapping[str, Path]
+    """Folders."""
+    out: Path
+    """An empty folder for its files."""
 
 
 @dataclass(frozen=True)

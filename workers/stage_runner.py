@@ -10,7 +10,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aream.errors import (
@@ -37,9 +38,18 @@ from workers.processes.structured_log import working_on
 from workers.ranks.launcher import joined
 from workers.ranks.process_group import Checkpoint, SharedCheckpoint
 from workers.record_of import record_of
-from workers.stage import GPU_PEAK, Row, Stage, StageContext
+from workers.stage import GPU_PEAK, Row, Stage, StageContext, Work
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A stage that is to be computed, under its lease."""
+
+    stage: Stage
+    inputs: Mapping[str, Path]
+    lease: Lease
 
 
 class StageRunner:
@@ -78,21 +88,22 @@ class StageRunner:
             StageHeld: another process computes it, or something it needs, right now.
             Interrupted: ``stop`` said so; the checkpoint stays.
         """
-        record = self._stored(stage)
-        if record is None:
-            if self.stop():
-                raise Interrupted(f"{stage.key}: stopped before it began")
-            inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
-            lease = self.leases.take(stage.key)
-            if lease is None:
-                raise self._held(stage.key)
-            with lease, working_on(stage=stage.key):
-                record = self._stored(stage)  # its holder may have ended between the first look and the lease
-                if record is None:
-                    return self._compute(stage, inputs, lease)
-        for row in record.history:
-            self.report(stage, dict(row))
-        return record
+        return self._run([stage])[0]
+
+    def run_all(self, stages: Iterable[Stage]) -> Iterator[ArtifactRecord]:
+        """The records of stages, each as soon as it is there; one of several with equal keys.
+
+        Those that can share a pass, and have all they need, do. Of these, what fails or is held does not keep the
+        others from being stored, and is raised after that, as ``run`` raises it.
+        """
+        waiting = {stage.key: stage for stage in stages}
+        while waiting:
+            first, *others = waiting.values()
+            alike = [stage for stage in others if first.shares_a_pass(stage)]
+            ready = [stage for stage in alike if all(self.store.has(need.key) for need in stage.inputs.values())]
+            for stage in (first, *ready):
+                del waiting[stage.key]
+            yield from self._run([first, *ready])
 
     def run_into(self, stage: Stage, out: Path) -> Row:
         """Compute a stage into an empty folder, on its stored inputs, and leave its own place in the store as it is.
@@ -118,34 +129,116 @@ class StageRunner:
             self.store.discard_damaged(stage.key)
             return None
 
-    def _compute(self, stage: Stage, inputs: Mapping[str, Path], lease: Lease) -> ArtifactRecord:
-        lost = lease.lost.is_set
-        checkpoint = CheckpointFile(self.store.storage, stage.key, self.store.scratch, others=lost)
+    def _run(self, group: Sequence[Stage]) -> list[ArtifactRecord]:
+        records: dict[str, ArtifactRecord] = {}
+        failures: list[Exception] = []
+        with contextlib.ExitStack() as leases:
+            parts: list[_Part] = []
+            for stage in group:
+                try:
+                    found = self._found_or_taken(stage, leases)
+                except (StageFailed, StageHeld) as error:
+                    failures.append(error)
+                else:
+                    if isinstance(found, _Part):
+                        parts.append(found)
+                    else:
+                        records[stage.key] = found
+            for part, outcome in zip(parts, self._compute(parts) if parts else (), strict=True):
+                if isinstance(outcome, Exception):
+                    failures.append(outcome)
+                else:
+                    records[part.stage.key] = outcome
+        if failures:
+            raise failures[0]
+        return [records[stage.key] for stage in group]
+
+    def _found_or_taken(self, stage: Stage, leases: contextlib.ExitStack) -> ArtifactRecord | _Part:
+        """Its record, or what computing it takes, with its lease held."""
+        record = self._stored(stage)
+        if record is None:
+            if self.stop():
+                raise Interrupted(f"{stage.key}: stopped before it began")
+            inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
+            lease = self.leases.take(stage.key)
+            if lease is None:
+                raise self._held(stage.key)
+            leases.enter_context(lease)
+            record = self._stored(stage)  # its holder may have ended between the first look and the lease
+            if record is None:
+                return _Part(stage, inputs, lease)
+        for row in record.history:
+            self.report(stage, dict(row))
+        return record
+
+    def _compute(self, parts: Sequence[_Part]) -> Iterator[ArtifactRecord | Exception]:
+        """The record of each, or why there is none; several share a pass, and its time evenly."""
+        first = parts[0].stage
+
+        def lost() -> bool:
+            return any(part.lease.lost.is_set() for part in parts)
+
+        checkpoint = CheckpointFile(self.store.storage, first.key, self.store.scratch, others=lost)
         rows: list[Row] = []
 
         def report(row: Row) -> None:
             rows.append(row)
-            self.report(stage, row)
+            self.report(first, row)
 
-        started = time.monotonic()
-        log.info("running %s in process %d on %s", stage.key, os.getpid(), socket.gethostname())
+        keys = ", ".join(part.stage.key for part in parts)
+        log.info("running %s in process %d on %s", keys, os.getpid(), socket.gethostname())
+        with contextlib.ExitStack() as until_end, working_on(stage=first.key):
+            until_end.callback(self.images.done)
+            works = []
+            for part in parts:
+                out = self.store.staging()
+                until_end.callback(shutil.rmtree, out, ignore_errors=True)
+                works.append(Work(part.stage.config, part.inputs, out))
+            context = self._context(first, parts[0].inputs, checkpoint, report, lambda: lost() or self.stop())
+            outcomes = until_end.enter_context(contextlib.closing(self._outcomes(first, works, context)))
+            shared = 0.0
+            for part, work in zip(parts, works, strict=True):
+                with self._told(part.stage, lost):
+                    started = time.monotonic()
+                    metrics = next(outcomes)
+                    own = time.monotonic() - started
+                if part is parts[0]:  # it waited for the pass
+                    shared, own = own / len(parts), 0.0
+                try:
+                    with self._told(part.stage, lost):
+                        if isinstance(metrics, Exception):
+                            raise metrics
+                        if self.memory is not None:
+                            metrics[GPU_PEAK] = float(self.memory.peak())
+                        record = record_of(part.stage, metrics, rows, shared + own)
+                        outcome = self.store.put(part.stage.key, work.out, record)
+                except (Interrupted, StoreUnavailable):
+                    raise
+                except Exception as error:
+                    yield error
+                else:
+                    log.info("finished %s in %.1f s", part.stage.key, record.seconds)
+                    checkpoint.discard()
+                    yield outcome
+
+    def _outcomes(
+        self, first: Stage, works: Sequence[Work], context: contextlib.AbstractContextManager[StageContext]
+    ) -> Generator[Row | Exception]:
+        """What each ``run`` returns, or one ``run_together`` says of each."""
+        if self.memory is not None:
+            self.memory.forget_peak()
+        with threads(first.threads), context as open_context:
+            if len(works) > 1:
+                yield from first.module.run_together(works, open_context)
+                return
+            metrics: Row = first.module.run(works[0].config, works[0].inputs, works[0].out, open_context)
+        yield metrics
+
+    @contextlib.contextmanager
+    def _told(self, stage: Stage, lost: Callable[[], bool]) -> Iterator[None]:
+        """What the stage raises, as ``run`` tells it."""
         try:
-            out = self.store.staging()
-            try:
-                if self.memory is not None:
-                    self.memory.forget_peak()
-                with (
-                    threads(stage.threads),
-                    self._context(stage, inputs, checkpoint, report, lambda: lost() or self.stop()) as context,
-                ):
-                    metrics = stage.module.run(stage.config, inputs, out, context)
-                if self.memory is not None:
-                    metrics[GPU_PEAK] = float(self.memory.peak())
-                seconds = time.monotonic() - started
-                record = self.store.put(stage.key, out, record_of(stage, metrics, rows, seconds))
-            finally:
-                shutil.rmtree(out, ignore_errors=True)
-                self.images.done()
+            yield
         except (Interrupted, StoreUnavailable) as error:
             if isinstance(error, Interrupted) and lost():
                 raise self._held(stage.key) from None
@@ -160,9 +253,6 @@ class StageRunner:
             if may_pass(error):
                 raise
             raise StageFailed(f"{stage.key}: {error.filename or ''}: {error.strerror or error}") from error
-        log.info("finished %s in %.1f s", stage.key, time.monotonic() - started)
-        checkpoint.discard()
-        return record
 
     @contextlib.contextmanager
     def _context(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aream.errors import DataError
@@ -28,6 +28,26 @@ def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def bounded_lines(path: Path, most: int = 2**20) -> Iterator[bytes]:
+    """The lines of a regular file, one at a time.
+
+    Raises:
+        DataError: missing, not readable, not a regular file, or with a line of more than ``most`` bytes.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: is not a regular file")
+        with path.open("rb") as file:
+            while line := file.readline(most + 1):
+                if len(line) > most:
+                    raise DataError(f"{path}: has a line of more than {most} bytes")
+                yield line
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 

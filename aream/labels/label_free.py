@@ -10,56 +10,60 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
 
 from aream.errors import DataError
+from aream.labels.thresholds import CPU
+
+UNITS = 2**20
+"""One of a contrast."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """How much neighbouring pixels differ, as a multiple of an image's mean difference, minus 1.
+    """How much neighbouring pixels differ, as a multiple of an image's mean difference, minus 1; in ``UNITS``.
 
     Positive where an edge is stronger than a boundary laid at random would find; 0 everywhere in a constant image.
+    Whole numbers, since their sums are the same in any order, on any device.
     """
 
-    right: Float32[np.ndarray, "h w1"]
-    down: Float32[np.ndarray, "h1 w"]
+    right: Int64[Tensor, "h w1"]
+    down: Int64[Tensor, "h1 w"]
 
     @classmethod
-    def of(cls, image: UInt8[np.ndarray, "h w 3"]) -> Contrast:
+    def of(cls, image: UInt8[Tensor, "h w 3"]) -> Contrast:
         """Differences are means over the channels of absolute differences."""
-        pixels = image.astype(np.float32)
-        right, down = (np.abs(np.diff(pixels, axis=axis)).mean(axis=2) for axis in (1, 0))
-        total, pairs = float(right.sum(dtype=np.float64) + down.sum(dtype=np.float64)), right.size + down.size
-        if total == 0:
-            return cls(np.zeros_like(right), np.zeros_like(down))
-        mean = np.float32(total / pairs)
-        return cls(right / mean - 1, down / mean - 1)
+        pixels = image.short()
+        right, down = (pixels.diff(dim=axis).abs_().sum(dim=2) for axis in (1, 0))
+        total, pairs = right.sum() + down.sum(), right.numel() + down.numel()
+        scale = UNITS * pairs / total.clamp(min=1).double()
+        excess = (((part * scale) - UNITS).round_().long() * (total > 0) for part in (right, down))
+        return cls(*excess)
 
 
 class SplitCounts:
     """What the rules look at, of every threshold at once, from one pass over the images."""
 
-    def __init__(self, thresholds: int) -> None:
-        self.histogram = np.zeros(thresholds + 1, dtype=np.int64)
+    def __init__(self, thresholds: int, device: torch.device = CPU) -> None:
+        self.histogram = torch.zeros(thresholds + 1, dtype=torch.int64, device=device)
         """Pixels by how many thresholds their score exceeds."""
-        self.steps = np.zeros(thresholds + 1)
+        self.steps = torch.zeros_like(self.histogram)
         """Sum of the boundary's contrast, as the change from each threshold to the next."""
 
-    def add(self, levels: UInt8[np.ndarray, "h w"], contrast: Contrast | None) -> None:
+    def add(self, levels: UInt8[Tensor, "h w"], contrast: Contrast | None) -> None:
         """Count one image; without its contrast there is nothing to say about edges."""
-        self.histogram += np.bincount(levels.ravel(), minlength=len(self.histogram))
+        self.histogram += torch.bincount(levels.flatten(), minlength=len(self.histogram))
         if contrast is None:
             return
         for first, second, weights in (
             (levels[:, :-1], levels[:, 1:], contrast.right),
             (levels[:-1], levels[1:], contrast.down),
         ):
-            apart = first != second
-            lower, higher = np.minimum(first, second)[apart], np.maximum(first, second)[apart]
             # The boundary of threshold i passes between two pixels where lower <= i < higher.
-            for place, sign in ((lower, 1), (higher, -1)):
-                self.steps += sign * np.bincount(place, weights=weights[apart], minlength=len(self.steps))
+            for place, sign in ((torch.minimum(first, second), 1), (torch.maximum(first, second), -1)):
+                self.steps.scatter_add_(0, place.flatten().long(), sign * weights.flatten())
 
 
 def otsu(counts: SplitCounts) -> int:
@@ -68,7 +72,7 @@ def otsu(counts: SplitCounts) -> int:
     Raises:
         DataError: the scores lie all between the same two thresholds, or there are none.
     """
-    histogram = counts.histogram
+    histogram = counts.histogram.cpu().numpy()
     levels = np.arange(len(histogram))
     below = np.cumsum(histogram)[:-1].astype(np.float64)
     above = histogram.sum() - below
@@ -96,7 +100,7 @@ def edges(counts: SplitCounts) -> int:
     """
     if not counts.steps.any():
         raise DataError("edges: no boundary of a CAM at any threshold lies on a contrast of its image")
-    return int(np.argmax(np.cumsum(counts.steps)[:-1]))
+    return int(np.argmax(np.cumsum(counts.steps.cpu().numpy())[:-1]))
 
 
 @dataclass(frozen=True)

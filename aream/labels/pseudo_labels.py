@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from torch import Tensor
 
 from aream.config import Component, component, config
 from aream.data.evidence import is_held_out
 from aream.errors import ConfigError, DataError
 from aream.labels import label_free
-from aream.labels.thresholds import BINS, ScoreLevels, ThresholdCounts
+from aream.labels.thresholds import BINS, CPU, ScoreLevels, ThresholdCounts
 from aream.metrics import class_iou, counted_classes, mean_iou
 from aream.refiners import none
 
@@ -74,21 +76,21 @@ class LabelsConfig:
 class LevelMap:
     """An image's strongest class and how many thresholds its score exceeds: a label map for every threshold."""
 
-    classes: UInt8[np.ndarray, "h w"]
-    levels: UInt8[np.ndarray, "h w"]
+    classes: UInt8[Tensor, "h w"]
+    levels: UInt8[Tensor, "h w"]
 
     @classmethod
-    def of(cls, scores: Float32[np.ndarray, "k h w"], class_ids: Sequence[int], levels: ScoreLevels) -> LevelMap:
-        """``class_ids`` are mask ids of the k channels; without a channel everything is background."""
+    def of(cls, scores: Float32[Tensor, "k h w"], class_ids: Sequence[int], levels: ScoreLevels) -> LevelMap:
+        """``class_ids`` are mask ids of the k channels, the first wins ties; without a channel all is background."""
         if len(class_ids) == 0:
-            empty = np.zeros(scores.shape[1:], dtype=np.uint8)
+            empty = torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
             return cls(empty, empty)
-        strongest = np.asarray(class_ids, dtype=np.uint8)[scores.argmax(axis=0)]
-        return cls(strongest, levels(scores.max(axis=0)))
+        highest, strongest = scores.max(dim=0)
+        return cls(torch.tensor(class_ids, dtype=torch.uint8, device=scores.device)[strongest], levels(highest))
 
-    def labels(self, index: int) -> UInt8[np.ndarray, "h w"]:
+    def labels(self, index: int) -> UInt8[Tensor, "h w"]:
         """The label map at threshold ``index``: a class where its score is above it, else background."""
-        return np.where(self.levels > index, self.classes, np.uint8(0))
+        return self.classes * (self.levels > index)
 
 
 @dataclass(frozen=True)
@@ -118,25 +120,24 @@ class ThresholdChoice:
 
 
 class ThresholdSearch:
-    """Counts every threshold in one pass over the images, then applies the rule."""
+    """Counts every threshold of a grid in one pass over the images; rules choose afterwards, as many as there are."""
 
-    def __init__(self, config: LabelsConfig, classes: int, scored: Sequence[int]) -> None:
-        """``classes`` counts the background; ``scored`` are the mask ids of the headline mIoU."""
-        self.config, self.scored = config, list(scored)
-        self.thresholds = config.grid()
-        self.searched = ThresholdCounts(classes, self.thresholds)
-        self.reported = ThresholdCounts(classes, self.thresholds)
-        self.levels = ScoreLevels(self.thresholds.astype(np.float32))
-        self.split = label_free.SplitCounts(len(self.thresholds))
+    def __init__(self, thresholds: Float64[np.ndarray, " t"], classes: int, device: torch.device = CPU) -> None:
+        """``thresholds`` are a ``LabelsConfig.grid``; ``classes`` counts the background; scores come on ``device``."""
+        self.thresholds = thresholds
+        self.held_out = ThresholdCounts(classes, len(thresholds), device)
+        self.rest = ThresholdCounts(classes, len(thresholds), device)
+        self.levels = ScoreLevels(thresholds.astype(np.float32), device)
+        self.split = label_free.SplitCounts(len(thresholds), device)
         self.masks = 0
         """Images that have one."""
 
     def add(
         self,
         image_id: str,
-        scores: Float32[np.ndarray, "k h w"],
+        scores: Float32[Tensor, "k h w"],
         class_ids: Sequence[int],
-        mask: UInt8[np.ndarray, "h w"] | None,
+        mask: UInt8[Tensor, "h w"] | None,
         contrast: label_free.Contrast | None = None,
     ) -> LevelMap:
         """Count one image; ``mask`` None counts for the label-free rules only.
@@ -149,46 +150,49 @@ class ThresholdSearch:
             self.split.add(level_map.levels, contrast)
         if mask is not None:
             self.masks += 1
-            held_out = self.config.rule == "held_out" and is_held_out(image_id)
-            counts = self.searched if held_out else self.reported
-            counts.add_levels(level_map.classes, level_map.levels, mask)
+            counts = self.held_out if is_held_out(image_id) else self.rest
+            counts.add(level_map.classes, level_map.levels, mask)
         return level_map
 
-    def choose(self) -> ThresholdChoice:
+    def choose(self, config: LabelsConfig, scored: Sequence[int]) -> ThresholdChoice:
         """The threshold by the configured rule, and the mIoU there on the images that did not set it (``held_out``)
         or on all that have masks.
+
+        Args:
+            config: with the grid that was counted.
+            scored: mask ids of the headline mIoU.
 
         Raises:
             DataError: the rule has nothing to choose by, or the masks have nothing to take a mean of.
         """
-        confusions = self.reported.confusions()
-        picked = label_free.choices(self.split)
-        curve = self._curve(self.reported) if self.masks or self.config.rule in SEARCHED else []
-        index = self._index(curve)
+
+        def curve_of(confusions: Int64[np.ndarray, "t k k"], part: str = "") -> list[float]:
+            try:
+                return [mean_iou(one, scored, config.absent_classes) for one in confusions]
+            except DataError as error:
+                words = f"the{part} train masks cannot tell a threshold: {error}; {WITHOUT_MASKS}"
+                raise DataError(words) from error
+
+        rule = config.rule
+        held_out, confusions = self.held_out.confusions(), self.rest.confusions()
+        if rule != "held_out":
+            confusions = confusions + held_out
+        curve = curve_of(confusions) if self.masks or rule in SEARCHED else []
+        if rule in label_free.RULES:
+            index = label_free.RULES[rule].choose(self.split)
+        elif rule in SEARCHED:
+            index = int(np.argmax(curve if rule == "auto" else curve_of(held_out, " held-out")))
+        else:
+            index = int(np.argmin(np.abs(self.thresholds - float(config.background_threshold))))
         ious = class_iou(confusions[index])
         return ThresholdChoice(
             index=index,
             threshold=float(self.thresholds[index]),
             miou=curve[index] if curve else None,
-            miou_all=mean_iou(confusions[index], None, self.config.absent_classes) if curve else None,
-            classes=counted_classes(confusions[index], self.scored),
+            miou_all=mean_iou(confusions[index], None, config.absent_classes) if curve else None,
+            classes=counted_classes(confusions[index], list(scored)),
             class_iou=[None if np.isnan(value) else float(value) for value in ious],
             thresholds=[float(value) for value in self.thresholds],
             curve=curve,
-            label_free=picked,
+            label_free=label_free.choices(self.split),
         )
-
-    def _curve(self, counts: ThresholdCounts) -> list[float]:
-        try:
-            return [mean_iou(one, self.scored, self.config.absent_classes) for one in counts.confusions()]
-        except DataError as error:
-            part = " held-out" if counts is self.searched else ""
-            raise DataError(f"the{part} train masks cannot tell a threshold: {error}; {WITHOUT_MASKS}") from error
-
-    def _index(self, curve: list[float]) -> int:
-        rule = self.config.rule
-        if rule in label_free.RULES:
-            return label_free.RULES[rule].choose(self.split)
-        if rule in SEARCHED:
-            return int(np.argmax(curve if rule == "auto" else self._curve(self.searched)))
-        return int(np.argmin(np.abs(self.thresholds - float(self.config.background_threshold))))

@@ -68,7 +68,7 @@ class CRF:
         return refined
 
     @torch.no_grad()
-    def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def refine(self, kernel: Sequence[PairwiseKernel], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Posteriors of the foreground classes, given their CAMs in [0, 1].
 
         The background, by ``background`` and ``alpha``, has competed and is what is missing to 1. So a threshold of 0.5
@@ -76,11 +76,11 @@ class CRF:
         moves the labels little: how much becomes background is ``alpha``'s to say.
         """
         refined = torch.zeros_like(scores)
-        for image, maps, out in zip(images, scores, refined, strict=True):
+        for each, maps, out in zip(kernel, scores, refined, strict=True):
             shown = maps.flatten(1).amax(dim=1) > 0
             if bool(shown.any()):
                 stack = with_background(maps[shown], self.config.alpha, self.config.background)
-                out[shown] = self._posterior(self.crf.kernel(image), stack)[1:].to(out)
+                out[shown] = self._posterior(each, stack)[1:].to(out)
         return refined
 
     def _posterior(self, kernel: PairwiseKernel, stack: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:

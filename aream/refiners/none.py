@@ -24,5 +24,5 @@ class Unchanged:
     def apply(self, kernel: None, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return scores.detach()
 
-    def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def refine(self, kernel: None, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return scores.detach()

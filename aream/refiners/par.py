@@ -88,9 +88,9 @@ class PAR:
                 scores.addcmul_(kernel[:, index, None], view)
         return scores
 
-    def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def refine(self, kernel: Float[Tensor, "b2 k h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         growth = (1 + self.config.position_weight) ** self.config.iterations
-        return self.apply(self.kernel(images), scores) / growth
+        return self.apply(kernel, scores) / growth
 
     def _pad(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hp wp"]:
         return F.pad(maps, (self.reach,) * 4, mode="replicate")

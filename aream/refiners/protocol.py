@@ -32,8 +32,8 @@ class Refiner(Protocol):
     def apply(self, kernel: Any, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Refined scores; no gradient. Channels may compete, so they are those of one distribution."""
 
-    def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """``apply(kernel(images), scores)`` on the scale of the scores, so that thresholds keep their meaning."""
+    def refine(self, kernel: Any, scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """``apply`` of labels: on the scale of the scores, in [0, 1], so that thresholds keep their meaning."""
 
 
 def network_of(component: Component) -> str | None:

@@ -128,9 +128,8 @@ class RandomWalk:
         walked = self._walk(kernel, torch.cat([scores, inside], dim=1).to(kernel.device)).to(scores.device)
         return walked[:, :-1] / walked[:, -1:]
 
-    def refine(self, images: Float[Tensor, "b 3 h w"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def refine(self, kernel: Float[Tensor, "b2 34 p q"], scores: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """In [0, 1] for scores in [0, 1]; see ``Config.background``."""
-        kernel = self.kernel(images)
         if self.config.background == "constant":
             return self.apply(kernel, scores)
         background = (1 - scores.amax(dim=1, keepdim=True)).clamp(min=0) ** self.config.background_alpha

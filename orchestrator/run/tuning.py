@@ -105,7 +105,7 @@ def _run_trial(trial: TrialPlan, planner: Planner, workspace: Workspace, line: W
         records = RememberedRecords(runner.store)
         records.take([runner.run(trial.train)])
         stages = [stage for variant in trial.variants for stage in variant.stages.all()]
-        records.take(runner.run(stage) for stage in stages)
+        records.take(runner.run_all(stages))
         best = planner.spec.ranked_by.best(stage_metrics(variant.stages.all(), records) for variant in trial.variants)
         cost = lineage_cost(stages, records, resource)
     read = json.dumps([dataclasses.asdict(record) for record in records.known.values()])

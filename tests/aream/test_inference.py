@@ -158,12 +158,12 @@ def test_an_order_without_effect_is_no_other_inference():
 
 
 @pytest.mark.parametrize("padding", ORDERS)
-def test_maps_on_disk_are_those_in_memory(host, dataset, tmp_path, padding):
+def test_maps_on_disk_are_those_in_memory_in_fp16(host, dataset, tmp_path, padding):
     config = CamInference(scales=(0.5, 1.0), padding=padding)
     made = list(infer_cams(host, dataset, "train", config, device=CPU))
     write_cams(tmp_path, made)
     for first, second in zip(made, read_cams(tmp_path), strict=True):
-        np.testing.assert_array_equal(first.combine((0, 2)), second.combine((0, 2)))
+        np.testing.assert_allclose(first.combine((0, 2)), second.combine((0, 2)), rtol=0, atol=1e-3)
 
 
 def test_each_image_is_seen_once_a_scale_and_flip(host, dataset, monkeypatch):

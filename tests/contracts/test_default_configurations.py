@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refining import refined
 from small_networks import CPU
 
 from aream import augmentations, backbones, datasets, discover, methods, refiners, segmenters
@@ -126,26 +127,26 @@ def test_a_default_refiner_takes_every_image(name):
     for draw in range(60):
         image = torch.from_numpy(np.array(picture(generator, draw))).permute(2, 0, 1)[None] / 255
         scores = torch.rand(1, 3, *image.shape[2:]) if draw % 2 else torch.zeros(1, 3, *image.shape[2:])
-        refined = refiner.refine(image, scores)
-        assert refined.shape == scores.shape
-        assert torch.isfinite(refined).all()
+        found = refined(refiner, image, scores)
+        assert found.shape == scores.shape
+        assert torch.isfinite(found).all()
 
 
 @pytest.mark.slow
 def test_default_labels_of_thousands_of_maps():
     """The chosen threshold is one of the grid, and its mIoU the best that counting pixel by pixel finds."""
     generator, config = np.random.default_rng(0), LabelsConfig()
-    search, seen = ThresholdSearch(config, 4, range(4)), []
+    search, seen = ThresholdSearch(config.grid(), 4), []
     for draw in range(3000):
         height, width = int(generator.integers(1, 6)), int(generator.integers(1, 6))
         ids = sorted(generator.choice([1, 2, 3], draw % 4, replace=False).tolist())
         scores = generator.random((len(ids), height, width)).astype(np.float32)
         mask = generator.choice(np.array([0, 1, 2, 3, IGNORE], dtype=np.uint8), (height, width))
-        search.add(f"image{draw}", scores, ids, mask)
+        search.add(f"image{draw}", torch.from_numpy(scores), ids, torch.from_numpy(mask))
         best = scores.max(axis=0).ravel() if ids else np.zeros(height * width, dtype=np.float32)
         kind = np.array(ids)[scores.argmax(axis=0)].ravel() if ids else np.zeros(height * width, dtype=int)
         seen.append(np.stack([best.astype(np.float64), kind, mask.ravel()]))
-    choice = search.choose()
+    choice = search.choose(config, range(4))
     best, kind, truth = np.concatenate(seen, axis=1)
     kept, mious = truth != IGNORE, []
     for threshold in choice.thresholds:

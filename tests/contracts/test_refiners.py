@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refining import refined
 from safetensors.torch import save_file
 from small_networks import CPU
 from small_trials import PSA
@@ -40,18 +41,18 @@ def a_case(height: int = 24, width: int = 32) -> tuple[torch.Tensor, torch.Tenso
 def test_refined_scores_are_scores(refiner):
     images, scores = a_case()
     assert isinstance(refiner, Refiner)
-    refined = refiner.refine(images, scores.requires_grad_())
-    assert refined.shape == scores.shape
-    assert not refined.requires_grad
-    assert torch.isfinite(refined).all()
-    assert refined.min() > -1e-5
-    assert refined.max() < 1 + 1e-4
+    found = refined(refiner, images, scores.requires_grad_())
+    assert found.shape == scores.shape
+    assert not found.requires_grad
+    assert torch.isfinite(found).all()
+    assert found.min() > -1e-5
+    assert found.max() < 1 + 1e-4
 
 
 def test_an_image_is_refined_alike_alone_and_in_a_batch(refiner):
     images, scores = a_case()
-    together = refiner.refine(images, scores)
-    alone = torch.cat([refiner.refine(images[i : i + 1], scores[i : i + 1]) for i in range(2)])
+    together = refined(refiner, images, scores)
+    alone = torch.cat([refined(refiner, images[i : i + 1], scores[i : i + 1]) for i in range(2)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
@@ -67,4 +68,4 @@ def test_a_position_that_is_sure_of_its_class_stays_so_where_all_agree(refiner):
     images, scores = a_case()
     sure = torch.zeros_like(scores)
     sure[:, 1] = 1
-    torch.testing.assert_close(refiner.refine(images, sure).argmax(dim=1), torch.ones(2, 24, 32, dtype=torch.int64))
+    torch.testing.assert_close(refined(refiner, images, sure).argmax(dim=1), torch.ones(2, 24, 32, dtype=torch.int64))

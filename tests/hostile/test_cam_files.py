@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import os
 import pickle
 
 import pytest
@@ -25,7 +28,7 @@ def image(identifier: str) -> ImageCams:
 
 
 def view(**changes):
-    return {"covered": [1.0, 1.0], "size": None, "mirrored": False} | changes
+    return {"covered": [1.0, 1.0], "size": None, "mirrored": False, "exponents": [1, 1]} | changes
 
 
 @pytest.fixture
@@ -42,6 +45,44 @@ def test_what_is_written_is_read(cams):
     assert found[1].combine([0]).shape == (2, 30, 40)
 
 
+def test_a_line_without_end_is_not_read_into_memory(cams):
+    (cams / "index.jsonl").write_bytes(b" " * (2**20 + 1))
+    with pytest.raises(DataError, match="has a line of more than 1048576 bytes"):
+        list(read_cams(cams))
+
+
+def test_an_index_that_is_missing_or_a_pipe(cams):
+    (cams / "index.jsonl").unlink()
+    with pytest.raises(DataError, match="no such file"):
+        list(read_cams(cams))
+    os.mkfifo(cams / "index.jsonl")
+    with pytest.raises(DataError, match="is not a regular file"):
+        list(read_cams(cams))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10_000), powers=st.lists(st.integers(-120, 120), min_size=2, max_size=2))
+def test_maps_of_any_size_keep_eleven_bits(tmp_path_factory, seed, powers):
+    """Against a double loop over classes and values, each rounded by itself."""
+    folder = tmp_path_factory.mktemp("cams")
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.rand(3, 2, 4, 5, generator=generator) * torch.tensor([2.0**power for power in powers])[:, None, None]
+    write_cams(folder, [dataclasses.replace(image("a"), scales=(ScaleMaps(maps, (1.0, 1.0)),))])
+    (found,) = read_cams(folder)
+    assert found.scales[0].maps.dtype == torch.float32
+    for index in range(2):
+        largest = float(maps[:, index].max())
+        for before, after in zip(maps[:, index].flatten(), found.scales[0].maps[:, index].flatten(), strict=True):
+            step = max(2.0 ** (math.frexp(float(before))[1] - 11), 2.0 ** (math.frexp(largest)[1] - 24))
+            assert abs(float(before) - float(after)) <= step / 2
+
+
+def test_maps_of_nothing_stay_nothing(tmp_path):
+    write_cams(tmp_path, [dataclasses.replace(image("a"), scales=(ScaleMaps(torch.zeros(3, 2, 4, 5), (1.0, 1.0)),))])
+    (found,) = read_cams(tmp_path)
+    assert not found.scales[0].maps.any()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -53,7 +94,7 @@ def test_what_is_written_is_read(cams):
         ({"shard": "../../cams-00000.safetensors"}, "is not the name of a shard"),
         ({"shard": "/etc/passwd"}, "is not the name of a shard"),
         ({"shard": "cams-00007.safetensors"}, "cams-00007.safetensors: holds no CAMs"),
-        ({"shard": "index.json"}, "is not the name of a shard"),
+        ({"shard": "index.jsonl"}, "is not the name of a shard"),
         ({"size": [10**9, 10**9]}, "at most 67108864 pixels"),
         ({"size": [30, -1]}, "need a height and width"),
         ({"size": [30]}, "need a height and width"),
@@ -62,7 +103,7 @@ def test_what_is_written_is_read(cams):
         ({"classes": [1, 255]}, "need ascending classes"),
         ({"classes": [1, 1]}, "need ascending classes"),
         ({"classes": [-1, 1]}, "need ascending classes"),
-        ({"classes": [1, 2, 3]}, "need float32 of shape"),
+        ({"classes": [1, 2, 3], "views": [view(exponents=[1, 1, 1])] * 2}, "need float16 of shape"),
         ({"classes": [True, 2]}, "need a int"),
         ({"views": [view(covered=[1e-300, 1.0]), view()]}, "need shares"),
         ({"views": [view(covered=[float("nan"), 1.0])]}, "need shares"),
@@ -73,13 +114,17 @@ def test_what_is_written_is_read(cams):
         ({"views": [view(size=[10]), view()]}, "need sizes"),
         ({"views": [view(size=[10.5, 10]), view()]}, "not a CAM index"),
         ({"views": [view(mirrored=1), view()]}, "not a CAM index"),
+        ({"views": [view(exponents=[1]), view()]}, "need an exponent"),
+        ({"views": [view(exponents=[1, 10**9]), view()]}, "need an exponent in -148..128"),
+        ({"views": [view(exponents=[1, 0.5]), view()]}, "need a int"),
+        ({"views": [view(exponents=None), view()]}, "not a CAM index"),
     ],
     ids=lambda value: None,
 )
 def test_a_manipulated_index_is_refused(cams, change, message):
-    index = json.loads((cams / "index.json").read_text())
-    index[1] |= change
-    (cams / "index.json").write_text(json.dumps(index))
+    lines = [json.loads(line) for line in (cams / "index.jsonl").read_text().splitlines()]
+    lines[1] |= change
+    (cams / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(DataError) as caught:
         list(read_cams(cams))
     assert message in str(caught.value)
@@ -87,10 +132,10 @@ def test_a_manipulated_index_is_refused(cams, change, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[" * 100_000, "{}x", "5", '"text"', "[5]", "[null]", '[{"id": ' + "9" * 6000 + "}]"]
+    "text", ["\n", "[" * 100_000, "{}x", "5", '"text"', "[5]", "null", '{"id": ' + "9" * 6000 + "}"]
 )
 def test_an_index_that_is_none(cams, text):
-    (cams / "index.json").write_text(text)
+    (cams / "index.jsonl").write_text(text)
     with pytest.raises(DataError, match="is not a CAM index"):
         list(read_cams(cams))
 
@@ -98,16 +143,17 @@ def test_an_index_that_is_none(cams, text):
 @pytest.mark.parametrize(
     "tensor",
     [
-        torch.zeros(3, 1, 4, 5),
-        torch.zeros(3, 2, 20),
+        torch.zeros(3, 1, 4, 5, dtype=torch.float16),
+        torch.zeros(3, 2, 20, dtype=torch.float16),
         torch.zeros(3, 2, 4, 5, dtype=torch.int64),
-        torch.zeros(3, 2, 0, 5),
+        torch.zeros(3, 2, 4, 5),
+        torch.zeros(3, 2, 0, 5, dtype=torch.float16),
     ],
-    ids=["classes", "axes", "integers", "empty"],
+    ids=["classes", "axes", "integers", "single", "empty"],
 )
 def test_maps_of_another_shape_are_refused(cams, tensor):
     save_file({f"{i}/{scale}": tensor.clone() for i in "ab" for scale in "01"}, cams / "cams-00000.safetensors")
-    with pytest.raises(DataError, match="need float32 of shape"):
+    with pytest.raises(DataError, match="need float16 of shape"):
         list(read_cams(cams))
 
 
@@ -124,7 +170,7 @@ def test_a_pickle_as_a_shard_is_not_executed(cams, tmp_path):
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     changes=st.lists(
-        st.tuples(st.sampled_from(["index.json", "cams-00000.safetensors"]), st.integers(0, 999), st.integers(0, 255)),
+        st.tuples(st.sampled_from(["index.jsonl", "cams-00000.safetensors"]), st.integers(0, 999), st.integers(0, 255)),
         min_size=1,
         max_size=4,
     )

@@ -182,7 +182,7 @@ def test_a_corrupt_input_is_computed_again(tmp_path):
     work = Work(tmp_path)
     expected = work.digests(stages.labels)
     work.store.discard(stages.labels.key)
-    (work.store.get(stages.cams.key) / "index.json").write_text("[]")
+    (work.store.get(stages.cams.key) / "index.jsonl").write_text("")
     assert Work(tmp_path).digests(stages.labels) == expected
 
 

@@ -1,21 +1,27 @@
-"""CAMs on disk: float32 maps on the patch grid in safetensors shards, with an index; no pickle."""
+"""CAMs on disk: fp16 maps on the patch grid in safetensors shards, with an index of a line an image; no pickle.
+
+Every map is divided by a power of two, that of its class and view, so that its largest value lies in [1/2, 1): as in
+float32, what is kept are 11 bits, whether a host's maps are around 1e-6 or 1e6.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Float, Float16, Float32, Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from aream.data.files import read_bounded
+from aream.data.files import bounded_lines
 from aream.data.images import MAX_PIXELS
 from aream.data.lists import SAFE_ID
 from aream.errors import DataError
@@ -24,48 +30,39 @@ from aream.infer import ImageCams, ScaleMaps
 from aream.metrics import IGNORE
 
 IMAGES_A_SHARD = 512
-INDEX_FILE = "index.json"
+INDEX_FILE = "index.jsonl"
 SHARD_NAME = "cams-{:05d}.safetensors"
 SHARD = re.compile(r"cams-[0-9]{5,}\.safetensors")
 LEAST_COVERED = 1 / 1024
 """Share of the grid that an image covers at least: one pixel of the largest patch."""
 T = TypeVar("T")
+EXPONENTS = range(-148, 129)
+"""Of float32."""
 View = tuple[tuple[float, float], tuple[int, int] | None, bool]
 """The fields of :class:`ScaleMaps` that describe its maps."""
 
 
 def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
-    """Write ``index.json`` and ``cams-*.safetensors``; returns the number of images."""
-    index = []
-    remaining = iter(cams)
-    for number, shard in enumerate(iter(lambda: list(islice(remaining, IMAGES_A_SHARD)), [])):
-        name = SHARD_NAME.format(number)
-        save_file(
-            {
-                f"{image.image_id}/{position}": scale.maps.contiguous()
-                for image in shard
-                for position, scale in enumerate(image.scales)
-            },
-            folder / name,
-        )
-        index += [
-            {
-                "id": image.image_id,
-                "shard": name,
-                "size": image.size,
-                "classes": image.classes,
-                "views": [
-                    {"covered": scale.covered, "size": scale.size, "mirrored": scale.mirrored} for scale in image.scales
-                ],
-            }
-            for image in shard
-        ]
-    (folder / INDEX_FILE).write_text(json.dumps(index))
-    return len(index)
+    """Write ``index.jsonl`` and ``cams-*.safetensors``; returns the number of images."""
+    images, remaining = 0, iter(cams)
+    with (folder / INDEX_FILE).open("w") as index:
+        for number, shard in enumerate(iter(lambda: list(islice(remaining, IMAGES_A_SHARD)), [])):
+            name, tensors = SHARD_NAME.format(number), {}
+            for image in shard:
+                views = []
+                for position, scale in enumerate(image.scales):
+                    tensors[f"{image.image_id}/{position}"], exponents = _halved(scale.maps)
+                    view = {"covered": scale.covered, "size": scale.size, "mirrored": scale.mirrored}
+                    views.append(view | {"exponents": exponents})
+                entry = {"id": image.image_id, "shard": name, "size": image.size, "classes": image.classes}
+                index.write(json.dumps(entry | {"views": views}) + "\n")
+            save_file(tensors, folder / name)
+            images += len(shard)
+    return images
 
 
 def read_cams(folder: Path) -> Iterator[ImageCams]:
-    """The images in the order they were written.
+    """The images in the order they were written, their maps in float32.
 
     Raises:
         DataError: the folder holds no CAM index, or its entries are not what :func:`write_cams` writes.
@@ -81,17 +78,28 @@ def read_cams(folder: Path) -> Iterator[ImageCams]:
             raise DataError(f"{folder / entry.shard}: holds no CAMs of {entry.id} ({error})") from error
         for tensor in maps:
             shape = tuple(tensor.shape)
-            if tensor.dtype != torch.float32 or len(shape) != 4 or shape[1] != len(entry.classes) or 0 in shape[2:]:
+            if tensor.dtype != torch.float16 or len(shape) != 4 or shape[1] != len(entry.classes) or 0 in shape[2:]:
                 raise DataError(
                     f"{folder / entry.shard}: the maps of {entry.id} are {tensor.dtype} of shape {shape}; "
-                    f"need float32 of shape (maps, {len(entry.classes)}, height, width)"
+                    f"need float16 of shape (maps, {len(entry.classes)}, height, width)"
                 )
+        views = zip(maps, entry.views, entry.exponents, strict=True)
         yield ImageCams(
             entry.id,
             entry.size,
             entry.classes,
-            tuple(ScaleMaps(tensor, *view) for tensor, view in zip(maps, entry.views, strict=True)),
+            tuple(ScaleMaps(_times_power(tensor, exponents).float(), *view) for tensor, view, exponents in views),
         )
+
+
+def _halved(maps: Float32[Tensor, "maps present h w"]) -> tuple[Float16[Tensor, "maps present h w"], list[int]]:
+    """The maps in fp16, and the power of two that those of each class are to be multiplied by."""
+    exponents: list[int] = torch.frexp(maps.abs().amax(dim=(0, 2, 3))).exponent.tolist()
+    return _times_power(maps, [-exponent for exponent in exponents]).half(), exponents
+
+
+def _times_power(maps: Float[Tensor, "m k h w"], exponents: Sequence[int]) -> Float64[Tensor, "m k h w"]:
+    return maps.double() * torch.tensor([2.0**exponent for exponent in exponents], dtype=torch.float64)[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,8 @@ class _Entry:
     size: tuple[int, int]
     classes: tuple[int, ...]
     views: tuple[View, ...]
+    exponents: tuple[tuple[int, ...], ...]
+    """Of each view one a class."""
 
     def __post_init__(self) -> None:
         """Ids and shards become paths, sizes become arrays: none may be another than this module writes."""
@@ -125,22 +135,27 @@ class _Entry:
             for size in sizes
         ):
             raise ValueError(f"{self.id}: need sizes of at most {MAX_SCALE:g} times the image's, got {sizes[:20]}")
+        if any(len(each) != len(self.classes) or not all(e in EXPONENTS for e in each) for each in self.exponents):
+            raise ValueError(
+                f"{self.id}: need an exponent in {EXPONENTS[0]}..{EXPONENTS[-1]} of each class and view, got "
+                f"{str(self.exponents)[:80]}"
+            )
 
 
-def _read_index(path: Path) -> list[_Entry]:
-    try:
-        return [
-            _Entry(
+def _read_index(path: Path) -> Iterator[_Entry]:
+    for line in bounded_lines(path):
+        try:
+            entry = json.loads(line)
+            yield _Entry(
                 id=_typed(entry["id"], str),
                 shard=_typed(entry["shard"], str),
                 size=_typed(tuple(_typed(side, int) for side in entry["size"]), tuple),
                 classes=tuple(_typed(c, int) for c in entry["classes"]),
                 views=tuple(_view(view) for view in entry["views"]),
+                exponents=tuple(tuple(_typed(e, int) for e in view["exponents"]) for view in entry["views"]),
             )
-            for entry in json.loads(read_bounded(path))
-        ]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: is not a CAM index ({type(error).__name__}: {error})") from error
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"{path}: is not a CAM index ({type(error).__name__}: {error})") from error
 
 
 def _view(entry: Mapping[str, Any]) -> View:

@@ -41,8 +41,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     pixels = raw_images(dataset, (cams.image_id for cams in ahead), context.runtime.loading)
     for cams, array in context.watched(zip(every, pixels, strict=True)):
         image = torch.from_numpy(array).permute(2, 0, 1)
-        maps = torch.from_numpy(cams.combine(config.layers))
-        scores = class_scores(image.to(device), maps.to(device), config.targets)
+        scores = class_scores(image.to(device), cams.combined(config.layers, device), config.targets)
         write_scores(scores_file(out, cams.image_id), scores.cpu().numpy())
         images += 1
     return {"images": float(images)}

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from aream.config import config
 from aream.errors import DataError
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
@@ -61,22 +63,20 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     dataset, cams = infer_cam.cams_of(config.infer, inputs, "val", context.runtime)
     found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text())
     subsets = layer_gain.subsets(config.depth)
-    counts = {
-        name: ThresholdSearch(
-            dataclasses.replace(config.labels, background_threshold=found[name]["threshold"]),
-            len(dataset.class_names) + 1,
-            dataset.scored_classes,
-        )
-        for name in subsets
+    rules = {
+        name: dataclasses.replace(config.labels, background_threshold=found[name]["threshold"]) for name in subsets
     }
+    device, classes = context.runtime.device, len(dataset.class_names) + 1
+    counts = {name: ThresholdSearch(rule.grid(), classes, device) for name, rule in rules.items()}
     for image in context.watched(cams):
         mask = dataset.mask(image.image_id)
         if mask is None:
             continue
         for name, layers in subsets.items():
-            ids = [c + 1 for c in image.classes]
-            counts[name].add(image.image_id, image.combine(layers), ids, mask)
-    mious = {name: miou for name, count in counts.items() if (miou := count.choose().miou) is not None}
+            ids, scores = [c + 1 for c in image.classes], image.combined(layers, device)
+            counts[name].add(image.image_id, scores, ids, torch.from_numpy(mask).to(device))
+    choices = {name: count.choose(rules[name], dataset.scored_classes) for name, count in counts.items()}
+    mious = {name: choice.miou for name, choice in choices.items() if choice.miou is not None}
     if not mious:
         raise DataError("held_out_gain needs masks of val images, and none has one")
     marks = {"none": mious["none"], "all layers": mious["all"]}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aream.config import Component, config
 from aream.engine.batches import raw_images
@@ -16,6 +17,7 @@ from aream.errors import DataError
 from aream.infer import UNREFINED
 from aream.labels.label_free import Contrast
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
+from aream.labels.thresholds import CPU
 from workers.analysis import Subject
 from workers.components import build_dataset
 from workers.files.cams import read_cams
@@ -73,7 +75,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     dataset = build_dataset(config.data, context.runtime)
     classes = len(dataset.class_names) + 1
     chosen = subsets(config.depth)
-    searches = {name: ThresholdSearch(config.labels, classes, dataset.scored_classes) for name in chosen}
+    searches = {name: ThresholdSearch(config.labels.grid(), classes) for name in chosen}
     every = read_cams(inputs["cams"])
     images: Iterable[np.ndarray | None] = itertools.repeat(None)
     if config.labels.rule == "edges":
@@ -83,11 +85,11 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         mask = dataset.mask(cams.image_id)
         if mask is None:
             continue
-        contrast = None if image is None else Contrast.of(image)
+        contrast = None if image is None else Contrast.of(torch.from_numpy(image))
         for name, layers in chosen.items():
-            ids = [c + 1 for c in cams.classes]
-            searches[name].add(cams.image_id, cams.combine(layers), ids, mask, contrast)
-    choices = {name: search.choose() for name, search in searches.items()}
+            ids, scores = [c + 1 for c in cams.classes], cams.combined(layers, CPU)
+            searches[name].add(cams.image_id, scores, ids, torch.from_numpy(mask), contrast)
+    choices = {name: search.choose(config.labels, dataset.scored_classes) for name, search in searches.items()}
     mious = {name: choice.miou for name, choice in choices.items() if choice.miou is not None}
     if not mious:
         raise DataError("layer_gain needs masks of train images, and none has one")

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from aream.cams.overlays import overlay
 from aream.config import Component, config
 from aream.data.dataset import Dataset
-from aream.errors import DataError
-from aream.infer import UNREFINED, ImageCams
-from aream.labels.label_free import RULES, Contrast
-from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
-from aream.refiners.protocol import Refiner, network_of
+from aream.errors import Interrupted
+from aream.infer import UNREFINED
+from aream.labels.label_free import RULES
+from aream.labels.pseudo_labels import LabelsConfig
+from aream.refiners.protocol import network_of
 from workers.components import WEIGHTS_FILE, build_dataset, build_refiner
 from workers.files.cams import read_cams
 from workers.files.labels import PALETTE, write_labels
+from workers.files.levels import LevelFile
 from workers.metric import Metric
 from workers.processes.hardware import Part
-from workers.stage import Row, StageContext
+from workers.processes.runtime import Runtime
+from workers.stage import Row, StageContext, Work
+from workers.stages._label_pass import Counted, LabelPass
 
 VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"
 OVERLAYS = 6
-BATCH_PIXELS = 2**17
+TOGETHER_BY = "cams"
+AS_IT_IS = LabelsConfig().refiner
+"""The refiner that does nothing."""
 WITH_MASKS = "train images that have masks"
 SEARCH = "search"
 """Of the thresholds compared, the best one."""
@@ -75,31 +79,67 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote; the trained network of a refiner that needs one, by its name."""
-    dataset = build_dataset(config.data)
-    network = inputs.get(network_of(config.labels.refiner) or "")
-    weights = None if network is None else network / WEIGHTS_FILE
-    refiner = build_refiner(config.labels.refiner, weights, context.runtime.device)
-    classes = len(dataset.class_names) + 1
-    search = ThresholdSearch(config.labels, classes, dataset.scored_classes)
-    unrefined = ThresholdSearch(config.labels, classes, dataset.scored_classes)
-    packed: dict[str, PackedLevels] = {}
-    for batch in context.watched(same_sized(read_cams(inputs["cams"]))):
-        images = [np.array(dataset.image(cams.image_id)) for cams in batch]
-        refined = refined_scores(batch, config.layers, refiner, images)
-        for cams, scores, image in zip(batch, refined, images, strict=True):
-            mask, ids = dataset.mask(cams.image_id), [c + 1 for c in cams.classes]
-            contrast = Contrast.of(image)
-            unrefined.add(cams.image_id, cams.combine(UNREFINED), ids, mask, contrast)
-            packed[cams.image_id] = PackedLevels(search.add(cams.image_id, scores, ids, mask, contrast))
-    if not packed:
-        raise DataError("no image to label: the train split is empty")
-    choice, plain = search.choose(), unrefined.choose()
-    (out / LABELS_FOLDER).mkdir()
-    for image_id, levels in packed.items():
-        write_labels(out / LABELS_FOLDER / f"{image_id}.png", levels.unpack().labels(choice.index))
-    _write_overlays(config, dataset, inputs["cams"], out, choice.index, packed)
-    summary = {"rule": config.labels.rule, "refined": asdict(choice), "unrefined": asdict(plain)}
-    (out / "curve.json").write_text(json.dumps(summary))
+    (found,) = run_together([Work(config, inputs, out)], context)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row | Exception]:
+    """Variants of one training's CAMs in one pass over the images."""
+    first = works[0]
+    dataset = build_dataset(first.config.data, context.runtime)
+    with LabelPass(dataset, first.inputs[TOGETHER_BY], first.out, context.runtime.device) as images:
+        counted = [
+            (
+                images.count(work.config.layers, work.config.labels, _weights(work), keep=True),
+                images.count(UNREFINED, dataclasses.replace(work.config.labels, refiner=AS_IT_IS), None, keep=False),
+            )
+            for work in works
+        ]
+        images.run(context)
+        for work, (refined, unrefined) in zip(works, counted, strict=True):
+            try:
+                yield _finished(work, dataset, refined, unrefined, context)
+            except Interrupted:
+                raise
+            except Exception as error:
+                yield error
+
+
+def rehearse(config: Config, runtime: Runtime, steps: int) -> None:
+    """The first images refined with made-up CAMs, for what they take of a GPU. A refiner's network takes less than its
+    training, which has a stage of its own."""
+    if network_of(config.labels.refiner) is not None:
+        return
+    dataset, refiner = build_dataset(config.data), build_refiner(config.labels.refiner, None, runtime.device)
+    for image_id in list(dataset.ids("train"))[:steps]:
+        pixels = (
+            torch.from_numpy(np.array(dataset.image(image_id))).to(runtime.device).float().permute(2, 0, 1)[None] / 255
+        )
+        scores = torch.ones(1, max(1, int(dataset.labels(image_id).sum())), *pixels.shape[2:], device=runtime.device)
+        refiner.refine(refiner.kernel(pixels), scores)
+
+
+def _weights(work: Work) -> Path | None:
+    network = work.inputs.get(network_of(work.config.labels.refiner) or "")
+    return None if network is None else network / WEIGHTS_FILE
+
+
+def _finished(work: Work, dataset: Dataset, refined: Counted, unrefined: Counted, context: StageContext) -> Row:
+    """Label PNGs and overlays at the threshold that the variant's rule picks."""
+    for counted in (refined, unrefined):
+        if counted.failure is not None:
+            raise counted.failure
+    labels, scored = work.config.labels, dataset.scored_classes
+    choice, plain = refined.search.choose(labels, scored), unrefined.search.choose(labels, scored)
+    assert refined.kept is not None
+    (work.out / LABELS_FOLDER).mkdir()
+    for image_id, levels in context.watched(refined.kept):
+        write_labels(work.out / LABELS_FOLDER / f"{image_id}.png", levels.labels(choice.index).numpy())
+    _write_overlays(work, dataset, choice.index, refined.kept)
+    summary = {"rule": labels.rule, "refined": asdict(choice), "unrefined": asdict(plain)}
+    (work.out / "curve.json").write_text(json.dumps(summary))
     metrics = {
         "pseudo/miou": choice.miou,
         "pseudo/miou_all": choice.miou_all,
@@ -113,68 +153,17 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     return {name: value for name, value in metrics.items() if value is not None}  # None: made of masks, without any
 
 
-def same_sized(images: Iterable[ImageCams]) -> Iterator[list[ImageCams]]:
-    """Consecutive images of one size, as many as ``BATCH_PIXELS`` allow: small ones would cost mostly calls."""
-    batch: list[ImageCams] = []
-    for cams in images:
-        height, width = cams.size
-        if batch and (batch[0].size != cams.size or (len(batch) + 1) * height * width > BATCH_PIXELS):
-            yield batch
-            batch = []
-        batch.append(cams)
-    if batch:
-        yield batch
-
-
-def refined_scores(
-    batch: Sequence[ImageCams],
-    layers: tuple[int, ...],
-    refiner: Refiner,
-    images: Sequence[UInt8[np.ndarray, "h w 3"]],
-) -> list[Float32[np.ndarray, "k h w"]]:
-    """CAMs at image size after layer and image refinement, of images of one size."""
-    scores = [cams.combine(layers) for cams in batch]
-    most = max(len(maps) for maps in scores)
-    if most == 0:
-        return scores
-    stacked = torch.zeros(len(batch), most, *batch[0].size)
-    for index, maps in enumerate(scores):
-        stacked[index, : len(maps)] = torch.from_numpy(maps)
-    pixels = np.stack(images).astype(np.float32)
-    refined = refiner.refine(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, stacked).numpy()
-    return [refined[index, : len(maps)] for index, maps in enumerate(scores)]
-
-
-class PackedLevels:
-    """A level map compressed, so that those of all images fit in memory and nothing is computed twice."""
-
-    def __init__(self, level_map: LevelMap) -> None:
-        self.shape = level_map.classes.shape
-        self.bytes = zlib.compress(level_map.classes.tobytes() + level_map.levels.tobytes(), level=1)
-
-    def unpack(self) -> LevelMap:
-        both = np.frombuffer(zlib.decompress(self.bytes), dtype=np.uint8).reshape(2, *self.shape)
-        return LevelMap(both[0], both[1])
-
-
-def _write_overlays(
-    config: Config, dataset: Dataset, folder: Path, out: Path, index: int, packed: Mapping[str, PackedLevels]
-) -> None:
+def _write_overlays(work: Work, dataset: Dataset, index: int, kept: LevelFile) -> None:
     """The first images that show an object and have a mask."""
-    (out / OVERLAYS_FOLDER).mkdir()
+    (work.out / OVERLAYS_FOLDER).mkdir()
     written = 0
-    for cams in read_cams(folder):
-        mask = dataset.mask(cams.image_id)
+    for cams, (image_id, levels) in zip(read_cams(work.inputs[TOGETHER_BY]), kept, strict=True):
+        mask = dataset.mask(image_id)
         if mask is None or not cams.classes:
             continue
-        picture: Image.Image = overlay(
-            dataset.image(cams.image_id),
-            cams.combine(config.layers).max(axis=0),
-            packed[cams.image_id].unpack().labels(index),
-            mask,
-            PALETTE,
-        )
-        picture.save(out / OVERLAYS_FOLDER / f"{cams.image_id}.png")
+        heat, labels = cams.combine(work.config.layers).max(axis=0), levels.labels(index).numpy()
+        picture: Image.Image = overlay(dataset.image(image_id), heat, labels, mask, PALETTE)
+        picture.save(work.out / OVERLAYS_FOLDER / f"{image_id}.png")
         written += 1
         if written == OVERLAYS:
             return

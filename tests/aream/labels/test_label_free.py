@@ -6,18 +6,23 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aream.errors import DataError
-from aream.labels.label_free import RULES, Contrast, SplitCounts, choices, edges, otsu
+from aream.labels.label_free import RULES, UNITS, Contrast, SplitCounts, choices, edges, otsu
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 
 
 def of_histogram(histogram) -> SplitCounts:
     counts = SplitCounts(len(histogram) - 1)
-    counts.histogram[:] = histogram
+    counts.histogram[:] = torch.as_tensor(histogram)
     return counts
+
+
+def contrast_of(image: np.ndarray) -> Contrast:
+    return Contrast.of(torch.from_numpy(image))
 
 
 def excess(image: np.ndarray, labels: np.ndarray) -> float:
@@ -45,9 +50,9 @@ def test_edges_against_a_loop_over_thresholds_and_pairs(seed, steps, height, wid
     for _ in range(2):
         image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
         levels = rng.integers(0, steps + 1, (height, width)).astype(np.uint8)
-        counts.add(levels, Contrast.of(image))
+        counts.add(torch.from_numpy(levels), contrast_of(image))
         expected += [excess(image, levels > index) for index in range(steps)]
-    np.testing.assert_allclose(np.cumsum(counts.steps)[:-1], expected, atol=1e-4)
+    np.testing.assert_allclose(np.cumsum(counts.steps.numpy() / UNITS)[:-1], expected, atol=1e-4)
     if counts.steps.any():
         assert expected[edges(counts)] == pytest.approx(expected.max(), abs=1e-4)
     else:
@@ -57,10 +62,10 @@ def test_edges_against_a_loop_over_thresholds_and_pairs(seed, steps, height, wid
 
 
 def test_a_constant_image_has_no_edges_and_one_pixel_neither():
-    flat = Contrast.of(np.full((3, 4, 3), 7, dtype=np.uint8))
+    flat = contrast_of(np.full((3, 4, 3), 7, dtype=np.uint8))
     assert not flat.right.any()
     assert not flat.down.any()
-    single = Contrast.of(np.zeros((1, 1, 3), dtype=np.uint8))
+    single = contrast_of(np.zeros((1, 1, 3), dtype=np.uint8))
     assert single.right.shape == (1, 0)
     assert single.down.shape == (0, 1)
 
@@ -68,7 +73,7 @@ def test_a_constant_image_has_no_edges_and_one_pixel_neither():
 def test_without_images_there_are_no_edges_to_choose_by():
     levels = np.random.default_rng(0).integers(0, 9, (5, 5)).astype(np.uint8)
     counts = SplitCounts(8)
-    counts.add(levels, None)
+    counts.add(torch.from_numpy(levels), None)
     with pytest.raises(DataError, match="edges: no boundary"):
         edges(counts)
     assert set(choices(counts)) == {"otsu"}
@@ -81,7 +86,7 @@ def test_edges_find_the_threshold_that_follows_the_object_where_scores_do_not_sp
     image = np.where(distance < 9, 200, 60)[..., None].repeat(3, axis=2).astype(np.uint8)
     levels = np.clip(30 - distance, 0, 30).astype(np.uint8)  # the disc is what has 22 or more
     counts = SplitCounts(30)
-    counts.add(levels, Contrast.of(image))
+    counts.add(torch.from_numpy(levels), contrast_of(image))
     assert abs(edges(counts) - 21) <= 1
     assert abs(otsu(counts) - 21) > 3
 
@@ -103,7 +108,7 @@ def test_of_nothing_no_rule_picks_a_threshold(name):
 def test_scores_that_are_all_alike_split_nowhere(name):
     counts = SplitCounts(9)
     image = np.random.default_rng(0).integers(0, 255, (4, 4, 3), dtype=np.uint8)
-    counts.add(np.full((4, 4), 3, dtype=np.uint8), Contrast.of(image))
+    counts.add(torch.full((4, 4), 3, dtype=torch.uint8), contrast_of(image))
     with pytest.raises(DataError, match=name):
         RULES[name].choose(counts)
 
@@ -112,15 +117,16 @@ def searched(rule, seed: int = 0):
     """A choice on discs that scores and images show."""
     rng = np.random.default_rng(seed)
     config = LabelsConfig(background_threshold=rule)
-    search = ThresholdSearch(config, 3, [0, 1, 2])
+    search = ThresholdSearch(config.grid(), 3)
     y, x = np.mgrid[:20, :20]
     for number in range(12):  # of which the last is held out
         disc = np.hypot(y - rng.integers(6, 14), x - rng.integers(6, 14)) < 5
         scores = (0.15 + 0.5 * disc)[None].astype(np.float32)
         mask = np.where(disc, 1 + number % 2, 0).astype(np.uint8)
         image = (mask[..., None].repeat(3, axis=2) * 80).astype(np.uint8)
-        search.add(f"image{number}", scores, [1 + number % 2], mask, Contrast.of(image))
-    return search.choose()
+        scores, mask = torch.from_numpy(scores), torch.from_numpy(mask)
+        search.add(f"image{number}", scores, [1 + number % 2], mask, contrast_of(image))
+    return search.choose(config, [0, 1, 2])
 
 
 @pytest.mark.parametrize("rule", ["auto", "held_out", "otsu", "edges", 0.3, 0.3001, 0.999])
@@ -148,14 +154,16 @@ def test_a_number_near_a_counted_threshold_takes_its_place():
 
 def unmasked(rule, masks: int = 0):
     """Discs that only scores and images show; ``masks`` of them have a mask, all ignored."""
-    search = ThresholdSearch(LabelsConfig(background_threshold=rule), 3, [0, 1, 2])
+    config = LabelsConfig(background_threshold=rule)
+    search = ThresholdSearch(config.grid(), 3)
     y, x = np.mgrid[:20, :20]
     disc = np.hypot(y - 9, x - 9) < 5
     image = (disc[..., None].repeat(3, axis=2) * 80).astype(np.uint8)
     for number in range(4):
-        mask = np.full((20, 20), 255, dtype=np.uint8) if number < masks else None
-        search.add(f"image{number}", (0.15 + 0.5 * disc)[None].astype(np.float32), [1], mask, Contrast.of(image))
-    return search.choose()
+        mask = torch.full((20, 20), 255, dtype=torch.uint8) if number < masks else None
+        scores = torch.from_numpy((0.15 + 0.5 * disc)[None].astype(np.float32))
+        search.add(f"image{number}", scores, [1], mask, contrast_of(image))
+    return search.choose(config, [0, 1, 2])
 
 
 @pytest.mark.parametrize("rule", ["otsu", "edges", 0.3])

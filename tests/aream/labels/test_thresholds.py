@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import oracles
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aream.labels.thresholds import ThresholdCounts
+from aream.labels.label_free import Contrast
+from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
+from aream.labels.thresholds import ScoreLevels, ThresholdCounts
 
 THRESHOLDS = np.round(np.arange(0, 0.6, 0.05), 6)
 
@@ -22,9 +26,10 @@ def test_every_threshold_is_that_of_the_plain_loop(seed, present):
             np.array([0, 1e-3], dtype=np.float32), (present, 4, 5)
         )
         images.append((scores.astype(np.float32), ids, rng.choice([0, 1, 2, 3, 255], (4, 5)).astype(np.uint8)))
-    counts = ThresholdCounts(4, THRESHOLDS)
+    counts, levels = ThresholdCounts(4, len(THRESHOLDS)), ScoreLevels(THRESHOLDS.astype(np.float32))
     for scores, ids, target in images:
-        counts.add(scores, ids, target)
+        found = LevelMap.of(torch.from_numpy(scores), ids, levels)
+        counts.add(found.classes, found.levels, torch.from_numpy(target))
     expected = oracles.threshold_confusions(images, THRESHOLDS.astype(np.float32), 4)
     np.testing.assert_array_equal(counts.confusions(), expected)
 
@@ -32,10 +37,30 @@ def test_every_threshold_is_that_of_the_plain_loop(seed, present):
 def test_counts_beyond_32_bits():
     """81 classes, after as many pixels as COCO's train images have."""
     before = 25 * 10**9
-    counts = ThresholdCounts(81, THRESHOLDS)
+    counts = ThresholdCounts(81, len(THRESHOLDS))
     counts.counts[80, 80, :] = before
-    counts.add(np.full((1, 4, 5), 0.5, dtype=np.float32), [80], np.full((4, 5), 80, dtype=np.uint8))
+    shown = torch.full((4, 5), 80, dtype=torch.uint8)
+    counts.add(shown, torch.full((4, 5), 10, dtype=torch.uint8), shown)
     confusions = counts.confusions()
     assert confusions[0, 80, 80] == len(THRESHOLDS) * before + 20
     assert confusions[0, 80, 0] == before
     assert confusions.sum(axis=(1, 2)).tolist() == [(len(THRESHOLDS) + 1) * before + 20] * len(THRESHOLDS)
+
+
+@pytest.mark.gpu
+def test_a_gpu_counts_what_a_cpu_counts():
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        search = ThresholdSearch(LabelsConfig().grid(), 4, device)
+        for number in range(6):
+            generator.manual_seed(number)
+            scores = torch.rand(2, 30, 40, generator=generator)
+            mask = torch.randint(0, 4, (30, 40), generator=generator, dtype=torch.uint8)
+            image = torch.randint(0, 256, (30, 40, 3), generator=generator, dtype=torch.uint8)
+            contrast = Contrast.of(image.to(device))
+            levels = search.add(f"image{number}", scores.to(device), [1, 3], mask.to(device), contrast)
+        counted = (search.held_out.counts, search.rest.counts, search.split.histogram, search.split.steps)
+        found.append([part.cpu() for part in (*counted, levels.classes, levels.levels)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        assert torch.equal(on_cpu, on_gpu)

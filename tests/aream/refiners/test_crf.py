@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refining import refined
 
 from aream.crf.dense_crf import DenseCRF, crf_scores, label_probabilities, with_background
 from aream.errors import ConfigError
@@ -24,7 +25,7 @@ def scenes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_refined_maps_are_foreground_posteriors_of_the_crf_with_a_background():
     images, cams = scenes(2)
-    found = crf.build(SMALL).refine(images, cams)
+    found = refined(crf.build(SMALL), images, cams)
     expected = torch.stack([crf_scores(image, cam, 4.0, SMALL)[1:] for image, cam in zip(images, cams, strict=True)])
     assert torch.equal(found, expected)
 
@@ -33,7 +34,7 @@ def test_the_object_keeps_its_colour_edges_at_a_threshold_of_half():
     images, cams = scenes(1)
     expected = torch.zeros(24, 28, dtype=torch.bool)
     expected[INSIDE] = True
-    found = crf.build(SMALL).refine(images, cams)[0]
+    found = refined(crf.build(SMALL), images, cams)[0]
     assert ((found.amax(dim=0) > 0.5) == expected).float().mean() > 0.98
     assert (found.argmax(dim=0)[INSIDE] == 0).all()
 
@@ -43,23 +44,23 @@ def test_an_image_gives_the_same_alone_and_in_a_batch_padded_with_absent_classes
     images, cams = scenes(3)
     cams[1, 1] = 0
     refiner = crf.build(crf.Config(iterations=3, unary=unary))
-    together = refiner.refine(images, cams)
-    assert torch.equal(together[1, :1], refiner.refine(images[1:2], cams[1:2, :1])[0])
+    together = refined(refiner, images, cams)
+    assert torch.equal(together[1, :1], refined(refiner, images[1:2], cams[1:2, :1])[0])
     assert (together[1, 1] == 0).all()
-    assert torch.equal(together[2:], refiner.refine(images[2:], cams[2:]))
+    assert torch.equal(together[2:], refined(refiner, images[2:], cams[2:]))
 
 
 def test_images_without_any_class_stay_empty():
     images, cams = scenes(2)
     refiner = crf.build(SMALL)
-    assert (refiner.refine(images, torch.zeros_like(cams)) == 0).all()
-    assert refiner.refine(images, cams[:, :0]).shape == (2, 0, 24, 28)
+    assert (refined(refiner, images, torch.zeros_like(cams)) == 0).all()
+    assert refined(refiner, images, cams[:, :0]).shape == (2, 0, 24, 28)
 
 
 def test_less_alpha_is_more_background():
     images, cams = scenes(1)
     shares = [
-        crf.build(crf.Config(iterations=3, alpha=alpha)).refine(images, cams).mean().item()
+        refined(crf.build(crf.Config(iterations=3, alpha=alpha)), images, cams).mean().item()
         for alpha in (1.0, 4.0, 12.0, 32.0)
     ]
     assert shares == sorted(shares)
@@ -70,7 +71,7 @@ def test_a_constant_background():
     images, cams = scenes(1)
     config = crf.Config(iterations=3, background="constant", alpha=0.25)
     expected = DenseCRF(config).apply(images[0], with_background(cams[0], 0.25, "constant"))[1:]
-    assert torch.equal(crf.build(config).refine(images, cams)[0], expected)
+    assert torch.equal(refined(crf.build(config), images, cams)[0], expected)
 
 
 def test_hard_labels_are_those_of_all_classes():
@@ -78,7 +79,7 @@ def test_hard_labels_are_those_of_all_classes():
     config = crf.Config(iterations=3, unary="labels", background="constant", alpha=0.25, bilateral_srgb=5.0)
     labels = with_background(cams[0], 0.25, "constant").argmax(dim=0)
     expected = DenseCRF(config).apply(images[0], label_probabilities(labels, 21, 0.7))[1:3]
-    assert torch.equal(crf.build(config).refine(images, cams)[0], expected)
+    assert torch.equal(refined(crf.build(config), images, cams)[0], expected)
 
 
 def test_reliable_labels_follow_the_image():

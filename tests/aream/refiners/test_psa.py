@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refining import refined
 from torch.nn import functional as F
 
 from aream.affinity_net import network as affinity_network
@@ -40,7 +41,7 @@ def test_a_constant_background_is_the_threshold(size):
     walk = refiner()
     image, cams = torch.rand(3, *size), torch.rand(2, *size)
     expected = published(walk, image, cams, torch.full(size, 0.45))
-    scores = walk.refine(image[None], cams[None])[0]
+    scores = refined(walk, image[None], cams[None])[0]
     clear = (expected[1:].amax(0) - expected[0]).abs() > 1e-5
     assert ((scores.amax(0) > 0.45) == (expected.argmax(0) > 0))[clear].all()
     assert torch.equal(scores.argmax(0)[clear], expected[1:].argmax(0)[clear])
@@ -52,7 +53,7 @@ def test_a_power_background_is_the_threshold_one_half(size):
     image, cams = torch.rand(3, *size), torch.zeros(2, *size)
     cams[:, :48, :48] = torch.rand(2, 48, 48) / 2 + 0.5
     expected = published(walk, image, cams, (1 - cams.amax(0)) ** 2)
-    scores = walk.refine(image[None], cams[None])[0]
+    scores = refined(walk, image[None], cams[None])[0]
     clear = (expected[1:].amax(0) - expected[0]).abs() > 1e-5
     background = expected.argmax(0) == 0
     assert background.any()
@@ -63,7 +64,7 @@ def test_a_power_background_is_the_threshold_one_half(size):
 @pytest.mark.parametrize("background", ["constant", "power"])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_scores_stay_between_zero_and_one(background, value):
-    scores = refiner(background=background).refine(torch.rand(1, 3, 75, 83), torch.full((1, 2, 75, 83), value))
+    scores = refined(refiner(background=background), torch.rand(1, 3, 75, 83), torch.full((1, 2, 75, 83), value))
     torch.testing.assert_close(scores, torch.full((1, 2, 75, 83), value), rtol=0, atol=1e-6)
 
 
