@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from pathlib import Path
 
@@ -10,10 +9,11 @@ import torch
 from PIL import UnidentifiedImageError
 
 from aream.engine.steps import is_out_of_memory
+from aream.errors import AreamError, StageFailed, StoreUnavailable
+from workers.artifacts.storages.file import FULL
 from workers.ranks.process_group import RankLost
 
 LONGEST = 500
-FULL = (errno.ENOSPC, errno.EDQUOT)
 OF_THE_MACHINE = ("DataLoader worker", "CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "NCCL")
 """Parts of the messages of torch's RuntimeErrors for a killed process or a failed GPU."""
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +29,16 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, RankLost | EOFError | torch.AcceleratorError) or is_out_of_memory(error):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OF_THE_MACHINE)
+
+
+def failure_of(key: str, error: AreamError | OSError) -> Exception:
+    """What a stage is said to have failed with: ``StageFailed``, ``StoreUnavailable`` for a full disk, or the error
+    itself where another try may go better."""
+    if isinstance(error, AreamError):
+        return StageFailed(f"{key}: {error}")
+    if error.errno in FULL:
+        return StoreUnavailable(f"{key}: {error.filename or 'disk'}: {error.strerror}")
+    return error if may_pass(error) else StageFailed(f"{key}: {error.filename or ''}: {error.strerror or error}")
 
 
 def told(error: BaseException) -> str:

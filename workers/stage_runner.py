@@ -26,10 +26,9 @@ from aream.errors import (
 )
 from workers.artifacts.leases import Lease, Leases
 from workers.artifacts.record import ArtifactRecord
-from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile, NoCheckpoint
-from workers.failures import may_pass
+from workers.failures import failure_of
 from workers.images import ImageStore, OwnStore
 from workers.processes.gpu_memory import GpuMemory
 from workers.processes.hardware import threads
@@ -243,16 +242,11 @@ class StageRunner:
             if isinstance(error, Interrupted) and lost():
                 raise self._held(stage.key) from None
             raise
-        except AreamError as error:
-            self._refuse_away(stage)
-            raise StageFailed(f"{stage.key}: {error}") from error
-        except OSError as error:
-            self._refuse_away(stage)
-            if error.errno in FULL:
-                raise StoreUnavailable(f"{stage.key}: {error.filename or 'disk'}: {error.strerror}") from error
-            if may_pass(error):
+        except (AreamError, OSError) as error:
+            self.store.has(stage.key)  # raises where the store is away: an input lay there, the stage is not at fault
+            if (failure := failure_of(stage.key, error)) is error:
                 raise
-            raise StageFailed(f"{stage.key}: {error.filename or ''}: {error.strerror or error}") from error
+            raise failure from error
 
     @contextlib.contextmanager
     def _context(
@@ -295,10 +289,6 @@ class StageRunner:
             self.store.discard_damaged(stage.key)
             self._needed(stage)
             return self.store.get(stage.key)
-
-    def _refuse_away(self, stage: Stage) -> None:
-        """Raise ``StoreUnavailable`` where the store is away: an input lay in its folder, the stage is not at fault."""
-        self.store.has(stage.key)
 
     def _held(self, key: str) -> StageHeld:
         holder = self.leases.holder(key)
