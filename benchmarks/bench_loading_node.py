@@ -59,7 +59,8 @@ def measure() -> list[Result]:
             required=round(READERS / MEMORY, 3),
             input=f"{about}; all processes of the node, what they share counted once; baseline: a copy each",
             same=decoded == [len(ids), *[0] * (READERS - 1)],
-            difference=f"{grown / size:.3f}x the set, at most {MEMORY}x; after each reader {grown_by} MiB; decoded by each: {decoded}",
+            difference=f"{grown / size:.3f}x the set, at most {MEMORY}x; after each reader {grown_by} MiB; "
+            f"decoded by each: {decoded}",
         ),
         Result(
             name="loading_chunks",
