@@ -27,7 +27,7 @@ SHARE = 0.6
 CHUNK_BYTES = 8 << 20
 ANSWER_S = 20.0
 """Seconds that a worker waits for the actor, or for an object, before it decodes by itself."""
-MOST_UNKNOWN = 8 * CHUNK_BYTES
+MOST_UNKNOWN = 2 * CHUNK_BYTES
 """Bytes of what a worker decoded that it holds for an actor which has not said that it has them."""
 LOOK_S = 0.5
 """Seconds between questions for what others have decoded meanwhile."""
@@ -128,6 +128,8 @@ class NodeImages(SharedImages):
         return self.images.get(image_id)
 
     def offer(self, image_id: str, pixels: Pixels) -> None:
+        if self.own_bytes > MOST_UNKNOWN:
+            self._look(ANSWER_S)
         if self.full or self.own_bytes > MOST_UNKNOWN or image_id in self.images or image_id in self.own:
             return
         self.own[image_id] = pixels
