@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -13,6 +14,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from aream.backbones.protocol import COMPILED_BY
 from aream.cams.affinity import LayerQK
 from aream.errors import ConfigError, DataError
 from aream.networks.timm_names import architecture, check_tag
@@ -66,10 +68,6 @@ def _is_plain(attention: torch.nn.Module) -> bool:
     return type(attention) is Attention and attention.gate is None
 
 
-RUN = "compiled_run"
-"""Attribute of a block that is run by something faster in the place of :func:`run_plainly`."""
-
-
 def run_block(
     block: Block, tokens: Float[Tensor, "b tokens dim"], bias: Float[Tensor, "#b #heads #tokens tokens"] | None = None
 ) -> tuple[Float[Tensor, "b tokens dim"], LayerQK]:
@@ -78,11 +76,20 @@ def run_block(
     Args:
         bias: added to the scaled logits before the softmax.
     """
-    found: tuple[Tensor, LayerQK] = vars(block).get(RUN, run_plainly)(block, tokens, bias)
-    return found
+    compiler = vars(block).get(COMPILED_BY)
+    return (_run if compiler is None else _compiled_run(compiler))(block, tokens, bias)
 
 
-def run_plainly(block: Block, tokens: Tensor, bias: Tensor | None) -> tuple[Tensor, LayerQK]:
+Run = Callable[[Block, Tensor, Tensor | None], tuple[Tensor, LayerQK]]
+
+
+@functools.cache
+def _compiled_run(compiler: Callable[[Run], Run]) -> Run:
+    """One for all blocks that it compiles."""
+    return compiler(_run)
+
+
+def _run(block: Block, tokens: Tensor, bias: Tensor | None) -> tuple[Tensor, LayerQK]:
     attended, layer = _attend(block.attn, block.norm1(tokens), bias)
     tokens = tokens + block.drop_path1(block.ls1(attended))
     tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))

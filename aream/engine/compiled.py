@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 
-from aream.backbones._timm_vit import RUN, run_plainly
+from aream.backbones.protocol import COMPILED_BY
 
 
 def transformer_blocks(host: nn.Module) -> list[nn.Module]:
@@ -17,7 +19,7 @@ def compile_blocks(host: nn.Module, backend: str = "inductor") -> None:
     """Weights keep their names. Blocks of one shape share their code, unless their drop paths differ."""
     blocks = transformer_blocks(host)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(blocks))
-    run = torch.compile(run_plainly, backend=backend)
+    compiler = functools.partial(torch.compile, backend=backend)
     for block in blocks:
-        object.__setattr__(block, RUN, run)
+        object.__setattr__(block, COMPILED_BY, compiler)
         object.__setattr__(block, "forward", torch.compile(block.forward, backend=backend))

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from small_networks import CONFIG, CPU
+from thread_ranks import numbers
 
 from aream.backbones import mctformer_plus
 from aream.datasets import shapes
@@ -41,7 +42,7 @@ def gradients(made: Training):
 def test_the_hosts_loss_trains_it_in_every_epoch(epoch):
     """Losses and gradients are those of the sum, by autograd on the host alone."""
     made, batch = training(2.0, epoch), batch_of(5)
-    losses = made.gradients(batch, 5, "here")
+    losses = numbers(made.gradients(batch, 5, "here"))
     found = gradients(made)
     made.backbone.zero_grad()
     output = made.backbone(batch.images)
@@ -58,14 +59,14 @@ def test_the_hosts_loss_trains_it_in_every_epoch(epoch):
 def test_pieces_and_ranks_add_up_to_the_batch(cuts):
     """Unequal parts, one of them with an image without any class."""
     whole, batch = training(2.0, 1), batch_of(5)
-    expected = whole.gradients(batch, 5, "here")
+    expected = numbers(whole.gradients(batch, 5, "here"))
     pieces = training(2.0, 1)
-    assert pieces.gradients(batch, cuts[1] or 1, "here") == pytest.approx(expected, rel=1e-5)
+    assert numbers(pieces.gradients(batch, cuts[1] or 1, "here")) == pytest.approx(expected, rel=1e-5)
     on_ranks, total = [], dict.fromkeys(expected, 0.0)
     for first, last in itertools.pairwise(cuts):  # what ranks do before their sums meet
         made = training(2.0, 1)
         part = Batch(batch.images[first:last], batch.labels[first:last], batch.ids[first:last], first, batch.ids)
-        for name, value in made.gradients(part, 5, "here").items():
+        for name, value in numbers(made.gradients(part, 5, "here")).items():
             total[name] += value
         on_ranks.append(gradients(made))
     assert total == pytest.approx(expected, rel=1e-5)

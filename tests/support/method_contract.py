@@ -63,5 +63,5 @@ def _terms(method, host, parts) -> dict[str, float]:
             sums[name] = sums.get(name, 0.0) + term.item()
         for name, value in terms.measures.items():
             share = len(part.ids) / len(part.all_ids)
-            sums[f"{name} share"] = sums.get(f"{name} share", 0.0) + value * share
+            sums[f"{name} share"] = sums.get(f"{name} share", 0.0) + value.item() * share
     return sums

@@ -61,18 +61,23 @@ def own_part(batch: Batch, rank: int, size: int) -> Batch:
     return Batch(batch.images[part], batch.labels[part], batch.ids[part], part.start, batch.ids)
 
 
+def numbers(figures: dict) -> dict[str, float]:
+    """Losses that lie on a device."""
+    return {name: value.item() for name, value in figures.items()}
+
+
 def check_ranks_add_up(prepared, size: int, pieces: int, *, rel: float, atol: float, side: int = 32) -> dict:
     """Losses and gradients of ``size`` ranks, in passes of ``pieces`` images, are those of the whole batch alone.
 
     Returns the losses. ``side``: of the images, in pixels.
     """
     batch, trainings, alone = whole_batch(7, side), [prepared() for _ in range(size)], prepared()
-    whole = alone.gradients(batch, 7, "here")
+    whole = numbers(alone.gradients(batch, 7, "here"))
 
     def work(ranks):
         made = trainings[ranks.rank]
         made.ranks = ranks
-        return made.gradients(own_part(batch, ranks.rank, size), pieces, "here")
+        return numbers(made.gradients(own_part(batch, ranks.rank, size), pieces, "here"))
 
     for made, losses in zip(trainings, on_ranks(size, work), strict=True):
         assert losses == pytest.approx(whole, rel=rel)

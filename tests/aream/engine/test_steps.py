@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from small_networks import CONFIG, CPU, NETWORKS, SEGMENTATION, Hungry, host, labels_of, segmenter, sharpen, train
+from thread_ranks import numbers
 
 from aream.datasets import shapes
 from aream.engine.batches import Batch
@@ -72,7 +73,7 @@ def test_gradients_of_pieces_are_those_of_the_batch(dataset, size, changes, netw
         sharpen(training.backbone)
         training.backbone.train()
         training.epoch = 1
-        losses = training.gradients_of_part(batch(7), pieces, "here")
+        losses = numbers(training.gradients_of_part(batch(7), pieces, "here"))
         found.append((losses, [parameter.grad for parameter in training.backbone.parameters()]))
     (whole, expected), (parts, gradients) = found
     assert changes is None or whole["train/affinity_loss"] > 0.01
@@ -192,7 +193,7 @@ def test_segmentation_gradients_of_pieces_are_those_of_the_batch(dataset, size):
         run = SegmentationRun(model, dataset, labels_of(dataset), SEGMENTATION, 0, device=CPU)
         model.eval()  # batch norm in train mode sees the piece
         samples = [(image.double(), labels) for image, labels in (run.sample(one, 0, 0) for one in run.ids[:6])]
-        loss = run.gradients(Samples(run.ids[:6], samples), pieces, "here")
+        loss = numbers(run.gradients(Samples(run.ids[:6], samples), pieces, "here"))
         found.append((loss, [parameter.grad for parameter in model.parameters()]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     for gradient, other in zip(found[0][1], found[1][1], strict=True):
