@@ -50,7 +50,7 @@ def test_interrupted_says_so_and_resumes(undisturbed, tmp_path, sent):
         process.send_signal(sent)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "run the same command again to resume" in output
+    assert "run the same command again to go on" in output
     assert "interrupted" in sweeps.status(sweep)
     sweeps.run(sweep)
     assert sweeps.results(tmp_path) == undisturbed

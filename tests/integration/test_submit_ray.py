@@ -174,7 +174,7 @@ def test_a_job_that_is_left_alone_can_be_looked_at_stopped_and_sent_again(lab, t
     assert follower.returncode == 130
     assert submit(lab, "--status", job).startswith(f"{job}: running, ")
     assert submit(lab, "--stop", job).startswith(f"{job}: stopped, ")
-    assert "interrupted; run the same command again to resume" in submit(lab, "--follow", job, expect=130)
+    assert "interrupted; run the same command again to go on" in submit(lab, "--follow", job, expect=130)
     finished = submit(lab, str(SWEEP), *settings("left", LONGER))
     assert "ranked by pseudo/miou" in finished
     nothing_ran_again(lab, "left", tmp_path)

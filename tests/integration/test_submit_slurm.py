@@ -167,7 +167,7 @@ def test_preempted_and_queued_again_it_completes_without_doing_anything_twice(sl
         output, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, output
     assert "Ray is up: 2 nodes" in output
-    assert "interrupted; run the same command again to resume" in output
+    assert "interrupted; run the same command again to go on" in output
     assert re.search(r"completed, on n\[1-2\], .*started again 1 times, exit status 0", output)
     assert any(key.startswith("train_cam-") for key in before)
     times = sweeps.times_run(place)
@@ -234,7 +234,7 @@ def test_stopped_it_saves_its_state_and_one_node_listens_on_loopback_only(slurm,
     assert "stopped, its state saved" in output
     status, output = submit(slurm, place, "--follow", job.id)
     assert status == 130, output
-    assert "interrupted; run the same command again to resume" in output
+    assert "interrupted; run the same command again to go on" in output
     job.nothing_is_left()
     assert {name for name, _ in open_to_all} <= {"srun"}, open_to_all
 
