@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class TrialPlan:
     seed: int
     train: Stage
     variants: tuple[Variant, ...]
+    merged: tuple[Values, ...] = ()
+    """Other points of the training axes with the same training, whose variants it has too."""
 
     @property
     def key(self) -> str:
@@ -79,8 +82,8 @@ class Planner:
         on_gpu = job in self.auto_gpu if resource.gpu == "auto" else resource.gpus > 0
         return Hardware("cuda" if on_gpu else "cpu", resource.threads)
 
-    def trial(self, values: Mapping[str, Any], seed: int) -> TrialPlan:
-        """The trial at one point of the training axes.
+    def trial(self, values: Mapping[str, Any], seed: int, merged: Sequence[Mapping[str, Any]] = ()) -> TrialPlan:
+        """The trial at one point of the training axes, with the variants of ``merged`` ones that share its training.
 
         Raises:
             ConfigError: parts of the configuration do not fit each other.
@@ -92,7 +95,8 @@ class Planner:
         for point in self.spec.variant_points(values):
             stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses, train)
             variants.setdefault(stages.labels.key, Variant(point, shown(point, self.spec.axes), stages))
-        return TrialPlan(dict(values), shown(values, self.spec.axes), seed, train, tuple(variants.values()))
+        trial = TrialPlan(dict(values), shown(values, self.spec.axes), seed, train, tuple(variants.values()))
+        return functools.reduce(_merged, (self.trial(other, seed) for other in merged), trial)
 
     def grid(self) -> list[TrialPlan]:
         """All trials of a grid: one for every distinct training and seed, variants of equal trainings merged."""
@@ -119,7 +123,7 @@ class Planner:
 def _merged(first: TrialPlan, second: TrialPlan) -> TrialPlan:
     """Two points with one training: their variants beside each other."""
     variants = {variant.stages.labels.key: variant for variant in (*first.variants, *second.variants)}
-    return dataclasses.replace(first, variants=tuple(variants.values()))
+    return dataclasses.replace(first, variants=tuple(variants.values()), merged=(*first.merged, second.values))
 
 
 def shared_stages(trials: Sequence[TrialPlan]) -> list[Stage]:

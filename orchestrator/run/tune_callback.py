@@ -20,6 +20,7 @@ from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.run.channel import EVERYTHING, WorkerChannel, kill_worker
 from orchestrator.run.lease_watch import LeaseWatch
 from orchestrator.run.requeue import DeferredError
+from orchestrator.search.searchers import planned
 from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER
 from workers.artifacts.record import ArtifactRecord
 from workers.stage import Row
@@ -84,7 +85,7 @@ class Listening(tune.Callback):
 
     def plan(self, trial: Trial) -> TrialPlan:
         if trial.trial_id not in self.plans:
-            self.plans[trial.trial_id] = self.planner.trial(trial.config["values"], trial.config["seed"])
+            self.plans[trial.trial_id] = planned(self.planner, trial.config)
         return self.plans[trial.trial_id]
 
     def _last_plan(self, trial: Trial) -> TrialPlan:

@@ -39,7 +39,7 @@ from orchestrator.run.lease_watch import LeaseWatch
 from orchestrator.run.requeue import DeferredError, RequeueingSearcher
 from orchestrator.run.tune_callback import RECORDS, Listening, NodeUnreachable, TrialListener
 from orchestrator.search.early_stopping import scheduler
-from orchestrator.search.searchers import ListedPoints, SearchedPoints
+from orchestrator.search.searchers import ListedPoints, SearchedPoints, planned
 from orchestrator.search.stopped_trials import Seen
 from orchestrator.workspace import Workspace
 from workers.failures import may_pass, told
@@ -66,7 +66,7 @@ def run_trial(
     of its own would fail again, so that is reported as a result.
     """
     try:
-        trial = planner.trial(config["values"], config["seed"])
+        trial = planned(planner, config)
         if trial.key in stopped:
             tune.report({"stopped": 1.0})
             return
@@ -163,7 +163,7 @@ def _fit(
     watch, problem, resource = LeaseWatch(workspace.store()), DeferredError(), spec.resources.trial
 
     def key(config: Mapping[str, Any]) -> str:
-        return planner.trial(config["values"], config["seed"]).key
+        return planned(planner, config).key
 
     listening = Listening(planner, listener, supervisor, channel, watch, problem)
     gate = RequeueingSearcher(
@@ -236,6 +236,6 @@ def _points(planner: Planner, workspace: Workspace, listed: Sequence[TrialPlan])
     if spec.search is None:
         store = workspace.store()
         trained = {index for index, trial in enumerate(listed) if spec.scheduler and store.has(trial.key)}
-        return ListedPoints([(trial.values, trial.seed) for trial in listed], trained), len(listed)
+        return ListedPoints(listed, trained), len(listed)
     searched = SearchedPoints(planner, workspace.folder)
     return searched, spec.search.trials * len(spec.seeds)

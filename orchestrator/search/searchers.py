@@ -13,28 +13,32 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from aream.errors import AreamError
-from orchestrator.plan.planner import Planner
+from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.search.record import FAILED, STOPPED, PointOutcome, SearchRecord
 from orchestrator.search.study import Point, SearchStudy
-from orchestrator.spec.axes import Values
 
 REPLAYED = "replayed"
 """Key of a trial's configuration if its training is finished: it is only ranked, and never stopped early."""
 
 
-class ListedPoints(Searcher):
-    """A fixed list of (values, seed), for the grid."""
+def planned(planner: Planner, config: Mapping[str, Any]) -> TrialPlan:
+    """The trial that Tune was told to run by one of these searchers."""
+    return planner.trial(config["values"], config["seed"], config.get("merged", ()))
 
-    def __init__(self, points: Sequence[tuple[Values, int]], trained: Collection[int] = ()) -> None:
-        """``trained``: positions of points whose training is stored already, so that only the rest is to be made."""
+
+class ListedPoints(Searcher):
+    """A fixed list of trials, for the grid."""
+
+    def __init__(self, trials: Sequence[TrialPlan], trained: Collection[int] = ()) -> None:
+        """``trained``: positions of trials whose training is stored already, so that only the rest is to be made."""
         super().__init__()
-        self.points = deque((values, seed, index in trained) for index, (values, seed) in enumerate(points))
+        self.points = deque(
+            {"values": trial.values, "seed": trial.seed, "merged": list(trial.merged), REPLAYED: index in trained}
+            for index, trial in enumerate(trials)
+        )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        if not self.points:
-            return Searcher.FINISHED
-        values, seed, trained = self.points.popleft()
-        return {"values": values, "seed": seed, REPLAYED: trained}
+        return self.points.popleft() if self.points else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A list learns nothing from results."""

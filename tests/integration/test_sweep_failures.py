@@ -106,7 +106,9 @@ def test_each_error_is_named_and_tried_again_only_where_that_may_help(run, tmp_p
     assert len(ended) == 2, said
     code, disk = sorted(ended, key=lambda line: "Input/output" in line)
     assert re.search(r"KeyError: 'no such thing'.*\(log: \S+runs/broken/logs/train_cam-\w+\.log\)", code), said
-    assert re.search(r"failed 3 times; the last time: OSError: \[Errno 5\] Input/output error: '/data/one.jpg'.*\(log: ", disk), said
+    assert re.search(
+        r"failed 3 times; the last time: OSError: \[Errno 5\] Input/output error: '/data/one.jpg'.*\(log: ", disk
+    ), said
     again = [line for line in said.splitlines() if "is tried again" in line]
     assert [line.split("; try ")[1].split(" (")[0] for line in again if "Errno 5" in line] == [
         "2 of 3 follows", "3 of 3 follows",

@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from sweep_results import planner
 
 from orchestrator.search.early_stopping import scheduler
 from orchestrator.search.searchers import ListedPoints
@@ -137,8 +138,8 @@ def test_a_resumed_grid_compares_with_what_earlier_runs_know(spec, settings, ear
     assert train(again, "worse than what was stopped", 0.1) == WARMUP + 2
 
 
-def test_a_grid_says_which_trainings_are_finished():
+def test_a_grid_says_which_trainings_are_finished(tmp_path):
     """Only what follows them is missing: a new labelling, say. They are not stopped for it."""
-    points = ListedPoints([({"a": 1}, 0), ({"a": 2}, 0)], trained={1})
+    points = ListedPoints(planner(tmp_path).grid()[:2], trained={1})
     assert [points.suggest(name)["replayed"] for name in "ab"] == [False, True]
     assert points.suggest("c") == ListedPoints.FINISHED
