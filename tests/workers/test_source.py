@@ -75,7 +75,7 @@ def test_a_formula_changes_who_computes_with_it(changed):
 @pytest.mark.parametrize(
     ("file", "before", "after", "some", "none"),
     [
-        ("aream/segmentation/train.py", "total += loss.item()", "total -= loss.item()",
+        ("aream/segmentation/train.py", "total += loss.detach()", "total -= loss.detach()",
          {"train_seg"}, {"train_cam", "pseudo_label"}),
         ("aream/methods/_plain.py", "return False", "return not True", {"train_cam"}, {"warmup", "pseudo_label"}),
         ("aream/refiners/par.py", "\nimport torch\n", "\nimport torch\n\nEXTRA = 1\n",

@@ -153,7 +153,12 @@ def test_a_worker_hands_on_what_it_has_read_and_tune_keeps_none_of_it(tmp_path, 
     place = sweep_results.workspace(plan)
     trial, reports = plan.grid()[0], []
     monkeypatch.setattr(tuning.tune, "report", reports.append)
-    tuning._run_trial(trial, plan, place, type("Line", (), {"stop": staticmethod(lambda: False)}))
+    tuning._run_trial(
+        trial,
+        plan,
+        place,
+        type("Line", (), {"stop": staticmethod(lambda: False), "images_actor": staticmethod(lambda: None)}),
+    )
     assert [row["epoch"] for row in reports if "epoch" in row][:4] == [1, 2, 3, 4]
     assert all(RECORDS not in row for row in reports[:-1])
     told = []
