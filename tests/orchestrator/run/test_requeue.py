@@ -6,15 +6,22 @@ import pytest
 from ray.tune.search import Searcher
 
 from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
+from orchestrator.plan.planner import TrialPlan
 from orchestrator.run.requeue import DeferredError, RequeueingSearcher
 from orchestrator.search.searchers import ListedPoints
+from workers.stage import Stage
 
 
 class Told(ListedPoints):
     """A list that remembers what it was told."""
 
     def __init__(self, count: int) -> None:
-        super().__init__([({"method.alpha_low": number / 10}, 0) for number in range(count)])
+        super().__init__(
+            [
+                TrialPlan({"method.alpha_low": number / 10}, {}, 0, train=Stage("train", {}), variants=())
+                for number in range(count)
+            ]
+        )
         self.told = []
 
     def on_trial_complete(self, trial_id, result=None, error=False):
