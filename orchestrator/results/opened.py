@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from orchestrator.text import shown_beside
 from orchestrator.workspace import Workspace
 from workers.artifacts.record import ArtifactRecord
 from workers.components import build_dataset
-from workers.files.cams import read_cams
+from workers.files.cams import StoredCams
 from workers.files.figures import FIGURES_FILE, parse_figures
 from workers.files.labels import read_labels
-from workers.stages.pseudo_label import LABELS_FOLDER
+from workers.stages.pseudo_label import LABELS_FOLDER, TOGETHER_BY
 
 if TYPE_CHECKING:
     import pandas
@@ -102,18 +101,18 @@ class Results:
             ArtifactNotFound: labels or CAMs were deleted from the store.
         """
         record = self._label_record(rank, seed)
-        for cams in read_cams(self.store.get(record.inputs["cams"])):
-            if cams.image_id == image_id:
-                names = self._dataset.class_names
-                maps = zip(cams.classes, cams.combine(record.config["layers"]), strict=True)
-                return LabelledImage(
-                    self._dataset.image(image_id),
-                    {names[index]: cam for index, cam in maps},
-                    read_labels(self.store.get(record.key) / LABELS_FOLDER / f"{image_id}.png"),
-                    self._dataset.mask(image_id),
-                )
-        known = list(self._dataset.ids("train"))
-        raise DataError(f"{image_id[:80]!r}: no train image of that id has a CAM; the first are {', '.join(known[:3])}")
+        stored = StoredCams(self.store.get(record.inputs[TOGETHER_BY]))
+        if image_id not in stored.entries:
+            first = ", ".join(list(stored)[:3])
+            raise DataError(f"{image_id[:80]!r}: no train image of that id has a CAM; the first are {first}")
+        cams, names = stored[image_id], self._dataset.class_names
+        maps = zip(cams.classes, cams.combine(record.config["layers"]), strict=True)
+        return LabelledImage(
+            self._dataset.image(image_id),
+            {names[index]: cam for index, cam in maps},
+            read_labels(self.store.get(record.key) / LABELS_FOLDER / f"{image_id}.png"),
+            self._dataset.mask(image_id),
+        )
 
     def curve(self, rank: int = 1, seed: int | None = None, analysis: str = "layer_gain") -> pandas.DataFrame:
         """An analysis's measures over the layers of one training: a row per layer, a column per measure.
@@ -155,7 +154,21 @@ class Results:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        path: Path = self.workspace.folder / "config.json"
+        return sweep_dataset(self.workspace)
+
+
+def sweep_dataset(workspace: Workspace) -> Dataset:
+    """The dataset of a sweep that was started.
+
+    Raises:
+        AreamError: it was not, or its data are not here.
+    """
+    path = workspace.folder / "config.json"
+    try:
         data = json.loads(path.read_text())["data"]
-        given = {"name": data["name"], **data["config"]}
-        return build_dataset(strict(lambda report: build_component("aream.datasets", given, "data", report, None)))
+    except FileNotFoundError:
+        raise AreamError(f"{path.parent}: this sweep has not been started") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise AreamError(f"{path}: cannot be read ({error}); run the sweep again to write it anew") from error
+    given = {"name": data["name"], **data["config"]}
+    return build_dataset(strict(lambda report: build_component("aream.datasets", given, "data", report, None)))

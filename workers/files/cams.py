@@ -67,24 +67,65 @@ def read_cams(folder: Path) -> Iterator[ImageCams]:
     Raises:
         DataError: the folder holds no CAM index, or its entries are not what :func:`write_cams` writes.
     """
-    shard = ""
-    for entry in _read_index(folder / INDEX_FILE):
+    shards = _Shards(folder)
+    return (shards.image(entry) for entry in _read_index(folder / INDEX_FILE))
+
+
+class StoredCams(Mapping[str, ImageCams]):
+    """The same by image id, each read when it is asked for; order is that of writing. One thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the index.
+
+        Raises:
+            DataError: it is none.
+        """
+        self.shards = _Shards(folder)
+        self.entries = {entry.id: entry for entry in _read_index(folder / INDEX_FILE)}
+
+    def __getitem__(self, image_id: str) -> ImageCams:
+        """
+        Raises:
+            KeyError: no image of that id has CAMs.
+            DataError: they cannot be read.
+        """
+        return self.shards.image(self.entries[image_id])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class _Shards:
+    """Of which the last one read stays open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.name = folder, ""
+        self.opened: Any = None
+
+    def image(self, entry: _Entry) -> ImageCams:
+        """
+        Raises:
+            DataError: the shard does not hold what the index says.
+        """
+        path = self.folder / entry.shard
         try:
-            if entry.shard != shard:
-                shard = entry.shard
-                opened = safe_open(folder / shard, framework="pt")
-            maps = [opened.get_tensor(f"{entry.id}/{position}") for position in range(len(entry.views))]
+            if entry.shard != self.name:
+                self.opened, self.name = safe_open(path, framework="pt"), entry.shard
+            maps = [self.opened.get_tensor(f"{entry.id}/{position}") for position in range(len(entry.views))]
         except (OSError, SafetensorError) as error:
-            raise DataError(f"{folder / entry.shard}: holds no CAMs of {entry.id} ({error})") from error
+            raise DataError(f"{path}: holds no CAMs of {entry.id} ({error})") from error
         for tensor in maps:
             shape = tuple(tensor.shape)
             if tensor.dtype != torch.float16 or len(shape) != 4 or shape[1] != len(entry.classes) or 0 in shape[2:]:
                 raise DataError(
-                    f"{folder / entry.shard}: the maps of {entry.id} are {tensor.dtype} of shape {shape}; "
+                    f"{path}: the maps of {entry.id} are {tensor.dtype} of shape {shape}; "
                     f"need float16 of shape (maps, {len(entry.classes)}, height, width)"
                 )
         views = zip(maps, entry.views, entry.exponents, strict=True)
-        yield ImageCams(
+        return ImageCams(
             entry.id,
             entry.size,
             entry.classes,

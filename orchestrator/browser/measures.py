@@ -1,0 +1,83 @@
+"""Numbers of every image, measured in the background and kept beside the sweep's results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aream.errors import AreamError
+from workers.processes.atomic_write import write_json
+
+log = logging.getLogger(__name__)
+
+AT_A_TIME = 16
+"""Images measured before another list may go first."""
+Row = list[Any]
+
+
+class Measures:
+    """A row of numbers an image, as far as they are measured."""
+
+    def __init__(self, ids: Sequence[str], measure: Callable[[str], Row], file: Path) -> None:
+        """``file`` keeps them once all are there; one of other images, or damaged, is made anew."""
+        self.ids, self.measure, self.file = list(ids), measure, file
+        self.rows: list[Row] = self._kept()
+        self.failure: str | None = None
+
+    @property
+    def done(self) -> bool:
+        return len(self.rows) == len(self.ids) or self.failure is not None
+
+    def go_on(self) -> None:
+        """Measure some more; what cannot be measured ends it."""
+        try:
+            for image_id in self.ids[len(self.rows) : len(self.rows) + AT_A_TIME]:
+                self.rows.append(self.measure(image_id))
+            if self.done:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                write_json(self.file, {"ids": self.ids, "rows": self.rows})
+        except (AreamError, OSError) as error:
+            log.warning("%s", error)
+            self.failure = str(error)
+
+    def _kept(self) -> list[Row]:
+        try:
+            content = json.loads(self.file.read_bytes())
+            if content["ids"] == self.ids and len(content["rows"]) == len(self.ids):
+                return [list(row) for row in content["rows"]]
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        return []
+
+
+class Measurer:
+    """One thread that measures what was asked for last first."""
+
+    def __init__(self) -> None:
+        self.wanted: list[Measures] = []
+        self.changed = threading.Condition()
+        threading.Thread(target=self._run, name="measures", daemon=True).start()
+
+    def want(self, measures: Measures) -> None:
+        with self.changed:
+            if measures in self.wanted:
+                self.wanted.remove(measures)
+            if not measures.done:
+                self.wanted.append(measures)
+                self.changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self.changed:
+                while not self.wanted:
+                    self.changed.wait()
+                measures = self.wanted[-1]
+            measures.go_on()
+            if measures.done:
+                with self.changed:
+                    if measures in self.wanted:
+                        self.wanted.remove(measures)

@@ -1,0 +1,193 @@
+"""The label browser in a real web browser: what a person does with mouse and keyboard."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+from orchestrator import api
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+IMAGES = 300
+SWEEP = """
+name: many
+runs: {runs}
+data: {{name: shapes, image_size: 48, train_images: 300, val_images: 8}}
+backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 24, depth: 4, heads: 2, initialisation: mimetic}}
+method: {{name: aream, refiner: none}}
+train:
+  epochs: 1
+  batch_size: 20
+  lr_warmup_epochs: 0
+  image_size: 48
+  augmentation: {{rand_augment: null, erasing: 0.0}}
+inference: {{image_size: 48}}
+labels: {{refiner: none}}
+axes:
+  inference.layers: [none, all]
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    path = folder / "many.yaml"
+    path.write_text(SWEEP.format(runs=folder / "runs"))
+    spec = api.load(path)
+    api.run_trial(spec, {})
+    api.run(spec)
+    return folder / "runs"
+
+
+@pytest.fixture(scope="module")
+def address(runs):
+    command = [sys.executable, "-m", "orchestrator.labels", "many", "--runs", str(runs), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.fixture
+def page(address):
+    if CHROMIUM is None:
+        pytest.skip("needs chromium, chromium-browser or google-chrome on the PATH")
+    from playwright.sync_api import sync_playwright
+
+    asked, problems = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector(".tile img[src]")
+        page.get_by_text(f"{IMAGES} of {IMAGES} images").wait_for()
+        yield page
+        browser.close()
+    assert not problems
+    hosts = {urllib.parse.urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {urllib.parse.urlsplit(address).netloc}
+
+
+def shown(page):
+    return int(page.inner_text("#count").split()[0])
+
+
+def measured(page):
+    page.wait_for_selector("#progress:empty", state="attached")
+    page.locator(".tile:visible .measures", has_text="IoU 0.").first.wait_for()
+
+
+def test_only_what_is_seen_is_in_the_page(page):
+    assert page.locator(".tile").count() < IMAGES / 2
+    page.locator("#grid").evaluate("grid => { grid.scrollTop = grid.scrollHeight }")
+    page.get_by_text(f"train_{IMAGES - 1:05d}").wait_for()
+    assert page.locator(".tile").count() < IMAGES / 2
+
+
+@pytest.mark.parametrize("width", [400, 1280, 1600])
+def test_nothing_is_wider_than_the_window(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#viewer[open] #ious tbody tr")
+    for name in ("documentElement", "body"):
+        assert page.locator(":root").evaluate(f"root => document.{name}.scrollWidth") <= width
+
+
+def test_filters_sort_and_exports(page, tmp_path):
+    page.select_option("#class", label="ring")
+    assert 0 < shown(page) < IMAGES
+    measured(page)
+    page.click("button[type=reset]")
+    page.select_option("#sort", "worst")
+    page.wait_for_timeout(200)
+    ious = [float(text.split()[1]) for text in _in_order(page)]
+    assert ious == sorted(ious)
+    page.fill("#iou-from", "0.5")
+    page.wait_for_timeout(200)
+    assert all(float(text.split()[1]) >= 0.5 for text in _in_order(page))
+    page.click("#choose-all")
+    count = shown(page)
+    with page.expect_download() as download:
+        page.click("#export")
+    ids = Path(download.value.path()).read_text().split()
+    assert len(ids) == count
+    assert ids == sorted(ids)
+
+
+def _in_order(page):
+    """Texts of the measures, as they lie on the screen."""
+    return page.locator(".tile:visible").evaluate_all(
+        """tiles => tiles.sort((a, b) => a.position - b.position).map(tile => tile.lastChild.textContent)"""
+    )
+
+
+def test_the_keyboard_is_enough(page):
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("x")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#viewer[open]")
+    first = page.inner_text("#shown-id")
+    assert page.is_checked("#chosen")
+    page.keyboard.press("ArrowRight")
+    page.locator("#shown-id", has_text=f"train_{int(first[-5:]) + 1:05d}").wait_for()
+    assert not page.is_checked("#chosen")
+    page.keyboard.press("2")
+    page.wait_for_selector("#layer-first[src^='/truth/']")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#viewer:not([open])", state="attached")
+    assert page.locator("#grid").evaluate("grid => document.activeElement === grid")
+    assert page.inner_text("#export") == "Export list of 1"
+
+
+def test_threshold_and_layers_make_the_label_anew(page):
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ious tbody tr")
+    stored = page.inner_text("#shown-iou")
+    page.fill("#threshold", "0.9")
+    page.wait_for_selector("#layer-first[src^='data:']")
+    page.locator("#shown-iou", has_text="as stored").wait_for()
+    assert page.inner_text("#shown-iou").partition(" (")[0] != stored
+    page.set_checked("#refined", True)
+    page.fill("#layer-from", "1")
+    page.fill("#layer-to", "2")
+    page.locator("#layers-shown", has_text="1, 2").wait_for()
+    page.click("#as-stored")
+    page.wait_for_selector("#layer-first[src^='/label/']")
+    assert page.inner_text("#shown-iou") == stored
+
+
+def test_two_label_sets_are_compared(page):
+    page.select_option("#second", index=2)
+    page.select_option("#sort", "differing")
+    measured(page)
+    page.locator(".tile:visible .measures", has_text="differing").first.wait_for()
+    page.focus("#grid")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#layer-second[src^='/label/']")
+    assert page.inner_text("#left-title") != page.inner_text("#right-title")
+    page.fill("#slide", "0")
+    assert "100%" in page.locator("#layer-first").evaluate("image => image.style.clipPath")
+
+
+def test_an_address_leads_to_the_image(page, address):
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    page.locator("#shown-id", has_text=f"train_{IMAGES - 1:05d}").wait_for()
+    link = page.locator("#link").get_attribute("href")
+    page.goto("about:blank")
+    page.goto(address + link)
+    page.wait_for_selector("#viewer[open]")
+    assert page.inner_text("#shown-id") == f"train_{IMAGES - 1:05d}"
