@@ -191,3 +191,16 @@ def test_an_address_leads_to_the_image(page, address):
     page.goto(address + link)
     page.wait_for_selector("#viewer[open]")
     assert page.inner_text("#shown-id") == f"train_{IMAGES - 1:05d}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_of_accessibility_is_broken(page, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=scheme)
+    for key in (None, "Enter"):
+        if key:
+            page.keyboard.press(key)
+            page.wait_for_selector("#viewer[open] #ious tbody tr")
+        found = Axe().run(page).response["violations"]
+        assert not found, [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
