@@ -33,10 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 )
 def main(options: argparse.Namespace) -> NoReturn:
     uri = _record(options)
+    _tell(uri, options)
     words = [sys.executable, "-m", "mlflow", "ui", "--port", str(options.port), "--workers", "1"]
     # Of one person's UI; its jobs would be seven more processes. The URI may hold a password, which `ps` would show.
     given = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     os.execve(words[0], words, given)
+
+
+def _tell(uri: str, options: argparse.Namespace) -> None:
+    """Print the address of each sweep's table of configurations; MLflow prints its own as it starts."""
+    from orchestrator.tracking.backends.mlflow import landing_pages
+
+    for name, page in landing_pages(uri).items():
+        print(f"{name}: http://127.0.0.1:{options.port}/{page}", flush=True)
 
 
 def _record(options: argparse.Namespace) -> str:

@@ -16,7 +16,7 @@ PACKAGES = {"aream": 0, "workers": 1, "orchestrator": 2}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ONLY_IN = {
     "ray": "orchestrator/",
-    "mlflow": "orchestrator/tracking/backends/mlflow.py",
+    "mlflow": ("orchestrator/tracking/backends/mlflow.py", "orchestrator/tracking/backends/_mlflow_"),
     "optuna": ("orchestrator/search", "orchestrator/results/importance.py"),
     "boto3": "workers/artifacts/storages/",
     "botocore": "workers/artifacts/storages/",

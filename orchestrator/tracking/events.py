@@ -16,13 +16,17 @@ CONTENT: dict[str, dict[str, type | tuple[type, ...]]] = {
     "start": {"name": str, "parent": (str, type(None)), "tags": dict, "params": dict},
     "metrics": {"metrics": dict, "step": int},
     "file": {"path": str, "bytes": int, "folder": str},
+    "image": {"path": str, "bytes": int, "name": str},
+    "table": {"metrics": list, "params": list, "best": str},
     "tags": {"tags": dict},
     "describe": {"text": str},
     "dataset": {"name": str, "digest": str, "source": str, "context": str},
     "end": {"status": str},
 }
 """Kind of event -> what it holds beside its run and time. A run that is resumed starts again; ``text`` is Markdown, in
-which ``{{run:NAME}}`` stands for where another run is shown; a status is FINISHED, FAILED or KILLED."""
+which ``{{run:NAME}}`` stands for where another run is shown; a status is FINISHED, FAILED or KILLED. An image has the
+same name in all runs that show the same; a table is what the record opens on: its columns, of which the first metric
+sorts."""
 
 
 def is_event(event: Event) -> bool:
@@ -32,8 +36,8 @@ def is_event(event: Event) -> bool:
 
 
 def kept_file(event: Event) -> Path | None:
-    """The file that a ``file`` event is about, alone in a folder that whoever has delivered it removes; None where that
-    was done, or where a power cut has damaged it, which is told."""
+    """The file that a ``file`` or ``image`` event is about, alone in a folder that whoever has delivered it removes;
+    None where that was done, or where a power cut has damaged it, which is told."""
     path = Path(event["path"])
     if not path.exists():
         return None

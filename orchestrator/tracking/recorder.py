@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from aream.config import plain
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
 from orchestrator.plan.planner import TrialPlan, Variant
 from orchestrator.results.origins import origin_of
 from orchestrator.results.records import Records, stage_metrics
-from orchestrator.spec.metrics import selected
+from orchestrator.spec.metrics import columns, of_segmentation, selected
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.text import show
 from orchestrator.tracking.later import BackgroundQueue
@@ -25,6 +27,7 @@ from workers.processes.masking import masked, masked_content
 from workers.processes.provenance import code_revision
 from workers.stage import Row, Stage
 from workers.stages.pseudo_label import OVERLAYS_FOLDER
+from workers.trial import TrialConfig
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,12 @@ class Recorder:
             },
             params={axis.key: show(list(axis.extremes())) for axis in spec.axes} | {"seeds": show(list(spec.seeds))},
         )
+        self.tracker.show_table(
+            SWEEP,
+            metrics=list(dict.fromkeys([spec.ranked_by.metric, *self._columns()])),
+            params=[*(axis.key for axis in spec.axes), "seed"],
+            best=spec.ranked_by.mode,
+        )
         self.resolved(spec)
         source = spec.path.read_text()
         if masked(source) == source:
@@ -84,7 +93,7 @@ class Recorder:
             return
         self.tracker.start_run(
             trial_run(trial.key),
-            name=trial.title,
+            name=_title(trial.shown, trial.seed),
             parent=SWEEP,
             tags={
                 "aream.kind": "trial",
@@ -181,16 +190,18 @@ class Recorder:
         self.tracker.log_metrics(SWEEP, {f"best/{name}": value for name, value in best.items()}, 0)
         self.tracker.end_run(SWEEP, status)
 
+    def _columns(self) -> list[str]:
+        """Metrics of a configuration that a table shows."""
+        return [name for name in columns("always") if name not in of_segmentation()]
+
     def _variant(
         self, trial: TrialPlan, variant: Variant, records: Records, pictures: Mapping[str, Mapping[str, bytes]]
     ) -> dict[str, float]:
         metrics = stage_metrics((trial.train, *variant.stages.all()), records)
         run = f"variant/{trial.key}/{variant.stages.labels.key}"
-        own = {key: text for key, text in variant.shown.items() if key not in trial.values}
-        title = ", ".join(f"{key}={text}" for key, text in own.items()) or "labels"
         self.tracker.start_run(
             run,
-            name=title,
+            name=_title(variant.shown, trial.seed),
             parent=trial_run(trial.key),
             tags={
                 "aream.kind": "variant",
@@ -200,7 +211,7 @@ class Recorder:
                 "aream.data": self.data_digest,
                 **_origin_tags(records.record(variant.stages.labels.key)),
             },
-            params={key: show(value) for key, value in variant.values.items()},
+            params=_params(self.spec.trial(variant.values, trial.seed), variant.values, trial.seed),
         )
         self.tracker.log_metrics(run, metrics, 0)
         self._log_files(run, pictures[variant.stages.labels.key])
@@ -226,7 +237,9 @@ class Recorder:
     def _log_files(self, run: str, files: Mapping[str, bytes], only: str = "") -> None:
         for path, content in files.items():
             folder, _, name = path.rpartition("/")
-            if folder.startswith(only):
+            if folder == OVERLAYS_FOLDER:
+                self.tracker.log_image(run, f"{folder}/{name.rpartition('.')[0]}", content)
+            elif folder.startswith(only):
                 self.tracker.log_content(run, name, content, folder)
 
     def _analysis(self, run: str, stage: Stage, records: Records) -> None:
@@ -250,6 +263,26 @@ class Recorder:
         shown = {picture.path: picture.name for picture in figures.pictures}
         for path, picture in self._contents(stage.key, records, lambda path: path in shown).items():
             self.tracker.log_content(run, f"{shown[path]}.png", picture, stage.name)
+
+
+def _title(shown: Mapping[str, str], seed: int) -> str:
+    """Tells a configuration from every other one of the sweep."""
+    return ", ".join([*(f"{key.rpartition('.')[2]} {text}" for key, text in shown.items()), f"seed {seed}"])
+
+
+def _params(trial: TrialConfig, values: Mapping[str, Any], seed: int) -> dict[str, str]:
+    """The value on every axis, then the whole configuration, a key of the sweep file each."""
+    axes = {key: show(value) for key, value in values.items()}
+    return {**axes, "seed": str(seed), **{k: text for k, text in _flat(plain(trial)) if k not in axes and k != "seed"}}
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """A component's own settings stand behind its name, as in the sweep file."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _flat(item, key if name == "config" else f"{key}.{name}".lstrip("."))
+    else:
+        yield key, show(value)
 
 
 def _origin_tags(record: ArtifactRecord) -> dict[str, str]:

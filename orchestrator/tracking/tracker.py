@@ -15,7 +15,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,12 @@ class Tracker:
 
     def log_content(self, run: str, name: str, content: bytes, folder: str = "") -> None:
         """Keep bytes with the run as a file."""
-        kept = self.spool_dir / "files" / uuid.uuid4().hex / name
-        kept.parent.mkdir(parents=True)
-        kept.write_bytes(content)
-        self._append("file", run, path=str(kept), bytes=len(content), folder=folder)
+        self._append("file", run, path=self._kept(name, content), bytes=len(content), folder=folder)
+
+    def log_image(self, run: str, name: str, png: bytes) -> None:
+        """Keep a picture that other runs have too, under the same name, for looking at them side by side."""
+        path = self._kept(f"{name.rpartition('/')[2]}.png", png)
+        self._append("image", run, path=path, bytes=len(png), name=name)
 
     def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
         self._append("tags", run, tags=dict(tags))
@@ -88,6 +90,11 @@ class Tracker:
     def describe(self, run: str, markdown: str) -> None:
         """The run's description; ``{{run:NAME}}`` becomes the link to that run."""
         self._append("describe", run, text=markdown)
+
+    def show_table(self, run: str, metrics: Sequence[str], params: Sequence[str], best: str) -> None:
+        """Open the record on a table of configurations with these columns, sorted by the first metric; ``best`` is max
+        or min."""
+        self._append("table", run, metrics=list(metrics), params=list(params), best=best)
 
     def log_dataset(self, run: str, name: str, digest: str, source: str, context: str) -> None:
         self._append("dataset", run, name=name, digest=digest, source=source, context=context)
@@ -129,6 +136,12 @@ class Tracker:
         self.refused += 1
         what = f"{event['kind']} of {event['run']}"
         log.warning("%s refuses %s: %s; kept in %s", self.where, what, reason, self.refused_file)
+
+    def _kept(self, name: str, content: bytes) -> str:
+        kept = self.spool_dir / "files" / uuid.uuid4().hex / name
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(content)
+        return str(kept)
 
     def _append(self, kind: str, run: str, **content: Any) -> None:
         self.spool.append({"kind": kind, "run": run, "time": int(time.time() * 1000), **masked_content(content)})
@@ -174,6 +187,8 @@ class NoTracker(Tracker):
         self.refused = 0
 
     def log_content(self, run: str, name: str, content: bytes, folder: str = "") -> None: ...
+
+    def log_image(self, run: str, name: str, png: bytes) -> None: ...
 
     def close(self, timeout_s: float) -> int:
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -64,7 +65,9 @@ def record(tracker: Tracker) -> None:
         tracker.start_run(run, name=f"alpha 0.{number}", parent="sweep", params={"alpha": 0.1 * number, "seed": 0})
         for step in (1, 2):
             tracker.log_metrics(run, {"val/map": 0.1 * step + number, "broken": float("nan")}, step)
-    tracker.log_content("trial/1", "first.png", picture("red"), "overlays")
+    tracker.show_table("sweep", ["pseudo/miou", "val/map"], ["method.alpha_low", "seed"], "max")
+    tracker.log_image("trial/1", "overlays/first", picture("red"))
+    tracker.log_content("trial/1", "curve.png", picture("blue"), "figures")
     tracker.log_content("trial/1", "note.txt", b"note")
     tracker.log_dataset("trial/1", "shapes", "abc", "shapes", "training")
     tracker.set_tags("trial/1", {"aream.code": "1a2b"})
@@ -116,7 +119,21 @@ def read_mlflow(folder: Path) -> None:
         assert [(point.step, pytest.approx(point.value)) for point in history] == points
         assert "broken" not in run.data.metrics
     own = runs["trial/1"].info.run_id
-    assert [file.path for file in client.list_artifacts(own)] == ["note.txt", "overlays"]
+    assert [file.path for file in client.list_artifacts(own)] == ["figures", "images", "note.txt"]
+    kept = [file.path for file in client.list_artifacts(own, "images")]
+    assert sorted(Path(path).suffix for path in kept) == [".png", ".webp"]
+    assert all(path.startswith("images/overlays~first+step+0+timestamp+") for path in kept)
+    (full,) = (path for path in kept if path.endswith(".png"))
+    assert Path(client.download_artifacts(own, full, str(folder))).read_bytes() == picture("red")
+    assert runs["trial/1"].data.tags["mlflow.loggedImages"] == "True"
+    tags = client.get_experiment("1").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(tags["mlflow.sharedViewState.aream"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`pseudo/miou`", False)
+    assert view["selectedColumns"] == [
+        "params.`method.alpha_low`", "params.`seed`", "metrics.`pseudo/miou`", "metrics.`val/map`",
+    ]  # fmt: skip
+    assert tags["mlflow.note.content"] == runs["sweep"].data.tags["mlflow.note.content"]
     assert runs["trial/1"].data.tags["aream.code"] == "1a2b"
     assert f"/runs/{own})" in runs["sweep"].data.tags["mlflow.note.content"]
 

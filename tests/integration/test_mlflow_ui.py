@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,22 +114,50 @@ def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, tmp_path):
             close.first.click()
         expand = page.locator("[role=row] button[data-component-id*=runnamecell]")
         expand.first.click()
-        page.get_by_role("row").get_by_role("link", name="method.alpha_low=0.25, seed=0").wait_for()
+        page.get_by_role("row").get_by_role("link", name="alpha_low 0.25, seed 0", exact=True).wait_for()
         expand.nth(1).click()
-        page.get_by_role("row").get_by_role("link", name="inference.layers=shallow").first.wait_for()
+        page.get_by_role("row").get_by_role("link", name="layers shallow, seed 0").first.wait_for()
         page.screenshot(path=shots / "mlflow_runs.png")
         page.goto(f"{server}/#/experiments/{experiment}/runs/{by_name['sweep'].info.run_id}{TRAINING}")
         page.get_by_role("link", name="seed 0").first.wait_for()
         page.screenshot(path=shots / "mlflow_sweep.png")
         page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/model-metrics{TRAINING}")
-        page.get_by_placeholder("Search metric charts").fill("val/map")
-        chart = page.locator(".js-plotly-plot").first
-        chart.locator(".scatterlayer .trace path").first.wait_for(state="attached")
+        page.locator(".js-plotly-plot .scatterlayer .trace path").first.wait_for(state="attached")
         page.screenshot(path=shots / "mlflow_chart.png")
-        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/artifacts/overlays{TRAINING}")
-        page.get_by_text("train_00000.png").first.click()
+        page.get_by_placeholder("Search metric charts").fill("overlays")
+        page.get_by_text("overlays/train_00000").wait_for()
+        page.screenshot(path=shots / "mlflow_images.png")
+        page.goto(f"{server}/#/experiments/{experiment}/runs/{trial.info.run_id}/artifacts/images{TRAINING}")
+        page.get_by_text(re.compile(r"overlays~train_00000.*[.]png$")).first.click()
         picture = page.locator("img[src^='blob:']").first
         picture.wait_for()
         assert picture.evaluate("image => image.naturalWidth") > 0
         page.screenshot(path=shots / "mlflow_overlay.png")
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_it_opens_on_the_configurations_best_first(server, runs, finished, tmp_path):
+    """At the address that is printed, and with the charts and the image grid of MLflow's own beside the table."""
+    from playwright.sync_api import sync_playwright
+
+    from orchestrator.tracking.backends.mlflow import landing_pages
+
+    pages = landing_pages(server)
+    assert list(pages) == ["small"]
+    shots = Path(os.environ.get("AREAM_SCREENSHOTS", tmp_path))
+    ranking = sweeps.summary(finished)["ranking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(f"{server}/{pages['small']}")
+        rows = page.get_by_role("row").get_by_role("link", name="layers")
+        rows.first.wait_for()
+        configs = [entry["config"] for entry in ranking]
+        titles = [f"alpha_low {c['method.alpha_low']}, layers {c['inference.layers']}, seed 0" for c in configs]
+        assert [text.strip() for text in rows.all_inner_texts()] == titles
+        for column in ("pseudo/miou", "cam/miou", "val/map", "method.alpha_low", "inference.layers", "seed"):
+            page.get_by_role("columnheader", name=column).first.wait_for(state="attached")
+        page.screenshot(path=shots / "mlflow_landing.png")
         browser.close()

@@ -7,8 +7,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from orchestrator.tracking.backends.protocol import TrackingRefused
+from orchestrator.tracking.mlflow_uri import VARIABLE
 from workers.processes.masking import masked
 
 WORDS = (
@@ -95,3 +97,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def refuse_deleted(experiment: Any, uri: str) -> None:
+    """
+    Raises:
+        TrackingRefused: MLflow's experiment was deleted: it takes no run until it is restored.
+    """
+    if experiment.lifecycle_stage != "deleted":
+        return
+    variable = f"{VARIABLE}={shlex.quote(masked(uri))}"
+    raise TrackingRefused(
+        f"the experiment {experiment.name!r} was deleted; restore it with `{variable} mlflow experiments restore"
+        f" --experiment-id {experiment.experiment_id}`, or give another `tracking.experiment`"
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -16,9 +15,12 @@ from aream.config import config
 from aream.errors import ConfigError
 from orchestrator.console.permissions import user_name
 from orchestrator.spec.sqlite_uri import sqlite_file
-from orchestrator.tracking.backends._mlflow_faults import faults_told, impatient
+from orchestrator.tracking.backends._mlflow_client import open_client
+from orchestrator.tracking.backends._mlflow_faults import faults_told, impatient, refuse_deleted
+from orchestrator.tracking.backends._mlflow_images import FOLDER, write_image
 from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_value, fitted
 from orchestrator.tracking.backends._mlflow_runs import Runs, UnknownRun
+from orchestrator.tracking.backends._mlflow_view import STATE, experiment_tags, landing
 from orchestrator.tracking.backends.protocol import Refuse, TrackingRefused
 from orchestrator.tracking.events import Event, grouped, kept_file
 from orchestrator.tracking.mlflow_uri import (
@@ -32,8 +34,12 @@ from orchestrator.tracking.mlflow_uri import (
 from orchestrator.workspace import Workspace
 from workers.processes.masking import masked
 
+log = logging.getLogger(__name__)
+
 TOGETHER = ("metrics", "file")
 """Kinds of events that the server takes many of at once."""
+MOST_PARAMS = 100
+"""That MLflow takes at once."""
 LINK = re.compile(r"\{\{run:([^{}]+)\}\}")
 
 
@@ -48,6 +54,18 @@ class Config:
 def open_backend(config: Config, workspace: Workspace, home: Path) -> MlflowBackend:
     """Open the backend at the URI of the sweep file, the environment, or the runs folder."""
     return MlflowBackend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
+
+
+def landing_pages(uri: str) -> dict[str, str]:
+    """Name of each experiment that sweeps were recorded in, the latest first -> its page behind a server's address;
+    none where the record does not answer."""
+    try:
+        with impatient(), faults_told(uri):
+            found = open_client(uri).search_experiments(order_by=["last_update_time DESC"])
+    except Exception as error:  # whatever MLflow and what is below it raise: it is only a link
+        log.info("%s: %s", masked(uri), masked(str(error)))
+        return {}
+    return {experiment.name: landing(experiment.experiment_id) for experiment in found if STATE in experiment.tags}
 
 
 def check_job(config: Config, variables: Collection[str]) -> None:
@@ -82,7 +100,9 @@ class MlflowBackend:
         return None
 
     def browse(self) -> str:
-        return browse(self.uri)
+        """Of a server the page of the sweep, where it is there."""
+        page = landing_pages(self.uri).get(self.experiment) if self.remote else None
+        return browse(self.uri) if page is None else f"{browse(self.uri).rstrip('/')}/{page}"
 
     def delivery(self, sweep_id: str, refuse: Refuse) -> MlflowDelivery:
         return MlflowDelivery(self.uri, self.experiment, sweep_id, refuse)
@@ -147,50 +167,25 @@ class MlflowDelivery:
         except MlflowException as error:
             raise TrackingRefused(f"the experiment's name {self.experiment!r} is not allowed: {error}") from error
         with faults_told(self.uri):
-            found = self._open().get_experiment_by_name(self.experiment)
+            found = open_client(self.uri).get_experiment_by_name(self.experiment)
         if found is not None:
-            self._refuse_deleted(found)
-
-    def _open(self) -> Any:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        import mlflow
-        from mlflow.store.db import utils as databases
-
-        databases.MAX_RETRY_COUNT = 1  # it would try for 100 s; what waits between tries is here
-        for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        # Its tracebacks, one a try; what is wrong is told in one line of ours.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        if (file := sqlite_file(self.uri)) is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        return mlflow.MlflowClient(self.uri)
+            refuse_deleted(found, self.uri)
 
     def _connect(self) -> None:
         if self.client is not None:
             return
-        client = self._open()
+        client = open_client(self.uri)
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
             location = artifact_location(self.uri, self.experiment)
             self.experiment_id = client.create_experiment(self.experiment, artifact_location=location)
         else:
-            self._refuse_deleted(found)
+            refuse_deleted(found, self.uri)
             self.experiment_id = found.experiment_id
         self.client, self.runs = client, Runs(client, self.experiment_id, self.sweep_id)
 
     def _look_at_experiment(self) -> None:
-        self._refuse_deleted(self.client.get_experiment(self.experiment_id))
-
-    def _refuse_deleted(self, experiment: Any) -> None:
-        if experiment.lifecycle_stage != "deleted":
-            return
-        variable = f"{VARIABLE}={shlex.quote(masked(self.uri))}"
-        raise TrackingRefused(
-            f"the experiment {self.experiment!r} was deleted; restore it with `{variable} mlflow experiments restore"
-            f" --experiment-id {experiment.experiment_id}`, or give another `tracking.experiment`"
-        )
+        refuse_deleted(self.client.get_experiment(self.experiment_id), self.uri)
 
     def _start(self, event: Event) -> None:
         from mlflow.entities import Param, RunTag
@@ -213,11 +208,10 @@ class MlflowDelivery:
             known = self.client.get_run(run_id).data.params
         new = {key: value for key, value in params.items() if key not in known}
         changed = {f"now.{k}": v for k, v in params.items() if k in known and known[k] != v}
-        self.client.log_batch(
-            run_id,
-            params=[Param(key, value) for key, value in new.items()],
-            tags=[RunTag(key, value) for key, value in changed.items()],  # params are immutable
-        )
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in changed.items()])  # params stay
+        left = [Param(key, value) for key, value in new.items()]
+        for start in range(0, len(left), MOST_PARAMS):
+            self.client.log_batch(run_id, params=left[start : start + MOST_PARAMS])
 
     def _metrics(self, group: list[Event]) -> None:
         from mlflow.entities import Metric
@@ -245,6 +239,23 @@ class MlflowDelivery:
         for path in left:
             shutil.rmtree(path.parent)
 
+    def _image(self, event: Event) -> None:
+        from mlflow.entities import RunTag
+        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+
+        if (path := kept_file(event)) is None:
+            return
+        run_id = self.runs.id(event["run"])
+        with tempfile.TemporaryDirectory() as together:
+            write_image(Path(together), path, event["name"], event["time"], run_id)
+            self._artifacts(run_id).log_artifacts(together, FOLDER)
+        self.client.log_batch(run_id, tags=[RunTag(MLFLOW_LOGGED_IMAGES, "True")])
+        shutil.rmtree(path.parent)
+
+    def _table(self, event: Event) -> None:
+        for key, value in experiment_tags(event["metrics"], event["params"], event["best"]).items():
+            self.client.set_experiment_tag(self.experiment_id, key, value)
+
     def _artifacts(self, run_id: str) -> Any:
         """Open a run's artifact repository; the client's own methods would keep one, with its threads, per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -264,7 +275,9 @@ class MlflowDelivery:
             except UnknownRun:
                 return "#"
 
-        self.client.set_tag(self.runs.id(event["run"]), "mlflow.note.content", fitted(LINK.sub(link, event["text"])))
+        text = fitted(LINK.sub(link, event["text"]))
+        self.client.set_tag(self.runs.id(event["run"]), "mlflow.note.content", text)
+        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", text)
 
     def _dataset(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

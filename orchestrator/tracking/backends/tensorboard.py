@@ -82,7 +82,7 @@ class TensorboardDelivery:
             return
         if own not in self.open:
             self.open[own] = EventFile(self.made[own] / FILE)
-        if event["kind"] == "file":
+        if event["kind"] in ("file", "image"):
             self._add_picture(event, self.open[own])
         else:
             self.open[own].add(_summaries(event), event.get("step", 0), event["time"] / 1000)
@@ -103,7 +103,7 @@ class TensorboardDelivery:
             with Image.open(path) as picture:
                 width, height = picture.size
             shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
-            tag = f"{event['folder']}/{path.stem}".lstrip("/")
+            tag = event.get("name") or f"{event['folder']}/{path.stem}".lstrip("/")
             file.add([Summary(value=[Summary.Value(tag=tag, image=shown)])], 0, event["time"] / 1000)
         shutil.rmtree(path.parent)
 
@@ -123,6 +123,8 @@ def _summaries(event: Event) -> list[Any]:
             return [summary.text("tags", _table(event["tags"]))]
         case "describe":
             return [summary.text("description", LINK.sub(r"\1", event["text"]))]
+        case "table":  # the viewer has columns of its own
+            return []
         case "dataset":
             return [
                 summary.text("dataset", _table({key: event[key] for key in ("name", "digest", "source", "context")}))
