@@ -39,7 +39,7 @@ test-radosgw: .venv/.installed-test
 	$(BIN)/python -m benchmarks.radosgw
 
 ui: .venv/.installed
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+	$(BIN)/aream ui
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv
