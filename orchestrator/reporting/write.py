@@ -36,15 +36,17 @@ def write_summary(
 def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[Path]:
     """Write both reports and their figures into ``folder``; returns every file written."""
     from orchestrator.reporting.analyses import analysis_results, analysis_sections
+    from orchestrator.reporting.answer_section import answer_section, effects_section
     from orchestrator.reporting.comparisons import comparison_sections
     from orchestrator.reporting.figures.protocol import FigureInput, draw_figures
-    from orchestrator.reporting.sections import sections
+    from orchestrator.reporting.sections import ranking_section, sections
     from workers.processes.atomic_write import write_text
 
     analyses = analysis_results(content, store)
     figures = draw_figures(FigureInput(content, store, analyses), folder / "figures")
-    ranking, *others = sections(content)
-    parts = [ranking, *comparison_sections(content), *others, *analysis_sections(analyses)]
+    first = [part for part in (answer_section(content), effects_section(content)) if part is not None]
+    parts = [*first, ranking_section(content), *comparison_sections(content), *sections(content)]
+    parts += analysis_sections(analyses)
     write_text(folder / "report.html", html_page(content, parts, figures, overlays(content, store)))
     write_text(folder / "report.md", markdown_page(content, parts, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]

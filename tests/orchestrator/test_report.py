@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import html
 import io
 import json
 from html.parser import HTMLParser
@@ -13,8 +14,10 @@ import sweep_results
 
 from orchestrator import report
 from orchestrator.monitor.state import SweepState
+from orchestrator.reporting.markdown import as_markdown
 from orchestrator.reporting.ranking_csv import ranking_csv
-from orchestrator.reporting.terminal import print_results
+from orchestrator.reporting.terminal import print_answer, print_results
+from orchestrator.reporting.tracker_page import tracker_page
 from orchestrator.reporting.write import write_report
 
 HOSTILE = "<script>alert(1)</script>\"'|`[x](javascript:y)\n# $\\frac{$"
@@ -123,15 +126,15 @@ def test_the_baseline_of_a_sweep_over_methods(tmp_path):
 def test_the_pages_say_it(finished):
     content, folder = finished
     page = Page((folder / "report.html").read_text())
-    table = page.cells[: 1 + len(content["ranking"])]
+    effects, start = page.cells[:6], 6  # two alphas over the third, three layer subsets over the fourth
+    assert effects[0][:4] == ["axis", "value", "over", "difference in pseudo/miou"]
+    assert effects[3] == ["layers", "all", "none", "−0.1000", "± 0.0000", "0 of 2", "beyond seed noise"]
+    table = page.cells[start : start + 1 + len(content["ranking"])]
     assert table[0] == [
         "#", "method.alpha_low", "inference.layers", "val/map", "cam/miou", "pseudo/miou", "seg/miou", "cost/seconds",
-        "seeds", "front",
+        "seeds",
     ]  # fmt: skip
-    assert table[1] == [
-        "1", "0.4", "none", "0.8000", "0.2500", "0.5450 ± 0.0071", "0.6500 ± 0.0707", "135.0", "2", "●",
-    ]  # fmt: skip
-    assert page.cells[1 + len(content["ranking"])][0] == "#"
+    assert table[1] == ["1", "0.4", "none", "0.8000", "0.2500", "0.5450 ± 0.0071", "0.6500 ± 0.0707", "135.0", "2"]
     for name in ("report.html", "report.md"):
         text = (folder / name).read_text()
         assert "14 min 20 s, each stage once" in text
@@ -140,16 +143,35 @@ def test_the_pages_say_it(finished):
         assert "out of memory" in text
 
 
-def test_the_terminal_marks_the_front(content, capsys):
+def test_the_terminal_marks_a_front_of_several_and_ties(content, capsys):
     print_results(content)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "●" in line and "│" in line]
-    assert len(lines) == 1
-    assert "0.5450" in lines[0]
+    assert "●" not in capsys.readouterr().out  # of one configuration, nothing to choose from
+    content["pareto"]["front"] = [0, 11]
+    content["answer"]["ties"] |= {"least": 0.05, "positions": [0, 1]}
+    print_results(content)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "●" in line and "│" in line]) == 2
+    (tied,) = [line for line in lines if "≈ #1" in line]
+    assert tied.startswith("│  2 ")
+
+
+def test_report_terminal_and_tracker_give_one_answer(finished, capsys):
+    content, folder = finished
+    sentences = content["answer"]["sentences"]
+    assert any(sentence.startswith("layers: none gains 0.300 ") for sentence in sentences)
+    print_answer(content)
+    assert capsys.readouterr().out.splitlines() == [f"answer: {sentence}" for sentence in sentences]
+    markdown, page = (folder / "report.md").read_text(), html.unescape((folder / "report.html").read_text())
+    for sentence in sentences:
+        assert f"- {as_markdown(sentence)}" in markdown
+        assert f"- {as_markdown(sentence)}" in tracker_page(content)
+        assert sentence in page
 
 
 def test_hostile_names_stay_text(content, store, tmp_path, capsys):
     content["question"] = content["code"] = content["created"] = HOSTILE
-    content["name"] = content["axes"][0] = HOSTILE
+    content["name"] = content["axes"][0] = content["answer"]["effects"][0]["axis"] = HOSTILE
+    content["answer"]["sentences"] = [HOSTILE]
     content["versions"] = {HOSTILE: HOSTILE}
     content["failures"] = {HOSTILE: HOSTILE}
     content["importance"]["shares"] = {HOSTILE: 1.0}
@@ -161,8 +183,9 @@ def test_hostile_names_stay_text(content, store, tmp_path, capsys):
     write_report(content, store, tmp_path)
     page = Page((tmp_path / "report.html").read_text())
     assert "script" not in page.tags
-    assert page.cells[0][1] == HOSTILE
-    assert len({len(row) for row in page.cells[: 1 + len(content["ranking"])]}) == 1
+    ranking = page.cells[6 : 7 + len(content["ranking"])]
+    assert ranking[0][1] == HOSTILE
+    assert len({len(row) for row in ranking}) == 1
     markdown = (tmp_path / "report.md").read_text()
     assert "<script" not in markdown
     assert "](javascript" not in markdown.replace("\\[x](javascript", "")
@@ -171,7 +194,7 @@ def test_hostile_names_stay_text(content, store, tmp_path, capsys):
 
 
 def test_a_summary_of_an_earlier_version_still_makes_a_report(content, store, tmp_path):
-    for name in ("pareto", "importance", "cost", "store", "axis_kinds"):
+    for name in ("answer", "pareto", "importance", "cost", "store", "axis_kinds"):
         del content[name]
     for entry in content["ranking"]:
         del entry["paired"], entry["metrics"]["cost/seconds"]
