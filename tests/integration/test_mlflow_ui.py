@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
+from browser import ARGUMENTS, CHROMIUM, screenshots
 from ports import free_port
 
 import sweeps
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TRAINING = "?workflowType=machine_learning"
 """The UI's pages for trainings instead of those for language models."""
 
@@ -101,7 +90,7 @@ def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, tmp_path):
 
     experiment, by_name = runs
     (trial, *_) = [run for name, run in by_name.items() if name.startswith("trial/")]
-    shots = Path(os.environ.get("AREAM_SCREENSHOTS", tmp_path))
+    shots = screenshots(tmp_path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1600, "height": 900})
