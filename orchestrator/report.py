@@ -1,4 +1,4 @@
-"""Write the reports of a sweep, or its ranking as CSV.
+"""Write the reports of a sweep, or its ranking as CSV, or its tables for a paper.
 
 report.html (self-contained) and report.md are made from its summary and the store.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the ranking as CSV instead, a row a configuration and seed (default: ranking.csv beside the "
         "reports; -: print it)",
     )
+    parser.add_argument(
+        "--latex",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write every table of the report for a paper instead, LaTeX with booktabs (default: tables.tex beside the "
+        "reports; -: print them)",
+    )
 
 
 @command(
@@ -34,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 %(prog)s thresholds
 %(prog)s thresholds --csv
 %(prog)s thresholds --csv -
+%(prog)s thresholds --latex
 """,
 )
 def main(options: argparse.Namespace) -> int:
@@ -42,9 +50,15 @@ def main(options: argparse.Namespace) -> int:
     workspace = locate(options.sweep, options.runs)
     content = _summary(workspace.summary_file)
     if options.csv is not None:
-        _write_csv(content, options.csv or str(workspace.folder / "ranking.csv"))
+        from orchestrator.reporting.ranking_csv import ranking_csv
+
+        _write(ranking_csv(content), options.csv or str(workspace.folder / "ranking.csv"))
         return 0
-    from orchestrator.reporting.write import write_report
+    from orchestrator.reporting.write import latex_tables, write_report
+
+    if options.latex is not None:
+        _write(latex_tables(content, workspace.store()), options.latex or str(workspace.folder / "tables.tex"))
+        return 0
 
     for path in write_report(content, workspace.store(), workspace.folder)[:2]:
         print(path)
@@ -67,12 +81,10 @@ def _summary(path: Path) -> dict[str, Any]:
     return content
 
 
-def _write_csv(content: Mapping[str, Any], target: str) -> None:
+def _write(text: str, target: str) -> None:
     from aream.errors import AreamError
-    from orchestrator.reporting.ranking_csv import ranking_csv
     from workers.processes.atomic_write import write_text
 
-    text = ranking_csv(content)
     if target == "-":
         sys.stdout.write(text)
         return

@@ -78,16 +78,18 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:
-    from orchestrator.reporting.terminal import print_results
+    from orchestrator.reporting.terminal import print_answer, print_results
     from orchestrator.run.session import run_sweep
 
     workspace = prepared.workspace
     outcome, tracker = run_sweep(prepared, address=options.address, fresh=options.fresh)
-    print_results(json.loads(workspace.summary_file.read_text()))
+    content = json.loads(workspace.summary_file.read_text())
+    print_results(content)
     print(f"report: {workspace.folder / 'report.html'}")
     _say_what_is_untracked(tracker, outcome.untracked)
     if prepared.tracking:
         print(f"browse: {prepared.tracking.browse()}")
+    print_answer(content)
     for key, reason in outcome.failures.items():
         print(f"failed: {key}: {reason} (log: {workspace.log_file(key)})", file=sys.stderr)
     if outcome.ended:

@@ -55,3 +55,27 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Each dotted key -> its last parts, as many as tell it from the others."""
+    parts = {key: key.split(".") for key in keys}
+    names = {}
+    for key, own in parts.items():
+        depth = next(
+            (
+                count
+                for count in range(1, len(own))
+                if not any(other != key and theirs[-count:] == own[-count:] for other, theirs in parts.items())
+            ),
+            len(own),
+        )
+        names[key] = ".".join(own[-depth:])
+    return names
+
+
+def listed(texts: Sequence[str], most: int = 4) -> str:
+    """``a, b and c``; of many the first ones, and how many more."""
+    if len(texts) > most:
+        return f"{', '.join(texts[:most])} and {len(texts) - most} more"
+    return " and ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)

@@ -163,18 +163,15 @@ def _pictures(trainings: Sequence[_Training], store: ArtifactStore) -> list[Show
 
 
 def _table(result: AnalysisResult, panel: Panel) -> Section:
+    """A row a layer, so that a deep host and a shallow one fit a page alike."""
     depth = max(len(line.values) for line in panel.lines)
     marks = list(dict.fromkeys(mark for line in panel.lines for mark in line.marks))
-    rows = [
-        [
-            line.title,
-            *(_cell(line.marks.get(mark)) for mark in marks),
-            *(_cell(value) for value in line.values),
-            *[""] * (depth - len(line.values)),
-        ]
-        for line in panel.lines
+    rows = [[mark, *(_cell(line.marks.get(mark)) for line in panel.lines)] for mark in marks]
+    rows += [
+        [f"layer {layer}", *(_cell(line.values[layer] if layer < len(line.values) else None) for line in panel.lines)]
+        for layer in range(depth)
     ]
-    header = ["training", *marks, *(f"layer {layer}" for layer in range(depth))]
+    header = ["refined by" if marks else "layer", *(line.title for line in panel.lines)]
     return Section(f"{result.name}: {panel.y}", [f"{panel.caption}."], Table(header, rows, text=frozenset({0})))
 
 

@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 
 
 def markdown_page(content: Mapping[str, Any], parts: Sequence[Section], figures: Sequence[tuple[Path, str]]) -> str:
-    lines = [f"# {_md(content['name'])}", "", _md(content["question"])]
+    lines = [f"# {as_markdown(content['name'])}", "", as_markdown(content["question"])]
     for part in parts:
-        lines += ["", f"## {_md(part.heading)}", ""]
+        lines += ["", f"## {as_markdown(part.heading)}", ""]
         for sentence in part.sentences:
-            lines += [_md(sentence), ""]
+            lines += [as_markdown(sentence), ""]
         if part.table:
             lines += _markdown_table(part.table)
             lines += [""] if part.points else []
-        lines += [f"- {_md(point)}" for point in part.points]
-    lines += [f"\n![{_md(caption)}](figures/{path.name})" for path, caption in figures]
-    lines += ["", f"Code {_md(content['code'])}; {_md(content['created'])}"]
+        lines += [f"- {as_markdown(point)}" for point in part.points]
+    lines += [f"\n![{as_markdown(caption)}](figures/{path.name})" for path, caption in figures]
+    lines += ["", f"Code {as_markdown(content['code'])}; {as_markdown(content['created'])}"]
     return "\n".join(lines) + "\n"
 
 
 def _markdown_table(table: Table) -> list[str]:
-    header = "| " + " | ".join(map(_md, table.header)) + " |"
-    rows = ["| " + " | ".join(map(_md, row)) + " |" for row in table.rows]
+    header = "| " + " | ".join(map(as_markdown, table.header)) + " |"
+    rows = ["| " + " | ".join(map(as_markdown, row)) + " |" for row in table.rows]
     return [header, "|" + "---|" * len(table.header), *rows]
 
 
-def _md(text: str) -> str:
+def as_markdown(text: str) -> str:
     """Plain text as Markdown: one line, no cell borders, links or tags of its own."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return plain.replace("\\", "\\\\").replace("|", "\\|").replace("[", "\\[").replace("`", "\\`")

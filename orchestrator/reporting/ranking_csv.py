@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from orchestrator.text import show
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Characters that spreadsheets take for the start of a formula."""
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def ranking_csv(content: Mapping[str, Any]) -> str:
@@ -39,8 +41,12 @@ def ranking_csv(content: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """Numbers as they are; text so that no spreadsheet runs it."""
+    """Numbers as they are."""
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return "" if value is None else value
-    shown = show(value)
-    return f"'{shown}" if shown.startswith(FORMULA) else shown
+    return plain_cell(show(value))
+
+
+def plain_cell(text: str) -> str:
+    """Text that no spreadsheet runs."""
+    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text

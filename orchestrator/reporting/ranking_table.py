@@ -9,6 +9,7 @@ from orchestrator.spec.metrics import columns, number
 from orchestrator.text import shown_beside
 
 FRONT = "●"
+TIED = "≈ #1"
 
 
 def main_columns(content: Mapping[str, Any]) -> list[str]:
@@ -31,7 +32,23 @@ def ranking_rows(content: Mapping[str, Any], metrics: Sequence[str]) -> list[lis
     ]
 
 
-def front_marks(content: Mapping[str, Any]) -> list[str]:
-    """A cell a configuration: marked where it lies on the Pareto front."""
+def front_marks(content: Mapping[str, Any]) -> list[str] | None:
+    """A cell a configuration: marked where it lies on the Pareto front; None where there is no front to choose from."""
     front = content.get("pareto", {}).get("front", [])
+    if len(front) < 2:
+        return None
     return [FRONT if position in front else "" for position in range(len(content["ranking"]))]
+
+
+def tie_marks(content: Mapping[str, Any]) -> list[str] | None:
+    """A cell a configuration: marked where seed noise does not tell it from the best; None where it is told of none."""
+    found = content.get("answer", {}).get("ties", {})
+    if found.get("least") is None or len(found["positions"]) < 2:
+        return None
+    return [TIED if position in found["positions"][1:] else "" for position in range(len(content["ranking"]))]
+
+
+def winners(content: Mapping[str, Any]) -> frozenset[int]:
+    """Positions of the best configuration and those that tie with it; none where seed noise is not known."""
+    found = content.get("answer", {}).get("ties", {})
+    return frozenset(found["positions"]) if found.get("least") is not None else frozenset()

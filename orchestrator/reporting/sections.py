@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.reporting.ranking_table import FRONT, front_marks, ranking_rows
+from orchestrator.reporting.ranking_table import FRONT, front_marks, ranking_rows, tie_marks, winners
 from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.spec.metrics import GPU_SECONDS, known, number, of_segmentation
 from orchestrator.spec.metrics import columns as listed_columns
@@ -39,8 +39,8 @@ class Section:
 
 
 def sections(content: Mapping[str, Any]) -> list[Section]:
-    """Everything a report says in words and numbers, of a summary's content; the ranking first."""
-    made = [_ranking(content), _pairs(content), _front(content), _importance(content), _cost(content)]
+    """Everything a report says in words and numbers, of a summary's content, beside the answer and the ranking."""
+    made = [_pairs(content), _front(content), _importance(content), _cost(content)]
     made += [_segmentation(content), _origins(content), _stopped(content), _failures(content)]
     return [section for section in made if section is not None]
 
@@ -74,28 +74,30 @@ def front_caption(pareto: Mapping[str, Any]) -> str:
     return f"Pareto-optimal in {' and '.join(objectives)}"
 
 
-def _ranking(content: Mapping[str, Any]) -> Section:
+def ranking_section(content: Mapping[str, Any]) -> Section:
+    """Every configuration with its metrics, and what is to know about them."""
     axes, metrics, entries = list(content["axes"]), columns(content), content["ranking"]
     compared = any(entry.get("paired") for entry in entries)
-    marks = front_marks(content) if content.get("pareto", {}).get("front") else None
+    marks = {"tie": tie_marks(content), "front": front_marks(content)}
+    shown = {name: cells for name, cells in marks.items() if cells is not None}
     header = [
         "#",
         *axes,
         *metrics,
         *([TO_BASELINE] if compared else []),
         "seeds",
-        *(["front"] if marks else []),
+        *shown,
     ]
     rows = [
         [
             *cells,
             *([difference(entry.get("paired"))] if compared else []),
             str(len(entry["seeds"])),
-            *([marks[position]] if marks else []),
+            *(cells[position] for cells in shown.values()),
         ]
         for position, (entry, cells) in enumerate(zip(entries, ranking_rows(content, metrics), strict=True))
     ]
-    table = Table(header, rows, marked=frozenset({0}), text=frozenset(range(1, 1 + len(axes))))
+    table = Table(header, rows, marked=winners(content), text=frozenset(range(1, 1 + len(axes))))
     return Section("Ranking", (), table, _facts(content, compared))
 
 
@@ -160,7 +162,7 @@ def _pairs(content: Mapping[str, Any]) -> Section | None:
 
 def _front(content: Mapping[str, Any]) -> Section | None:
     pareto = content.get("pareto")
-    if not pareto or not pareto["front"]:
+    if not pareto or front_marks(content) is None:
         return None
     goals = [goal["metric"] for goal in pareto["objectives"]]
     texts = shown_beside([entry["config"] for entry in content["ranking"]])

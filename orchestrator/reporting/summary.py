@@ -13,12 +13,14 @@ from aream.data.dataset import Dataset
 from aream.labels.pseudo_labels import RULE_DESCRIPTIONS
 from aream.selection import remark, scored_labels
 from orchestrator.monitor.state import SweepState
+from orchestrator.results.answer import answer
+from orchestrator.results.configurations import command_for, settings, told_apart
 from orchestrator.results.importance import axis_importance
 from orchestrator.results.method_pull import pull_remarks
 from orchestrator.results.origins import by_other_code, mixed, origins, other_code_sentence
 from orchestrator.results.pairing import paired_differences, without_loss
 from orchestrator.results.paper import compared
-from orchestrator.results.pareto import front, objectives
+from orchestrator.results.pareto import objectives, told_front
 from orchestrator.results.ranking import Ranked, mean_and_spread
 from orchestrator.results.records import Records, RememberedRecords
 from orchestrator.results.savings import stored_before, sweep_cost
@@ -65,11 +67,16 @@ class Summary:
             entry["without_loss"] = without_loss(entry["method"])
         for entry, difference in zip(entries, paired_differences(entries, spec.ranked_by), strict=True):
             entry["paired"] = difference
+        shared, own_settings = told_apart([settings(trial) for trial in self._trials])
+        for position, (entry, own_setting) in enumerate(zip(entries, own_settings, strict=True), start=1):
+            entry["settings"] = own_setting
+            entry["command"] = command_for(spec, entry["config"], position)
         goals = objectives(spec)
         kinds = {axis.key: axis.kind for axis in spec.axes}
         return {
             "name": spec.name,
             "question": spec.description,
+            "answer": answer(entries, [axis.key for axis in spec.axes], spec.ranked_by),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "rank": asdict(spec.ranked_by),
             "axes": [axis.key for axis in spec.axes],
@@ -89,11 +96,12 @@ class Summary:
                 if (metric := known(name)) is not None
             },
             "protocol": self._protocol(),
+            "settings": shared,
             "ranking": entries,
             "paper": compared(spec, entries),
             "pareto": {
                 "objectives": [asdict(objective) for objective in goals],
-                "front": front([entry["metrics"] for entry in entries], goals),
+                "front": told_front(entries, goals, asked=spec.search is not None and len(spec.search.objectives) > 1),
             },
             "importance": axis_importance(entries, kinds, spec.ranked_by),
             "cost": sweep_cost(self.ranking, [job.stage for job in self.jobs], records, spec.resources),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from orchestrator.reporting.markdown import as_markdown
 from orchestrator.reporting.ranking_table import main_columns, ranking_rows
 from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.spec.metrics import known
@@ -21,6 +22,8 @@ def tracker_page(content: Mapping[str, Any]) -> str:
 def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     if content["question"]:
         yield from (content["question"], "")
+    yield from (f"- {as_markdown(sentence)}" for sentence in content["answer"]["sentences"])
+    yield ""
     metrics = main_columns(content)
     yield "| | " + " | ".join([*content["axes"], *metrics, "trials"]) + " |"
     yield "|---" * (len(content["axes"]) + len(metrics) + 2) + "|"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aream.config import canonical
-from orchestrator.reporting.html import html_page, overlays
+from orchestrator.reporting.html import Report, html_page, overlays
 from orchestrator.reporting.markdown import markdown_page
 from orchestrator.reporting.summary import Summary
 from orchestrator.results.records import Records
@@ -16,6 +17,7 @@ from workers.artifacts.store import ArtifactStore
 from workers.processes.atomic_write import write_json
 
 if TYPE_CHECKING:
+    from orchestrator.reporting.analyses import AnalysisResult
     from workers.artifacts.store import ArtifactStore
 
 
@@ -35,16 +37,47 @@ def write_summary(
 
 def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path) -> list[Path]:
     """Write both reports and their figures into ``folder``; returns every file written."""
-    from orchestrator.reporting.analyses import analysis_results, analysis_sections
-    from orchestrator.reporting.comparisons import comparison_sections
+    from orchestrator.reporting.analyses import analysis_results
     from orchestrator.reporting.figures.protocol import FigureInput, draw_figures
-    from orchestrator.reporting.sections import sections
     from workers.processes.atomic_write import write_text
 
     analyses = analysis_results(content, store)
     figures = draw_figures(FigureInput(content, store, analyses), folder / "figures")
-    ranking, *others = sections(content)
-    parts = [ranking, *comparison_sections(content), *others, *analysis_sections(analyses)]
-    write_text(folder / "report.html", html_page(content, parts, figures, overlays(content, store)))
-    write_text(folder / "report.md", markdown_page(content, parts, figures))
+    report = _report(content, analyses, figures)
+    write_text(folder / "report.html", html_page(report, overlays(content, store), _configuration(folder)))
+    write_text(folder / "report.md", markdown_page(content, report.sections, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]
+
+
+def latex_tables(content: Mapping[str, Any], store: ArtifactStore) -> str:
+    """Every table of the report for a paper."""
+    from orchestrator.reporting.analyses import analysis_results
+    from orchestrator.reporting.latex import PREAMBLE, latex_table
+    from orchestrator.reporting.ranking_page import ranking_of_page
+
+    report = _report(content, analysis_results(content, store), ())
+    others = [part for part in (report.effects, *report.parts) if part is not None and part.table is not None]
+    tables = [latex_table(part.heading, part.table) for part in others if part.table is not None]
+    return "\n".join([PREAMBLE, ranking_of_page(content)["latex"], *tables])
+
+
+def _report(
+    content: Mapping[str, Any], analyses: Sequence[AnalysisResult], figures: Sequence[tuple[Path, str]]
+) -> Report:
+    from orchestrator.reporting.analyses import analysis_sections
+    from orchestrator.reporting.answer_section import answer_section, effects_section
+    from orchestrator.reporting.comparisons import comparison_sections
+    from orchestrator.reporting.sections import ranking_section, sections
+
+    parts = [*comparison_sections(content), *sections(content), *analysis_sections(analyses)]
+    return Report(content, answer_section(content), effects_section(content), ranking_section(content), parts, figures)
+
+
+def _configuration(folder: Path) -> str:
+    """The sweep's whole configuration as YAML; empty where the folder has none that can be read."""
+    from orchestrator.submission.readable_yaml import readable
+
+    try:
+        return readable(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError):
+        return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.results.ties import ties
 from orchestrator.spec.metrics import GPU_SECONDS, SECONDS
 from orchestrator.spec.settings import Goal, goal
 from orchestrator.spec.spec import SweepSpec
@@ -39,3 +40,36 @@ def front(results: Sequence[Mapping[str, Any]], objectives: Sequence[Goal]) -> l
         looked_at = int(stays[:looked_at].sum()) + 1
         left = left[stays]
     return [compared[index] for index in left]
+
+
+def told_front(entries: Sequence[Mapping[str, Any]], objectives: Sequence[Goal], *, asked: bool) -> list[int]:
+    """Positions on the front, of which seed noise alone puts none there.
+
+    A result leaves it where another is as good within noise in everything and better beyond noise in something; of
+    results that noise does not tell apart in anything, the first stands for all.
+
+    Args:
+        asked: whether a search looked for it: then one seed, which says nothing about noise, gives a front too.
+    """
+    positions = front([entry["metrics"] for entry in entries], objectives)
+    noise = [_noise(entries, objective) for objective in objectives]
+    least = np.array([np.nan if each is None else each for each in noise])
+    if np.isnan(least).any():
+        return positions if asked else []
+    merits = {
+        position: np.array([objective.merit(entries[position]["metrics"]) for objective in objectives])
+        for position in positions
+    }
+    left = sorted(positions, key=lambda position: float(merits[position][0]))
+    for position in tuple(left):
+        ahead = [merits[other] - merits[position] for other in left if other != position]
+        if any((gap >= -least).all() and (gap > least).any() for gap in ahead):
+            left.remove(position)
+    told = any((np.abs(merits[one] - merits[other]) > least).any() for one in left for other in left)
+    return sorted(left) if told else sorted(left)[:1]
+
+
+def _noise(entries: Sequence[Mapping[str, Any]], objective: Goal) -> float | None:
+    """Least difference in an objective that is told from seed noise."""
+    scored = [entry for entry in entries if objective.metric in entry["metrics"]]
+    return ties(sorted(scored, key=lambda entry: -objective.merit(entry["metrics"])), objective).least

@@ -104,3 +104,22 @@ COST = (
     ),
     Metric(GPU_SECONDS, "the same at the trials' share of a GPU", "s", "min", shown="report"),
 )  # fmt: skip
+
+
+FIELD_NAMES = {
+    "pseudo/miou": "pseudo-label mIoU",
+    "pseudo/miou_all": "pseudo-label mIoU, all classes",
+    "pseudo/threshold": "background threshold",
+    "cam/miou": "CAM mIoU",
+    "seg/miou": "segmenter mIoU",
+    "seg/miou_all": "segmenter mIoU, all classes",
+    "val/map": "val mAP",
+    "val/map_image": "val mAP, by image",
+    SECONDS: "worker time (s)",
+    GPU_SECONDS: "GPU time (s)",
+}
+
+
+def called(name: str) -> str:
+    """The field's name of a metric; its own where the field has none."""
+    return FIELD_NAMES.get(name, name)

@@ -39,7 +39,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
     Raises:
         SpecError: listing all problems with file, line, key, what was given and what is allowed.
     """
-    return _SweepReader(read_source(path, overrides)).read()
+    return dataclasses.replace(_SweepReader(read_source(path, overrides)).read(), overrides=tuple(overrides))
 
 
 def _absolute_storage(search: Search | None) -> Search | None:

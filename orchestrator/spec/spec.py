@@ -62,6 +62,8 @@ class SweepSpec:
     trial_data: Mapping[str, Any]
     """The trial sections as given; axis values are laid over them."""
     segmentation_data: Mapping[str, Any] | None
+    overrides: tuple[str, ...] = ()
+    """``KEY=VALUE`` texts that were laid over the file."""
 
     @functools.cached_property
     def base(self) -> TrialConfig:

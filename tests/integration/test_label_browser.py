@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
+from browser import ARGUMENTS, CHROMIUM, screenshots
 
 from orchestrator import api
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
 IMAGES = 300
 SWEEP = """
 name: many
@@ -65,7 +65,7 @@ def page(address):
 
     asked, problems = [], []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
@@ -180,6 +180,17 @@ def test_two_label_sets_are_compared(page):
     assert page.inner_text("#left-title") != page.inner_text("#right-title")
     page.fill("#slide", "0")
     assert "100%" in page.locator("#layer-first").evaluate("image => image.style.clipPath")
+
+
+def test_it_looks_like_its_picture(page, tmp_path):
+    """What the documentation shows."""
+    measured(page)
+    page.screenshot(path=screenshots(tmp_path) / "labels.png")
+    page.select_option("#second", index=2)
+    page.focus("#grid")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#layer-second[src^='/label/']")
+    page.screenshot(path=screenshots(tmp_path) / "label.png")
 
 
 def test_an_address_leads_to_the_image(page, address):

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
+from browser import ARGUMENTS, CHROMIUM, screenshots
 from ports import free_port
 
 import sweeps
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TRAINING = "?workflowType=machine_learning"
 """The UI's pages for trainings instead of those for language models."""
 
@@ -102,7 +91,7 @@ def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, tmp_path):
 
     experiment, by_name = runs
     (trial, *_) = [run for name, run in by_name.items() if name.startswith("trial/")]
-    shots = Path(os.environ.get("AREAM_SCREENSHOTS", tmp_path))
+    shots = screenshots(tmp_path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1600, "height": 900})
@@ -145,7 +134,7 @@ def test_it_opens_on_the_configurations_best_first(server, runs, finished, tmp_p
 
     pages = landing_pages(server)
     assert list(pages) == ["small"]
-    shots = Path(os.environ.get("AREAM_SCREENSHOTS", tmp_path))
+    shots = screenshots(tmp_path)
     ranking = sweeps.summary(finished)["ranking"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

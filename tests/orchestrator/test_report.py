@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import copy
 import csv
+import html
 import io
 import json
+import re
+import shlex
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import sweep_results
 
 from orchestrator import report
 from orchestrator.monitor.state import SweepState
+from orchestrator.plan.planner import Planner
+from orchestrator.preflight.prepare import fingerprints
+from orchestrator.reporting.latex import as_latex
+from orchestrator.reporting.markdown import as_markdown
 from orchestrator.reporting.ranking_csv import ranking_csv
-from orchestrator.reporting.terminal import print_results
+from orchestrator.reporting.terminal import print_answer, print_results
+from orchestrator.reporting.tracker_page import tracker_page
 from orchestrator.reporting.write import write_report
+from orchestrator.spec.reader import load_spec
 
 HOSTILE = "<script>alert(1)</script>\"'|`[x](javascript:y)\n# $\\frac{$"
 
@@ -49,6 +59,7 @@ def store(tmp_path):
 class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.inside = False
         self.tags: list[str] = []
         self.cells: list[list[str]] = []
         self.feed(text)
@@ -59,9 +70,14 @@ class Page(HTMLParser):
             self.cells.append([])
         if tag in ("td", "th"):
             self.cells[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.inside = False
 
     def handle_data(self, data):
-        if self.cells and self.cells[-1]:
+        if self.inside:
             self.cells[-1][-1] += data
 
 
@@ -123,15 +139,14 @@ def test_the_baseline_of_a_sweep_over_methods(tmp_path):
 def test_the_pages_say_it(finished):
     content, folder = finished
     page = Page((folder / "report.html").read_text())
-    table = page.cells[: 1 + len(content["ranking"])]
+    effects, start = page.cells[:6], 6  # two alphas over the third, three layer subsets over the fourth
+    assert effects[0][:4] == ["axis", "value", "over", "difference in pseudo/miou"]
+    assert effects[3] == ["layers", "all", "none", "−0.1000", "± 0.0000", "0 of 2", "beyond seed noise"]
+    table = page.cells[start : start + 1 + len(content["ranking"])]
     assert table[0] == [
-        "#", "method.alpha_low", "inference.layers", "val/map", "cam/miou", "pseudo/miou", "seg/miou", "cost/seconds",
-        "seeds", "front",
+        "#", "alpha_low", "layers", "pseudo-label mIoU", "val mAP", "CAM mIoU", "segmenter mIoU",
     ]  # fmt: skip
-    assert table[1] == [
-        "1", "0.4", "none", "0.8000", "0.2500", "0.5450 ± 0.0071", "0.6500 ± 0.0707", "135.0", "2", "●",
-    ]  # fmt: skip
-    assert page.cells[1 + len(content["ranking"])][0] == "#"
+    assert table[1] == ["1", "0.4", "none", "0.5450 ± 0.0071", "0.8000", "0.2500", "0.6500 ± 0.0707"]
     for name in ("report.html", "report.md"):
         text = (folder / name).read_text()
         assert "14 min 20 s, each stage once" in text
@@ -140,16 +155,35 @@ def test_the_pages_say_it(finished):
         assert "out of memory" in text
 
 
-def test_the_terminal_marks_the_front(content, capsys):
+def test_the_terminal_marks_a_front_of_several_and_ties(content, capsys):
     print_results(content)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "●" in line and "│" in line]
-    assert len(lines) == 1
-    assert "0.5450" in lines[0]
+    assert "●" not in capsys.readouterr().out  # of one configuration, nothing to choose from
+    content["pareto"]["front"] = [0, 11]
+    content["answer"]["ties"] |= {"least": 0.05, "positions": [0, 1]}
+    print_results(content)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "●" in line and "│" in line]) == 2
+    (tied,) = [line for line in lines if "≈ #1" in line]
+    assert tied.startswith("│  2 ")
+
+
+def test_report_terminal_and_tracker_give_one_answer(finished, capsys):
+    content, folder = finished
+    sentences = content["answer"]["sentences"]
+    assert any(sentence.startswith("layers: none gains 0.300 ") for sentence in sentences)
+    print_answer(content)
+    assert capsys.readouterr().out.splitlines() == [f"answer: {sentence}" for sentence in sentences]
+    markdown, page = (folder / "report.md").read_text(), html.unescape((folder / "report.html").read_text())
+    for sentence in sentences:
+        assert f"- {as_markdown(sentence)}" in markdown
+        assert f"- {as_markdown(sentence)}" in tracker_page(content)
+        assert sentence in page
 
 
 def test_hostile_names_stay_text(content, store, tmp_path, capsys):
     content["question"] = content["code"] = content["created"] = HOSTILE
-    content["name"] = content["axes"][0] = HOSTILE
+    content["name"] = content["axes"][0] = content["answer"]["effects"][0]["axis"] = HOSTILE
+    content["answer"]["sentences"] = [HOSTILE]
     content["versions"] = {HOSTILE: HOSTILE}
     content["failures"] = {HOSTILE: HOSTILE}
     content["importance"]["shares"] = {HOSTILE: 1.0}
@@ -159,10 +193,12 @@ def test_hostile_names_stay_text(content, store, tmp_path, capsys):
     for job in content["segmentation"]:
         job["title"] = job["label_artifact"] = HOSTILE
     write_report(content, store, tmp_path)
-    page = Page((tmp_path / "report.html").read_text())
-    assert "script" not in page.tags
-    assert page.cells[0][1] == HOSTILE
-    assert len({len(row) for row in page.cells[: 1 + len(content["ranking"])]}) == 1
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert page.tags.count("script") == text.count("<script") == 2  # its own
+    ranking = page.cells[6 : 7 + len(content["ranking"])]
+    assert ranking[0][1] == HOSTILE
+    assert len({len(row) for row in ranking}) == 1
     markdown = (tmp_path / "report.md").read_text()
     assert "<script" not in markdown
     assert "](javascript" not in markdown.replace("\\[x](javascript", "")
@@ -171,7 +207,7 @@ def test_hostile_names_stay_text(content, store, tmp_path, capsys):
 
 
 def test_a_summary_of_an_earlier_version_still_makes_a_report(content, store, tmp_path):
-    for name in ("pareto", "importance", "cost", "store", "axis_kinds"):
+    for name in ("answer", "pareto", "importance", "cost", "store", "axis_kinds"):
         del content[name]
     for entry in content["ranking"]:
         del entry["paired"], entry["metrics"]["cost/seconds"]
@@ -230,3 +266,52 @@ def test_no_results_and_torn_results_are_refused_with_a_sentence(tmp_path, capsy
     (tmp_path / "s" / "summary.json").write_text(json.dumps({"name": "s"})[:-4])
     assert report.main(["s", "--runs", str(tmp_path)]) == 2
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_the_tables_of_a_paper(finished, capsys):
+    content, folder = finished
+    assert report.main(["grid", "--runs", str(folder.parent), "--latex"]) == 0
+    path = folder / "tables.tex"
+    assert capsys.readouterr().out.strip() == str(path)
+    text = path.read_text()
+    assert text.startswith("% \\usepackage{booktabs}")
+    for environment in ("table", "tabular"):
+        assert text.count(f"\\begin{{{environment}}}") == text.count(f"\\end{{{environment}}}") >= 3
+    ranking = text[text.index("\\begin{tabular}") : text.index("\\end{tabular}")].splitlines()
+    rows = [line for line in ranking if line.endswith("\\\\")]
+    assert len(rows) == 1 + len(content["ranking"])
+    assert len({row.count(" & ") for row in rows}) == 1
+    assert "0.5450 $\\pm$ 0.0071" in rows[1]
+    assert report.main(["grid", "--runs", str(folder.parent), "--latex", "-"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_latex_sets_any_text_as_it_is():
+    signs = as_latex("a_b & 50 % of $x$ # {y} ~ ^ \\ < > − ± ≈\nline")
+    assert "\n" not in signs
+    plain = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]|\$\\?[a-z-]+\$", "", signs)
+    assert not set(plain) & set("&%$#_{}~^\\<>")
+
+
+def test_the_command_of_a_row_plans_that_row_alone(finished):
+    content, _ = finished
+    for place in (0, 7):
+        entry = content["ranking"][place]
+        words = shlex.split(entry["command"])
+        assert words[:2] == ["aream", "sweep"]
+        options = words[3:]
+        assert set(options[::2]) == {"--set"}
+        spec = load_spec(Path(words[2]), options[1::2])
+        assert spec.name == f"grid_{place + 1}"
+        trials = Planner(spec, fingerprints(spec)).grid()
+        labels = {str(t.seed): variant.stages.labels.key for t in trials for variant in t.variants}
+        assert labels == entry["label_artifacts"]
+
+
+def test_a_row_has_its_whole_configuration(content):
+    for entry in content["ranking"]:
+        whole = content["settings"] | entry["settings"]
+        assert whole["method.alpha_low"] == entry["config"]["method.alpha_low"]
+        assert whole["backbone.name"] == "mctformer_v2"
+        assert whole["train.epochs"] == 4
+    assert "method.alpha_low" not in content["settings"]

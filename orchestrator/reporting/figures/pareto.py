@@ -39,16 +39,18 @@ def _pareto(content: Mapping[str, Any], folder: Path) -> Path | None:
     if len(points) < 2:
         return None
     figure, axes = new_figure(7, 4.5)
-    front = sorted((position for position in pareto["front"] if position in points), key=lambda key: points[key])
+    drawn = pareto["front"] if len(pareto["front"]) > 1 else []  # one alone is no choice
+    front = sorted((position for position in drawn if position in points), key=lambda key: points[key])
     rest = np.array([point for position, point in points.items() if position not in front]).reshape(-1, 2)
     best = np.array([points[position] for position in front]).reshape(-1, 2)
-    axes.scatter(rest[:, 0], rest[:, 1], s=18, color="0.65", label="others")
+    axes.scatter(rest[:, 0], rest[:, 1], s=18, color="0.5", label="configurations" if not front else "others")
     if len(pareto["objectives"]) == 2:
         axes.plot(best[:, 0], best[:, 1], "-", color="C3", linewidth=0.8)
     errors = [[content["ranking"][position]["spread"].get(name, 0.0) for position in front] for name in names]
     axes.errorbar(best[:, 0], best[:, 1], xerr=errors[0], yerr=errors[1], fmt="none", ecolor="C3", alpha=0.35)
-    axes.scatter(best[:, 0], best[:, 1], s=32, color="C3", zorder=3, label="front")
-    for index in np.unique(np.linspace(0, len(front) - 1, NAMED_POINTS).astype(int)):
+    if front:
+        axes.scatter(best[:, 0], best[:, 1], s=32, color="C3", zorder=3, label="front")
+    for index in np.unique(np.linspace(0, len(front) - 1, min(NAMED_POINTS, len(front))).astype(int)):
         axes.annotate(f"#{front[index] + 1}", best[index], xytext=(5, 5), textcoords="offset points", fontsize=8)
     values = np.array(list(points.values()))[:, 0]
     if values.min() > 0 and values.max() > 20 * values.min():

@@ -1,0 +1,154 @@
+"""Effect of each axis on the rank metric: differences between its values, paired by seed, all else equal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.special import stdtrit
+
+from orchestrator.spec.settings import Goal
+from orchestrator.text import show, telling
+
+LEVEL = 0.95
+"""Of all intervals of one axis together."""
+MOST_VALUES = 30
+"""Values of an axis that are compared; the axes of a search have more, and seldom two configurations at one."""
+ABSENT = "absent"
+Entry = Mapping[str, Any]
+"""A ranked configuration of the summary."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the rank metric, one value of an axis minus another."""
+
+    value: str
+    over: str
+    mean: float
+    half: float | None
+    """Half the interval's width; None with one seed."""
+    seeds: int
+    better: int
+    """Seeds at which ``value`` is the better one."""
+    beyond: bool
+    """True where the interval leaves 0 out: seed noise alone does not explain the difference."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    axis: str
+    values: tuple[str, ...]
+    """Best first."""
+    reference: str
+    """The value that stands for doing nothing, else the worst one."""
+    pairs: tuple[Difference, ...]
+    """Any two values that some configurations differ in alone, the better one first."""
+
+    def between(self, value: str, over: str) -> Difference | None:
+        return next((pair for pair in self.pairs if {pair.value, pair.over} == {value, over}), None)
+
+
+def half_width(spread: float, seeds: int, comparisons: int, freedom: int) -> float | None:
+    """Half the width of each of so many intervals that hold together (Bonferroni, Student's t); None with one seed.
+
+    Args:
+        spread: standard deviation of a difference between seeds.
+        freedom: degrees of freedom behind ``spread``.
+    """
+    if seeds < 2:
+        return None
+    return float(stdtrit(freedom, 1 - (1 - LEVEL) / (2 * comparisons))) * spread / math.sqrt(seeds)
+
+
+def complete(entries: Sequence[Entry], rank: Goal) -> tuple[list[Entry], list[str]]:
+    """The entries that have the metric at every seed that any has, and these seeds."""
+    found = [{seed for seed, own in entry["per_seed"].items() if rank.metric in own} for entry in entries]
+    seeds = set[str]().union(*found)
+    return [entry for entry, own in zip(entries, found, strict=True) if own == seeds], sorted(seeds, key=int)
+
+
+def axis_effects(entries: Sequence[Entry], axes: Sequence[str], rank: Goal) -> list[Effect]:
+    """The effect of each axis that has two values with configurations that differ in it alone.
+
+    Axes that exist with only one of two values are averaged over, so a method that has settings of its own is compared
+    at their mean, not at the best of them. The spread of the differences is pooled over the pairs of values, as in a
+    randomised block design with seeds as blocks: (values - 1) (seeds - 1) degrees of freedom.
+    """
+    kept, seeds = complete(entries, rank)
+    effects = [_effect(axis, kept, seeds, rank) for axis in axes]
+    return [effect for effect in effects if effect is not None]
+
+
+def _effect(axis: str, entries: Sequence[Entry], seeds: Sequence[str], rank: Goal) -> Effect | None:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if axis in entry["config"]:
+            groups.setdefault(json.dumps(entry["config"][axis], sort_keys=True), []).append(entry)
+    if not 2 <= len(groups) <= MOST_VALUES:
+        return None
+    sign = 1.0 if rank.mode == "max" else -1.0
+    found = {
+        (one, other): gains
+        for one, other in itertools.combinations(groups, 2)
+        if (gains := _by_seed(axis, groups[one], groups[other], seeds, rank, sign)) is not None
+    }
+    if not found:
+        return None
+    texts = _texts(axis, groups)
+    merits = {key: statistics.fmean(_signed(found, key)) for key in groups if _signed(found, key)}
+    order = sorted(merits, key=lambda key: -merits[key])
+    spread = math.sqrt(statistics.fmean(statistics.variance(gains) for gains in found.values())) if seeds[1:] else 0.0
+    half = half_width(spread, len(seeds), len(found), (len(order) - 1) * (len(seeds) - 1))
+    pairs = []
+    for (one, other), gains in found.items():
+        mean = statistics.fmean(gains)
+        better, worse, own = (one, other, gains) if mean >= 0 else (other, one, [-gain for gain in gains])
+        ahead = sum(gain > 0 for gain in own)
+        beyond = half is not None and abs(mean) > half
+        pairs.append(Difference(texts[better], texts[worse], sign * abs(mean), half, len(seeds), ahead, beyond))
+    idle = [key for key in order if _does_nothing(groups[key][0], axis)]
+    reference = idle[0] if len(idle) == 1 else order[-1]
+    return Effect(axis, tuple(texts[key] for key in order), texts[reference], tuple(pairs))
+
+
+def _by_seed(
+    axis: str, ones: Sequence[Entry], others: Sequence[Entry], seeds: Sequence[str], rank: Goal, sign: float
+) -> list[float] | None:
+    """Gain of one value over another at each seed, mean over everything else that both were tried with."""
+    own, theirs = ({key for entry in entries for key in entry["config"]} for entries in (ones, others))
+    keys = sorted((own & theirs) - {axis})
+    cells: dict[str, tuple[list[Entry], list[Entry]]] = {}
+    for side, entries in enumerate((ones, others)):
+        for entry in entries:
+            rest = json.dumps([entry["config"].get(key, ABSENT) for key in keys], sort_keys=True)
+            cells.setdefault(rest, ([], []))[side].append(entry)
+    matched = [cell for cell in cells.values() if all(cell)]
+    if not matched:
+        return None
+
+    def mean(entries: Sequence[Entry], seed: str) -> float:
+        return statistics.fmean(entry["per_seed"][seed][rank.metric] for entry in entries)
+
+    return [sign * statistics.fmean(mean(one, seed) - mean(other, seed) for one, other in matched) for seed in seeds]
+
+
+def _signed(found: Mapping[tuple[str, str], Sequence[float]], key: str) -> list[float]:
+    """Mean gains of a value over each that it is compared with."""
+    return [statistics.fmean(gains) * (1 if pair[0] == key else -1) for pair, gains in found.items() if key in pair]
+
+
+def _texts(axis: str, groups: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
+    values = {key: entries[0]["config"][axis] for key, entries in groups.items()}
+    return {key: show(telling(value, list(values.values()))) for key, value in values.items()}
+
+
+def _does_nothing(entry: Entry, axis: str) -> bool:
+    value = entry["config"][axis]
+    name = value.get("name") if isinstance(value, Mapping) else value
+    return name in (None, "none") or (axis in ("method", "method.name") and bool(entry.get("without_loss")))

@@ -1,0 +1,200 @@
+"""What a sweep's results say to its question: differences paired by seed, ties as ties, nothing out of one seed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from scipy import stats
+
+from orchestrator.results.answer import answer
+from orchestrator.results.effects import axis_effects, half_width
+from orchestrator.results.pareto import told_front
+from orchestrator.results.ties import ties
+from orchestrator.spec.settings import Goal
+
+RANK = Goal(metric="pseudo/miou", mode="max")
+COST = Goal(metric="cost/seconds", mode="min")
+LAYERS = ("none", "shallow", "all")
+
+
+def entry(config, scores, metric="pseudo/miou", **more):
+    own = {str(seed): {metric: score} for seed, score in enumerate(scores) if score is not None}
+    mean = sum(values[metric] for values in own.values()) / len(own)
+    return {"config": config, "metrics": {metric: mean}, "spread": {}, "per_seed": own, **more}
+
+
+def grid(score, seeds=3):
+    """Of two alphas and three layer subsets; best first."""
+    points = itertools.product((0.1, 0.3), LAYERS)
+    made = [
+        entry({"method.alpha_low": low, "inference.layers": layers}, [score(low, layers, s) for s in range(seeds)])
+        for low, layers in points
+    ]
+    return sorted(made, key=lambda each: -RANK.merit(each["metrics"]))
+
+
+def noise(*key):
+    return random.Random(repr(key)).gauss(0, 0.002)
+
+
+def refined(low, layers, seed):
+    """Seeds differ much, and alike for every configuration; layers matter, alphas do not."""
+    return 0.5 + 0.1 * seed + 0.05 * LAYERS.index(layers) + noise(low, layers, seed)
+
+
+def said(entries, axes=("method.alpha_low", "inference.layers"), rank=RANK):
+    return answer(entries, axes, rank)["sentences"]
+
+
+def test_the_interval_of_two_values_is_the_paired_t_test():
+    scores = {"a": [0.50, 0.61, 0.47, 0.55], "b": [0.47, 0.60, 0.43, 0.53]}
+    entries = [entry({"labels.rule": rule}, own) for rule, own in scores.items()]
+    (effect,) = axis_effects(entries, ["labels.rule"], RANK)
+    (pair,) = effect.pairs
+    test = stats.ttest_rel(scores["a"], scores["b"]).confidence_interval(0.95)
+    assert (pair.value, pair.over, pair.better, pair.seeds) == ("a", "b", 4, 4)
+    assert (pair.mean - pair.half, pair.mean + pair.half) == pytest.approx((test.low, test.high))
+
+
+def test_three_values_pool_their_spread_as_a_block_design_does():
+    entries = grid(refined)
+    effect = next(e for e in axis_effects(entries, ["inference.layers"], RANK))
+    values = [  # seeds by values, mean over the alphas
+        [sum(refined(low, layers, seed) for low in (0.1, 0.3)) / 2 for layers in LAYERS] for seed in range(3)
+    ]
+    rows = [sum(row) / 3 for row in values]
+    columns = [sum(row[at] for row in values) / 3 for at in range(3)]
+    every = sum(rows) / 3
+    residual = sum((values[i][j] - rows[i] - columns[j] + every) ** 2 for i in range(3) for j in range(3)) / 4
+    half = stats.t.ppf(1 - 0.05 / 6, 4) * math.sqrt(2 * residual / 3)
+    assert [pair.half for pair in effect.pairs] == pytest.approx([half] * 3)
+    assert effect.values == ("all", "shallow", "none")
+    assert effect.reference == "none"
+
+
+def test_an_effect_is_told_and_a_tie_is_a_tie():
+    sentences = said(grid(refined))
+    assert sentences[0].startswith("layers: all gains 0.1")
+    assert "over none, in 3 of 3 seeds; shallow is behind too." in sentences[0]
+    assert sentences[1].startswith("alpha_low: no difference between 0.3 and 0.1 beyond seed noise")
+    assert any(one.startswith("No winner: #2 ties with #1 of 6 ") for one in sentences)
+
+
+def test_the_best_is_named_where_nothing_ties_with_it():
+    sentences = said(grid(lambda low, layers, seed: refined(low, layers, seed) + low))
+    assert "#1 of 6 is the best beyond seed noise: pseudo-label mIoU" in sentences[-1]
+    assert any(one.startswith("alpha_low: 0.3 gains 0.2") for one in sentences)
+
+
+def test_noise_alone_has_no_effect():
+    sentences = said(grid(lambda low, layers, seed: 0.5 + noise(low, layers, seed)))
+    assert not any("gains" in sentence or "is the best" in sentence for sentence in sentences)
+    assert sum("no difference between" in sentence for sentence in sentences) == 2
+
+
+def test_one_seed_tells_nothing_and_says_so():
+    entries = grid(refined, seeds=1)
+    sentences = said(entries)
+    assert sentences[0].startswith("One seed: no difference can be told from seed noise; with `--set 'seeds=[0, 1, 2]'")
+    assert not any("gains" in sentence or "best beyond" in sentence for sentence in sentences)
+    assert any(sentence.startswith("layers: all is 0.1") for sentence in sentences)
+    assert ties(entries, RANK).least is None
+    assert ties(entries, RANK).positions == tuple(range(6))
+    assert half_width(0.1, 1, 1, 0) is None
+
+
+def test_settings_of_one_method_alone_are_averaged_over_and_the_plain_one_is_the_reference():
+    entries = [
+        entry({"method": {"name": "mean_affinity"}, "inference.layers": layers}, [0.5, 0.6, 0.7], without_loss=True)
+        for layers in LAYERS
+    ]
+    entries += [
+        entry({"method": {"name": "aream"}, "method.alpha_low": low, "inference.layers": layers},
+              [0.5 + low, 0.6 + low + 0.001, 0.7 + low], without_loss=False)
+        for low in (0.1, 0.3) for layers in LAYERS
+    ]  # fmt: skip
+    effects = {effect.axis: effect for effect in axis_effects(entries, ["method", "method.alpha_low"], RANK)}
+    (pair,) = effects["method"].pairs
+    assert (pair.value, pair.over) == ("aream", "mean_affinity")
+    assert pair.mean == pytest.approx(0.2 + 0.001 / 3)
+    assert effects["method"].reference == "mean_affinity"
+    assert effects["method.alpha_low"].pairs[0].mean == pytest.approx(0.2)
+
+
+def test_less_is_better():
+    rank = Goal(metric="train/loss", mode="min")
+    entries = [
+        entry({"train.lr": lr}, [loss, loss + 0.1, loss - 0.2], "train/loss") for lr, loss in ((1, 2.0), (2, 3.0))
+    ]
+    assert said(entries, ["train.lr"], rank)[0] == "lr: 1 is 1.000 ± 0.000 lower than 2, in 3 of 3 seeds."
+
+
+def test_axes_that_never_vary_alone_have_no_effect_of_their_own():
+    entries = [entry({"train.lr": number, "train.epochs": number}, [0.1 * number, 0.2]) for number in (1, 2, 3)]
+    assert axis_effects(entries, ["train.lr", "train.epochs"], RANK) == []
+    assert said(entries, ["train.lr", "train.epochs"])[0].startswith("lr and epochs: no effect of its own")
+
+
+def test_a_configuration_that_lacks_a_seed_is_told_from_none():
+    entries = grid(refined)
+    del entries[3]["per_seed"]["2"]
+    assert 3 in ties(entries, RANK).positions
+    del entries[0]["per_seed"]["1"]
+    assert ties(entries, RANK).positions == tuple(range(6))
+    assert axis_effects(entries, ["inference.layers"], RANK)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_none_and_one_configuration(count):
+    entries = grid(refined)[:count]
+    sentences = said(entries)
+    assert sentences == (
+        ["No answer: no configuration has a number for pseudo/miou."] if not count else [
+            f"One configuration: pseudo-label mIoU {entries[0]['metrics']['pseudo/miou']:.4f}."
+        ]
+    )  # fmt: skip
+
+
+def test_segmenters_are_compared_seed_by_seed():
+    entries = grid(refined)
+    for place, gain in ((0, 0.02), (5, 0.0)):
+        for seed, own in entries[place]["per_seed"].items():
+            own["seg/miou"] = 0.4 + 0.1 * int(seed) + gain + noise(place, seed) / 10
+        entries[place]["metrics"]["seg/miou"] = sum(o["seg/miou"] for o in entries[place]["per_seed"].values()) / 3
+    assert "A segmenter on the labels of #1: segmenter mIoU 0.5" in said(entries)[-1]
+    assert "+0.02" in said(entries)[-1]
+    assert "to those of #6, beyond seed noise." in said(entries)[-1]
+
+
+def priced(points, seeds=3):
+    """Entries of (mIoU, seconds), with a little noise in both."""
+    entries = []
+    for number, (miou, seconds) in enumerate(points):
+        own = {
+            str(seed): {"pseudo/miou": miou + noise(number, seed), "cost/seconds": seconds + noise(seed, number)}
+            for seed in range(seeds)
+        }
+        means = {name: sum(values[name] for values in own.values()) / seeds for name in own["0"]}
+        entries.append({"config": {"n": number}, "metrics": means, "per_seed": own})
+    return sorted(entries, key=lambda each: -RANK.merit(each["metrics"]))
+
+
+def test_noise_puts_nothing_on_the_front():
+    entries = priced([(0.6, 10.0), (0.5, 5.0), (0.5, 9.0)])
+    on_it = [entries[position]["config"]["n"] for position in told_front(entries, [RANK, COST], asked=False)]
+    assert sorted(on_it) == [0, 1]
+    same = priced([(0.5, 5.0), (0.5, 5.0), (0.5, 5.0)])
+    assert len(told_front(same, [RANK, COST], asked=False)) == 1
+    dear = priced([(0.5, 5.0), (0.5005, 50.0)])
+    on_it = [dear[position]["config"]["n"] for position in told_front(dear, [RANK, COST], asked=False)]
+    assert on_it == [0]
+
+
+def test_a_front_of_one_seed_is_there_only_if_a_search_looked_for_it():
+    entries = priced([(0.6, 10.0), (0.5, 5.0)], seeds=1)
+    assert told_front(entries, [RANK, COST], asked=False) == []
+    assert len(told_front(entries, [RANK, COST], asked=True)) == 2
+    assert told_front([], [RANK, COST], asked=False) == []
