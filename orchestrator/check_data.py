@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aream.errors import ConfigError
 from orchestrator.console.command import DONE, NOT_ALL_WELL, command, run
 from orchestrator.console.parser import add_overrides
 
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument("--deep", action="store_true", help="decode every image and mask")
     depth.add_argument("--sample", type=_count, default=300, metavar="N", help="decode N of each split (default: 300)")
+    parser.add_argument(
+        "--overlays",
+        type=Path,
+        metavar="FILE.png",
+        help="draw six images with their masks and a legend",
+    )
     parser.add_argument("--json", action="store_true", help="the same for scripts")
 
 
@@ -43,16 +50,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 %(prog)s voc2012 --root VOCdevkit/VOC2012
 %(prog)s voc2012 --root VOCdevkit/VOC2012 --deep      # decodes every image and mask
 %(prog)s sweeps/voc_animals.yaml --set data.root=DIR  # every dataset that the sweep reads
+%(prog)s mine/sweep.yaml --overlays seen.png          # six images as they are understood
 """,
     {DONE: "a sweep can read it", NOT_ALL_WELL: "something is wrong with it"},
 )
 def main(options: argparse.Namespace) -> int:
     from workers.checks.dataset import check_dataset
 
+    datasets = list(_datasets(options))
+    if options.overlays is not None and len(datasets) > 1:
+        raise ConfigError(f"--overlays: need one dataset, the sweep reads {len(datasets)}; set data.KEY to one value")
     checked = [
         (component, check_dataset(component, sample=None if options.deep else options.sample, say=_progress, **use))
-        for component, use in _datasets(options)
+        for component, use in datasets
     ]
+    if options.overlays is not None:
+        _write_overlays(checked[0][0], options.overlays)
     if options.json:
         print(json.dumps([_plain(component, found) for component, found in checked], indent=1))
     else:
@@ -60,6 +73,19 @@ def main(options: argparse.Namespace) -> int:
 
         print("\n\n".join(render(found, _title(component)) for component, found in checked))
     return NOT_ALL_WELL if any(found.hard for _, found in checked) else DONE
+
+
+def _write_overlays(component: Component, path: Path) -> None:
+    from aream.data.findings import Findings
+    from aream.errors import DataError
+    from orchestrator.reporting.examples import write_examples
+    from workers.checks.dataset import open_dataset
+
+    try:
+        write_examples(open_dataset(component, Findings()), path)
+        _progress(f"examples in {path}")
+    except DataError as error:  # the check has told of it
+        _progress(f"--overlays: no picture, {error}")
 
 
 def _datasets(options: argparse.Namespace) -> Iterable[tuple[Component, Mapping[str, Any]]]:
@@ -112,6 +138,7 @@ def _plain(component: Component, found: Findings) -> dict[str, Any]:
         "good": not found.hard,
         "looked_at": [asdict(looked) for looked in found.looked],
         "findings": [asdict(finding) for finding in found],
+        "left_out": found.left_out,
         "notes": [dict(zip(("check", "split", "words"), note, strict=True)) for note in found.notes],
     }
 
