@@ -94,11 +94,11 @@ def _datasets(options: argparse.Namespace) -> Iterable[tuple[Component, Mapping[
     Raises:
         AreamError: there are none of that name or file, or they are configured impossibly.
     """
-    root = [] if options.root is None else [f"data.root={json.dumps(options.root)}"]
-    if options.data.endswith((".yaml", ".yml")):
-        return _of_sweep(Path(options.data), [*root, *options.set])
-    keys = [given if given.startswith("data.") else f"data.{given}" for given in options.set]
-    return [(_named(options.data, [*root, *keys]), {})]
+    from orchestrator.spec.named_data import is_sweep_file, named_data, with_root
+
+    if is_sweep_file(options.data):
+        return _of_sweep(Path(options.data), with_root(options.root, options.set))
+    return [(named_data(options.data, options.root, options.set), {})]
 
 
 def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[tuple[Component, Mapping[str, Any]]]:
@@ -111,16 +111,6 @@ def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[tuple[Component,
     use, folders = use_of(spec), label_folders(spec)
     every = datasets(spec, trial_configs(spec))
     return [(one, {"use": use, "label_folders": folders if one == spec.base.data else ()}) for one in every]
-
-
-def _named(name: str, overrides: Sequence[str]) -> Component:
-    from orchestrator.spec.build import build_component, located, strict
-    from orchestrator.spec.yaml_source import read_overrides
-
-    given = read_overrides(overrides).data.get("data", {})
-    component = strict(lambda report: build_component("aream.datasets", {**given, "name": name}, "data", report, None))
-    located_component: Component = located(component, Path.cwd())
-    return located_component
 
 
 def _title(component: Component) -> str:

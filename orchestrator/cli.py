@@ -15,7 +15,19 @@ from orchestrator.console.command import REFUSED, Command, texts
 from orchestrator.console.parser import Parser
 from orchestrator.console.streams import lasting_streams
 
-COMMANDS = ("init", "sweep", "status", "control", "report", "artifacts", "ui", "check-data", "submit", "node-checks")
+COMMANDS = (
+    "init",
+    "sweep",
+    "status",
+    "control",
+    "report",
+    "artifacts",
+    "ui",
+    "check-data",
+    "evaluate",
+    "submit",
+    "node-checks",
+)
 EXAMPLES = """
 %(prog)s init first
 %(prog)s sweep first/sweep.yaml --plan
