@@ -25,6 +25,7 @@ COMMANDS = (
     "ui",
     "check-data",
     "evaluate",
+    "infer",
     "submit",
     "node-checks",
 )

@@ -40,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
     from orchestrator.workspace import locate
 
     workspace = locate(options.sweep, options.runs)
-    content = _summary(workspace.summary_file)
+    content = read_summary(workspace.summary_file)
     if options.csv is not None:
         _write_csv(content, options.csv or str(workspace.folder / "ranking.csv"))
         return 0
@@ -51,7 +51,12 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(path: Path) -> dict[str, Any]:
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a sweep ended with.
+
+    Raises:
+        AreamError: it has not ended, or the file is damaged.
+    """
     from aream.errors import AreamError
     from workers.processes.atomic_write import StateFile
 

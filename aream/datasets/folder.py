@@ -24,12 +24,13 @@ from aream.datasets._folder.labels import name_finder, read_labels
 from aream.datasets._folder.pairs import find_pairs
 from aream.datasets._folder.proposal import as_config, candidates, with_names
 from aream.datasets._folder.splits import split_images
+from aream.datasets._folder.unlabelled import Unlabelled
 from aream.datasets._stored_images import StoredImages
 from aream.errors import ConfigError, DataError
 
 ORDER = "the classes are in the order of the labels: see that it is the order of the masks' ids or colours"
 
-__all__ = ["Config", "Folder", "Labels", "Masks", "Split", "build", "propose", "survey"]
+__all__ = ["Config", "Folder", "Labels", "Masks", "Split", "Unlabelled", "build", "propose", "survey"]
 
 
 @dataclass(frozen=True)
