@@ -2,7 +2,8 @@
 
 A field that cannot change a result because something else identifies it (the folder the images lie in, the
 path of a weight file: their *content* is fingerprinted) is declared with :func:`location` and left out of
-the canonical form; so is one declared with :func:`setting`, and one declared with :func:`added`, at its default.
+the canonical form; so is one declared with :func:`setting` or :func:`fingerprinted`, and one declared with
+:func:`added`, at its default.
 Anything the encoder does not know is refused: a permissive ``str(value)`` would let an object's address fork the
 identity from one run to the next.
 """
@@ -38,6 +39,12 @@ def location(default: Any = dataclasses.MISSING) -> Any:
 def setting(default: Any) -> Any:
     """A field that says how something is done, never what comes of it: no part of an identity, nor of equality."""
     return dataclasses.field(default=default, repr=False, compare=False, metadata={"setting": True})
+
+
+def fingerprinted(default: Any = dataclasses.MISSING) -> Any:
+    """A field that says how content is found and read, where what is read of it is fingerprinted: no part of an
+    identity. Labels from a table or from a folder a class are the same labels."""
+    return dataclasses.field(default=default, metadata={"fingerprinted": True})
 
 
 def added(default: Any) -> Any:
@@ -99,8 +106,9 @@ def canonical(value: Any) -> Any:
 
 @functools.cache
 def _identifying(cls: type) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of a configuration class that are no locations or settings; a large plan asks a million times."""
-    return tuple(field for field in dataclasses.fields(cls) if not field.metadata.keys() & {"location", "setting"})
+    """The fields of a configuration class that identify by themselves; a large plan asks a million times."""
+    others = {"location", "setting", "fingerprinted"}
+    return tuple(field for field in dataclasses.fields(cls) if not field.metadata.keys() & others)
 
 
 def _as_before(value: Any, field: dataclasses.Field[Any]) -> bool:

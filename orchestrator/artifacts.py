@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.console.command import NOT_ALL_WELL, command, run
 from orchestrator.console.streams import output_is_lost
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from workers.artifacts.store import ArtifactStore
 
 FILES_SHOWN = 20
+BEST = "best"
+EXPORTS = ("labels", "cams", "weights", "segmenter")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = add("verify", "read every byte and compare it with its digest")
     verify.add_argument("keys", nargs="*", metavar="KEY", help="default: all")
     verify.add_argument("--discard", action="store_true", help="forget what is damaged, so that it is computed again")
-    export = add("export", "write pseudo-labels into a new folder in PASCAL VOC's layout")
-    export.add_argument("key")
+    export = add("export", "write labels, CAMs or weights into a new folder, for other programs and `aream infer`")
+    export.add_argument(
+        "key", metavar="KEY|best", help="of pseudo-labels, or best: the first of the ranking of --sweep"
+    )
+    export.add_argument(
+        "--what",
+        choices=EXPORTS,
+        default="labels",
+        help="labels: PASCAL VOC's layout (default); cams: ID.npy with a dict of maps; weights: the host behind the "
+        "labels, with model.json; segmenter: the one trained on them (these two need --sweep)",
+    )
     export.add_argument("folder", type=Path, metavar="FOLDER")
     add("sweeps", "sweeps that name artifacts of this store")
     collect = add("gc", "remove what no sweep names")
@@ -64,6 +76,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 %(prog)s show KEY --sweep thresholds
 %(prog)s verify                   # reads every byte
 %(prog)s export KEY FOLDER        # pseudo-labels in PASCAL VOC's layout
+%(prog)s export best FOLDER --sweep thresholds --what weights
 %(prog)s gc --dry-run --grace 48
 """,
     {NOT_ALL_WELL: "an artifact is damaged"},
@@ -159,11 +172,66 @@ def _verify(store: ArtifactStore, options: argparse.Namespace) -> int:
 
 
 def _export(store: ArtifactStore, options: argparse.Namespace) -> int:
-    from workers.files.voc_export import export_labels
-
-    count = export_labels(store, _full_key(store, options.key), options.folder)
-    print(f"{count} labels in {options.folder}")
+    content = _summary(options)
+    key = _best(content) if options.key == BEST else _full_key(store, options.key)
+    count = _exported(store, key, options.what, options.folder, content)
+    files = {"weights": "weight files", "segmenter": "weight files"}.get(options.what, options.what)
+    print(f"{count} {files} of {key} in {options.folder}")
     return 0
+
+
+def _exported(store: ArtifactStore, key: str, what: str, folder: Path, content: Mapping[str, Any] | None) -> int:
+    """The number of files; labels need no torch, which takes seconds to import."""
+    if what == "labels":
+        from workers.files.voc_export import export_labels
+
+        return export_labels(store, key, folder)
+    from workers.files import model_export
+
+    if what == "cams":
+        return model_export.export_cams(store, key, folder)
+    if what == "weights":
+        return model_export.export_host(store, key, _classes(content), folder)
+    return model_export.export_segmenter(store, _evaluated(content, key), _classes(content), folder)
+
+
+def _summary(options: argparse.Namespace) -> dict[str, Any] | None:
+    """What a sweep ended with; None where no sweep is named."""
+    from aream.errors import ConfigError
+    from orchestrator.report import read_summary
+    from orchestrator.workspace import locate
+
+    if options.sweep:
+        return read_summary(locate(options.sweep, options.runs).summary_file)
+    if options.key == BEST or options.what in ("weights", "segmenter"):
+        given = "best is" if options.key == BEST else f"--what {options.what}: the names of the classes are"
+        raise ConfigError(f"{given} part of a sweep's results; give --sweep NAME|SWEEP.yaml")
+    return None
+
+
+def _best(content: Mapping[str, Any] | None) -> str:
+    from aream.errors import ConfigError
+
+    if not content or not content["ranking"]:
+        raise ConfigError("best: the sweep has ranked nothing yet")
+    return str(content["ranking"][0]["label_artifact"])
+
+
+def _classes(content: Mapping[str, Any] | None) -> list[str]:
+    assert content is not None  # as _summary sees to
+    return list(content["data"]["classes"])
+
+
+def _evaluated(content: Mapping[str, Any] | None, labels: str) -> str:
+    """The finished evaluation of a segmenter that was trained on some labels; the best, where there are several."""
+    from aream.errors import ConfigError
+
+    assert content is not None
+    jobs = [job for job in content["segmentation"] if job["label_artifact"] == labels and job["metrics"]]
+    if not jobs:
+        there = dict.fromkeys(job["label_artifact"] for job in content["segmentation"] if job["metrics"])
+        raise ConfigError(f"--what segmenter: none was trained on {labels}; on {', '.join(there) or 'no labels'}")
+    return str(max(jobs, key=lambda job: job["metrics"].get("seg/miou", 0.0))["key"])
 
 
 def _sweeps(store: ArtifactStore, options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aream.errors import ConfigError
 from orchestrator.console.command import DONE, NOT_ALL_WELL, command, run
 from orchestrator.console.parser import add_overrides
 
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument("--deep", action="store_true", help="decode every image and mask")
     depth.add_argument("--sample", type=_count, default=300, metavar="N", help="decode N of each split (default: 300)")
+    parser.add_argument(
+        "--overlays",
+        type=Path,
+        metavar="FILE.png",
+        help="draw six images with their masks and a legend",
+    )
     parser.add_argument("--json", action="store_true", help="the same for scripts")
 
 
@@ -43,16 +50,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 %(prog)s voc2012 --root VOCdevkit/VOC2012
 %(prog)s voc2012 --root VOCdevkit/VOC2012 --deep      # decodes every image and mask
 %(prog)s sweeps/voc_animals.yaml --set data.root=DIR  # every dataset that the sweep reads
+%(prog)s mine/sweep.yaml --overlays seen.png          # six images as they are understood
 """,
     {DONE: "a sweep can read it", NOT_ALL_WELL: "something is wrong with it"},
 )
 def main(options: argparse.Namespace) -> int:
     from workers.checks.dataset import check_dataset
 
+    datasets = list(_datasets(options))
+    if options.overlays is not None and len(datasets) > 1:
+        raise ConfigError(f"--overlays: need one dataset, the sweep reads {len(datasets)}; set data.KEY to one value")
     checked = [
         (component, check_dataset(component, sample=None if options.deep else options.sample, say=_progress, **use))
-        for component, use in _datasets(options)
+        for component, use in datasets
     ]
+    if options.overlays is not None:
+        _write_overlays(checked[0][0], options.overlays)
     if options.json:
         print(json.dumps([_plain(component, found) for component, found in checked], indent=1))
     else:
@@ -62,17 +75,30 @@ def main(options: argparse.Namespace) -> int:
     return NOT_ALL_WELL if any(found.hard for _, found in checked) else DONE
 
 
+def _write_overlays(component: Component, path: Path) -> None:
+    from aream.data.findings import Findings
+    from aream.errors import DataError
+    from orchestrator.reporting.examples import write_examples
+    from workers.checks.dataset import open_dataset
+
+    try:
+        write_examples(open_dataset(component, Findings()), path)
+        _progress(f"examples in {path}")
+    except DataError as error:  # the check has told of it
+        _progress(f"--overlays: no picture, {error}")
+
+
 def _datasets(options: argparse.Namespace) -> Iterable[tuple[Component, Mapping[str, Any]]]:
     """Each with what a sweep makes of it.
 
     Raises:
         AreamError: there are none of that name or file, or they are configured impossibly.
     """
-    root = [] if options.root is None else [f"data.root={json.dumps(options.root)}"]
-    if options.data.endswith((".yaml", ".yml")):
-        return _of_sweep(Path(options.data), [*root, *options.set])
-    keys = [given if given.startswith("data.") else f"data.{given}" for given in options.set]
-    return [(_named(options.data, [*root, *keys]), {})]
+    from orchestrator.spec.named_data import is_sweep_file, named_data, with_root
+
+    if is_sweep_file(options.data):
+        return _of_sweep(Path(options.data), with_root(options.root, options.set))
+    return [(named_data(options.data, options.root, options.set), {})]
 
 
 def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[tuple[Component, Mapping[str, Any]]]:
@@ -85,16 +111,6 @@ def _of_sweep(path: Path, overrides: Sequence[str]) -> Iterable[tuple[Component,
     use, folders = use_of(spec), label_folders(spec)
     every = datasets(spec, trial_configs(spec))
     return [(one, {"use": use, "label_folders": folders if one == spec.base.data else ()}) for one in every]
-
-
-def _named(name: str, overrides: Sequence[str]) -> Component:
-    from orchestrator.spec.build import build_component, located, strict
-    from orchestrator.spec.yaml_source import read_overrides
-
-    given = read_overrides(overrides).data.get("data", {})
-    component = strict(lambda report: build_component("aream.datasets", {**given, "name": name}, "data", report, None))
-    located_component: Component = located(component, Path.cwd())
-    return located_component
 
 
 def _title(component: Component) -> str:
@@ -112,6 +128,7 @@ def _plain(component: Component, found: Findings) -> dict[str, Any]:
         "good": not found.hard,
         "looked_at": [asdict(looked) for looked in found.looked],
         "findings": [asdict(finding) for finding in found],
+        "left_out": found.left_out,
         "notes": [dict(zip(("check", "split", "words"), note, strict=True)) for note in found.notes],
     }
 

@@ -25,6 +25,8 @@ COMMANDS = (
     "artifacts",
     "ui",
     "check-data",
+    "evaluate",
+    "infer",
     "submit",
     "node-checks",
 )

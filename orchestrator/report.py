@@ -48,7 +48,7 @@ def main(options: argparse.Namespace) -> int:
     from orchestrator.workspace import locate
 
     workspace = locate(options.sweep, options.runs)
-    content = _summary(workspace.summary_file)
+    content = read_summary(workspace.summary_file)
     if options.csv is not None:
         from orchestrator.reporting.ranking_csv import ranking_csv
 
@@ -65,7 +65,12 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(path: Path) -> dict[str, Any]:
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a sweep ended with.
+
+    Raises:
+        AreamError: it has not ended, or the file is damaged.
+    """
     from aream.errors import AreamError
     from workers.processes.atomic_write import StateFile
 

@@ -20,6 +20,10 @@ class Dataset(Protocol):
     then (:mod:`aream.data.examination`, whose ``inspect`` gives the content its identity); without a ``survey``, of
     what ``build`` returns.
 
+    It may also have ``left_out``, the image files that it is without, each with the reason (what ``survey`` adds to
+    ``found.left_out``); and ``meaning``, bytes that stand in its identity beside ids, labels, images and masks, where
+    the code does not say what its classes are called.
+
     Splits are ``"train"`` (image labels; what CAMs and pseudo-labels are made for) and ``"val"``.
     Instances are cheap to pickle: they hold ids and paths, or a seed, never pixels on their way to a worker.
     """

@@ -15,6 +15,7 @@ from aream.metrics import IGNORE, LEAST_CLASSES
 
 TOO_FEW = "masks show too few classes to take a mean over"
 NO_TRAIN_MASKS = "train images have no mask"
+NO_VAL_MASKS = "val images have no mask"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Use:
     ``labels.background_threshold: auto``."""
     held_out: bool = False
     """True if a threshold is searched on a fifth of the train masks and scored on the rest."""
+    scored: tuple[str, ...] = ()
+    """Keys that score on masks of val images, such as ``segmentation``."""
     instead: tuple[str, ...] = ()
     """Choices that need no masks, in words."""
 
@@ -52,6 +55,8 @@ def check_evidence(dataset: Dataset, found: Findings, use: Use) -> None:
     parts = {"train": ("the train masks", train), "val": ("the val masks", list(dataset.ids("val")))}
     for split, (name, ids) in parts.items():
         _check_part(dataset, found, split, name, ids)
+    if parts["val"][1] and not _shown(dataset, parts["val"][1]).masks:
+        _refuse_unscored(found, use)
     if train and not _shown(dataset, train).masks:
         _refuse_maskless(found, use)
     elif use.held_out:
@@ -68,6 +73,13 @@ def _refuse_maskless(found: Findings, use: Use) -> None:
     if not use.searched:
         words = "no figure is made of train images; labels.background_threshold must be otsu, edges or a number"
         found.add("masks", NO_TRAIN_MASKS, words, "train", hard=False)
+
+
+def _refuse_unscored(found: Findings, use: Use) -> None:
+    for key in use.scored:
+        found.add("masks", NO_VAL_MASKS, f"{key} needs masks of val images, and none has one; leave it out", "val")
+    if not use.scored:
+        found.add("masks", NO_VAL_MASKS, "none has one: no segmenter can be scored", "val", hard=False)
 
 
 def _check_part(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from aream.data.dataset import Dataset
-from aream.data.evidence import NO_SWEEP, Use, check_evidence
+from aream.data.evidence import NO_SWEEP, NO_VAL_MASKS, Use, check_evidence
 from aream.data.findings import SPLITS, Check, Findings, Looked
 from aream.data.reading import in_threads
 from aream.errors import DataError
@@ -94,9 +94,10 @@ def examine(
             digests[image_id] = one.content
             if len(seen) % SAID_EVERY == 0:
                 say(f"{split}: {len(seen)} of {len(chosen)} images decoded")
-        for problem in (problem for one in seen.values() for problem in one.problems):
-            found.add(problem.check, problem.kind, problem.words, split, hard=problem.hard)
         masks = sum(one.masked for one in seen.values())
+        for problem in (problem for one in seen.values() for problem in one.problems):
+            if masks or problem.kind != NO_VAL_MASKS:  # where none has one, that depends on what it is used for
+                found.add(problem.check, problem.kind, problem.words, split, hard=problem.hard)
         found.looked += [Looked("images", split, len(chosen), len(ids)), Looked("masks", split, masks, len(ids))]
         if len(chosen) < len(labelled):
             found.notes.append(("images", split, "a sample is decoded; a sweep looks at all, as --deep does"))
@@ -123,6 +124,7 @@ def identify(dataset: Dataset, found: Findings) -> str:
     """The same; what is only worth knowing stays ``found``."""
     digests, every = examine(dataset, found, sample=None), hashlib.sha256(READER)
     found.settle()
+    every.update(getattr(dataset, "meaning", b""))
     for split in SPLITS:
         ids = dataset.ids(split)
         every.update(f"{split}\n{chr(10).join(ids)}\n".encode())
@@ -187,7 +189,7 @@ def _look(dataset: Dataset, split: str, image_id: str) -> _Seen:
     except DataError as error:
         return _Seen([_Problem("masks", "masks cannot be used", str(error))], image=image)
     if looked is None:
-        missing = [_Problem("masks", "val images have no mask", image_id)] if split == "val" else []
+        missing = [_Problem("masks", NO_VAL_MASKS, image_id)] if split == "val" else []
         return _Seen(missing, image=image, content=image)
     mask, digest = looked
     if mask.shape != size[::-1]:

@@ -52,6 +52,8 @@ class Findings:
         self.looked: list[Looked] = []
         self.notes: list[tuple[Check, str, str]] = []
         """Check, split and what is neither right nor wrong: which list was read, say."""
+        self.left_out: dict[str, str] = {}
+        """Image file -> why the dataset is without it; all of them, where findings keep the first few."""
         self._kinds: dict[tuple[Check, str, str], Finding] = {}
 
     def __iter__(self) -> Iterator[Finding]:
@@ -66,6 +68,15 @@ class Findings:
         finding.count += 1
         if len(finding.examples) < MOST_PROBLEMS:
             finding.examples.append(words)
+
+    def leave_out(self, check: Check, kind: str, image: str, words: str = "") -> None:
+        """Tell of an image file that the dataset is without, though nothing is wrong with the rest.
+
+        Args:
+            words: more about it than its name.
+        """
+        self.left_out[image] = kind
+        self.add(check, kind, words or image, hard=False)
 
     def settle(self) -> None:
         """Nothing, or where these are strict and hard:

@@ -17,8 +17,10 @@ from aream.errors import DataError
 
 MAX_PIXELS = 2**26
 """Pixels of one image: 8192 x 8192, 200 MB as RGB. A header of a few bytes can claim any number."""
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """Pillow would try forty, one of which hands the file to an interpreter."""
+LOSSLESS_FORMATS = ("PNG", "BMP", "TIFF")
+"""Those in which a mask's values stay what they were."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -86,16 +88,37 @@ def read_indices(path: Path) -> UInt8[np.ndarray, "h w"]:
     return indices(path, read_bounded(path))
 
 
-def indices(path: Path, content: bytes) -> UInt8[np.ndarray, "h w"]:
-    """The same of what was read already."""
-    decoded = _decoded(path, content, ("PNG",))
+def indices(path: Path, content: bytes, formats: tuple[str, ...] = ("PNG",)) -> UInt8[np.ndarray, "h w"]:
+    """The same of what was read already, in one of some formats."""
+    decoded = _decoded(path, content, formats)
     mode = decoded.image.mode
     if mode not in ("1", "P", "L", *SIXTEEN):
-        raise DataError(f"{path}: need an indexed or grey PNG whose values are class ids, got mode {mode}")
+        raise DataError(
+            f"{path}: need an indexed or grey {' or '.join(formats)} whose values are class ids, got mode {mode}"
+        )
     values = np.array(decoded.image)
     if values.size and values.max() > np.iinfo(np.uint8).max:
         raise DataError(f"{path}: has the value {values.max()}; class ids are at most 255")
     return values.astype(np.uint8) // np.uint8(GREY_STEPS.get(decoded.stored_as, 1))
+
+
+def is_coloured(path: Path, content: bytes) -> bool:
+    """Return True if the pixels hold colours, and are no indices or shades of grey."""
+    return _decoded(path, content, LOSSLESS_FORMATS).image.mode not in ("1", "P", "L", *SIXTEEN)
+
+
+def colours(path: Path, content: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Colours of an image that was kept without loss, as they are seen.
+
+    Raises:
+        DataError: as :func:`read_image`, also for JPEG and WebP.
+    """
+    return np.array(_rgb(path, _decoded(path, content, LOSSLESS_FORMATS)))
+
+
+def shades(path: Path, content: bytes) -> UInt8[np.ndarray, "h w"]:
+    """Shades of grey of a JPEG; raises as :func:`read_image` does."""
+    return np.array(_rgb(path, _decoded(path, content, ("JPEG",))).convert("L"))
 
 
 def _rgb(path: Path, decoded: _Decoded) -> Image.Image:

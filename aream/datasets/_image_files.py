@@ -1,28 +1,27 @@
-"""A dataset of image and mask files: all that does not depend on how its folders, lists and labels are laid out."""
+"""A dataset of a published layout: all that does not depend on how its folders, lists and labels are called."""
 
 from __future__ import annotations
 
-import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float32, Int16, UInt8
-from PIL import Image
+from jaxtyping import Int16, UInt8
 
-from aream.data.files import read_bounded, refuse_link_out
+from aream.data.files import refuse_link_out
 from aream.data.findings import Check, Findings
-from aream.data.images import image_size, indices, read_image
+from aream.data.images import indices
 from aream.data.lists import ImageList, read_split
 from aream.datasets._image_files_config import ImageFilesConfig
 from aream.datasets._label_files import Labels, find_labels
+from aream.datasets._stored_images import StoredImages
 from aream.errors import DataError
 from aream.metrics import IGNORE
 
 
-class ImageFiles(ABC):
+class ImageFiles(StoredImages):
     """Everything of :class:`aream.data.dataset.Dataset`, given what the classes are called and where the files lie.
 
     A subclass says in ``LISTS`` and ``LABEL_FILES`` what lists and label files are usually called. In ``read`` it sets
@@ -31,10 +30,8 @@ class ImageFiles(ABC):
     """
 
     config: ImageFilesConfig
-    class_names: Sequence[str]
     LISTS: ClassVar[Mapping[str, Sequence[str]]]
     LABEL_FILES: ClassVar[Sequence[str]]
-    splits: dict[str, list[str]]
     mask_ids: Int16[np.ndarray, " values"]
     """Class id of every value of a mask PNG; -1: it may not occur."""
 
@@ -48,8 +45,6 @@ class ImageFiles(ABC):
             DataError: listing what is missing, or nothing is usable.
         """
         self.config, self.root = config, Path(config.root)
-        self._rows: dict[str, int] = {}
-        self._labels: UInt8[np.ndarray, "n c"] = np.zeros((0, 0), dtype=np.uint8)
         self.read(Findings(strict=True) if found is None else found)
 
     @abstractmethod
@@ -58,9 +53,6 @@ class ImageFiles(ABC):
     @abstractmethod
     def places(self) -> Sequence[Path]:
         """Return the folders where lists and label files are looked for."""
-
-    @abstractmethod
-    def image_path(self, image_id: str) -> Path: ...
 
     @abstractmethod
     def mask_path(self, image_id: str) -> Path:
@@ -79,31 +71,6 @@ class ImageFiles(ABC):
 
     def labels_path(self) -> Path | None:
         return find_labels(self.config.labels_file, self.LABEL_FILES, self.places())
-
-    def ids(self, split: str) -> Sequence[str]:
-        return self.splits[split]
-
-    def image(self, image_id: str) -> Image.Image:
-        return read_image(self.image_path(image_id))
-
-    def labels(self, image_id: str) -> Float32[np.ndarray, " c"]:
-        return self._labels[self._rows[image_id]].astype(np.float32)
-
-    def mask(self, image_id: str) -> UInt8[np.ndarray, "h w"] | None:
-        path = self.mask_path(image_id)
-        return self._mask(path, read_bounded(path)) if _present(path) else None
-
-    def look_at_image(self, image_id: str) -> tuple[tuple[int, int], bytes]:
-        path = self.image_path(image_id)
-        content = read_bounded(path)
-        return image_size(path, content), hashlib.sha256(content).digest()
-
-    def look_at_mask(self, image_id: str) -> tuple[UInt8[np.ndarray, "h w"], bytes] | None:
-        path = self.mask_path(image_id)
-        if not _present(path):
-            return None
-        content = read_bounded(path)
-        return self._mask(path, content), hashlib.sha256(content).digest()
 
     def keep_existing(self, found: Findings) -> set[str]:
         """Leave out ids without an image, val ids without a mask, and those of links that lead out of the root.
@@ -159,12 +126,9 @@ class ImageFiles(ABC):
             found.notes.append(("labels", split, f"from {where[split]}"))
         found.settle()
         table = {image_id: labels[split][image_id] for split, ids in self.splits.items() for image_id in ids}
-        self._rows = {image_id: row for row, image_id in enumerate(table)}
-        self._labels = np.zeros((len(table), len(self.class_names)), dtype=np.uint8)
-        for row, vector in enumerate(table.values()):
-            self._labels[row] = vector
+        self.take_labels(table)
 
-    def _mask(self, path: Path, content: bytes) -> UInt8[np.ndarray, "h w"]:
+    def class_ids(self, path: Path, content: bytes) -> UInt8[np.ndarray, "h w"]:
         stored = indices(path, content)
         mask = self.mask_ids[stored]
         if mask.size and mask.min() < 0:
@@ -203,11 +167,6 @@ def listed_names(folder: Path) -> set[str]:
         return set()
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
-
-
-def _present(path: Path) -> bool:
-    """A link that leads nowhere is there, and wrong."""
-    return path.exists() or path.is_symlink()
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +16,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from aream.data.files import MAX_BYTES, read_bounded, reason
+from aream.data.pickled import pickled_dict
 from aream.errors import DataError
 
 Labels = dict[str, Float32[np.ndarray, " c"]]
-
-_ALLOWED = {
-    (module, name)
-    for prefix in ("numpy.core", "numpy._core")
-    for module, name in (
-        (f"{prefix}.multiarray", "_reconstruct"),
-        (f"{prefix}.multiarray", "scalar"),
-        (f"{prefix}.numeric", "_frombuffer"),
-    )
-} | {("numpy", "ndarray"), ("numpy", "dtype")}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Rebuilds numpy arrays, scalars and builtin containers; any other global is refused before it is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):  # how old protocols write bytes
-            return _latin1
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a label file")
-        return super().find_class(module, name)
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is not part of a label file")
-    return text.encode("latin-1")
 
 
 def find_labels(chosen: str | None, usual: Sequence[str], folders: Sequence[Path]) -> Path | None:
@@ -68,7 +42,7 @@ def read_label_table(path: Path, classes: int, image_id: Callable[[str | int], s
     """
     try:
         content = read_bounded(path)
-        pairs = _arrays(content) if path.suffix == ".npz" else _pickled_dict(content).items()
+        pairs = _arrays(content) if path.suffix == ".npz" else pickled_dict(content).items()
         labels = _labels(pairs, classes, image_id)
     except (
         *(OSError, ValueError, TypeError, LookupError, EOFError, AttributeError, OverflowError, MemoryError),
@@ -105,23 +79,6 @@ def _labels(pairs: Iterable[tuple[Any, Any]], classes: int, image_id: Callable[[
 def _classes(vector: Float32[np.ndarray, " c"]) -> str:
     numbers = ", ".join(str(number) for number in vector.nonzero()[0])
     return f"classes {numbers} (from 0)" if numbers else "no class"
-
-
-def _pickled_dict(content: bytes) -> Mapping[Any, Any]:
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read_header:
-        raise ValueError(f"npy format {version} is not known")
-    _, _, dtype = read_header[version](file)
-    if not dtype.hasobject:
-        raise ValueError("it holds a plain array, not a dict of image ids")
-    table = _ArraysOnly(file, encoding="latin1").load()
-    if isinstance(table, np.ndarray):
-        table = table.item()
-    if not isinstance(table, dict):
-        raise ValueError(f"it holds a {type(table).__name__}, not a dict of image ids")
-    return table
 
 
 def _arrays(content: bytes) -> Iterable[tuple[Any, Any]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
-from aream.data.files import read_bounded
 from aream.data.findings import Findings
+from aream.datasets._annotations import object_names
 from aream.datasets._label_files import Labels, read_label_table
 from aream.errors import DataError
 
@@ -18,8 +17,6 @@ CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-
-MAX_ANNOTATION_BYTES = 2**20
 
 
 def read_label_file(path: Path) -> Labels:
@@ -48,37 +45,8 @@ def read_annotations(folder: Path, ids: Sequence[str], found: Findings, split: s
     return labels
 
 
-class _NoDocumentType(ElementTree.TreeBuilder):
-    def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        """Entities, of which a few make gigabytes, can be declared nowhere else."""
-        raise ValueError("it declares a document type, which an annotation does not need")
-
-
-def _parsed(content: bytes) -> ElementTree.Element:
-    """Parse in the encoding that its first line or its byte order mark says; UTF-8 without."""
-    parser = ElementTree.XMLParser(target=_NoDocumentType())
-    parser.feed(content)
-    return parser.close()
-
-
 def _annotation(path: Path) -> Float32[np.ndarray, " c"]:
-    if not path.exists():
-        raise DataError(f"{path}: no annotation for this image of the list")
-    try:
-        objects = _parsed(read_bounded(path, MAX_ANNOTATION_BYTES)).findall("object")
-        names = [(found.findtext("name") or "").strip() for found in objects]
-    except (ValueError, LookupError, ElementTree.ParseError) as error:  # LookupError: no such encoding
-        raise DataError(
-            f"{path}: cannot be read as an annotation ({error}); need XML in UTF-8, or in an encoding of one byte or"
-            " UTF-16 that its first line declares"
-        ) from error
-    if not names:
-        raise DataError(
-            f"{path}: no object in it; need <object><name>CLASS</name></object> under the root, without a namespace. "
-            "An image without any class has zeros in a label file"
-        )
-    if "" in names:
-        raise DataError(f"{path}: object {names.index('') + 1} has no name")
+    names = object_names(path)
     unknown = sorted(set(names) - set(CLASS_NAMES))
     if unknown:
         raise DataError(f"{path}: unknown classes {', '.join(unknown)}; allowed are {', '.join(CLASS_NAMES)}")

@@ -34,6 +34,7 @@ def render(found: Findings, title: str) -> str:
     for number, finding in numbered:
         lines += _words(number, finding)
     lines += [f"{_where(check, split)}: {words}" for check, split, words in found.notes]
+    lines += [f"left out: {image}: {why}" for image, why in found.left_out.items()]
     return "\n".join(lines)
 
 

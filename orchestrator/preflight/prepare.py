@@ -8,10 +8,9 @@ import logging
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from aream import discover
-from aream.config import Component
+from aream.config import Component, plain
 from aream.errors import DataError
 from aream.refiners.protocol import network_of
 from orchestrator.cluster.auto_gpus import expected
@@ -31,9 +30,6 @@ from workers.staging import cache
 from workers.staging.cache import artifact_key
 from workers.staging.locations import locations
 from workers.trial import TrialConfig
-
-if TYPE_CHECKING:
-    from aream.config import Component
 
 log = logging.getLogger(__name__)
 
@@ -235,5 +231,5 @@ def check_command(component: Component) -> str:
         if field.name == "root":
             words += ["--root", shlex.quote(str(value))]
         elif value != field.default:
-            words += ["--set", shlex.quote(f"{field.name}={json.dumps(value)}")]
+            words += ["--set", shlex.quote(f"{field.name}={json.dumps(plain(value))}")]
     return " ".join(words)

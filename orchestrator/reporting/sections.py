@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,7 @@ class Section:
 def sections(content: Mapping[str, Any]) -> list[Section]:
     """Everything a report says in words and numbers, of a summary's content, beside the answer and the ranking."""
     made = [_pairs(content), _front(content), _importance(content), _cost(content)]
-    made += [_segmentation(content), _origins(content), _stopped(content), _failures(content)]
+    made += [_segmentation(content), _left_out(content), _origins(content), _stopped(content), _failures(content)]
     return [section for section in made if section is not None]
 
 
@@ -258,6 +259,17 @@ def _origins(content: Mapping[str, Any]) -> Section | None:
     cells = [[str(row[name])[:19] if name == "code" else str(row[name]) for name in names] for row in rows]
     sentence = "Origin of the stages behind the results; source: a digest of the code that a stage runs."
     return Section("Made by", [sentence], Table(names, cells, text=frozenset({0, 3, 4, 5, 6})))
+
+
+def _left_out(content: Mapping[str, Any]) -> Section | None:
+    """Every image that the dataset is without."""
+    images = content["data"].get("left_out")
+    if not images:
+        return None
+    counts = Counter(images.values())
+    sentences = [f"{count} images are left out: {why}." for why, count in counts.items()]
+    rows = [[image, why] for image, why in images.items()]
+    return Section("Images left out", sentences, Table(["image", "why"], rows, text=frozenset({0, 1})))
 
 
 def segmenter_result(job: Mapping[str, Any]) -> str:

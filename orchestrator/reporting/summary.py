@@ -89,6 +89,7 @@ class Summary:
                 "val_images": len(dataset.ids("val")),
                 "classes": list(dataset.class_names),
                 "scored_classes": list(dataset.scored_classes),
+                "left_out": dict(getattr(dataset, "left_out", {})),
             },
             "metrics": {
                 name: {"caption": metric.caption, "unit": metric.unit, "better": metric.better}

@@ -234,4 +234,6 @@ def _adapter(cls: type, name: str) -> TypeAdapter[Any]:
 
 def _tuples(value: object) -> object:
     """YAML has lists; frozen configuration has tuples."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value

@@ -26,7 +26,12 @@ def use_of(spec: SweepSpec) -> Use:
     compared += [f"search.objectives: {one.metric}" for one in (spec.search.objectives if spec.search else ())]
     scored = [key for key in dict.fromkeys(compared) if key.partition(": ")[2].startswith(OF_TRAIN_MASKS)]
     advice += ["rank.metric: val/map needs none either"] if scored else []
-    return Use(searched=(*searched, *scored), held_out="held_out" in rules, instead=tuple(advice))
+    return Use(
+        searched=(*searched, *scored),
+        held_out="held_out" in rules,
+        scored=("segmentation",) if spec.segmentation_data is not None else (),
+        instead=tuple(advice),
+    )
 
 
 def label_points(spec: SweepSpec) -> Iterator[TrialConfig]:

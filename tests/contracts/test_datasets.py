@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_coco import write_coco
+from small_folder import names_csv, write_folder
 from small_voc import write_voc
 
 from aream import datasets, discover
@@ -20,10 +21,16 @@ from aream.metrics import IGNORE
 
 MAKERS = {
     "coco2014": lambda folder: {"root": str(write_coco(folder / "coco"))},
+    "folder": lambda folder: settings_of_folder(folder / "own"),
     "shapes": lambda folder: {"image_size": 32, "train_images": 6, "val_images": 3},
     "voc2012": lambda folder: {"root": str(write_voc(folder / "voc", train=6, val=3))},
 }
 """Writes the files of a small one, where it needs any; its settings."""
+
+
+def settings_of_folder(root: Path) -> dict[str, str]:
+    names_csv(root / "labels.csv", write_folder(root))
+    return {"root": str(root), "images": "images", "masks": "masks", "labels": "labels.csv", "classes": "classes.txt"}
 
 
 @pytest.fixture(params=discover.names(datasets))

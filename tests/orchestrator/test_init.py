@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import shlex
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_coco import write_coco
+from small_folder import coco_json, names_csv, one_hot_csv, write_folder, xml_folder
 from small_voc import write_voc
 
 from orchestrator import init, sweep
 from orchestrator.init import TEMPLATES
 from orchestrator.spec.reader import load_spec
+from workers.checks.dataset import check_dataset
 
 AWKWARD = 'a folder\'s #1: é "quoted" 🦊'
+
+
+def write_own(root):
+    names_csv(root / "labels.csv", write_folder(root))
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("data", sorted(path.stem for path in TEMPLATES.iterdir()))
 def test_a_template_loads_and_plans(here, capsys, data):
     """Weights from the network are left out: there may be none."""
-    writers = {"voc2012": write_voc, "coco2014": write_coco}
+    writers = {"voc2012": write_voc, "coco2014": write_coco, "folder": write_own}
     root, weights = [], []
     if data in writers:
         (here / AWKWARD).mkdir()
@@ -67,6 +75,12 @@ def test_a_file_that_is_there_stays(here, capsys):
     ("arguments", "words"),
     [
         (("first", "--root", "x"), "shapes is drawn and lies in no folder"),
+        (
+            ("first", "--data", "photo"),
+            "--data: given 'photo'; need coco2014, folder, shapes, voc2012, or a folder of images",
+        ),
+        (("first", "--data", ".", "--root", "x"), "--root: given 'x' beside the folder '.'; need one of them"),
+        (("first", "--data", "."), "no image; looked at 1 files"),
         (("file/first",), "file/first: Not a directory"),
     ],
 )
@@ -75,3 +89,72 @@ def test_what_cannot_be_written_is_refused(here, capsys, arguments, words):
     assert init.main(list(arguments)) == 2
     assert words in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["file"]
+
+
+def own_in_table(root):
+    names_csv(root / "labels.csv", write_folder(root))
+
+
+def own_in_columns(root):
+    one_hot_csv(root / "table.tsv", write_folder(root))
+    (root / "classes.txt").unlink()
+
+
+def own_in_coco(root):
+    coco_json(root / "instances.json", write_folder(root))
+    (root / "classes.txt").unlink()
+
+
+def own_in_xml(root):
+    labels = write_folder(root)
+    xml_folder(root / "Annotations", labels)
+
+
+def own_in_folders(root):
+    for name, found in write_folder(root, masked=0).items():
+        (root / "images" / found[0]).mkdir(exist_ok=True)
+        (root / "images" / name).rename(root / "images" / found[0] / name)
+    (root / "classes.txt").unlink()
+
+
+def own_in_masks(root):
+    write_folder(root)
+
+
+def own_with_one_value(root):
+    write_folder(root, names=("polyp",), empty=3)
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.array(Image.open(path)) * np.uint8(255)).save(path)
+
+
+def own_with_masks_beside(root):
+    own_in_table(root)
+    for path in (root / "masks").iterdir():
+        path.rename(root / "images" / f"{path.stem}_mask.png")
+
+
+def own_in_colours(root):
+    write_folder(root)
+    colours = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)], dtype=np.uint8)
+    for path in (root / "masks").iterdir():
+        Image.fromarray(colours[np.array(Image.open(path))]).save(path)
+
+
+OWN = (own_in_table, own_in_columns, own_in_coco, own_in_xml, own_in_folders, own_in_masks, own_with_one_value,
+       own_with_masks_beside, own_in_colours)  # fmt: skip
+
+
+@pytest.mark.parametrize("write", OWN)
+def test_a_folder_is_looked_at_and_understood(here, capsys, write):
+    """What is proposed reads every image, with its masks where it has some, and nothing is wrong with it."""
+    write(here / AWKWARD)
+    assert init.main(["mine", "--data", AWKWARD]) == 0
+    path, counts, *_ = capsys.readouterr().out.splitlines()
+    assert sum(int(word) for word in counts.split() if word.isdigit()) == 12 + int(counts.partition(" classes")[0][-1])
+    spec = load_spec(here / path)
+    found = check_dataset(spec.base.data, sample=None)
+    assert not found.hard, [one.examples for one in found if one.hard]
+    assert found.left_out == {}
+    masks = {one.split: one.count for one in found.looked if one.check == "masks"}
+    assert sum(masks.values()) == (0 if write is own_in_folders else 12)
+    assert (spec.base.labels.rule == "otsu") == (write is own_in_folders)

@@ -43,7 +43,7 @@ def check_dataset(
     """
     found = Findings()
     try:
-        dataset = _open(component, found)
+        dataset = open_dataset(component, found)
         examine(dataset, found, sample=sample, use=use, say=say)
         for folder in label_folders:
             external_labels.check(local_path(folder), dataset, found)
@@ -60,7 +60,7 @@ def data_identity(component: Component) -> str:
         DataError: something that :func:`check_dataset` finds hard.
     """
     found = Findings(strict=True)
-    identity = identify(build_dataset(component), found)
+    identity = identify(open_dataset(component, found), found)
     for one in found:
         log.warning("warning: %s: %s: %d, such as %s", component.name, one.where, one.count, one.examples[0])
     return identity
@@ -88,7 +88,12 @@ def refuse_use(component: Component, use: Use) -> None:
     found.settle()
 
 
-def _open(component: Component, found: Findings) -> Dataset:
+def open_dataset(component: Component, found: Findings) -> Dataset:
+    """The dataset of what is usable, where its module has a ``survey``; what is wrong is ``found``.
+
+    Raises:
+        DataError: nothing is usable.
+    """
     module = discover.load(datasets, component.name)
     config = localised(component.config)
     survey = getattr(module, "survey", None)

@@ -9,18 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from aream.data.images import read_indices
-
-
-def voc_palette() -> list[int]:
-    """256 RGB triples: bit k of the class id sets bit 7 - k//3 of channel k % 3 (VOC development kit)."""
-    palette = []
-    for index in range(256):
-        color = [0, 0, 0]
-        for bit in range(8):
-            color[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
-        palette.extend(color)
-    return palette
-
+from aream.data.palette import voc_palette
 
 PALETTE = voc_palette()
 
