@@ -18,6 +18,7 @@ def transformer_blocks(host: nn.Module) -> list[nn.Module]:
 def compile_blocks(host: nn.Module, backend: str = "inductor") -> None:
     """Weights keep their names. Blocks of one shape share their code, unless their drop paths differ."""
     blocks = transformer_blocks(host)
+    torch._functorch.config.donated_buffer = False  # a step may go back through its graph more than once
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(blocks))
     compiler = functools.partial(torch.compile, backend=backend)
     for block in blocks:
