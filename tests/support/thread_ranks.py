@@ -66,6 +66,16 @@ def numbers(figures: dict) -> dict[str, float]:
     return {name: value.item() for name, value in figures.items()}
 
 
+def check_rows_alike(rows, expected) -> None:
+    """Rows of a training's epochs by several processes are those of one. A share counts pixels and pairs, of which
+    rounding may turn a few."""
+    for row, other in zip(rows, expected, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in other.items():
+            few = {"abs": 1e-3} if name.endswith("_share") else {"rel": 1e-4}
+            assert row[name] == pytest.approx(value, **few), name
+
+
 def check_ranks_add_up(prepared, size: int, pieces: int, *, rel: float, atol: float, side: int = 32) -> dict:
     """Losses and gradients of ``size`` ranks, in passes of ``pieces`` images, are those of the whole batch alone.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_trials import TRIAL, fingerprint, with_method
+from thread_ranks import check_rows_alike
 
 from aream.engine.randomness import random_state
 from aream.engine.steps import MicroBatches
@@ -198,12 +199,7 @@ def test_ranks_take_the_steps_of_one_process(tmp_path, size, changes):
     ((history, weights, generator),) = on_processes(tmp_path, 1, train)
     assert all(row["train/affinity_loss"] > 1e-3 for row in history)
     for rows, found, state in on_processes(tmp_path / "several", size, train):
-        for row, expected in zip(rows, history, strict=True):
-            # A share counts pixels and pairs, of which rounding may turn a few.
-            for name, value in expected.items():
-                few = {"abs": 1e-3} if name.endswith("_share") else {"rel": 1e-4}
-                assert row[name] == pytest.approx(value, **few), name
-            assert row.keys() == expected.keys()
+        check_rows_alike(rows, history)
         for name, value in weights.items():
             assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
         assert (state == generator).all()
