@@ -38,7 +38,12 @@ Symbol = tuple[str, str]
 
 def source_digest(stage: Stage) -> str:
     """Return the digest for the stage and the components that its configuration names; 16 hex digits."""
-    return _digest(stage.name, tuple(sorted({type(one.config).__module__ for one in _components(stage.config)})))
+    return _digest(stage.name, component_modules(stage))
+
+
+def component_modules(stage: Stage) -> tuple[str, ...]:
+    """Return the modules of the components that the stage's configuration names, in order."""
+    return tuple(sorted({type(one.config).__module__ for one in _components(stage.config)}))
 
 
 def any_source_digest(name: str) -> str:

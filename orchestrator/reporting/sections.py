@@ -255,10 +255,10 @@ def _origins(content: Mapping[str, Any]) -> Section | None:
     rows = content.get("origins")
     if not rows:
         return None
-    names = ("stage", "count", "version", "source", "code", "torch", "device")
+    names = ("stage", "components", "count", "version", "source", "code", "torch", "device")
     cells = [[str(row[name])[:19] if name == "code" else str(row[name]) for name in names] for row in rows]
     sentence = "Origin of the stages behind the results; source: a digest of the code that a stage runs."
-    return Section("Made by", [sentence], Table(names, cells, text=frozenset({0, 3, 4, 5, 6})))
+    return Section("Made by", [sentence], Table(names, cells, text=frozenset({0, 1, 4, 5, 6, 7})))
 
 
 def _left_out(content: Mapping[str, Any]) -> Section | None:

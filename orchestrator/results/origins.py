@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.results.records import Records
 from workers.artifacts.record import ArtifactRecord
 from workers.stage import Stage
-from workers.stage_source import source_digest
+from workers.stage_source import component_modules, source_digest
 
 COMPARED = {"source": "code", "torch": "versions of torch", "device": "devices"}
 """Origins that must be the same for all compared results of a stage."""
@@ -38,11 +38,18 @@ def other_code_sentence(counts: Mapping[str, int]) -> str:
 
 
 def origins(stages: Iterable[Stage], records: Records) -> list[dict[str, Any]]:
-    """Origins of the stored stages and of all they need: a row per stage name and origin, with its count."""
-    keys = {ancestor.key for stage in stages for ancestor in stage.ancestry() if records.has(ancestor.key)}
-    counts = Counter((record.stage, *origin_of(record).values()) for record in map(records.record, sorted(keys)))
-    names = ("stage", "version", "source", "code", "torch", "device")
+    """Origins of the stored stages and of all they need: a row per stage, components and origin, with its count."""
+    stored = {one.key: one for stage in stages for one in stage.ancestry() if records.has(one.key)}
+    counts = Counter(
+        (one.name, _named(one), *origin_of(records.record(key)).values()) for key, one in sorted(stored.items())
+    )
+    names = ("stage", "components", "version", "source", "code", "torch", "device")
     return [dict(zip(names, row, strict=True)) | {"count": number} for row, number in sorted(counts.items())]
+
+
+def _named(stage: Stage) -> str:
+    """The components whose code the stage runs too: a method, a host."""
+    return ", ".join(module.rpartition(".")[2] for module in component_modules(stage))
 
 
 def origin_of(record: ArtifactRecord) -> dict[str, str]:
@@ -60,16 +67,18 @@ def mixed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence for each thing that is not one among the results of a stage."""
     sentences = []
     for name, what in COMPARED.items():
-        found: dict[str, dict[str, int]] = {}
+        found: dict[tuple[str, str], dict[str, int]] = {}
         for row in rows:
             value = row["code"] if name == "source" and row[name] == UNKNOWN else row[name]
-            counts = found.setdefault(row["stage"], {})
+            # Two methods are two pieces of code, and no reason to distrust their comparison.
+            alike = row["stage"], row["components"] if name == "source" else ""
+            counts = found.setdefault(alike, {})
             counts[value] = counts.get(value, 0) + row["count"]
         several = {stage: counts for stage, counts in found.items() if len(counts) > 1}
         if several:
             where = "; ".join(
                 f"{stage}: {', '.join(f'{value} ({number})' for value, number in sorted(counts.items()))}"
-                for stage, counts in several.items()
+                for (stage, _), counts in several.items()
             )
             sentences.append(f"results of several {what} are compared: {where}")
     return sentences

@@ -53,6 +53,22 @@ def test_what_is_mixed_is_named_with_its_stage(plan, change, said):
     assert sentence.startswith(said)
 
 
+def test_two_methods_are_no_two_versions_of_one_code(tmp_path):
+    """Records with the digests of today's code, as a sweep of one checkout has them."""
+    plan = sweep_results.planner(tmp_path, "axes={method: {grid: [mean_affinity, aream]}}", "where=[]", "seeds=[0, 1]")
+    store = sweep_results.workspace(plan).store()
+    sweep_results.compute(store, plan.grid(), lambda trial, variant: 0.5)
+    stages = {stage.key: stage for trial in plan.grid() for stage in trial.stages()}
+
+    class Today(RememberedRecords):
+        def record(self, key):
+            return dataclasses.replace(super().record(key), source=source_digest(stages[key]))
+
+    rows = origins(stages.values(), Today(store))
+    assert len({row["source"] for row in rows if row["stage"] == "train_cam"}) == 2
+    assert mixed(rows) == []
+
+
 def test_other_code_under_the_same_version_is_counted(plan):
     store = sweep_results.workspace(plan).store()
     sweep_results.compute(store, plan.grid(), sweep_results.alpha_score)
