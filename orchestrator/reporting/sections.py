@@ -256,7 +256,7 @@ def _origins(content: Mapping[str, Any]) -> Section | None:
     if not rows:
         return None
     names = ("stage", "components", "count", "version", "source", "code", "torch", "device")
-    cells = [[str(row[name])[:19] if name == "code" else str(row[name]) for name in names] for row in rows]
+    cells = [[str(row.get(name, ""))[: 19 if name == "code" else None] for name in names] for row in rows]
     sentence = "Origin of the stages behind the results; source: a digest of the code that a stage runs."
     return Section("Made by", [sentence], Table(names, cells, text=frozenset({0, 1, 4, 5, 6, 7})))
 
