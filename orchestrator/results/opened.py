@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from PIL import Image
 
 from aream.data.dataset import Dataset
 from aream.errors import AreamError, ConfigError, DataError
-from orchestrator.spec.build import build_component, strict
+from orchestrator.results.dataset import open_dataset
 from orchestrator.text import shown_beside
 from orchestrator.workspace import Workspace
 from workers.artifacts.record import ArtifactRecord
-from workers.components import build_dataset
 from workers.files.cams import read_cams
 from workers.files.figures import FIGURES_FILE, parse_figures
 from workers.files.labels import read_labels
@@ -155,7 +153,4 @@ class Results:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        path: Path = self.workspace.folder / "config.json"
-        data = json.loads(path.read_text())["data"]
-        given = {"name": data["name"], **data["config"]}
-        return build_dataset(strict(lambda report: build_component("aream.datasets", given, "data", report, None)))
+        return open_dataset(self.workspace.folder)
