@@ -78,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
 def _write_overlays(component: Component, path: Path) -> None:
     from aream.data.findings import Findings
     from aream.errors import DataError
-    from orchestrator.reporting.examples import write_examples
+    from orchestrator.reporting.data_examples import write_examples
     from workers.checks.dataset import open_dataset
 
     try:

@@ -162,7 +162,7 @@ def _view(content: Mapping[str, Any]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from orchestrator.monitor.progress import task_table
+    from orchestrator.monitor.progress import task_view
     from orchestrator.monitor.state import restored
     from orchestrator.search.stopped_trials import stopped_sentence, stopped_tasks
 
@@ -180,7 +180,7 @@ def _view(content: Mapping[str, Any]) -> Group:
             lines.append(f"failed: {task['title']} ({task['key']}): {task.get('error')}{log}")
         elif task.get("error"):
             lines.append(f"{task['status']}: {task['title']}: {task['error']}")
-    return Group(task_table(state), *(Text(line, overflow="fold") for line in lines))
+    return Group(task_view(state), *(Text(line, overflow="fold") for line in lines))
 
 
 def _life(content: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     {DONE: "all done", NOT_ALL_WELL: "some trials failed; they are named, with their logs"},
 )
 def main(options: argparse.Namespace) -> int:
+    if not options.plan:
+        _say(f"reading {options.sweep}")
     # Imported only now: --help answers before torch is read.
     from orchestrator.preflight.prepare import prepare
     from orchestrator.spec.reader import load_spec
@@ -63,6 +66,8 @@ def main(options: argparse.Namespace) -> int:
     if options.fail_fast:
         spec = dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, failures=1))
     tracebacks_go_to(spec.runs_dir / spec.name / "logs")
+    if not options.plan:
+        _say("checking data, weights and the store")
     prepared = prepare(spec, reread=options.reread, fresh=options.fresh)
     if not options.plan:
         return _run(prepared, options)
@@ -75,6 +80,11 @@ def main(options: argparse.Namespace) -> int:
     workspace = dataclasses.replace(workspace, after=math.inf) if options.fresh else begun_anew(workspace)
     print_plan(summarise(planner, workspace.store(), recorded, why=options.why), as_json=options.json)
     return DONE
+
+
+def _say(text: str) -> None:
+    """A phase, from the first second on: what follows may take some."""
+    print(text if sys.stdout.isatty() else f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def _run(prepared: Prepared, options: argparse.Namespace) -> int:

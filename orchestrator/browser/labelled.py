@@ -21,7 +21,7 @@ from aream.labels.thresholds import ScoreLevels
 from aream.metrics import class_iou, confusion_matrix
 from aream.refiners.protocol import Refiner, network_of
 from orchestrator.browser.configurations import Configuration
-from orchestrator.spec.build import build_component, strict
+from orchestrator.spec.recorded import recorded_component
 from workers.artifacts.store import ArtifactStore
 from workers.components import WEIGHTS_FILE, build_refiner
 from workers.files.cams import StoredCams
@@ -75,12 +75,7 @@ class Labelled:
             AreamError: its network's weights are not to be had here.
         """
         record = self.configuration.record
-        given = record.config["labels"]["refiner"]
-        component = strict(
-            lambda report: build_component(
-                "aream.refiners", {"name": given["name"], **given["config"]}, "labels.refiner", report, None
-            )
-        )
+        component = recorded_component("aream.refiners", record.config["labels"]["refiner"], "labels.refiner")
         network = record.inputs.get(network_of(component) or "")
         with self.one_at_a_time:
             weights = None if network is None else self.store.get(network) / WEIGHTS_FILE

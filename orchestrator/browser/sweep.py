@@ -9,7 +9,7 @@ from aream.errors import ConfigError
 from orchestrator.browser.configurations import Configuration, configurations, running
 from orchestrator.browser.labelled import UNCERTAIN, Labelled
 from orchestrator.browser.measures import Measurer, Measures, Row
-from orchestrator.results.opened import sweep_dataset
+from orchestrator.results.dataset import open_dataset
 from orchestrator.workspace import Workspace
 from workers.artifacts.record import check_key
 from workers.files.labels import PALETTE
@@ -26,7 +26,7 @@ class BrowsedSweep:
             AreamError: it has not, it has no labels yet, or its data are not here.
         """
         self.workspace, self.store = workspace, workspace.store()
-        self.dataset = sweep_dataset(workspace)
+        self.dataset = open_dataset(workspace.folder)
         self.measurer = Measurer()
         self.opened: dict[str, Labelled] = {}
         self.measured: dict[tuple[str, ...], Measures] = {}

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.monitor.bars import bars, planned, progress_of
 from orchestrator.monitor.forecast import Forecast, task_seconds, typical_seconds
 from orchestrator.monitor.state import SweepState, is_over
 from orchestrator.monitor.tasks import TaskState
@@ -55,7 +56,7 @@ class ProgressDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live:
-            self.live.update(self.table())
+            self.live.update(self.view())
             self.live.stop()
 
     def phase(self, text: str) -> None:
@@ -86,7 +87,8 @@ class ProgressDisplay:
             self._behind = True
             self.catch_up()
         else:
-            self._show(text)
+            said = progress_of(self.state, task)
+            self._show(f"{text}  [{said}]" if said else text)
 
     def _above(self, text: str) -> None:
         """Print a line above the table too, where it would only be a word in one of many rows."""
@@ -97,12 +99,12 @@ class ProgressDisplay:
         """Draw the table of a terminal anew if there is news and it is time; a large one takes its time."""
         began = time.monotonic()
         if self.live and self._behind and began - self._drawn >= self._rest:
-            self.live.update(self.table())
+            self.live.update(self.view())
             self._behind, self._drawn = False, time.monotonic()
             self._rest = max(DRAW_EVERY_S, (self._drawn - began) / DRAW_SHARE)
 
-    def table(self) -> Table:
-        return task_table(self.state)
+    def view(self) -> RenderableType:
+        return task_view(self.state)
 
 
 def describe(task: TaskState, metrics: Sequence[str]) -> str:
@@ -111,6 +113,11 @@ def describe(task: TaskState, metrics: Sequence[str]) -> str:
     cached = " (stored)" if task.cached else ""
     error = f": {task.error}" if task.error else ""
     return f"{task.kind} {task.status}{cached}{epoch}  {task.title}  {', '.join(shown)}{error}".rstrip()
+
+
+def task_view(state: SweepState) -> RenderableType:
+    """The bars of all kinds of tasks above the table of single ones."""
+    return Group(bars(state), task_table(state)) if state.tasks else task_table(state)
 
 
 def task_table(state: SweepState) -> Table:
@@ -139,6 +146,8 @@ def task_table(state: SweepState) -> Table:
         )
     if len(tasks) > SHOWN_TASKS:
         table.add_row("", f"and {len(tasks) - SHOWN_TASKS} more")
+    for kind, count in planned(state).items():
+        table.add_row(escape(kind), f"up to {count} more, chosen later", "[dim]planned[/]")
     return table
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
-from orchestrator.reporting.drawing import line_titles
+from aream.errors import DataError
+from orchestrator.reporting.drawing import line_titles, read_file
 from orchestrator.reporting.sections import Section, Table
 from workers.artifacts.store import ArtifactStore
-from workers.files.figures import FIGURES_FILE, Figures, Picture, parse_figures
+from workers.files.figures import FIGURES_FILE, Curve, Figures, Picture, parse_figures
 
 MOST_LINES = 6
 """Trainings shown; those without the method's loss first, then the best."""
@@ -29,6 +29,8 @@ class Line:
     """True for a host trained without a method's loss."""
     values: tuple[Values, ...]
     marks: Mapping[str, Values]
+    seeds: tuple[Curve, ...] = ()
+    """The curves behind them, one a seed."""
 
 
 @dataclass(frozen=True)
@@ -110,18 +112,10 @@ def _trainings(content: Mapping[str, Any], name: str, store: ArtifactStore) -> l
 
 
 def _figures(key: str, store: ArtifactStore) -> Figures | None:
-    content = _read(key, FIGURES_FILE, store)
+    content = read_file(store, key, FIGURES_FILE)
     try:
         return None if content is None else parse_figures(content)
     except DataError:
-        return None
-
-
-def _read(key: str, path: str, store: ArtifactStore) -> bytes | None:
-    """One file of an artifact; None where it is gone or damaged, which is no reason to have no report."""
-    try:
-        return store.read(key, path)
-    except (ArtifactNotFound, ArtifactCorrupt):
         return None
 
 
@@ -142,7 +136,7 @@ def _panel(measure: str, trainings: Sequence[_Training]) -> Panel | None:
             for mark in curves[0].marks
             if all(mark in curve.marks for curve in curves)
         }
-        lines.append(Line(training.title, training.baseline, values, marks))
+        lines.append(Line(training.title, training.baseline, values, marks, tuple(curves)))
     return Panel(measure, first.y, first.caption, tuple(lines)) if first is not None else None
 
 
@@ -155,7 +149,7 @@ def _pictures(trainings: Sequence[_Training], store: ArtifactStore) -> list[Show
     found = []
     for training in trainings[:MOST_PICTURED]:
         for position, picture in enumerate(training.figures[0].pictures):
-            image = _read(training.keys[0], picture.path, store)
+            image = read_file(store, training.keys[0], picture.path)
             if image is not None:
                 caption = f"{training.title}: {picture.caption}"
                 found.append((position, Shown(training.keys[0], picture, caption, image)))

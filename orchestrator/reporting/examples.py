@@ -1,83 +1,82 @@
-"""A few images of a dataset with their masks and labels, to see how it was understood."""
+"""Which images a report shows: best, median and worst by IoU, and those on which two configurations differ most."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from aream.cams.overlays import label_colors
 from aream.data.dataset import Dataset
-from aream.data.findings import SPLITS
-from aream.errors import DataError
-from aream.metrics import IGNORE
-from orchestrator.reporting.drawing import save, shortened
-from workers.files.labels import PALETTE
+from aream.errors import AreamError
+from aream.metrics import class_iou, confusion_matrix
+from workers.files.labels import read_labels
+from workers.stages.pseudo_label import LABELS_FOLDER
 
-EXAMPLES, COLUMNS = 6, 3
-LOOKED_AT = 200
-"""Images of a split that are asked for classes which no example shows yet."""
-LONGEST = 32
+EACH = 2
+"""Images of a kind."""
+Scores = dict[str, np.ndarray]
+"""Image id -> IoU of each class, NaN for one in neither the labels nor the ground truth."""
 
 
-def write_examples(dataset: Dataset, path: Path) -> None:
-    """Write six images as one PNG: each under its mask, with its id, split and labels; below, the colours.
+@dataclass(frozen=True)
+class Example:
+    image_id: str
+    kind: str
 
-    Raises:
-        DataError: no image of it can be read.
+
+def image_scores(folder: Path, dataset: Dataset, ids: list[str]) -> Scores:
+    """IoU of the labels in an artifact's folder for those of the images that have a mask and a label."""
+    found = {}
+    for image_id in ids:
+        path = folder / LABELS_FOLDER / f"{image_id}.png"
+        try:
+            mask = dataset.mask(image_id) if path.is_file() else None
+            labels = read_labels(path) if mask is not None else None
+        except (AreamError, OSError):  # moved away since; a report shows what is there
+            continue
+        if mask is not None and labels is not None and labels.shape == mask.shape:
+            found[image_id] = class_iou(confusion_matrix(labels, mask, len(dataset.class_names) + 1))
+    return found
+
+
+def chosen(best: Scores, other: Scores | None) -> list[Example]:
+    """Each image once, in the order in which it is shown.
+
+    Args:
+        best: of the configuration that is shown.
+        other: of the one that it is compared with.
     """
-    chosen = list(_chosen(dataset))
-    if not chosen:
-        raise DataError("no image that can be read")
-    rows = -(-len(chosen) // COLUMNS)
-    figure = Figure(figsize=(4 * COLUMNS, 3.6 * rows + 0.8))
-    *places, _, below, _ = figure.subplots(rows + 1, COLUMNS, height_ratios=[*[1.0] * rows, 0.15]).flatten()
-    ids: set[int] = set()
-    for place in figure.axes:
-        place.set_axis_off()
-    for place, (split, image_id, picture, mask) in zip(places, chosen, strict=False):
-        place.imshow(picture)
-        labels = ", ".join(dataset.class_names[int(k)] for k in np.flatnonzero(dataset.labels(image_id))) or "no class"
-        named = f"{split}: {shortened(image_id, LONGEST)}\n{shortened(labels, LONGEST)}"
-        place.set_title(named + ("" if mask is not None else " (no mask)"), fontsize=9)
-        ids |= set() if mask is None else {int(value) for value in np.unique(mask)}
-    names = {0: "background", **dict(enumerate(dataset.class_names, start=1)), IGNORE: "ignored"}
-    colours = label_colors(np.arange(256, dtype=np.uint8)[None], PALETTE)[0] / 255
-    patches = [Patch(facecolor=colours[i], edgecolor="grey", label=shortened(names[i], LONGEST)) for i in sorted(ids)]
-    if patches:
-        below.legend(handles=patches, loc="center", ncols=min(8, len(patches)), fontsize=9, frameon=False)
-    save(figure, path)
+    order = sorted(best, key=lambda image_id: (-float(np.nanmean(best[image_id])), image_id))
+    middle = max(0, len(order) // 2 - EACH // 2)
+    kinds = {
+        "best": order[:EACH],
+        "median": order[middle : middle + EACH],
+        "worst": order[::-1][:EACH],
+        "differ": _differing(best, other) if other is not None else [],
+    }
+    shown: dict[str, str] = {}
+    for kind, ids in kinds.items():
+        for image_id in ids:
+            shown.setdefault(image_id, kind)
+    return [Example(image_id, kind) for image_id, kind in shown.items()]
 
 
-Example = tuple[str, str, UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]
-"""Split, id, picture, mask."""
+def _differing(best: Scores, other: Scores) -> list[str]:
+    gaps = {
+        image_id: abs(float(np.nanmean(best[image_id]) - np.nanmean(other[image_id])))
+        for image_id in best
+        if image_id in other
+    }
+    ordered = sorted(gaps, key=lambda image_id: (-gaps[image_id], image_id))
+    return [image_id for image_id in ordered if gaps[image_id] > 0][: 2 * EACH]
 
 
-def _chosen(dataset: Dataset) -> Iterator[Example]:
-    """Images with a mask before those without, and what shows another class before more of the same."""
-    ordered = [(split, one) for split in SPLITS for one in dataset.ids(split)[:LOOKED_AT]]
-    shown: set[int] = set()
-    first: list[tuple[str, str]] = []
-    later: list[tuple[str, str]] = []
-    for split, one in ordered:
-        present = {int(k) for k in np.flatnonzero(dataset.labels(one))}
-        (first if present - shown else later).append((split, one))
-        shown |= present
-    found = [example for split, one in (*first, *later)[: 4 * EXAMPLES] if (example := _example(dataset, split, one))]
-    yield from sorted(found, key=lambda example: example[3] is None)[:EXAMPLES]
-
-
-def _example(dataset: Dataset, split: str, image_id: str) -> Example | None:
-    """None where a file cannot be read, which the check tells."""
-    try:
-        pixels, mask = np.asarray(dataset.image(image_id)), dataset.mask(image_id)
-    except DataError:
-        return None
-    if mask is None or mask.shape != pixels.shape[:2]:
-        return split, image_id, pixels, None
-    mixed = 0.5 * pixels + 0.5 * label_colors(mask, PALETTE)
-    return split, image_id, np.where((mask == 0)[..., None], pixels, mixed).astype(np.uint8), mask
+def compared_with(content: Mapping[str, Any]) -> int | None:
+    """Position of the configuration that the best one is compared with: the first that seed noise tells from it, else
+    the second; None where there is none."""
+    count = len(content["ranking"])
+    tied = content.get("answer", {}).get("ties", {}).get("positions", [0])
+    return next((position for position in range(1, count) if position not in tied), 1 if count > 1 else None)

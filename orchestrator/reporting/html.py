@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from orchestrator.reporting.environment import setup_texts
+from orchestrator.reporting.gallery import Gallery
 from orchestrator.reporting.latex import latex_table
 from orchestrator.reporting.ranking_csv import plain_cell
 from orchestrator.reporting.ranking_page import ranking_of_page
 from orchestrator.reporting.sections import Section, Table
 from orchestrator.spec.metrics import called
-from workers.artifacts.store import ArtifactStore
 
 PAGE = Path(__file__).parent / "page"
-OVERLAYS = 6
+MOST_VECTOR = 400_000
+"""Bytes of an SVG that a page takes in."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Report:
         return [*first, self.ranking, *self.parts]
 
 
-def html_page(report: Report, overlays: Sequence[tuple[Path, str]], config: str) -> str:
+def html_page(report: Report, gallery: Gallery | None, config: str) -> str:
     """
     Args:
         config: the sweep's whole configuration as text.
@@ -55,20 +55,20 @@ def html_page(report: Report, overlays: Sequence[tuple[Path, str]], config: str)
     style, script = ((PAGE / name).read_text() for name in ("report.css", "report.js"))
     parts = [_part(part, f"part-{number}") for number, part in enumerate(report.parts)]
     effects = None if report.effects is None else _part(report.effects, "effects")
-    figures, shown = [_picture(*one) for one in report.figures], [_picture(*one) for one in overlays]
+    figures = [_picture(*one) for one in report.figures]
     contents = [
         ("answer", "Answer"),
         *([("effects", report.effects.heading)] if report.effects is not None else []),
         ("ranking", "Ranking"),
         *([("figures", "Figures")] if figures else []),
-        *([("overlays", "Overlays")] if shown else []),
+        *([("images", "Images")] if gallery is not None else []),
         *((part["id"], part["heading"]) for part in parts),
         ("setup", "Set-up"),
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    ranking = ranking_of_page(content)
+
     return environment.get_template("report.html.j2").render(
         name=content["name"],
         question=content["question"],
@@ -76,15 +76,15 @@ def html_page(report: Report, overlays: Sequence[tuple[Path, str]], config: str)
         facts=_facts(content),
         repeat=next((entry.get("command", "") for entry in content["ranking"]), ""),
         effects=effects,
-        ranking=ranking | {"details": Markup(ranking["details"])},
+        ranking=ranking_of_page(content),
         notes=report.ranking.points,
         figures=figures,
-        overlays=shown,
+        gallery=gallery,
         parts=parts,
         contents=contents,
         setup=setup_texts(content, config),
-        style=Markup(style),
-        script=Markup(script),
+        style=style,
+        script=script,
         digests={"style": _digest(style), "script": _digest(script)},
     )
 
@@ -132,13 +132,8 @@ def _table(heading: str, table: Table) -> dict[str, Any]:
 
 
 def _picture(path: Path, caption: str) -> dict[str, str]:
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    return {"source": f"data:image/png;base64,{encoded}", "caption": caption}
-
-
-def overlays(content: Mapping[str, Any], store: ArtifactStore) -> list[tuple[Path, str]]:
-    """Overlays of the best configuration's labels, each with its image id."""
-    from orchestrator.reporting.drawing import readable
-
-    folder = readable(store, content["ranking"][0]["label_artifact"]) if content["ranking"] else None
-    return [] if folder is None else [(path, path.stem) for path in sorted(folder.glob("overlays/*.png"))[:OVERLAYS]]
+    """As SVG where there is one that is not large, for any size of a screen; else as PNG."""
+    vector = path.with_suffix(".svg")
+    chosen, kind = (vector, "svg+xml") if vector.is_file() and vector.stat().st_size < MOST_VECTOR else (path, "png")
+    encoded = base64.b64encode(chosen.read_bytes()).decode()
+    return {"source": f"data:image/{kind};base64,{encoded}", "caption": caption}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aream.config import canonical
-from orchestrator.reporting.html import Report, html_page, overlays
+from orchestrator.reporting.html import Report, html_page
 from orchestrator.reporting.markdown import markdown_page
 from orchestrator.reporting.summary import Summary
 from orchestrator.results.records import Records
@@ -39,12 +39,15 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     """Write both reports and their figures into ``folder``; returns every file written."""
     from orchestrator.reporting.analyses import analysis_results
     from orchestrator.reporting.figures.protocol import FigureInput, draw_figures
+    from orchestrator.reporting.gallery import gallery
+    from orchestrator.results.dataset import sweep_dataset
     from workers.processes.atomic_write import write_text
 
     analyses = analysis_results(content, store)
-    figures = draw_figures(FigureInput(content, store, analyses), folder / "figures")
+    dataset = sweep_dataset(folder)
+    figures = draw_figures(FigureInput(content, store, analyses, dataset), folder / "figures")
     report = _report(content, analyses, figures)
-    write_text(folder / "report.html", html_page(report, overlays(content, store), _configuration(folder)))
+    write_text(folder / "report.html", html_page(report, gallery(content, store, dataset), _configuration(folder)))
     write_text(folder / "report.md", markdown_page(content, report.sections, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]
 

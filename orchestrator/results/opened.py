@@ -14,11 +14,10 @@ from PIL import Image
 
 from aream.data.dataset import Dataset
 from aream.errors import AreamError, ConfigError, DataError
-from orchestrator.spec.build import build_component, strict
+from orchestrator.results.dataset import open_dataset
 from orchestrator.text import shown_beside
 from orchestrator.workspace import Workspace
 from workers.artifacts.record import ArtifactRecord
-from workers.components import build_dataset
 from workers.files.cams import StoredCams
 from workers.files.figures import FIGURES_FILE, parse_figures
 from workers.files.labels import read_labels
@@ -154,21 +153,4 @@ class Results:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        return sweep_dataset(self.workspace)
-
-
-def sweep_dataset(workspace: Workspace) -> Dataset:
-    """The dataset of a sweep that was started.
-
-    Raises:
-        AreamError: it was not, or its data are not here.
-    """
-    path = workspace.folder / "config.json"
-    try:
-        data = json.loads(path.read_text())["data"]
-    except FileNotFoundError:
-        raise AreamError(f"{path.parent}: this sweep has not been started") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise AreamError(f"{path}: cannot be read ({error}); run the sweep again to write it anew") from error
-    given = {"name": data["name"], **data["config"]}
-    return build_dataset(strict(lambda report: build_component("aream.datasets", given, "data", report, None)))
+        return open_dataset(self.workspace.folder)

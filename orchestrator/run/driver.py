@@ -70,7 +70,8 @@ class Driver:
         self.records = RunRecords(self.store)
         shown = tuple(dict.fromkeys([*of_training(), self.spec.ranked_by.metric]))
         expected = expected_tasks(self.spec)
-        self.state = SweepState(workspace.state_file, self.spec.name, expected=expected, columns=shown)
+        columns = (*shown, *of_segmentation()) if self.spec.segmentation is not None else shown
+        self.state = SweepState(workspace.state_file, self.spec.name, expected=expected, columns=columns)
         self.progress = ProgressDisplay(self.state, (*shown, *of_segmentation()), workspace.log_file)
         self.tracker = tracker
         self.recorder = Recorder(tracker, self.spec, planner.fingerprints, self.store, workspace.folder)

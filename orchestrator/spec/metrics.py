@@ -123,3 +123,14 @@ FIELD_NAMES = {
 def called(name: str) -> str:
     """The field's name of a metric; its own where the field has none."""
     return FIELD_NAMES.get(name, name)
+
+
+def percent(name: str) -> float:
+    """What a figure multiplies a metric by: shares are drawn in percent."""
+    metric = known(name)
+    return 100.0 if metric is not None and metric.unit == "share" and not name.endswith("threshold") else 1.0
+
+
+def axis_label(name: str) -> str:
+    """A metric at an axis of a figure."""
+    return f"{called(name)} (%)" if percent(name) != 1 else called(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import subprocess
@@ -9,11 +11,15 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aream.datasets.shapes import CLASSES
 from aream.errors import AreamError, ConfigError, DataError
-from aream.metrics import IGNORE, confusion_matrix, mean_iou
+from aream.metrics import IGNORE, class_iou, confusion_matrix, mean_iou
 from orchestrator import api
+from orchestrator.reporting.gallery import SIDE, gallery
+from orchestrator.results.dataset import sweep_dataset
+from workers.artifacts.opening import open_store
 
 SWEEP = """
 # Which alpha?
@@ -171,3 +177,31 @@ def test_importing_the_science_is_light():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.slow
+def test_the_report_shows_images_with_the_iou_of_their_labels(found):
+    dataset = sweep_dataset(found.workspace.folder)
+    made = gallery(found.content, found.store, dataset)
+    assert {example.title.split(": ")[1] for example in made.examples} >= {"highest IoU", "lowest IoU"}
+    labels = dict(found.labels(1))
+    for example in made.examples:
+        image_id = example.title.split(":")[0]
+        scores = class_iou(confusion_matrix(labels[image_id], dataset.mask(image_id), len(dataset.class_names) + 1))
+        assert example.ious[0].startswith("#1: IoU background ")
+        assert example.ious[0].endswith(f"mean {100 * np.nanmean(scores):.0f} %")
+        captions = [panel.caption for panel in example.panels]
+        assert captions[:2] == ["image", "ground truth"]
+        assert any("pseudo-label" in caption for caption in captions)
+        for panel in example.panels:
+            with Image.open(io.BytesIO(base64.b64decode(panel.source.partition(",")[2]))) as picture:
+                assert min(picture.size) >= SIDE
+    assert len(made.legend) >= 2
+    assert made.examples[0].title in (found.workspace.folder / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_no_images_without_a_dataset_or_labels(found, tmp_path):
+    assert gallery(found.content, found.store, None) is None
+    assert gallery({**found.content, "ranking": []}, found.store, sweep_dataset(found.workspace.folder)) is None
+    assert gallery(found.content, open_store(None, tmp_path / "empty"), sweep_dataset(found.workspace.folder)) is None

@@ -26,7 +26,10 @@ FAN = 0.05
 
 
 def draw(results: FigureInput, folder: Path) -> Drawn:
-    """Needs two configurations."""
+    """Of a search, whose configurations differ in several axes at a time; needs two."""
+    kinds = results.content.get("axis_kinds", {})
+    if all(kind == "grid" for kind in kinds.values()):  # each axis has its own effect
+        return []
     path = _parallel(results.content, folder)
     metric = results.content["rank"]["metric"]
     caption = (
@@ -55,10 +58,10 @@ def _parallel(content: Mapping[str, Any], folder: Path) -> Path | None:
     lines = [np.column_stack([np.arange(len(scales)), heights[index]]) for index in order]
     width, opacity = (1.6, 0.9) if len(entries) <= 40 else (0.8, 0.5)
     figure, axes = new_figure(max(7.0, 1.7 * len(scales)), 4.5)
-    collection = LineCollection(lines, cmap="viridis", linewidths=width, alpha=opacity)
+    collection = LineCollection(lines, cmap="cividis", linewidths=width, alpha=opacity)
     collection.set_array(scores[order])
     axes.add_collection(collection)
-    axes.plot(np.arange(len(scales)), heights[order[-1]], color="C3", linewidth=2.2, label="best")
+    axes.plot(np.arange(len(scales)), heights[order[-1]], color="C1", linewidth=2.2, label="highest merit")
     for position, scale in enumerate(scales):
         axes.axvline(position, color="0.3", linewidth=0.8)
         for height, text in scale.ticks:
@@ -70,8 +73,15 @@ def _parallel(content: Mapping[str, Any], folder: Path) -> Path | None:
     lowest = min(float(heights.min()), 0.0)
     axes.set_ylim(lowest - 0.06, 1.0 + FAN + 0.03)
     axes.spines[:].set_visible(False)
+    axes.grid(visible=False)
     axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    return save(figure, folder / "parallel.png")
+    header = ["rank", *content["axes"], metric]
+    rows = [
+        [rank_of, *(show(entry["config"][key]) if key in entry["config"] else "" for key in content["axes"]),
+         entry["metrics"][metric]]
+        for rank_of, entry in enumerate(entries, start=1)
+    ]  # fmt: skip
+    return save(figure, folder / "parallel.png", header, rows)
 
 
 @dataclass(frozen=True)

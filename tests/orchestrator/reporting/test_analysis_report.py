@@ -7,6 +7,7 @@ import sweep_results
 from PIL import Image
 
 from orchestrator.reporting.analyses import MOST_LINES, analysis_results, analysis_sections
+from orchestrator.reporting.drawing import style
 from orchestrator.reporting.figures import analyses
 from orchestrator.reporting.figures.analyses import analysis_figure
 from orchestrator.reporting.figures.protocol import FigureInput
@@ -73,14 +74,18 @@ def test_one_line_a_method_with_its_spread_the_plain_host_first(analysed):
 @pytest.mark.slow
 def test_a_figure_holds_every_measure_line_and_mark(analysed):
     (result,) = analysis_results(analysed.content, analysed.store)
-    figure = analysis_figure(result)
-    first, second = figure.axes[:2]
-    assert (first.get_ylabel(), second.get_ylabel(), first.get_xlabel()) == ("mIoU", "effective rank", "layer")
-    names = [text.get_text() for text in first.get_legend().get_texts()]
-    assert ["mctformer" in name for name in names] == [True, False]
-    assert [tick.get_text() for tick in first.get_xticklabels()] == ["0", "1", "2", "3", "none"]
-    dashed = [line.get_linestyle() for line in first.get_lines() if len(line.get_xdata()) == 4]
-    assert dashed == ["--", "-"]
+    with style():
+        figure, rows = analysis_figure(result)
+    first, second = figure.axes
+    labels = (first.get_ylabel(), second.get_ylabel(), first.get_xlabel())
+    assert labels == ("gain in mIoU (points)", "effective rank", "layer")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["host alone", "with the method"]
+    assert [tick.get_text() for tick in first.get_xticklabels()] == ["0", "1", "2", "3"]
+    lines = [line for line in first.get_lines() if len(line.get_xdata()) == 4]
+    assert [line.get_linestyle() for line in lines] == ["--", "-"]
+    for line in lines:  # over the CAM that no layer refined, in points
+        assert list(line.get_ydata()) == pytest.approx([0, 10, 20, 30])
+    assert {tuple(row[:3]) for row in rows} >= {("miou", rows[0][1], "none"), ("miou", rows[0][1], "3")}
 
 
 def test_the_report_has_figures_pictures_and_tables(analysed):
@@ -144,7 +149,8 @@ def test_a_summary_without_analyses_has_none(analysed):
 def test_one_layer_alone(tmp_path):
     made = Analysed(tmp_path, depth=1)
     results = analysis_results(made.content, made.store)
-    analyses.draw(FigureInput({}, None, results), tmp_path / "figures")
+    with style():
+        analyses.draw(FigureInput({}, None, results), tmp_path / "figures")
     assert [row[0] for row in analysis_sections(results)[0].table.rows] == ["none", "layer 0"]
 
 

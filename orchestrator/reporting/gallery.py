@@ -1,0 +1,169 @@
+"""Images of a report: image, ground truth, CAM, refined CAM and labels beside each other, in their colours."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from aream.cams.overlays import label_colors
+from aream.data.dataset import Dataset
+from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
+from aream.infer import UNREFINED, ImageCams
+from orchestrator.reporting.drawing import readable
+from orchestrator.reporting.examples import Example, Scores, chosen, compared_with, image_scores
+from workers.artifacts.store import ArtifactStore
+from workers.files.cams import INDEX_FILE, read_cams
+from workers.files.labels import PALETTE, read_labels
+from workers.stages.pseudo_label import LABELS_FOLDER
+
+SIDE = 256
+"""Shorter side of a picture at least, in pixels."""
+KINDS = {
+    "best": "highest IoU", "median": "median IoU", "worst": "lowest IoU",
+    "differ": "the two configurations differ most",
+}  # fmt: skip
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Panel:
+    source: str
+    """A data URI."""
+    caption: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    title: str
+    panels: Sequence[Panel]
+    ious: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    note: str
+    legend: Sequence[tuple[str, str]]
+    """Colour and name of the classes that are shown."""
+    examples: Sequence[Shown]
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A configuration whose labels are shown."""
+
+    name: str
+    folder: Path
+    layers: Sequence[int]
+    cams: Mapping[str, ImageCams]
+    scores: Scores
+
+
+def gallery(content: Mapping[str, Any], store: ArtifactStore, dataset: Dataset | None) -> Gallery | None:
+    """Of the best configuration's best seed, and of the one that it is compared with; None without masks, labels or
+    CAMs. Images are taken from the first file of CAMs, so that a store far away is not read whole."""
+    if dataset is None or not content["ranking"]:
+        return None
+    positions = [position for position in (0, compared_with(content)) if position is not None]
+    found = [_labelled(content, position, store, dataset) for position in positions]
+    if not found or found[0] is None or not found[0].scores:
+        return None
+    best, other = found[0], found[1] if len(found) > 1 else None
+    examples = chosen(best.scores, None if other is None else other.scores)
+    names = [BACKGROUND, *dataset.class_names]
+    labelled = [one for one in (best, other) if one is not None]
+    shown = [_shown(example, dataset, labelled, names) for example in examples]
+    there = [np.flatnonzero(np.isfinite(best.scores[example.image_id])) for example in examples]
+    present = sorted({int(index) for indices in there for index in indices})
+    colours = np.array(PALETTE).reshape(256, 3)
+    legend = [("#{:02x}{:02x}{:02x}".format(*colours[index]), names[index]) for index in present]
+    note = (
+        f"By the mean IoU of an image's classes, of {len(best.scores)} train images with a mask; labels of the best "
+        "seed. Ignored pixels are white. A click shows a picture in its full size."
+    )
+    return Gallery(note, legend, shown)
+
+
+def _labelled(content: Mapping[str, Any], position: int, store: ArtifactStore, dataset: Dataset) -> _Labelled | None:
+    key = content["ranking"][position]["label_artifact"]
+    folder = readable(store, key)
+    if folder is None:
+        return None
+    try:
+        record = store.record(key)
+        cams = _first_cams(store, record.inputs["cams"])
+        layers = tuple(record.config["layers"])
+    except (ArtifactNotFound, ArtifactCorrupt, DataError, KeyError, TypeError, ValueError):  # no reason for no report
+        return None
+    return _Labelled(f"#{position + 1}", folder, layers, cams, image_scores(folder, dataset, list(cams)))
+
+
+def _first_cams(store: ArtifactStore, key: str) -> dict[str, ImageCams]:
+    lines = store.read(key, INDEX_FILE).decode().splitlines()
+    shard = json.loads(lines[0])["shard"] if lines else ""
+    first = [line for line in lines if json.loads(line)["shard"] == shard]
+    with tempfile.TemporaryDirectory() as folder:
+        if first:
+            (Path(folder) / Path(shard).name).write_bytes(store.read(key, shard))
+        (Path(folder) / INDEX_FILE).write_text("\n".join(first))
+        return {cams.image_id: cams for cams in read_cams(Path(folder))}
+
+
+def _shown(example: Example, dataset: Dataset, labelled: Sequence[_Labelled], names: Sequence[str]) -> Shown:
+    image, mask = dataset.image(example.image_id), dataset.mask(example.image_id)
+    assert mask is not None  # it has scores
+    pixels = np.asarray(image, dtype=np.float32)
+    best = labelled[0]
+    of_both = labelled if example.kind == "differ" else labelled[:1]
+    panels = [Panel(_uri(pixels), "image"), Panel(_uri(_coloured(pixels, mask)), "ground truth")]
+    if example.kind != "differ":
+        panels.append(Panel(_uri(_heated(pixels, best.cams[example.image_id], UNREFINED)), "CAM"))
+    ious = []
+    for one in of_both:
+        if example.image_id not in one.cams or example.image_id not in one.scores:
+            continue
+        labels = read_labels(one.folder / LABELS_FOLDER / f"{example.image_id}.png")
+        if one.layers:
+            refined = _heated(pixels, one.cams[example.image_id], one.layers)
+            panels.append(Panel(_uri(refined), f"{one.name}: CAM refined by layers {_run(one.layers)}"))
+        panels.append(Panel(_uri(_coloured(pixels, labels)), f"{one.name}: pseudo-label"))
+        scores = one.scores[example.image_id]
+        each = [f"{names[index]} {100 * scores[index]:.0f}" for index in map(int, np.flatnonzero(np.isfinite(scores)))]
+        ious.append(f"{one.name}: IoU {', '.join(each)}; mean {100 * float(np.nanmean(scores)):.0f} %")
+    return Shown(f"{example.image_id}: {KINDS[example.kind]}", panels, ious)
+
+
+def _run(layers: Sequence[int]) -> str:
+    """``0-6`` for neighbours, else all of them."""
+    together = list(layers) == list(range(layers[0], layers[0] + len(layers)))
+    return f"{layers[0]}-{layers[-1]}" if together and len(layers) > 2 else ", ".join(map(str, layers))
+
+
+def _coloured(pixels: Float[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    return 0.35 * pixels + 0.65 * label_colors(labels, PALETTE)
+
+
+def _heated(pixels: Float[np.ndarray, "h w 3"], cams: ImageCams, layers: Sequence[int]) -> Float[np.ndarray, "h w 3"]:
+    """The strongest class's CAM at each pixel, over the image."""
+    maps = cams.combine(layers)
+    heat = maps.max(axis=0) if len(maps) else np.zeros(pixels.shape[:2])
+    return 0.35 * pixels + 0.65 * 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
+
+
+def _uri(pixels: Float[np.ndarray, "h w 3"]) -> str:
+    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    factor = max(1, -(-SIDE // min(picture.size)))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    picture.save(file, format="WEBP", quality=88, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
