@@ -26,6 +26,7 @@ COMMANDS = (
     "check-data",
     "evaluate",
     "infer",
+    "schema",
     "submit",
     "node-checks",
 )
