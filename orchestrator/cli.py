@@ -27,6 +27,7 @@ COMMANDS = (
     "check-data",
     "evaluate",
     "infer",
+    "schema",
     "submit",
     "node-checks",
 )

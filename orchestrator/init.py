@@ -21,7 +21,12 @@ ROOT = "root: FOLDER"
 """The placeholder for a folder in a template."""
 OWN = "folder"
 """The dataset of a folder that is looked at."""
-PLACEHOLDER = f"data: {{name: {OWN}, {ROOT}}}"
+PLACEHOLDER = f"data: {{name: {OWN}, {ROOT}, labels: labels.csv}}"
+SCHEMA = "sweep.schema.json"
+MODELINE = """
+# yaml-language-server: $schema={schema}
+# Editors complete and check this file by that one: aream schema --out {place}
+"""
 WITHOUT_MASKS = """
 # No train image has a mask, so that the threshold is set, and trainings are ranked, without ground truth.
 labels: {background_threshold: otsu}
@@ -60,6 +65,9 @@ def main(options: argparse.Namespace) -> int:
             raise ConfigError(f"--root: given {options.root!r}; {WITHOUT_ROOT} is drawn and lies in no folder")
         root = options.root if "://" in options.root else str(Path(options.root).absolute())
         text = text.replace(ROOT, f"root: {json.dumps(root, ensure_ascii=False)}")
+    place = shlex.quote(str(options.folder / SCHEMA))
+    question, gap, rest = text.partition("\n\n")
+    text = f"{question}\n{MODELINE.format(schema=SCHEMA, place=place)}{gap[1:]}{rest}"
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / "sweep.yaml"
     try:

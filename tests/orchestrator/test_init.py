@@ -42,7 +42,7 @@ def test_a_template_loads_and_plans(here, capsys, data):
         writers[data](here / AWKWARD / "root")
         root, weights = ["--root", f"{AWKWARD}/root"], ["--set", "backbone.weights=null"]
     assert init.main(["made/first", "--data", data, *root]) == 0
-    path, following = capsys.readouterr().out.splitlines()
+    path, *_, following = capsys.readouterr().out.splitlines()
     spec = load_spec(here / path)
     assert spec.description.startswith("Which pair of alphas")
     assert spec.base.data.name == data
