@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,12 @@ def shown_beside(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         for key, value in config.items():
             columns.setdefault(key, []).append(value)
     return [{key: show(telling(value, columns[key])) for key, value in config.items()} for config in configs]
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """The question or sentence that a text begins with, and the rest."""
+    first = re.match(r".*?[?](?=\s|$)", text) or re.match(r".*?[.!](?=\s|$)", text)
+    return (first[0], text[first.end() :].strip()) if first else (text, "")
 
 
 def duration(seconds: float) -> str:

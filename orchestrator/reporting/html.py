@@ -69,9 +69,11 @@ def html_page(report: Report, gallery: Gallery | None, config: str) -> str:
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
 
+    question, about = first_sentence(content["question"])
     return environment.get_template("report.html.j2").render(
         name=content["name"],
-        question=content["question"],
+        question=question,
+        about=about,
         answer=report.answer,
         facts=_facts(content),
         repeat=next((entry.get("command", "") for entry in content["ranking"]), ""),
