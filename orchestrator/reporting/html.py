@@ -21,6 +21,7 @@ from orchestrator.reporting.ranking_csv import plain_cell
 from orchestrator.reporting.ranking_page import ranking_of_page
 from orchestrator.reporting.sections import Section, Table
 from orchestrator.spec.metrics import called
+from orchestrator.text import first_sentence
 
 PAGE = Path(__file__).parent / "page"
 MOST_VECTOR = 400_000
