@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Mapping
 from typing import TypeVar
@@ -14,6 +15,8 @@ from aream.backbones._mctformer import MCTformer
 from aream.backbones._mctformer_config import MCTformerConfig
 from aream.config import PRETRAINED
 from aream.networks.checkpoint import fit_state_dict, read_state_dict
+
+log = logging.getLogger(__name__)
 
 TRAINED_WITH = "_extra_state"
 """Key of the extra state in a state dict, as torch names it."""
@@ -44,6 +47,10 @@ def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_si
     pretrained = config.weights == PRETRAINED
     state = read_state_dict(config.weights, config.weights_key) if config.weights and not pretrained else None
     size = None if state is None else _trained_size(state)
+    if size is not None and size != image_size:
+        log.warning(
+            "%s: positions learnt at %d pixels are interpolated at those of %d", config.weights, size, image_size
+        )
     built = host(config, classes, image_size, pretrained=pretrained, weights_size=size)
     if config.weights is None and config.initialisation == "mimetic":
         built.initialise_mimetic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from typing import Any
 
 from torch import Tensor
@@ -12,10 +13,14 @@ from aream.backbones._timm_transformer import FAILURES
 from aream.errors import DataError
 from aream.networks.checkpoint import fit_state_dict
 
+log = logging.getLogger(__name__)
+
 NOT_OF_THE_TRUNK = ("head.", "head_dist.", "attn_pool.", "decoder_", "mask_token", "pre_logits.", "lm_head.")
 """Names that files hold besides: ImageNet classifiers, pooling for them, what a masked autoencoder draws with."""
 WRAPPED = "backbone."
 """Prefix of the names of a network that was trained with a head of its own (DINO's ``teacher`` and ``student``)."""
+POSITIONS = ("pos_embed", "positional_embedding")
+"""Names of learnt positions, likewise."""
 PATCHES = ("patch_embed.proj.weight", "visual.conv1.weight")
 """Names of what makes tokens of patches, in timm's layout and CLIP's."""
 
@@ -36,6 +41,7 @@ def fit_transformer(vit: Any, state: dict[str, Tensor], origin: str, *, resample
         _refuse_other_patches(vit, state, origin)
     # timm's filters do not say which layout they found, and raise whatever comes of one that they do not know.
     read = importlib.import_module(type(vit).__module__).checkpoint_filter_fn
+    before = _positions(state)
     options = {"adapt_layer_scale": True} if "adapt_layer_scale" in inspect.signature(read).parameters else {}
     try:
         state = read(dict(state), vit, **options)
@@ -43,7 +49,15 @@ def fit_transformer(vit: Any, state: dict[str, Tensor], origin: str, *, resample
         raise DataError(
             f"{origin}: timm cannot bring its layout to that of {type(vit).__name__} ({type(error).__name__}: {error})"
         ) from error
+    if before is not None and (after := _positions(state)) not in (None, before):
+        log.warning("%s: positions of %d tokens are interpolated to %d", origin, before, after)
     fit_state_dict(vit, _final_norm(vit, state), origin, drop=lambda name, _: name.startswith(NOT_OF_THE_TRUNK))
+
+
+def _positions(state: dict[str, Tensor]) -> int | None:
+    """Tokens that a file has positions of; None: it has none that are learnt."""
+    positions = next((value for name, value in state.items() if name.endswith(POSITIONS)), None)
+    return None if positions is None or positions.ndim < 2 else int(positions.shape[-2])
 
 
 def _refuse_other_patches(vit: Any, state: dict[str, Tensor], origin: str) -> None:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import logging
 import pickle
+import re
 import struct
 import types
 import zipfile
@@ -23,8 +24,11 @@ from aream.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
+NUMBERED = re.compile(r"(.*?\.)(\d+)(\..*)", re.DOTALL)
 USUAL = ("model", "model.state_dict", "state_dict", "state_dict.model")
 """Keys under which a training file has the weights that it is about, the first that there is."""
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
+"""What training programs put before all names: data parallel ones, compiled models, Lightning's modules."""
 EMBEDDED_FILE = Path(__file__).parent / "embedded" / "shapes_vit.safetensors"
 """A ViT of 8 layers, dimension 64, 4 heads, patches of 8 pixels on a 12 x 12 grid, from drawn scenes of another seed
 (``benchmarks/embedded_weights.py``)."""
@@ -41,7 +45,8 @@ def weight_file(weights: str | Path) -> Path:
 
 
 def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """Read a state dict, or the one of a file that holds it beside other things; strips ``module.``.
+    """Read a state dict, or the one of a file that holds it beside other things; strips ``module.``, and what wraps all
+    names (``WRAPPERS``).
 
     Args:
         key: of the state dict in a file that holds several, such as ``model_ema`` or ``teacher``, with dots between
@@ -79,6 +84,13 @@ def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tenso
     state = {str(name).removeprefix("module."): value for name, value in content.items()}
     if len(state) < len(content):
         raise DataError(f"{path}: holds parameters twice, with and without module. before their names")
+    return _unwrapped(state)
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the wrappers that all names have in common, however many."""
+    while found := next((one for one in WRAPPERS if state and all(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(found): value for name, value in state.items()}
     return state
 
 
@@ -133,7 +145,8 @@ def fit_state_dict(
         drop: entries of the file that are not wanted (its ImageNet head).
 
     Raises:
-        DataError: listing names missing, left over, of another shape, or with values that are no weights.
+        DataError: listing names missing, left over, of another shape, or with values that are no weights; all of them,
+            those of layers that differ in a number alone together.
     """
     kept = {name: value for name, value in state.items() if not drop(name, value)}
     own = module.state_dict()
@@ -146,7 +159,7 @@ def fit_state_dict(
     ]
     strange = sorted(name for name in set(own) & set(kept) if not _are_weights(kept[name], own[name]))
     problems = [
-        f"{title}: {', '.join(found[:6])}{' ...' if len(found) > 6 else ''} ({len(found)})"
+        f"{title}: {', '.join(together(found))} ({len(found)})"
         for title, found in (
             ("missing", missing),
             ("unexpected", unexpected),
@@ -158,6 +171,23 @@ def fit_state_dict(
     if problems:
         raise DataError(f"{origin}: does not fit {type(module).__name__}: {'; '.join(problems)}")
     module.load_state_dict(kept, strict=False)
+
+
+def together(names: Iterable[str]) -> list[str]:
+    """Names of parameters, those that differ in their first number alone as one: ``blocks.{0..11}.norm1.weight``."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for name in names:
+        match = NUMBERED.fullmatch(name)
+        before, number, after = match.groups() if match else (name, "", "")
+        numbers.setdefault((before, after), []).extend([int(number)] if number else [])
+    return [f"{before}{_run(sorted(found))}{after}" for (before, after), found in numbers.items()]
+
+
+def _run(numbers: list[int]) -> str:
+    if len(numbers) < 2:
+        return "".join(map(str, numbers))
+    whole = numbers == list(range(numbers[0], numbers[-1] + 1))
+    return f"{{{f'{numbers[0]}..{numbers[-1]}' if whole else ','.join(map(str, numbers))}}}"
 
 
 def _are_weights(value: Tensor, own: Tensor) -> bool:

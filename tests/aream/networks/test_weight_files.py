@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from aream.affinity_net.network import AffinityNetConfig
 from aream.affinity_net.network import build as build_affinity_net
 from aream.backbones import conformer, mctformer_v2, vit
 from aream.errors import ConfigError, DataError
-from aream.networks.checkpoint import read_state_dict
+from aream.networks.checkpoint import read_state_dict, together
 from aream.segmenters import deeplab, deeplab_largefov, deeplab_v3
 
 SMALL = {"vit": "vit_tiny_patch16_224", "patch_size": 16, "dim": 12, "depth": 2, "heads": 2}
@@ -47,6 +48,53 @@ def value(state: dict[str, torch.Tensor]) -> float:
 def test_the_only_state_dict_is_taken_whatever_it_is_called(saved, content, caplog):
     assert value(read_state_dict(saved(content))) == 1
     assert not caplog.records
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "module.model.", "_orig_mod.module.", "model.module.net."])
+def test_what_wraps_all_names_is_taken_off(saved, prefix):
+    """Data parallel programs, compiled models and Lightning put it there."""
+    plain = build_vit().state_dict()
+    wrapped = saved({"state_dict": {prefix + name: tensor for name, tensor in plain.items()}})
+    found = build_vit(weights=wrapped).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in plain.items())
+
+
+def build_vit(**more):
+    return mctformer_v2.build(mctformer_v2.Config(**SMALL, **more), 3, 224)
+
+
+def test_what_some_names_have_is_their_own(saved):
+    state = {"model.layer.weight": torch.zeros(1), "other.weight": torch.zeros(1)}
+    assert read_state_dict(saved(state)).keys() == state.keys()
+
+
+def test_positions_of_another_grid_are_interpolated_and_that_is_said(saved, caplog):
+    """384 pixels onto 224."""
+    small = {"vit": "vit_tiny_patch16_224", "dim": 12, "depth": 2, "heads": 2}
+    for module in (vit, mctformer_v2):
+        state = {k: v for k, v in module.build(module.Config(**small), 3, 384).state_dict().items()}
+        with caplog.at_level(logging.WARNING):
+            host = module.build(module.Config(**small, weights=saved(state)), 3, 224)
+        assert "interpolated" in caplog.text
+        assert host(torch.zeros(1, 3, 224, 224)).cam.shape[-1] == 14
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            module.build(module.Config(**small, weights=saved(state)), 3, 384)
+        assert "interpolated" not in caplog.text
+
+
+def test_every_unknown_key_is_named(saved):
+    state = build_vit().state_dict()
+    more = {f"blocks.{k}.ls1.gamma": torch.ones(12) for k in range(12)} | {f"odd_{k}": torch.ones(1) for k in range(9)}
+    names = ", ".join(["blocks.{0..11}.ls1.gamma", *(f"odd_{k}" for k in range(9))])
+    with pytest.raises(DataError, match=re.escape(f"unexpected: {names} (21)")):
+        build_vit(weights=saved(state | more))
+
+
+def test_names_that_differ_in_a_number_stand_together():
+    assert together(["a.0.b", "a.1.b", "a.2.b", "a.4.c", "a.7.c", "x", "a.3.d"]) == [
+        "a.{0..2}.b", "a.{4,7}.c", "x", "a.3.d",
+    ]  # fmt: skip
 
 
 def test_of_several_the_usual_one_is_taken_and_said_and_any_other_by_its_key(saved, caplog):
