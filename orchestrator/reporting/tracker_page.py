@@ -9,6 +9,7 @@ from orchestrator.reporting.markdown import as_markdown
 from orchestrator.reporting.ranking_table import main_columns, ranking_rows
 from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.spec.metrics import known
+from orchestrator.text import first_sentence
 from orchestrator.tracking.recorder import trial_run
 
 MOST_ROWS = 20
@@ -21,7 +22,7 @@ def tracker_page(content: Mapping[str, Any]) -> str:
 
 def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     if content["question"]:
-        yield from (content["question"], "")
+        yield from (as_markdown(first_sentence(content["question"])[0]), "")
     yield from (f"- {as_markdown(sentence)}" for sentence in content["answer"]["sentences"])
     yield ""
     metrics = main_columns(content)
