@@ -20,12 +20,12 @@ from aream.engine.checkpoints import Checkpoints
 from aream.engine.compiled import compile_blocks
 from aream.engine.gradient_share import GradientShare
 from aream.engine.loading import HERE, Loader, Loading
-from aream.engine.loop import TrainingLoop
+from aream.engine.loop import Place, TrainingLoop
 from aream.engine.losses import classification_loss
 from aream.engine.randomness import WholeBatchDraws
 from aream.engine.ranks import ALONE, Ranks
 from aream.engine.steps import MicroBatches, advice, autocast, placed, refuse_loss
-from aream.engine.validation import validation_scores
+from aream.engine.validation import Scores, scores_in_turn, validation_scores
 from aream.errors import ConfigError, DivergedError
 from aream.methods.protocol import Method, Progress, Terms
 from aream.metrics import mean_average_precision
@@ -108,6 +108,8 @@ class Training(TrainingLoop[Batch]):
         self.judged_by = judge(config, scored_labels(dataset))
         self.schedule = Schedule(self.optimizer, config, len(self.batches))
         self.best: dict[str, Any] | None = None
+        self.validated: dict[str, float] = {}
+        """What the epoch's validation found."""
 
     def own_state(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -124,8 +126,28 @@ class Training(TrainingLoop[Batch]):
     def set_rates(self) -> None:
         self.schedule.set(self.epoch, self.step)
 
+    def at_epoch_end(self, checkpoints: Checkpoints) -> Iterator[Place]:
+        """
+        Raises:
+            DivergedError: scores that are not finite.
+            Interrupted: asked to stop; the state is that of the epoch's last step.
+        """
+        # A validation that never asks would count as stalled.
+        turns = scores_in_turn(
+            self.backbone,
+            self.dataset,
+            **self._of_validation(),
+            after_each=lambda: checkpoints.leave_if_asked(self.state),
+        )
+        while True:
+            try:
+                yield self.epoch, 1, next(turns)
+            except StopIteration as end:
+                self.validated = self.judged(end.value)
+                return
+
     def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
-        row = self.figures.means() | self.validate(checkpoints)
+        row = self.figures.means() | self.validated
         row |= {"epoch": float(self.epoch + 1), "lr": self.optimizer.param_groups[0]["lr"]}
         after_warmup = self.epoch >= self.config.warmup
         if after_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
@@ -237,26 +259,28 @@ class Training(TrainingLoop[Batch]):
             stack.enter_context(WholeBatchDraws(part.first, len(part.ids), len(part.all_ids)))
         return stack
 
-    def validate(self, checkpoints: Checkpoints | None = None) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Mean average precision of the val split's image labels: over the dataset's scored classes, over all classes,
         and over images (of the scored classes, an image at a time).
 
         Raises:
             DivergedError: scores that are not finite.
-            Interrupted: asked to stop; the state is that of the epoch's last step.
         """
-        scores, labels = validation_scores(
-            self.backbone,
-            self.dataset,
-            side=self.config.image_size,
-            images=self.val_images,
-            batch_size=min(self.config.batch_size, self.pieces.size),
-            device=self.device,
-            precision=self.config.precision,
-            ranks=self.ranks,
-            # A validation that never asks would count as stalled.
-            after_each=lambda: checkpoints.leave_if_asked(self.state) if checkpoints is not None else None,
-        )
+        return self.judged(validation_scores(self.backbone, self.dataset, **self._of_validation()))
+
+    def _of_validation(self) -> dict[str, Any]:
+        return {
+            "side": self.config.image_size,
+            "images": self.val_images,
+            "batch_size": min(self.config.batch_size, self.pieces.size),
+            "device": self.device,
+            "precision": self.config.precision,
+            "ranks": self.ranks,
+        }
+
+    def judged(self, found: Scores) -> dict[str, float]:
+        """What :meth:`validate` returns, of the scores."""
+        scores, labels = found
         if not np.isfinite(scores).all():
             raise DivergedError(f"scores of val images are not finite after epoch {self.epoch + 1}")
         scored = [mask_id - 1 for mask_id in self.dataset.scored_classes if mask_id > 0]

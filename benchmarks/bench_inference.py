@@ -24,7 +24,7 @@ from workers.processes.runtime import Runtime
 from workers.stage import StageContext
 from workers.stages import infer_cam, pseudo_label
 
-IMAGES, SIDE, REPEATS = 200, 224, 4
+IMAGES, SIDE, REPEATS = 200, 224, 2
 MOST = {"cpu": 2.0, "cuda": 1.5}
 """Multiples of the bare passes."""
 DATA = Component(name="shapes", config=shapes.Config(image_size=SIDE, train_images=IMAGES, val_images=1))

@@ -23,6 +23,7 @@ from aream.infer import ImageCams, ScaleMaps
 from aream.labels.pseudo_labels import LabelsConfig
 from aream.refiners import par
 from benchmarks.measure import Result, cpu_seconds
+from workers.checkpoint import NoCheckpoint
 from workers.components import build_dataset
 from workers.files.cams import write_cams
 from workers.processes.runtime import Runtime
@@ -30,14 +31,15 @@ from workers.stage import StageContext, Work
 from workers.stages import pseudo_label
 
 WALL_TIME = False
-IMAGES, PATCH, LAYERS = 200, 16, 12
+IMAGES, PATCH, LAYERS = 24, 16, 12
 REAL = Path(os.environ.get("AREAM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "voc12_animals"
 DRAWN = Component(name="shapes", config=shapes.Config(image_size=384, train_images=IMAGES, val_images=1))
 SUBSETS = (tuple(range(LAYERS)), tuple(range(6)), tuple(range(6, LAYERS)))
 RULES = ("auto", "otsu")
 MOST = 0.35
 """Of the CPU seconds of one variant after the other."""
-CONTEXT = StageContext(Runtime(), None, lambda row: None, lambda: False)
+NO, TOLD = NoCheckpoint(), lambda row: None
+CONTEXT = StageContext(Runtime(), NO, TOLD, lambda: False)
 
 
 def data() -> tuple[str, Component]:
@@ -77,7 +79,7 @@ def measure() -> list[Result]:
         cams.mkdir()
         write_cams(cams, noisy_cams(build_dataset(component), IMAGES))
         works = {
-            side: [Work(config, {"cams": cams}, _empty(Path(folder, side, str(number)))) for number, config in
+            side: [Work(config, {"cams": cams}, _empty(Path(folder, side, str(number))), NO, TOLD) for number, config in
                    enumerate(configs)]
             for side in ("together", "alone")
         }  # fmt: skip

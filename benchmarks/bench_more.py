@@ -17,7 +17,7 @@ HOST = {
     "vit": "vit_small_patch16_224", "class_tokens": "per_class", "registers": 4, "head_kernel": 1, "head_bias": False,
     "rectified": False, "pooling": "channel_max",
 }  # fmt: skip
-SIDE, IMAGES, REPEATS = 448, 8, 3
+SIDE, IMAGES, REPEATS = 448, 8, 2
 MOST = 1.3
 """Of the host's step and memory in ours."""
 

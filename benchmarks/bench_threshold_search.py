@@ -11,7 +11,7 @@ from aream.metrics import mean_iou
 from benchmarks.measure import Result, cpu_seconds
 from benchmarks.published import miou_at
 
-IMAGES, CLASSES = 200, 21
+IMAGES, CLASSES = 40, 21
 THRESHOLDS = np.round(np.arange(60) * 0.01, 6)
 SIZE = (375, 500)
 

@@ -10,6 +10,9 @@ import dataclasses
 import functools
 import gc
 import itertools
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +24,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aream import backbones, discover
+from aream.bank import Bank
 from aream.config import Component
 from aream.data.decoded import DecodedOnce, OwnImages
 from aream.datasets import voc2012
@@ -37,6 +41,7 @@ from aream.train import TrainConfig, Training, seed_everything
 from benchmarks.bench_labels import RULES, SUBSETS, noisy_cams
 from benchmarks.measure import peak_bytes
 from benchmarks.photos import CLASSES, write_photos
+from workers.checkpoint import NoCheckpoint
 from workers.files.cams import write_cams
 from workers.images import SHARE
 from workers.processes.memory_limits import free_shared_memory, usable_memory
@@ -50,6 +55,8 @@ WAYS = {ONLINE: aream.Config(label_mode="online"), EXTRA: aream.Config(label_fli
 LEAST_RATE, MOST_COST, LEAST_FED = 7_500, 1.25, 0.95
 """Goals on an H100 or H200: images/s of the plain compiled step at the largest batch; the online step's time as a
 multiple of the plain one's; the rate with the loader as a share of the rate without."""
+TOGETHER, EPOCHS = 4, 3
+"""Trainings of a bank, and their epochs: the first decodes, the second begins processes that know the images."""
 COUNTED = 2
 """Images of the step whose operations are counted: they are proportional to the images."""
 
@@ -75,6 +82,8 @@ class Size:
     """Images of an epoch of the loader."""
     located: int
     labelled: int
+    banked: int
+    """Images of an epoch of a bank."""
     pictures: int
     picture: tuple[int, int]
     """Width and height, pixels."""
@@ -82,12 +91,12 @@ class Size:
 
 FULL = Size(
     host={"vit": "deit_small_patch16_224"}, side=224, batches=(64, 256), compiler="inductor", steps=10, seconds=3.0,
-    matmul=8192, train=10_582, loaded=4096, located=256, labelled=128, pictures=256, picture=(500, 375),
+    matmul=8192, train=10_582, loaded=4096, located=256, labelled=128, banked=1024, pictures=256, picture=(500, 375),
 )  # fmt: skip
 TOY = Size(
     host={"vit": "vit_tiny_patch16_224", "patch_size": 8, "dim": 12, "depth": 4, "heads": 2}, side=32, batches=(2, 4),
-    compiler="aot_eager", steps=1, seconds=0.0, matmul=64, train=16, loaded=8, located=4, labelled=2, pictures=4,
-    picture=(40, 30),
+    compiler="aot_eager", steps=1, seconds=0.0, matmul=64, train=16, loaded=8, located=4, labelled=2, banked=4,
+    pictures=4, picture=(40, 30),
 )  # fmt: skip
 SIZES = {"full": FULL, "toy": TOY}
 
@@ -118,7 +127,7 @@ class Place:
 
 
 Part = Callable[[Place], Iterator[Row]]
-LISTS = ("loaded", "located", "labelled")
+LISTS = ("loaded", "located", "labelled", "banked")
 
 
 def write_images(root: Path, size: Size) -> None:
@@ -130,7 +139,7 @@ def _data(place: Place, images: str = "train") -> voc2012.Config:
     return voc2012.Config(root=str(place.root), train_list=f"{images}.txt")
 
 
-def _training(place: Place, batch: int, way: str, images: str = "train") -> Training:
+def _training(place: Place, batch: int, way: str, images: str = "train", epochs: int = 1) -> Training:
     """With its images decoded once."""
     module = discover.load(backbones, "mctformer_v2")
     host_config = module.Config(**place.size.host)
@@ -142,7 +151,9 @@ def _training(place: Place, batch: int, way: str, images: str = "train") -> Trai
         method: Any = mean_affinity.build(mean_affinity.Config())
     else:
         method = aream.build(aream.resolve(dataclasses.replace(WAYS[way], layer_index=split), depth))
-    config = TrainConfig(batch_size=batch, image_size=place.size.side, epochs=1, warmup_epochs=0, lr_warmup_epochs=0)
+    config = TrainConfig(
+        batch_size=batch, image_size=place.size.side, epochs=epochs, warmup_epochs=0, lr_warmup_epochs=0
+    )
     dataset = DecodedOnce(voc2012.build(_data(place, images)), OwnImages(int(SHARE * usable_memory())))
     training = Training(host, method, dataset, config, 0, device=place.device, loading=place.loading)
     training.networks.train()
@@ -322,7 +333,7 @@ def labels(place: Place) -> Iterator[Row]:
         for rule in RULES
     ]
     runtime = Runtime(place.device.type == "cuda", images=_Kept(OwnImages(int(SHARE * usable_memory()))))
-    context = StageContext(runtime, None, lambda row: None, lambda: False)
+    context = StageContext(runtime, NoCheckpoint(), lambda row: None, lambda: False)
     numbers = itertools.count()
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "cams")
@@ -331,7 +342,10 @@ def labels(place: Place) -> Iterator[Row]:
 
         def run() -> None:
             out = Path(folder, str(next(numbers)))
-            works = [Work(config, {"cams": found}, out / str(index)) for index, config in enumerate(configs)]
+            works = [
+                Work(config, {"cams": found}, out / str(index), NoCheckpoint(), lambda row: None)
+                for index, config in enumerate(configs)
+            ]
             for work in works:
                 work.out.mkdir(parents=True)
             for made in pseudo_label.run_together(works, context):
@@ -343,6 +357,43 @@ def labels(place: Place) -> Iterator[Row]:
         run()
         yield part("all variants", place.size.labelled / (time.perf_counter() - began), "images/s")
     yield part("peak", peak / 2**20, "MiB")
+
+
+def bank(place: Place) -> Iterator[Row]:
+    """Trainings with AReAM in one process that share their batches, against as many processes with a part of the GPU
+    each; epochs with their validation, by the last of which a decoded set is at hand."""
+    batch = min(place.size.batches)
+    part = functools.partial(Row, f"bank of {TOGETHER}, AReAM online, batch {batch}")
+    together = sum(_last_epoch_rates(place, batch, TOGETHER))
+    yield part("one process", together, "images/s, of all")
+    if place.device.type == "cuda":
+        torch.cuda.empty_cache()
+    command = [sys.executable, "-m", "benchmarks.gpu_parts", place.device.type, _name(place.size), str(place.root)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(TOGETHER)]
+    told = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise RuntimeError("a training with a part of the GPU failed")
+    apart = sum(float(text.splitlines()[-1]) for text in told)
+    yield part("a process each", apart, "images/s, of all")
+    yield part("one process against a process each", together / apart, "times", ">= 1", together >= apart)
+
+
+def _last_epoch_rates(place: Place, batch: int, count: int) -> list[float]:
+    """Training images a second in the last epoch, of each of ``count`` trainings in a bank."""
+    shared, ends = Bank(), [[] for _ in range(count)]  # type: list[list[float]]
+    images = 0
+    for times in ends:
+        training = _training(place, batch, ONLINE, "banked", epochs=EPOCHS)
+        images = len(training.batches) * batch
+        shared.add(training, training.moves(report=lambda row, times=times: times.append(time.perf_counter())))
+    for outcome in shared.run():
+        if isinstance(outcome, Exception):
+            raise outcome
+    return [images / (times[-1] - times[-2]) for times in ends]
+
+
+def _name(size: Size) -> str:
+    return next(name for name, known in SIZES.items() if known == size)
 
 
 @dataclass(frozen=True)
@@ -358,13 +409,22 @@ def parts(size: Size) -> dict[str, tuple[Part, float]]:
     *smaller, largest = sorted(size.batches)
     found: dict[str, tuple[Part, float]] = {
         f"eager_{largest}": (functools.partial(steps, batch=largest, compiled=False), 70),
-        f"compiled_{largest}": (functools.partial(steps, batch=largest, compiled=True), 170),
-        "loader": (loader, 90),
-        "cams": (cams, 50),
-        "labels": (labels, 50),
+        f"compiled_{largest}": (functools.partial(steps, batch=largest, compiled=True), 150),
+        "loader": (loader, 80),
+        "cams": (cams, 40),
+        "labels": (labels, 40),
+        "bank": (bank, 60),
     }
     for batch in smaller:
-        found[f"eager_{batch}"] = functools.partial(steps, batch=batch, compiled=False), 50
+        found[f"eager_{batch}"] = functools.partial(steps, batch=batch, compiled=False), 40
     for batch in smaller:
         found[f"compiled_{batch}"] = functools.partial(steps, batch=batch, compiled=True), 120
     return found
+
+
+if __name__ == "__main__":
+    kind, name, folder = sys.argv[1:]
+    cores = max(1, len(os.sched_getaffinity(0)) // TOGETHER)
+    Runtime(gpu=kind == "cuda", gpu_share=1 / TOGETHER).prepare()
+    own = Place(SIZES[name], torch.device(kind), Path(folder), cores)
+    print(*_last_epoch_rates(own, min(own.size.batches), 1))

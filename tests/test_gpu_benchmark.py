@@ -39,7 +39,9 @@ def test_images_are_a_dataset_without_a_fault(place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["eager_4", "cams", "labels"])  # compiled ones: type checks would be compiled too
+@pytest.mark.parametrize(
+    "name", ["eager_4", "cams", "labels", "bank"]
+)  # compiled ones: type checks would be compiled too
 def test_a_part_yields_figures(place, name):
     rows = list(parts(TOY)[name][0](place))
     assert all(math.isfinite(row.value) and row.value > 0 for row in rows)

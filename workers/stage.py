@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from workers.processes.runtime import Runtime
 from workers.ranks.process_group import Checkpoint
 
 Row = dict[str, float]
+Report = Callable[[Row], None]
 T = TypeVar("T")
 GPU_PEAK = "gpu/peak_bytes"
 """Metric of a stage that ran on a GPU: the most its process held of the memory for tensors, in bytes."""
@@ -71,14 +72,11 @@ class Stage:
         """Number of processes that run it together."""
         return int(getattr(self.config, "processes", 1))
 
-    def shares_a_pass(self, other: Stage) -> bool:
-        """Whether one ``run_together`` makes both: they read one input in the same way."""
-        by = getattr(self.module, "TOGETHER_BY", None)
-        return (
-            by is not None
-            and (self.name, self.hardware) == (other.name, other.hardware)
-            and self.inputs[by].key == other.inputs[by].key
-        )
+    @functools.cached_property
+    def shared_pass(self) -> Hashable | None:
+        """Equal for stages that one ``run_together`` makes; None: it runs by itself."""
+        shared = self.module.shared(self) if hasattr(self.module, "run_together") else None
+        return None if shared is None else (self.name, self.hardware, shared)
 
     def ancestry(self) -> Iterator[Stage]:
         """The stages this one needs, inputs first, then itself; each key once."""
@@ -103,6 +101,9 @@ class Work:
     """Folders."""
     out: Path
     """An empty folder for its files."""
+    checkpoint: Checkpoint
+    report: Report
+    """As in :class:`StageContext`."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class StageContext:
 
     runtime: Runtime
     checkpoint: Checkpoint
-    report: Callable[[Row], None]
+    report: Report
     """Takes one row of metrics an epoch."""
     stop: Callable[[], bool]
     """Returns True if the stage should save its checkpoint and raise ``Interrupted``; cheap enough to ask every
@@ -135,6 +136,6 @@ class StageContext:
                 raise Interrupted("stopped as asked")
             yield item
 
-    def checkpoints(self) -> Checkpoints:
-        """Return the checkpoints of a training loop."""
-        return Checkpoints(self.checkpoint.save, self.runtime.checkpoint_s, stop=self.stop)
+    def checkpoints(self, checkpoint: Checkpoint | None = None) -> Checkpoints:
+        """Return the checkpoints of a training loop, which are kept in ``checkpoint``; None: in the context's own."""
+        return Checkpoints((checkpoint or self.checkpoint).save, self.runtime.checkpoint_s, stop=self.stop)

@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aream.errors import (
@@ -35,7 +35,7 @@ from workers.processes.hardware import threads
 from workers.processes.runtime import Runtime, no_images
 from workers.processes.structured_log import working_on
 from workers.ranks.launcher import joined
-from workers.ranks.process_group import Checkpoint, SharedCheckpoint
+from workers.ranks.process_group import SharedCheckpoint
 from workers.record_of import record_of
 from workers.stage import GPU_PEAK, Row, Stage, StageContext, Work
 
@@ -49,6 +49,7 @@ class _Part:
     stage: Stage
     inputs: Mapping[str, Path]
     lease: Lease
+    rows: list[Row] = field(default_factory=list)
 
 
 class StageRunner:
@@ -98,7 +99,7 @@ class StageRunner:
         waiting = {stage.key: stage for stage in stages}
         while waiting:
             first, *others = waiting.values()
-            alike = [stage for stage in others if first.shares_a_pass(stage)]
+            alike = [] if first.shared_pass is None else [s for s in others if s.shared_pass == first.shared_pass]
             ready = [stage for stage in alike if all(self.store.has(need.key) for need in stage.inputs.values())]
             for stage in (first, *ready):
                 del waiting[stage.key]
@@ -111,11 +112,12 @@ class StageRunner:
             AreamError: what the stage raises.
         """
         inputs = {name: self._materialise(parent) for name, parent in stage.inputs.items()}
+        work = Work(stage.config, inputs, out, NoCheckpoint(), lambda row: self.report(stage, row))
         with (
             threads(stage.threads),
-            self._context(stage, inputs, NoCheckpoint(), lambda row: self.report(stage, row), self.stop) as context,
+            self._context(stage, work, self.stop) as context,
         ):
-            metrics: Row = stage.module.run(stage.config, inputs, out, context)
+            metrics: Row = stage.module.run(work.config, work.inputs, out, context)
         return metrics
 
     def _stored(self, stage: Stage) -> ArtifactRecord | None:
@@ -177,26 +179,25 @@ class StageRunner:
         def lost() -> bool:
             return any(part.lease.lost.is_set() for part in parts)
 
-        checkpoint = CheckpointFile(self.store.storage, first.key, self.store.scratch, others=lost)
-        rows: list[Row] = []
-
-        def report(row: Row) -> None:
-            rows.append(row)
-            self.report(first, row)
+        def report(part: _Part, row: Row) -> None:
+            part.rows.append(row)
+            self.report(part.stage, row)
 
         keys = ", ".join(part.stage.key for part in parts)
         log.info("running %s in process %d on %s", keys, os.getpid(), socket.gethostname())
         with contextlib.ExitStack() as until_end, working_on(stage=first.key):
             until_end.callback(self.images.done)
-            works = []
+            works, checkpoints = [], []
             for part in parts:
                 out = self.store.staging()
                 until_end.callback(shutil.rmtree, out, ignore_errors=True)
-                works.append(Work(part.stage.config, part.inputs, out))
-            context = self._context(first, parts[0].inputs, checkpoint, report, lambda: lost() or self.stop())
+                kept = CheckpointFile(self.store.storage, part.stage.key, self.store.scratch, others=lost)
+                checkpoints.append(kept)
+                works.append(Work(part.stage.config, part.inputs, out, kept, functools.partial(report, part)))
+            context = self._context(first, works[0], lambda: lost() or self.stop())
             outcomes = until_end.enter_context(contextlib.closing(self._outcomes(first, works, context)))
             shared = 0.0
-            for part, work in zip(parts, works, strict=True):
+            for part, work, checkpoint in zip(parts, works, checkpoints, strict=True):
                 with self._told(part.stage, lost):
                     started = time.monotonic()
                     metrics = next(outcomes)
@@ -209,7 +210,7 @@ class StageRunner:
                             raise metrics
                         if self.memory is not None:
                             metrics[GPU_PEAK] = float(self.memory.peak())
-                        record = record_of(part.stage, metrics, rows, shared + own)
+                        record = record_of(part.stage, metrics, part.rows, shared + own)
                         outcome = self.store.put(part.stage.key, work.out, record)
                 except (Interrupted, StoreUnavailable):
                     raise
@@ -249,22 +250,15 @@ class StageRunner:
             raise failure from error
 
     @contextlib.contextmanager
-    def _context(
-        self,
-        stage: Stage,
-        inputs: Mapping[str, Path],
-        checkpoint: Checkpoint,
-        report: Callable[[Row], None],
-        stop: Callable[[], bool],
-    ) -> Iterator[StageContext]:
+    def _context(self, stage: Stage, work: Work, stop: Callable[[], bool]) -> Iterator[StageContext]:
         """Yield the stage's context, joined with the other processes of a stage that runs in several."""
         runtime = self._runtime(stage)
         if stage.processes == 1:
-            yield StageContext(runtime, checkpoint, report, stop)
+            yield StageContext(runtime, work.checkpoint, work.report, stop)
             return
-        with joined(stage.name, stage.config, inputs, runtime, stage.processes) as ranks:
-            shared = SharedCheckpoint(ranks, checkpoint)
-            yield StageContext(runtime, shared, report, lambda: ranks.agree(stop()), ranks)
+        with joined(stage.name, stage.config, work.inputs, runtime, stage.processes) as ranks:
+            shared = SharedCheckpoint(ranks, work.checkpoint)
+            yield StageContext(runtime, shared, work.report, lambda: ranks.agree(stop()), ranks)
 
     def _runtime(self, stage: Stage) -> Runtime:
         """Return the runtime that the stage's key says, which another job's worker may lack: it asks for the stages

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -31,6 +31,8 @@ class _OfImages(Protocol):
 
 
 B = TypeVar("B", bound=_OfImages)
+Place = tuple[int, int, int]
+"""Epoch, 0 in its steps and 1 at its end, and the number of the batch there that is taken next."""
 
 
 class TrainingLoop(ABC, Generic[B]):
@@ -74,6 +76,10 @@ class TrainingLoop(ABC, Generic[B]):
     @abstractmethod
     def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
         """Return what is reported of the epoch when its steps are done."""
+
+    def at_epoch_end(self, checkpoints: Checkpoints) -> Iterator[Place]:
+        """What is done between an epoch's steps and its row, halted before each batch that it takes."""
+        return iter(())
 
     def own_state(self) -> dict[str, Any]:
         """Return what a subclass continues from besides; it takes it back in :meth:`restore_own_state`."""
@@ -130,16 +136,27 @@ class TrainingLoop(ABC, Generic[B]):
             OutOfMemory: memory does not hold a step.
             DataError: no step of an epoch had anything to learn from.
         """
+        for _ in self.moves(until, report=report, checkpoints=checkpoints):
+            pass
+
+    def moves(
+        self, until: int | None = None, *, report: Report, checkpoints: Checkpoints | None = None
+    ) -> Generator[Place, None, None]:
+        """The same as :meth:`run`, halted before each batch that it takes: several trainings may take turns."""
         until = self.epochs if until is None else until
         checkpoints = checkpoints or Checkpoints(save=lambda state: None)
         try:
             while self.epoch < until:
                 self.networks.train()
-                for batch in self.batches_left():
+                batches = self.batches_left()
+                yield self.epoch, 0, self.step
+                for batch in batches:
                     self.figures.add(self.train_step(batch))
                     self.step += 1
                     checkpoints.after_step(self.state)
+                    yield self.epoch, 0, self.step
                 self.checks.settle()
+                yield from self.at_epoch_end(checkpoints)
                 row = self.epoch_row(checkpoints) | self.pieces.row()
                 refuse_row(row, f"epoch {self.epoch + 1}")
                 self.history.append(row)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,25 +12,46 @@ from jaxtyping import Float
 
 from aream.backbones.protocol import Backbone
 from aream.data.dataset import Dataset
-from aream.engine.batches import SquareImages
+from aream.engine.batches import Batch, SquareImages
 from aream.engine.ranks import ALONE, Ranks
 from aream.engine.steps import autocast
 
 
-@torch.no_grad()
-def validation_scores(
+@runtime_checkable
+class ValImages(Protocol):
+    def batches(self, ids: Sequence[str], batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
+        """As :meth:`aream.engine.batches.SquareImages.batches`."""
+
+
+Scores = tuple[Float[np.ndarray, "images c"], Float[np.ndarray, "images c"]]
+"""Scores and labels of every image, in list order."""
+
+
+def validation_scores(backbone: Backbone, dataset: Dataset, **options: Any) -> Scores:
+    """What :func:`scores_in_turn` returns, without a halt; takes the same ``options``."""
+    turns = scores_in_turn(backbone, dataset, **options)
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            found: Scores = end.value
+            return found
+
+
+def scores_in_turn(
     backbone: Backbone,
     dataset: Dataset,
     *,
     side: int,
-    images: SquareImages | None = None,
+    images: ValImages | None = None,
     batch_size: int,
     device: torch.device,
     precision: str,
     ranks: Ranks = ALONE,
     after_each: Callable[[], None] = lambda: None,
-) -> tuple[Float[np.ndarray, "images c"], Float[np.ndarray, "images c"]]:
+) -> Generator[int, None, Scores]:
     """Scores and labels of every image, in list order; the ranks take turns at the batches and know all in the end.
+    Halts before each batch, with its number.
 
     Args:
         images: of that side; None: each is loaded here.
@@ -40,10 +62,11 @@ def validation_scores(
     images = images or SquareImages(dataset, side, (backbone.mean, backbone.std))
     batches = images.batches(dataset.ids("val"), batch_size, ranks.rank, ranks.size)
     scores, labels = [torch.zeros(0, classes)], [torch.zeros(0, classes)]
-    for _ in range(math.ceil(count / (batch_size * ranks.size))):
+    for number in range(math.ceil(count / (batch_size * ranks.size))):
+        yield number
         batch = next(batches, None)
         if batch is not None:
-            with autocast(device, precision):
+            with torch.no_grad(), autocast(device, precision):
                 output = backbone(batch.images.to(device, non_blocking=True))
             scores.append(output.scores.float().cpu())
             labels.append(batch.labels)

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from orchestrator.monitor.forecast import expected_tasks
+from orchestrator.plan.banks import banks
 from orchestrator.plan.planner import Planner
 from orchestrator.plan.why import reasons
 from orchestrator.preflight.estimate import estimate
@@ -53,6 +54,8 @@ class PlanSummary:
     """Stage name -> how many are stored that other code computed."""
     why: dict[str, str] | None = None
     """Key of each stage to run -> what tells it from the nearest stored result of its kind, where that was asked."""
+    banks: list[int] = field(default_factory=list)
+    """Trainings to run of each process that trains several."""
     segmentation_jobs: int = 0
     """Upper bound: the selected variants, at every seed and point of the segmentation axes."""
 
@@ -84,6 +87,7 @@ def summarise(
         StageRow(key, stage.name, counts[key], key in stored, [parent.key for parent in stage.inputs.values()])
         for key, stage in ordered.items()
     ]
+    left = [] if spec.search else [trial for trial in trials if trial.key not in stored]
     missing = [stage for key, stage in ordered.items() if key not in stored]
     found = sum(
         stage.name == "train_cam" and stage.key in {trial.key for trial in trials} for stage in ordered.values()
@@ -113,6 +117,7 @@ def summarise(
         remarks=remarks(spec),
         other_code=by_other_code((ordered | begun).values(), RememberedRecords(store)),
         why={one.key: one.words for one in reasons(missing, readable_records(store))} if why else None,
+        banks=[len(group) for group in banks(left, spec.resources.trial.bank)],
         segmentation_jobs=expected_tasks(spec).get("segmentation", 0),
     )
 
@@ -138,6 +143,10 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     stored = sum(row.stored for row in plan.stages)
     if plan.stages:
         console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
+    if plan.banks:
+        console.print(
+            f"{sum(plan.banks)} trainings in {len(plan.banks)} banks, at most {max(plan.banks)} in one process"
+        )
     for key, words in (plan.why or {}).items():
         console.print(f"why {key}: {words}", markup=False, soft_wrap=True)
     for remark in [*plan.remarks, *filter(None, [other_code_sentence(plan.other_code)])]:

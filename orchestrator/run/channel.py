@@ -129,8 +129,9 @@ class WorkerEnd:
             return self.actor.images_of.remote(self.me[0]).future().result(timeout=ANSWER_S)
         return None
 
-    def post(self, row: Row) -> None:
-        self.actor.post.remote(self.key, row)
+    def post(self, row: Row, key: str | None = None) -> None:
+        """``key`` None: this one's own."""
+        self.actor.post.remote(key or self.key, row)
 
     def stop(self) -> bool:
         """True if the driver's last answer was to stop; never waits, so that a training may ask every step."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,19 +56,24 @@ class _Attempt:
 
 
 @ray.remote
-def run_stage_task(stage: Stage, workspace: Workspace, cpu: float, gpu: float, channel: Any) -> dict[str, Any]:
-    """Run one stage and whatever it needs that is not stored yet; returns why it did not, if it did not."""
+def run_stage_task(
+    stages: Sequence[Stage], workspace: Workspace, cpu: float, gpu: float, channel: Any
+) -> dict[str, Any]:
+    """Run one stage, or those that share a pass, and whatever they need that is not stored yet; returns why it did not,
+    if it did not."""
+    key, keys = stages[0].key, {stage.key for stage in stages}
     try:
-        with workspace.logged(stage.key), WorkerEnd(channel, stage.key) as line:
+        with workspace.logged(key), WorkerEnd(channel, key) as line:
             runner = stage_runner(
                 workspace,
                 cpu=cpu,
                 gpu=gpu,
-                report=lambda _, row: line.post(row),
+                report=lambda stage, row: line.post(row, stage.key if stage.key in keys else key),
                 stop=line.stop,
                 images=NodeStore(line.images_actor),
             )
-            runner.run(stage)
+            for _ in runner.run_all(stages):
+                pass
     except StageHeld as error:
         return {COMPUTED_ELSEWHERE: error.key}
     except Interrupted:
@@ -76,6 +81,9 @@ def run_stage_task(stage: Stage, workspace: Workspace, cpu: float, gpu: float, c
     except StoreUnavailable as error:
         return {"away": str(error)}
     except AreamError as error:
+        if len(keys) > 1:  # each goes on by itself, and what it meets there is told
+            log.warning("%s; others of its pass are stored", error)
+            return {}
         return {"failure": str(error)}
     except Exception as error:
         if may_pass(error) or isinstance(error, ray.exceptions.RayError):
@@ -98,8 +106,13 @@ class StageTasks:
         on_stalled: Callable[[str], None],
         on_short: Callable[[str | None], None],
         channel: WorkerChannel,
+        beside: Mapping[str, Sequence[Stage]] | None = None,
     ) -> None:
+        """``beside``: of a stage's key, others that its task runs in the same pass; rows are told of each, everything
+        else of the first."""
+        self.beside = beside or {}
         self.by_key = {stage.key: stage for stage in stages}
+        self.tell = self.by_key | {stage.key: stage for others in self.beside.values() for stage in others}
         self.waiting = dict(self.by_key)
         self.workspace, self.resource, self.limits = workspace, resource, limits
         self.supervisor, self.on_event, self.on_stalled = supervisor, on_event, on_stalled
@@ -147,7 +160,8 @@ class StageTasks:
                 name=stage.key,
                 max_retries=0,
             )
-            task = options.remote(stage, self.workspace, self.resource.cpu, self.resource.gpus, self.channel.actor)
+            pass_ = [stage, *self.beside.get(stage.key, ())]
+            task = options.remote(pass_, self.workspace, self.resource.cpu, self.resource.gpus, self.channel.actor)
             self.running[task] = _Attempt(stage, time.monotonic())
 
     def _collect(self) -> None:
@@ -166,8 +180,8 @@ class StageTasks:
             if sign is not None and sign.silent_s <= time.monotonic() - attempt.asked:
                 self._begun(attempt)
         for key, row in rows:
-            if key in self.by_key:
-                self.on_event(TaskEvent(self.by_key[key], "running", row=row))
+            if key in self.tell:
+                self.on_event(TaskEvent(self.tell[key], "running", row=row))
         for task in done:
             attempt = self.running.pop(task)
             if not attempt.cancelled:

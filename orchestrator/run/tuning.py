@@ -34,6 +34,7 @@ from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.monitor.tasks import COMPUTED_ELSEWHERE
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.results.records import RememberedRecords, lineage_cost, stage_metrics
+from orchestrator.run.banks import train_in_banks
 from orchestrator.run.channel import WorkerChannel, WorkerEnd
 from orchestrator.run.lease_watch import LeaseWatch
 from orchestrator.run.requeue import DeferredError, RequeueingSearcher
@@ -129,6 +130,7 @@ def run_trials(
         stopped: trials that an earlier run stopped early; they are not taken up again.
         seen: what the scheduler knows from earlier runs.
     """
+    train_in_banks(planner, workspace, listener, supervisor, channel, listed)
     for _ in range(TRIES_AFTER_STALLS):
         try:
             _fit(planner, workspace, listener, supervisor, channel, listed=listed, stopped=stopped, seen=seen)

@@ -44,10 +44,10 @@ def training(dataset, **changes) -> Training:
 def test_the_weights_of_the_best_epoch_after_the_warm_up_are_kept(dataset, monkeypatch, changes, kept):
     made = training(dataset, epochs=4, warmup_epochs=1, **changes)
 
-    def row(checkpoints=None):
+    def row(found):
         return dict(zip(("val/map", "val/map_image"), MAPS[made.epoch], strict=True))
 
-    monkeypatch.setattr(made, "validate", row)
+    monkeypatch.setattr(made, "judged", row)
     weights: list[dict[str, torch.Tensor]] = []
     made.run(4, report=lambda _: weights.append({k: v.clone() for k, v in made.backbone.state_dict().items()}))
     state, shown, epoch = made.selected()
@@ -87,8 +87,8 @@ def test_ties_go_to_the_better_map_of_classes_then_to_the_later_epoch(dataset, m
     made = training(dataset, epochs=len(maps), warmup_epochs=1, select_by=select_by)
     monkeypatch.setattr(
         made,
-        "validate",
-        lambda checkpoints=None: dict(zip(("val/map", "val/map_image"), maps[made.epoch], strict=True)),
+        "judged",
+        lambda found: dict(zip(("val/map", "val/map_image"), maps[made.epoch], strict=True)),
     )
     weights = []
     made.run(len(maps), report=lambda _: weights.append({k: v.clone() for k, v in made.backbone.state_dict().items()}))

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from aream.engine.loop import TrainingLoop
 from workers.components import weights_file
-from workers.stage import StageContext
+from workers.ranks.process_group import Checkpoint
+from workers.stage import Report, StageContext
 
 
 def train(
@@ -23,14 +24,19 @@ def train(
     Args:
         start: the file of a state to begin from where there is no checkpoint; None: as the training is.
     """
-    state = context.checkpoint.load()
+    resume(training, context.checkpoint, context.report, start)
+    training.run(until, report=context.report, checkpoints=context.checkpoints())
+
+
+def resume(training: TrainingLoop[Any], checkpoint: Checkpoint, report: Report, start: Path | None) -> None:
+    """Put a training where it goes on, and report the rows of before."""
+    state = checkpoint.load()
     if state is None and start is not None:
         state = torch.load(start, map_location="cpu", weights_only=True)
     if state is not None:
         training.restore(state)
     for row in training.history:
-        context.report(row)
-    training.run(until, report=context.report, checkpoints=context.checkpoints())
+        report(row)
 
 
 def keep(training: TrainingLoop[Any], networks: Mapping[str, Mapping[str, torch.Tensor]], out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from workers.files.levels import LevelFile
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
-from workers.stage import Row, StageContext, Work
+from workers.stage import Row, Stage, StageContext, Work
 from workers.stages._label_pass import Counted, LabelPass
 
 VERSION = 2
@@ -79,10 +79,15 @@ class Config:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``cams``: what ``infer_cam`` wrote; the trained network of a refiner that needs one, by its name."""
-    (found,) = run_together([Work(config, inputs, out)], context)
+    (found,) = run_together([Work(config, inputs, out, context.checkpoint, context.report)], context)
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def shared(stage: Stage) -> Hashable:
+    """They read the same CAMs."""
+    return stage.inputs[TOGETHER_BY].key
 
 
 def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row | Exception]:

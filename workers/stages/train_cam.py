@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from aream.config import Component, config
+from aream.bank import Bank
+from aream.config import Component, canonical, config
 from aream.engine.ranks import ALONE, Ranks
+from aream.errors import Interrupted
 from aream.methods.protocol import Method
 from aream.selection import remark, scored_labels
 from aream.train import Training
@@ -19,9 +22,9 @@ from workers.components import build_method, read_entropies
 from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
-from workers.stage import Row, StageContext
+from workers.stage import Row, Stage, StageContext, Work
 from workers.stages import warmup
-from workers.stages._training import keep, train
+from workers.stages._training import keep, resume, train
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +63,51 @@ class Config(warmup.Config):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
     """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them."""
+    training = _made(config, inputs, context)
+    train(training, context, start=_start(inputs))
+    return _finished(training, out, context)
+
+
+def shared(stage: Stage) -> Hashable | None:
+    """They see the same images in the same order, and differ in their methods alone."""
+    if stage.processes > 1:
+        return None
+    config = canonical(stage.config)
+    assert isinstance(config, dict)  # a stage's Config is a dataclass
+    others = {name: value for name, value in config.items() if name != "method"}
+    return json.dumps([others, dict(stage.fingerprints)], sort_keys=True)
+
+
+def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row | Exception]:
+    """A bank: each batch is made once, and the trainings take turns at it."""
+    bank = Bank()
+    for work in works:
+        training = _made(work.config, work.inputs, context)
+        resume(training, work.checkpoint, work.report, _start(work.inputs))
+        bank.add(training, training.moves(report=work.report, checkpoints=context.checkpoints(work.checkpoint)))
+        del training  # the bank lets one go that breaks off
+    outcomes = bank.run()
+    for outcome in outcomes:
+        if isinstance(outcome, Interrupted):  # as all of them were, each with its state saved
+            raise outcome
+    for work, outcome in zip(works, outcomes, strict=True):
+        yield _finished(outcome, work.out, context) if isinstance(outcome, Training) else outcome
+
+
+def _made(config: Config, inputs: Mapping[str, Path], context: StageContext) -> Training:
     entropies = read_entropies(inputs["entropy"]) if "entropy" in inputs else None
     training = prepared(config, entropies, context.runtime, context.ranks)
     if context.writes and (said := remark(config.train, scored_labels(training.dataset))) is not None:
         log.warning(said)
+    return training
+
+
+def _start(inputs: Mapping[str, Path]) -> Path | None:
     # Through the file even where the state is at hand: only so are all forks equal bit for bit.
-    train(training, context, start=inputs["warmup"] / warmup.STATE_FILE if "warmup" in inputs else None)
+    return inputs["warmup"] / warmup.STATE_FILE if "warmup" in inputs else None
+
+
+def _finished(training: Training, out: Path, context: StageContext) -> Row:
     weights, val_map, epoch = training.selected()
     if context.writes:
         keep(training, weights, out)

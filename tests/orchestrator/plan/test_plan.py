@@ -56,6 +56,13 @@ def test_seeds_multiply_trainings_and_share_nothing(grid, capsys):
     assert sorted(row["shared_by"] for row in plan["stages"] if row["stage"] == "warmup") == [3, 3]
 
 
+def test_banks_are_said(grid, capsys):
+    assert planned(grid, capsys)["banks"] == []
+    assert planned(grid, capsys, "resources.trial.bank=2")["banks"] == [2]  # the third trains by itself
+    assert sweep.main([str(grid), "--plan", "--set=resources.trial.bank=3"]) == 0
+    assert "3 trainings in 1 banks, at most 3 in one process" in capsys.readouterr().out
+
+
 def test_points_that_mean_the_same_training_are_one(grid, capsys):
     """`shallow` and its layers by name are one subset; a baseline ignores the other method's values."""
     plan = planned(grid, capsys, "axes={method.fusion_layers: [shallow, [0, 1]]}")

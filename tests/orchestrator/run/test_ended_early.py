@@ -16,7 +16,7 @@ from orchestrator.console import command as entry
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.run import tuning
 from orchestrator.run.tune_callback import NodeUnreachable
-from orchestrator.spec.settings import Limits
+from orchestrator.spec.settings import Limits, Resources
 
 ROOT = Path(__file__).resolve().parents[3]
 SWEEP = """
@@ -77,7 +77,8 @@ def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, mo
         for key in ("done", "left")
     ]
     workspace = SimpleNamespace(store=lambda: stored)
-    tuning.run_trials(None, workspace, None, supervisor, None, listed=trials)
+    planner = SimpleNamespace(spec=SimpleNamespace(resources=Resources()))
+    tuning.run_trials(planner, workspace, None, supervisor, None, listed=trials)
     assert tries[0] == trials
     assert all(again == trials[1:] for again in tries[1:])
     assert all(known == [[{"epoch": 1.0}]] for known in seen[1:])  # a scheduler judges by what has ended
