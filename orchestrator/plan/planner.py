@@ -11,6 +11,7 @@ from typing import Any
 
 from aream.config import Component
 from orchestrator.spec.axes import Values, shown
+from orchestrator.spec.data_use import trains_hosts
 from orchestrator.spec.settings import Resource
 from orchestrator.spec.spec import SweepSpec
 from workers.pipelines import VariantStages, training_stage, variant_stages
@@ -99,9 +100,10 @@ class Planner:
         return functools.reduce(_merged, (self.trial(other, seed) for other in merged), trial)
 
     def grid(self) -> list[TrialPlan]:
-        """All trials of a grid: one for every distinct training and seed, variants of equal trainings merged."""
+        """All trials of a grid: one for every distinct training and seed, variants of equal trainings merged; none
+        where the sweep trains segmenters alone."""
         trials: dict[str, TrialPlan] = {}
-        for values in self.spec.training_points():
+        for values in self.spec.training_points() if trains_hosts(self.spec) else ():
             for seed in self.spec.seeds:
                 trial = self.trial(values, seed)
                 known = trials.get(trial.key)

@@ -16,7 +16,7 @@ from aream.refiners.protocol import network_of
 from orchestrator.cluster.auto_gpus import expected
 from orchestrator.plan.planner import Planner
 from orchestrator.preflight.state_files import refuse_damaged
-from orchestrator.spec.data_use import label_folders, label_points, use_of
+from orchestrator.spec.data_use import label_folders, label_points, trains_hosts, use_of
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.tracking import backends
 from orchestrator.tracking.backends.protocol import Backend
@@ -122,7 +122,10 @@ def datasets(spec: SweepSpec, trials: Sequence[TrialConfig]) -> list[Component]:
 
 
 def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
-    """Every training point of a grid, or every dataset, backbone and method that a search may propose."""
+    """Every training point of a grid, or every dataset, backbone and method that a search may propose; none where the
+    sweep trains segmenters alone."""
+    if not trains_hosts(spec):
+        return []
     if spec.search is None:
         return [spec.trial(values, spec.seeds[0]) for values in spec.training_points()]
     axes = [axis.key for axis in spec.training_axes()]

@@ -128,7 +128,7 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
         return
     console = Console(width=None if os.isatty(1) else 160, highlight=False)
     jobs = f", at most {plan.segmentation_jobs} segmentation jobs" if plan.segmentation_jobs else ""
-    variants = f"{plan.variants} variants" if plan.trials else "variants unknown"
+    variants = "variants unknown" if plan.search and not plan.trials else f"{plan.variants} variants"
     console.print(f"{plan.name}: {plan.trainings} trainings, {variants}{jobs}")
     if plan.search:
         known = f", {plan.search['known']} of them from earlier runs" if plan.search["known"] else ""
@@ -168,7 +168,7 @@ def _tree(row: StageRow, rows: Sequence[StageRow], titles: Mapping[str, str]) ->
 
 def _cost(plan: PlanSummary) -> Iterator[str]:
     trials, segmentation = plan.estimate, plan.estimate["segmentation"]
-    if not plan.trials:
+    if not plan.trials and plan.search:
         yield "estimate: unknown, only points within the axes' ranges can meet the constraints"
         return
     if trials["seconds"] is None:

@@ -18,6 +18,8 @@ OF_TRAIN_MASKS = ("pseudo/miou", "cam/miou", "layer/")
 
 def use_of(spec: SweepSpec) -> Use:
     """Summarize how the sweep uses the masks of the datasets it reads."""
+    if not trains_hosts(spec):
+        return Use(scored=("segmentation",))
     rules = list(dict.fromkeys(trial.labels.rule for trial in label_points(spec)))
     searched = [f"labels.background_threshold: {rule}" for rule in rules if rule in SEARCHED]
     advice = [WITHOUT_MASKS] if searched else []
@@ -32,6 +34,13 @@ def use_of(spec: SweepSpec) -> Use:
         scored=("segmentation",) if spec.segmentation_data is not None else (),
         instead=tuple(advice),
     )
+
+
+def trains_hosts(spec: SweepSpec) -> bool:
+    """False where segmenters are trained on labels made elsewhere alone, and nothing asks about hosts."""
+    if spec.segmentation_data is None or spec.axes or spec.search is not None or spec.analyses:
+        return True
+    return any(spec.segmentation_config(point).labels is None for point in spec.segmentation_points())
 
 
 def label_points(spec: SweepSpec) -> Iterator[TrialConfig]:

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from small_folder import NAMES, names_csv, write_folder
+from small_folder import NAMES, config, names_csv, write_folder
 
 import sweeps
+from aream.datasets import folder
+from workers.files.labels import write_labels
 
 pytestmark = pytest.mark.integration
 
@@ -29,10 +32,10 @@ SMALL = {
 """A network of a moment in the place of the template's."""
 
 
-def command(folder: Path, *words: str) -> str:
+def command(place: Path, *words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", f"orchestrator.{words[0]}", *words[1:]],
-        cwd=folder, env=sweeps.environment(), capture_output=True, text=True, timeout=600,
+        cwd=place, env=sweeps.environment(), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -71,3 +74,26 @@ def test_from_a_folder_to_a_segmenter(tmp_path, names):
     assert "1 images are left out: images have no labels" in report
     assert images[3] in report
     assert shlex.split(sweep)[:2] == ["aream", "sweep"]
+
+
+def test_labels_from_elsewhere_train_a_segmenter_and_no_host(tmp_path):
+    own, made, rng = tmp_path / "own", tmp_path / "made", np.random.default_rng(0)
+    names_csv(own / "labels.csv", write_folder(own, count=20))
+    made.mkdir()
+    dataset = folder.build(config(own, "labels.csv"))
+    for one in dataset.ids("train"):
+        mask = dataset.mask(one)
+        write_labels(made / f"{one}.png", np.where(rng.random(mask.shape) < 0.2, 0, mask).astype(np.uint8))
+    (tmp_path / "mine.yaml").write_text(
+        f"name: mine\nruns: {tmp_path}/runs\ndata: {{name: folder, root: {own}, images: images, masks: masks, "
+        "classes: classes.txt, labels: labels.csv, split: {val: 0.4}}\n"
+        f"tracking: none\nsegmentation: {SMALL['segmentation'][:-1]}, labels: {made}}}\n"
+    )
+    command(tmp_path, "sweep", *sweeps.command(Path("mine.yaml"))[4:])
+    content = json.loads((tmp_path / "runs/mine/summary.json").read_text())
+    assert content["ranking"] == []
+    (job,) = content["segmentation"]
+    assert 0 <= job["metrics"]["seg/miou"] <= 1
+    stages = {path.name.partition("-")[0] for path in (tmp_path / "runs/artifacts/records").iterdir()}
+    assert stages == {"external_labels", "train_seg", "eval_seg"}
+    assert "Segmentation" in (tmp_path / "runs/mine/report.md").read_text()

@@ -1,0 +1,31 @@
+"""A sweep of segmenters on labels made elsewhere has no use for a host."""
+
+from __future__ import annotations
+
+import pytest
+from sweep_results import planner
+
+from orchestrator.preflight.prepare import trial_configs
+from orchestrator.spec.data_use import trains_hosts, use_of
+
+LABELS = "segmentation={labels: made, model: {name: deeplab}}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trained"),
+    [
+        (("axes={}", LABELS), False),
+        (("axes={}", "segmentation={model: {name: deeplab}}"), True),
+        (("axes={}", "segmentation=null"), True),
+        (("axes={method.alpha_low: [0.2, 0.3]}", "where=[]", LABELS), True),
+        (("axes={inference.layers: [all, none]}", LABELS), True),
+        (("axes={}", "analyses=[layer_gain]", LABELS), True),
+    ],
+)
+def test_a_host_is_trained_where_something_asks_about_it(tmp_path, overrides, trained):
+    plan = planner(tmp_path, *overrides)
+    assert trains_hosts(plan.spec) == trained
+    assert bool(plan.grid()) == bool(trial_configs(plan.spec)) == trained
+    use = use_of(plan.spec)
+    assert bool(use.searched) == trained
+    assert use.scored == (() if "segmentation=null" in overrides else ("segmentation",))
