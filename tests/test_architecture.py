@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +144,9 @@ def test_the_driver_writes_files_whole_or_not_at_all(path):
 def test_docker_is_no_package():
     """mlflow imports the PyPI package of that name."""
     assert not (ROOT / "docker" / "__init__.py").exists()
+
+
+def test_no_two_tests_have_one_file_name():
+    """pytest would read the first one twice, and end before any test of the other."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -35,7 +35,7 @@ def test_none_keeps_no_record_and_tensorboard_each_curve_once(tmp_path, monkeypa
         curves = curves_in_tensorboard(place / "tensorboard")
         trials = {title: curve for title, curve in curves.items() if "train/classification_loss" in curve}
         ((title, curve),) = trials.items()
-        assert "alpha_low=0.25" in title
+        assert "alpha_low 0.25" in title
         assert [step for step, _ in curve["train/classification_loss"]] == [1, 2, 3, 4, 5]
         assert sum("pseudo/miou" in curve for curve in curves.values()) == 3  # two variants; the trial has the better
     assert sweeps.results(tmp_path) == results

@@ -22,7 +22,7 @@ AUTO = LabelsConfig()
 
 @pytest.fixture
 def data(tmp_path):
-    names_csv(tmp_path / "own/labels.csv", write_folder(tmp_path / "own", count=8))
+    names_csv(tmp_path / "own/labels.csv", write_folder(tmp_path / "own", count=12))
     (tmp_path / "made").mkdir()
     return folder.build(config(tmp_path / "own", "labels.csv"))
 

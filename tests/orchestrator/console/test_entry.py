@@ -15,11 +15,12 @@ import pytest
 import sqlalchemy.exc
 
 from aream.errors import ConfigError, StoreUnavailable
+from orchestrator import cli
 from orchestrator.console.command import command, tracebacks_go_to
 from orchestrator.monitor.state import SweepState
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ("sweep", "status", "control", "report", "artifacts", "submit", "node_checks", "check_data", "init", "ui")
+COMMANDS = tuple(name.replace("-", "_") for name in cli.COMMANDS)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 TINY = """
 name: tiny
@@ -49,10 +50,16 @@ def test_every_module_that_is_run_is_a_command():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_error_of_the_system_is_one_line_and_no_failed_trial(name, tmp_path):
     impossible = f"{'x' * 300}.yaml"  # longer than a file's name may be
-    rest = {
-        "control": ["stop"], "submit": ["--to", "slurm", "--lab", impossible], "node_checks": ["--address", "h:1"]
-    }  # fmt: skip
-    arguments = ["--sweep", impossible, "ls"] if name == "artifacts" else [impossible, *rest.get(name, [])]
+    words = {
+        "control": [impossible, "stop"],
+        "submit": [impossible, "--to", "slurm", "--lab", impossible],
+        "node_checks": [impossible, "--address", "h:1"],
+        "artifacts": ["--sweep", impossible, "ls"],
+        "evaluate": [".", "--data", impossible],
+        "infer": ["--weights", impossible, "--images", ".", "--out", "out"],
+        "schema": ["--out", impossible],
+    }
+    arguments = words.get(name, [impossible])
     done = python("-m", f"orchestrator.{name}", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
