@@ -98,7 +98,7 @@ class Driver:
             for trial in listed:
                 self.trials.add(trial)
             self.hold.save()
-            self._prelude(listed or self.planner.corners())
+            self._prelude(self.planner.corners() if self.spec.search else listed)
             self._run_trials(listed)
             self._adopt(self.auto.remembered(self.spec, "trial"))
             self.progress.phase("ranking")
