@@ -11,12 +11,11 @@ from orchestrator.reporting.latex import latex_table
 from orchestrator.reporting.ranking_csv import ranking_csv
 from orchestrator.reporting.ranking_table import front_marks, main_columns, tie_marks, winners
 from orchestrator.reporting.sections import Table, difference
+from orchestrator.results.configurations import MOST_DETAILED
 from orchestrator.spec.metrics import better, called, known, number
 from orchestrator.text import short_names, shown_beside
 
-MOST_ROWS = 2000
 MOST_CHOICES = 12
-LINKS = ("http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Cell:
 
 def ranking_of_page(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows of the ranking; axes that do not vary are in each row's configuration alone."""
-    entries = content["ranking"][:MOST_ROWS]
+    entries = content["ranking"][:MOST_DETAILED]
     texts, names = shown_beside([entry["config"] for entry in content["ranking"]]), short_names(content["axes"])
     axes = [key for key in content["axes"] if len({text.get(key) for text in texts}) > 1]
     metrics = sorted(main_columns(content), key=lambda name: name != content["rank"]["metric"])  # what ranks goes first
@@ -105,7 +104,7 @@ def _choices(columns: list[Column], rows: list[list[Cell]]) -> list[dict[str, An
 
 
 def _details(content: Mapping[str, Any]) -> dict[str, Any]:
-    entries = content["ranking"][:MOST_ROWS]
+    entries = content["ranking"][:MOST_DETAILED]
     return {
         "shared": content.get("settings", {}),
         "rows": [
@@ -114,7 +113,6 @@ def _details(content: Mapping[str, Any]) -> dict[str, Any]:
                 "command": entry.get("command", ""),
                 "metrics": _metrics(entry),
                 "stages": _stages(content["name"], entry),
-                "links": {name: url for name, url in entry.get("links", {}).items() if url.startswith(LINKS)},
             }
             for entry in entries
         ],

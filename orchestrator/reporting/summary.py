@@ -14,7 +14,7 @@ from aream.labels.pseudo_labels import RULE_DESCRIPTIONS
 from aream.selection import remark, scored_labels
 from orchestrator.monitor.state import SweepState
 from orchestrator.results.answer import answer
-from orchestrator.results.configurations import command_for, settings, told_apart
+from orchestrator.results.configurations import MOST_DETAILED, command_for, settings, told_apart
 from orchestrator.results.importance import axis_importance
 from orchestrator.results.method_pull import pull_remarks
 from orchestrator.results.origins import by_other_code, mixed, origins, other_code_sentence
@@ -67,8 +67,8 @@ class Summary:
             entry["without_loss"] = without_loss(entry["method"])
         for entry, difference in zip(entries, paired_differences(entries, spec.ranked_by), strict=True):
             entry["paired"] = difference
-        shared, own_settings = told_apart([settings(trial) for trial in self._trials])
-        for position, (entry, own_setting) in enumerate(zip(entries, own_settings, strict=True), start=1):
+        shared, own_settings = told_apart([settings(trial) for trial in self._trials[:MOST_DETAILED]])
+        for position, (entry, own_setting) in enumerate(zip(entries, own_settings, strict=False), start=1):
             entry["settings"] = own_setting
             entry["command"] = command_for(spec, entry["config"], position)
         goals = objectives(spec)

@@ -13,6 +13,8 @@ from orchestrator.spec.spec import SweepSpec
 from workers.processes.masking import masked, masked_content
 from workers.trial import TrialConfig
 
+MOST_DETAILED = 2000
+"""Configurations, the best ones, whose every setting and command is written down; a page shows no more."""
 Settings = dict[str, Any]
 """Dotted key -> value, as a sweep file would give it."""
 

@@ -39,6 +39,8 @@ def report(tmp_path_factory):
     sweep_results.compute(store, plan.grid(), score)
     content, place = sweep_results.summarised(plan, {HOSTILE: HOSTILE})
     content |= {"question": "Which alpha, and refined by which layers?", "created": "2026-01-02T03:04:05+00:00"}
+    for entry in content["ranking"]:
+        entry["command"] = entry["command"].replace(str(folder), "sweeps")
     write_report(content, store, place)
     return content, place / "report.html"
 
@@ -186,16 +188,19 @@ def test_a_hostile_sweep_stays_text(report, tmp_path):
     content = {**content, "name": HOSTILE, "question": HOSTILE, "failures": {HOSTILE: HOSTILE}}
     content["answer"] = {**content["answer"], "sentences": [HOSTILE]}
     content["ranking"] = [
-        {**entry, "config": {**entry["config"], "inference.layers": f"{HOSTILE}{number}"}, "command": HOSTILE,
-         "links": {HOSTILE: "javascript:document.title='taken'", "there": "https://example.org/?a=<b>"}}
+        {
+            **entry,
+            "config": {**entry["config"], "inference.layers": f"{HOSTILE}{number}"},
+            "settings": {HOSTILE: HOSTILE},
+            "command": HOSTILE,
+        }
         for number, entry in enumerate(content["ranking"])
-    ]  # fmt: skip
+    ]
     plan = sweep_results.planner(tmp_path)
     write_report(content, sweep_results.workspace(plan).store(), tmp_path / "out")
     with shown(tmp_path / "out" / "report.html") as page:
         assert page.title() == " ".join(HOSTILE.split())
         page.locator("#ranking .open").first.click()
-        links = page.locator("tr.details a")
-        assert [link.get_attribute("href") for link in links.all()] == ["https://example.org/?a=<b>"]
+        assert HOSTILE in page.locator("tr.details").inner_text()
         assert page.title() == " ".join(HOSTILE.split())
         assert too_wide(page) == []

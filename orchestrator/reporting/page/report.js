@@ -121,10 +121,6 @@ if (ranking) {
     if (one.command) box.append(block("Repeat it (what is stored is taken from the store; --fresh computes it anew)", one.command, true));
     box.append(block("Configuration", written({ ...one.settings, ...told.shared })), block("Metrics", one.metrics));
     box.append(block("Stages by seed, and how to look at them", one.stages, true));
-    for (const [name, url] of Object.entries(one.links)) {
-      const link = Object.assign(make("a", name), { href: url, rel: "noreferrer" });
-      box.append(Object.assign(make("p", "", "wide")).appendChild(link).parentElement);
-    }
     const cell = make("td");
     cell.colSpan = row.cells.length;
     cell.append(box);
