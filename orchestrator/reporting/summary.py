@@ -28,6 +28,7 @@ from orchestrator.spec.metric_checks import remarks
 from orchestrator.spec.metrics import known
 from orchestrator.spec.spec import SweepSpec
 from workers.components import build_dataset
+from workers.plugins import active
 from workers.processes.provenance import code_revision, library_versions
 from workers.stage import Stage
 from workers.trial import TrialConfig
@@ -90,6 +91,7 @@ class Summary:
                 if (metric := known(name)) is not None
             },
             "protocol": self._protocol(),
+            "plugins": [{"module": p.module, "place": p.place, "digest": p.digest} for p in active()],
             "ranking": entries,
             "paper": compared(spec, entries),
             "pareto": {
