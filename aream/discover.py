@@ -30,6 +30,11 @@ def _names(folders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(info.name for info in pkgutil.iter_modules(folders) if is_offered(info.name)))
 
 
+def forget() -> None:
+    """Look at the folders anew: a module was added."""
+    _names.cache_clear()
+
+
 def load(package: ModuleType, name: str) -> ModuleType:
     """Import ``package.name``.
 

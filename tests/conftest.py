@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import aream  # noqa: F401  # before any test imports timm: beside a CPU build of torch, torchvision needs it
+from workers import plugins
 
 pytest_plugins = ("store_fixtures",)
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,14 @@ LONGEST = (
     "test_lab",
 )
 """Files and tests that come last, in this order: where time is short, each has a part of it."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plugin", action="append", default=[], metavar="PATH.py", help="a plug-in to test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    plugins.activate([plugins.read_plugin(place, Path.cwd()) for place in config.getoption("--plugin")])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

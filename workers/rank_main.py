@@ -15,6 +15,7 @@ import torch
 
 from aream import discover
 from workers import stages
+from workers.plugins import set_up
 from workers.processes.background import begin
 from workers.ranks.launcher import RankJob
 from workers.ranks.process_group import ProcessRanks, RankLost, SharedCheckpoint
@@ -22,6 +23,7 @@ from workers.stage import StageContext
 
 
 def main(ready: int) -> int:
+    set_up()
     job: RankJob = pickle.load(sys.stdin.buffer)
     begin("parent", _end_with_parent)
     if job.runtime.gpu:

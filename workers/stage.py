@@ -17,6 +17,7 @@ from aream.engine.checkpoints import Checkpoints
 from aream.engine.ranks import ALONE, Ranks
 from aream.errors import Interrupted
 from workers import stages
+from workers.plugins import used_by
 from workers.processes.hardware import CPU, Hardware
 from workers.processes.runtime import Runtime
 from workers.ranks.process_group import Checkpoint
@@ -55,6 +56,8 @@ class Stage:
             "inputs": {name: stage.key for name, stage in self.inputs.items()},
             "hardware": self.hardware.identity(self.module.COMPUTES_ON),
         }
+        if plugins := used_by(self.name, self.config):
+            identity["plugins"] = plugins
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

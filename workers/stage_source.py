@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("aream", "workers")
 MACHINERY = (
     "aream.discover", "aream.errors", "workers.analysis", "workers.artifacts", "workers.checkpoint", "workers.failures",
-    "workers.metric", "workers.processes", "workers.ranks", "workers.stage", "workers.staging",
+    "workers.metric", "workers.plugins", "workers.processes", "workers.ranks", "workers.stage", "workers.staging",
 )  # fmt: skip
 """Modules, and packages with all that is in them."""
 ENTRIES = ("Config", "run")

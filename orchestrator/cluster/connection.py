@@ -12,6 +12,7 @@ from orchestrator.cluster.access import REFUSED_TOKEN, said_below_python, token_
 from orchestrator.cluster.cores import usable_cores
 from orchestrator.cluster.resources import Node, refuse_unsatisfiable
 from orchestrator.spec.spec import SweepSpec
+from workers import plugins
 from workers.staging import cache
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -36,7 +37,9 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     """
     global _started_here
     _started_here = address is None
-    workers = {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **cache.handed_on()}}
+    own = plugins.handed_on()
+    variables = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **cache.handed_on(), **own.get("env_vars", {})}
+    workers = {**own, "env_vars": variables}
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         gpus = None if torch.cuda.device_count() else 0  # Ray also counts GPUs that this torch cannot use

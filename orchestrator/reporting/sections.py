@@ -131,6 +131,7 @@ def _facts(content: Mapping[str, Any], compared: bool) -> list[str]:
         + ("are left out of the mean." if protocol["absent_classes"] == "skip" else "count as 0."),
         f"Figures are means over seeds {content['seeds']}, ± the sample standard deviation.",
     ]
+    facts += [f"Plug-in {one['module']}: {one['place']}, {one['digest']}." for one in content.get("plugins", [])]
     facts += content.get("remarks", [])
     if compared:
         facts.append(

@@ -30,6 +30,7 @@ from orchestrator.spec.metric_checks import remarks
 from orchestrator.spec.metrics import known
 from orchestrator.spec.spec import SweepSpec
 from workers.components import build_dataset
+from workers.plugins import active
 from workers.processes.provenance import code_revision, library_versions
 from workers.stage import Stage
 from workers.trial import TrialConfig
@@ -98,6 +99,7 @@ class Summary:
             },
             "protocol": self._protocol(),
             "settings": shared,
+            "plugins": [{"module": p.module, "place": p.place, "digest": p.digest} for p in active()],
             "ranking": entries,
             "paper": compared(spec, entries),
             "pareto": {

@@ -25,6 +25,7 @@ from orchestrator.spec.settings import Search, Settings
 from orchestrator.spec.spec import MAX_POINTS, SweepSpec
 from orchestrator.spec.sqlite_uri import absolute_database
 from orchestrator.spec.yaml_source import DOTTED_SECTIONS, Problem, SpecError, SweepSource, read_source
+from workers import plugins
 from workers.trial import SegmentationConfig, TrialConfig
 
 MAX_CONSTRAINTS = 20
@@ -57,6 +58,7 @@ class _SweepReader:
 
     def read(self) -> SweepSpec:
         data = self.source.data
+        self._activate(data.get("plugins", []))
         own = [field.name for field in dataclasses.fields(Settings)]
         known = [*own, *TRIAL_KEYS, *OTHER_KEYS]
         settings = self._try(lambda: build(Settings, {k: data[k] for k in own if k in data}, "", self.report))
@@ -113,6 +115,19 @@ class _SweepReader:
         if self.problems:
             raise SpecError(self.problems)
         return spec
+
+    def _activate(self, given: object) -> None:
+        """Plug-ins come before all that may name them; a wrong list is told with the other settings."""
+        listed = [place for place in given if isinstance(place, str)] if isinstance(given, list) else []
+        for index, place in enumerate(listed):
+            try:
+                plugins.activate([plugins.read_plugin(place, Path.cwd())])
+            except ConfigError as error:
+                self.report(f"plugins[{index}]", str(error))
+        try:
+            plugins.activate(plugins.installed_plugins())
+        except ConfigError as error:
+            self.report("plugins", f"of an installed package: {error}")
 
     def _try(self, make: Callable[[], T]) -> T | None:
         try:

@@ -255,6 +255,9 @@ def _default_tracker() -> Component:
 class Settings(Place):
     """The parts of a sweep file that are not a trial's configuration."""
 
+    plugins: tuple[str, ...] = ()
+    """Files outside of this project, PATH.py or the name of an installed module, each one more backbone, method or what
+    its ``KIND`` says; relative paths start where the command runs."""
     seeds: tuple[int, ...] = (0,)
     search: Search | None = None
     scheduler: Scheduler | None = None
