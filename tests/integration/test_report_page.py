@@ -204,3 +204,16 @@ def test_a_hostile_sweep_stays_text(report, tmp_path):
         assert HOSTILE in page.locator("tr.details").inner_text()
         assert page.title() == " ".join(HOSTILE.split())
         assert too_wide(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_of_accessibility_is_broken(report, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    _, path = report
+    with shown(path, *SIZES[0], scheme) as page:
+        for opened in (False, True):
+            if opened:
+                page.locator("#ranking .open").first.click()
+            found = Axe().run(page).response["violations"]
+            assert not found, [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]

@@ -112,7 +112,7 @@ if (ranking) {
     button.type = "button";
     button.dataset.copy = text;
     head.append(button);
-    box.append(head, make("pre", text));
+    box.append(head, Object.assign(make("pre", text), { tabIndex: 0 }));  // it scrolls, so keys must reach it
     return box;
   }
   const written = (settings) => Object.entries(settings).map(([key, item]) => `${key}: ${JSON.stringify(item)}`).join("\n");
