@@ -35,8 +35,10 @@ SMALLER = (
     "inference.scales=[1.0]",
     "segmentation.train.epochs=1",
     "limits={retries: 20, stalled_minutes: 1}",
+    "seeds=[0]",
 )
-TRIALS = 4
+TRIALS, LABELS, JOBS = 4, 4, 2
+"""Trainings of a seed, label sets of a training, segmenters of a seed."""
 ROUND_S = 1200
 CUT_S = 60
 ID = re.compile(r"^submitted as (\S+)$", re.MULTILINE)
@@ -104,7 +106,7 @@ def tracking_is_complete(lab: TwoHosts, experiment: str, seeds: int) -> None:
     runs = client.search_runs([found.experiment_id], max_results=1000)
     kinds = [run.data.tags["aream.kind"] for run in runs]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "sweep": 1, "trial": seeds * TRIALS, "variant": 3 * seeds * TRIALS, "segmentation": seeds
+        "sweep": 1, "trial": seeds * TRIALS, "variant": LABELS * seeds * TRIALS, "segmentation": JOBS * seeds
     }  # fmt: skip
     for run in runs:
         if run.data.tags["aream.kind"] == "trial":
@@ -131,7 +133,7 @@ def test_both_hosts_work_and_everything_arrives(lab, undisturbed, tmp_path, monk
     assert on_head
     assert on_worker
     assert len(on_head | on_worker) == TRIALS
-    assert len(stored(lab, "calm", tmp_path, monkeypatch)) == 3 * TRIALS
+    assert len(stored(lab, "calm", tmp_path, monkeypatch)) == LABELS * TRIALS
     tracking_is_complete(lab, "calm", 1)
 
 
@@ -222,6 +224,6 @@ def test_a_cut_link_and_a_dead_host_cost_no_finished_work(lab, undisturbed, tmp_
     output = submit(lab, "--follow", job)
     lab.mend_worker()
     assert "ranked by pseudo/miou" in output
-    assert len(stored(lab, "cut", tmp_path, monkeypatch)) == 2 * 3 * TRIALS
+    assert len(stored(lab, "cut", tmp_path, monkeypatch)) == 2 * LABELS * TRIALS
     nothing_ran_again(lab, "cut", tmp_path)
     tracking_is_complete(lab, "cut", 2)
