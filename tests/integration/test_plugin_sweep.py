@@ -27,13 +27,16 @@ resources: {{trial: {{cpu: 1, processes: 2}}}}
 """
 
 
-def test_a_sweep_of_plug_ins_runs_on_two_nodes(tmp_path):
+def test_a_sweep_of_plug_ins_runs_on_two_nodes(tmp_path, monkeypatch):
     """Each training in two processes, of which one is started by a worker."""
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     write_plugins(tmp_path / "mine")
     (tmp_path / "own.yaml").write_text(SWEEP.format(folder=tmp_path))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}, shutdown_at_exit=False
+    )
     try:
         cluster.add_node(num_cpus=1)
         said = sweeps.run(tmp_path / "own.yaml", "--address", cluster.address)
