@@ -32,6 +32,7 @@ def test_a_sweep_of_plug_ins_runs_on_two_nodes(tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "180")
     write_plugins(tmp_path / "mine")
     (tmp_path / "own.yaml").write_text(SWEEP.format(folder=tmp_path))
     cluster = Cluster(

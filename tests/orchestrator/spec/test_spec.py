@@ -223,7 +223,7 @@ def test_relative_locations_stay_where_the_file_was_read(write, tmp_path, monkey
 def test_the_sweeps_in_the_docs_are_valid(write):
     (front,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     texts = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweep_file.md").read_text(), re.DOTALL)
-    whole, further, shown = texts
+    whole, further, plugged, shown = texts
     assert whole == front
     assert len(load_spec(write(whole)).training_points()) == 6
     spec = load_spec(write(f"name: further\n{further}"))
@@ -232,6 +232,9 @@ def test_the_sweeps_in_the_docs_are_valid(write):
     spec = load_spec(write(f"name: shown\n{shown}"))
     assert len(spec.training_points()) == 2
     assert spec.base.labels.refiner.name == "psa"
+    # The reader of the page has these files, and nobody else.
+    with pytest.raises(SpecError, match=r"plugins\[0\]: .*cannot be read as a plug-in"):
+        load_spec(write(f"name: plugged\n{plugged}"))
 
 
 def test_an_s3_server_is_waited_for_as_the_file_says(write):
