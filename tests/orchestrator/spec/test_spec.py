@@ -223,7 +223,7 @@ def test_relative_locations_stay_where_the_file_was_read(write, tmp_path, monkey
 def test_the_sweeps_in_the_docs_are_valid(write):
     (front,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     texts = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweep_file.md").read_text(), re.DOTALL)
-    whole, further, plugged, shown = texts
+    whole, plugged, further, shown = texts
     assert whole == front
     assert len(load_spec(write(whole)).training_points()) == 6
     spec = load_spec(write(f"name: further\n{further}"))
