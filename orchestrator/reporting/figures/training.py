@@ -28,6 +28,8 @@ def draw(results: FigureInput, folder: Path) -> Drawn:
     titles = line_titles([config for config, _ in trainings])
     names = dict.fromkeys(name for _, seeds in trainings for rows in seeds for row in rows for name in row)
     shown = [name for name in names if name in of_training()[:1] or name.endswith(LOSS)]
+    if not shown:
+        return []
     shown.sort(key=lambda name: name.endswith(LOSS))  # stable: what is judged by goes first
     figure, axes = panels(len(shown), 3, 3.0, 2.4, sharex=True)
     rows: list[list[Any]] = []
