@@ -66,7 +66,7 @@ def _run(folder: Path, environment: Mapping[str, str]) -> list[float]:
         command = [sys.executable, "-u", "-m", "orchestrator.sweep", str(ROOT / "benchmarks" / "slots.yaml")]
         command += [f"--address={cluster.address}", *itertools.chain(*(("--set", value) for value in sets))]
         with (
-            tempfile.TemporaryFile("w+") as problems,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as problems,
             subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=problems, text=True
             ) as process,
@@ -87,7 +87,7 @@ def _spans(logs: Path) -> list[tuple[float, float]]:
     """When each trial's worker wrote its first and its last line."""
     spans = []
     for path in logs.glob("train_cam-*.log"):
-        moments = [datetime.fromisoformat(json.loads(line)["time"]).timestamp() for line in path.open()]
+        moments = [datetime.fromisoformat(json.loads(line)["time"]).timestamp() for line in path.open(encoding="utf-8")]
         spans.append((moments[0], moments[-1]))
     return sorted(spans)
 

@@ -39,7 +39,7 @@ def main() -> int:
         ]
         code = subprocess.run(command, cwd=ROOT).returncode
         rounds = [_round(case) for case in ElementTree.parse(report).iter("testcase")]
-    RESULTS.joinpath("chaos.json").write_text(json.dumps(rounds, indent=1) + "\n")
+    RESULTS.joinpath("chaos.json").write_text(json.dumps(rounds, indent=1) + "\n", encoding="utf-8")
     return code
 
 

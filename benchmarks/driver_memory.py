@@ -75,7 +75,7 @@ def _megabytes(arguments: list[str], trials: int) -> dict[int, float]:
     """Trials done -> resident memory of the process, from ``SETTLED`` on."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "", "OMP_NUM_THREADS": "1"}
     with (
-        tempfile.TemporaryFile("w+") as problems,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as problems,
         subprocess.Popen(
             [sys.executable, "-u", *arguments],
             cwd=Path(tempfile.gettempdir()),

@@ -41,7 +41,7 @@ PAPER_SHAPE = {"plain": ((0, 0.58), (6, 0.58), (11, 0.28)), "AReAM": ((0, 0.58),
 
 
 def main(path: str) -> None:
-    summary = json.loads(Path(path).read_text())
+    summary = json.loads(Path(path).read_text(encoding="utf-8"))
     titles = line_titles([entry["config"] for entry in summary["ranking"]])
     found = {title: _with_deepest(entry) for title, entry in zip(titles, summary["ranking"], strict=True)}
     for job in summary["segmentation"]:
@@ -65,7 +65,7 @@ def main(path: str) -> None:
         **{key: summary[key] for key in ("code", "versions", "protocol", "seeds", "origins")},
         "per_seed": found,
     }
-    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _draw(hosts, plain)
 
 

@@ -97,7 +97,7 @@ class Run:
         rows = [dataclasses.asdict(row) for row in self.rows]
         content = {**self.about, "rows": rows, "left_out": self.left_out, "broken": self.broken}
         self.path.parent.mkdir(exist_ok=True)
-        self.path.write_text(json.dumps(content, indent=1) + "\n")
+        self.path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def print(self) -> None:
         self.save()
@@ -123,7 +123,7 @@ def _measure(name: str, most_s: float, deadline: float, root: Path, options: arg
         return
     command = [sys.executable, "-u", "-m", "benchmarks.gpu", "--inside", name, str(root)]
     command += ["--device", options.device, "--size", options.size]
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -158,7 +158,7 @@ def _end(process: subprocess.Popen[str], first: Callable[[], None] = lambda: Non
 
 def _inside(options: argparse.Namespace, name: str, root: str) -> int:
     """A line of JSON a figure; what libraries print goes elsewhere."""
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     size, cores = SIZES[options.size], len(os.sched_getaffinity(0))
     # A trial has its GPU's cores: torch's own threads take one, the others load.

@@ -150,13 +150,15 @@ def main(arguments: Sequence[str] | None = None, results: Path = RESULTS) -> int
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder, "voc")
             write_photos(root, {"train": count}, 1, pictures=PICTURES, size=PICTURE)
-            Path(folder, "counted.yaml").write_text(SWEEP.format(runs=Path(folder, "runs"), root=root))
+            Path(folder, "counted.yaml").write_text(
+                SWEEP.format(runs=Path(folder, "runs"), root=root), encoding="utf-8"
+            )
             for step in STEPS:
                 rows[-1][step] = _in_a_process(step, count, folder)
                 print(f"{count} images: {step}: {rows[-1][step]}", flush=True)
     worse = worse_than_linear(rows)
     content = {"allowed": SLACK, "commit": code_revision(), "cores": os.cpu_count(), "points": rows, "worse": worse}
-    (results / "image_counts.json").write_text(json.dumps(content, indent=1) + "\n")
+    (results / "image_counts.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for said in worse:
         print(said)
     return 1 if worse else 0

@@ -67,7 +67,9 @@ def stored_sweep(folder: Path, images: int) -> None:
     path = folder / "many.yaml"
     ids = [f"2007_{number:06d}" for number in range(images)]
     _voc(folder / "VOC2012", ids)
-    path.write_text(SWEEP.format(runs=folder / "runs", root=folder / "VOC2012", side=SIDE, layers=LAYERS))
+    path.write_text(
+        SWEEP.format(runs=folder / "runs", root=folder / "VOC2012", side=SIDE, layers=LAYERS), encoding="utf-8"
+    )
     spec = api.load(path)
     prepared = api.plan(spec).prepared
     workspace, store = prepared.workspace, prepared.workspace.store()
@@ -112,8 +114,8 @@ def _voc(root: Path, ids: list[str]) -> None:
                 os.link(file.with_stem(names[number % DRAWN]), file)
         labels[image_id] = np.pad(scenes.labels(scene), (0, 14))
     np.save(root / "cls_labels.npy", labels)
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
-    (root / "ImageSets/Segmentation/val.txt").write_text(names[-1])
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids), encoding="utf-8")
+    (root / "ImageSets/Segmentation/val.txt").write_text(names[-1], encoding="utf-8")
 
 
 def _cams(ids: list[str]) -> Iterator[ImageCams]:
@@ -199,7 +201,7 @@ def main() -> int:
         "frames": found["frames_a_second"] >= LEAST_FRAMES,
     }
     content = {**found, "asked": {**GOALS, "frames_a_second": LEAST_FRAMES}, "met": goals, "commit": code_revision()}
-    (RESULTS / "label_browser.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / "label_browser.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=1))
     return 0 if all(goals.values()) else 1
 

@@ -50,7 +50,7 @@ class Result:
     def save(self) -> None:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name.replace(' ', '_')}.json"
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
 def cpu_seconds(ours: Callable[[], Any], baseline: Callable[[], Any], repeats: int) -> tuple[float, float]:

@@ -42,7 +42,7 @@ def write_photos(root: Path, lists: Mapping[str, int], val: int, *, pictures: in
             os.link(path.with_stem(ids[number % len(drawn)]), path)
     np.save(root / "cls_labels.npy", labels)  # type: ignore[arg-type]
     for name, listed in ({name: ids[:count] for name, count in lists.items()} | {"val": ids[-val:]}).items():
-        (root / f"ImageSets/Segmentation/{name}.txt").write_text("\n".join(listed) + "\n")
+        (root / f"ImageSets/Segmentation/{name}.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
 
 
 def _picture(number: int, size: tuple[int, int]) -> tuple[Image.Image, Image.Image, np.ndarray]:

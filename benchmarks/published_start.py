@@ -25,7 +25,7 @@ def title(entry: Mapping[str, Any]) -> str:
 
 
 def main(path: str) -> None:
-    summary = json.loads(Path(path).read_text())
+    summary = json.loads(Path(path).read_text(encoding="utf-8"))
     entries = {title(entry): entry["per_seed"] for entry in summary["ranking"]}
     baseline = next(rows for name, rows in entries.items() if name == "mctformer")
     layers = sorted(name for name in next(iter(baseline.values())) if name.startswith("layer/"))
@@ -51,7 +51,7 @@ def main(path: str) -> None:
         "seeds": summary["seeds"],
         "per_seed": entries,
     }
-    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

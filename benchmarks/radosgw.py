@@ -42,7 +42,7 @@ def main() -> int:
         "tests": tests,
         "benchmark": [asdict(row) for row in rows],
     }
-    RESULTS.joinpath("radosgw.json").write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.joinpath("radosgw.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({**result, "benchmark": {row.name: row.ratio for row in rows}}, indent=1))
     return 0 if passed and all(row.passed for row in rows) else 1
 
@@ -53,7 +53,9 @@ def server(folder: Path) -> Iterator[str]:
     environment = {**os.environ, "PYTHON": sys.executable}
     subprocess.run([SCRIPT, str(folder), str(PORT)], check=True, env=environment)
     try:
-        exports = re.findall(r"^export (\w+)=(\S+)$", (folder / "environment").read_text(), re.MULTILINE)
+        exports = re.findall(
+            r"^export (\w+)=(\S+)$", (folder / "environment").read_text(encoding="utf-8"), re.MULTILINE
+        )
         os.environ.update(exports)
         yield os.environ["AREAM_TEST_S3"]
     finally:

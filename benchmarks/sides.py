@@ -43,7 +43,7 @@ def run_ours(sweep: Path, folder: Path, overrides: Sequence[str] = ()) -> Side:
     if re.search(r"^tracking: \d+ events wait", printed, re.MULTILINE):
         raise RuntimeError("the sweep ended before all of it was in MLflow")
     (summary_file,) = runs.glob("*/summary.json")
-    entries = json.loads(summary_file.read_text())["ranking"]
+    entries = json.loads(summary_file.read_text(encoding="utf-8"))["ranking"]
     store = open_store(None, runs / "artifacts")
     records = [store.record(key) for key in store.keys()]
     return Side(

@@ -160,7 +160,7 @@ class Cluster:
         (folder / OVERLAYS_FOLDER).mkdir()
         Image.effect_noise((96, 96), 64).save(folder / OVERLAYS_FOLDER / "1.png")
         curve = {"thresholds": [number / 60 for number in range(60)], "curve": [0.4] * 60}
-        (folder / "curve.json").write_text(json.dumps({"refined": curve, "unrefined": curve}))
+        (folder / "curve.json").write_text(json.dumps({"refined": curve, "unrefined": curve}), encoding="utf-8")
         key = "pseudo_label-0000000000000000"
         empty = ArtifactRecord(
             key=key, stage="pseudo_label", version=1, config={}, fingerprints={}, inputs={}, metrics={}, history=[],

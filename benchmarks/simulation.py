@@ -74,7 +74,7 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     ray.init("local", include_dashboard=False, num_cpus=1, log_to_driver=False)  # for Tune's object references
     path = folder / "simulated.yaml"
     rates, seeds = _grid(stages)
-    path.write_text(SWEEP.format(runs=folder / "runs", rates=rates, seeds=seeds))
+    path.write_text(SWEEP.format(runs=folder / "runs", rates=rates, seeds=seeds), encoding="utf-8")
     clock = Clock()
     prepared = prepare(load_spec(path))
     prepared_s = clock.work()
@@ -86,7 +86,7 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     cluster = Cluster(gpus, planner, workspace.store(), Durations(**SECONDS), clock)
     driver = Driver(planner, workspace, tracker, lambda: WorkerChannel(cluster))
     phases = _on_simulated_time(driver, cluster)
-    with (folder / "output").open("w") as output, contextlib.redirect_stdout(output):
+    with (folder / "output").open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
         outcome = driver.run()
     phases.append(("end", clock.now(), clock.work()))
     assert not outcome.failures
@@ -161,7 +161,7 @@ def main() -> int:
     rows = [_in_a_process(point) for point in options.points.split(",")]
     content = {"seconds": SECONDS, "commit": code_revision(), "cores": os.cpu_count(), "points": rows}
     if options.points == parser.get_default("points"):
-        (RESULTS / "simulation.json").write_text(json.dumps(content, indent=1) + "\n")
+        (RESULTS / "simulation.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         draw(rows, RESULTS / "simulation.png")
     return 0 if all(row["overhead_percent"] < ALLOWED_PERCENT for row in rows) else 1
 

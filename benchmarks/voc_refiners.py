@@ -30,7 +30,7 @@ Rows = Mapping[str, Mapping[str, float]]
 
 
 def main(path: str) -> None:
-    summary = json.loads(Path(path).read_text())
+    summary = json.loads(Path(path).read_text(encoding="utf-8"))
     found = {_cell(entry["config"]): entry["per_seed"] for entry in summary["ranking"]}
     refiners = [name for name in REFINERS if all((method, name) in found for method in METHODS)]
     print("| refiner | mctformer | aream | change, paired | mctformer, all 21 | aream, all 21 |")
@@ -68,7 +68,7 @@ def main(path: str) -> None:
         "per_seed": {" ".join(cell): rows for cell, rows in found.items()},
         "segmentation": summary["segmentation"],
     }
-    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _draw({method: found[method, refiners[0]] for method in METHODS})
 
 

@@ -95,7 +95,7 @@ def context(folder: Path, secret: str) -> Iterator[Path]:
     for name in SECRET_FILES:
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"SECRET={secret}\n")
+        file.write_text(f"SECRET={secret}\n", encoding="utf-8")
     try:
         yield path
     finally:
@@ -110,7 +110,7 @@ def build(options: argparse.Namespace, revision: str, secret: str) -> str:
         certificates = [options.certificates] if options.certificates else []
         run(ROOT / "docker" / "debian_base.sh", base, options.folder / "base", *certificates, timeout=900)
     netrc = options.folder / "netrc"
-    netrc.write_text(f"machine packages.invalid login lab password {secret}\n")
+    netrc.write_text(f"machine packages.invalid login lab password {secret}\n", encoding="utf-8")
     command = ["buildah", "bud", "--format", "docker", "--layers", "--target", options.target, "--tag", image]
     command += [*shlex.split(options.buildah_options), "--secret", f"id=netrc,src={netrc}"]
     command += ["--build-arg", f"BASE={base}", "--build-arg", f"REVISION={revision}"]
@@ -176,7 +176,7 @@ def check_sweep(podman: Podman, folder: Path, revision: str) -> None:
 
 def check_ray_head(podman: Podman, folder: Path) -> None:
     token, name = folder / "ray_token", f"aream-{uuid.uuid4().hex[:8]}"
-    token.write_text(uuid.uuid4().hex)
+    token.write_text(uuid.uuid4().hex, encoding="utf-8")
     token.chmod(0o444)
     flags = ["--detach", "--name", name, "--volume", f"{token}:/run/secrets/ray_token:ro"]
     flags += ["--env", "RAY_AUTH_MODE=token", "--env", "RAY_AUTH_TOKEN_PATH=/run/secrets/ray_token"]

@@ -31,9 +31,9 @@ class SavedImage:
         subprocess.run(
             ["podman", "save", "--quiet", "--format", "docker-dir", "--output", folder, image], check=True, timeout=600
         )
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.config_file = folder / manifest["config"]["digest"].removeprefix("sha256:")
-        self.config = json.loads(self.config_file.read_text())
+        self.config = json.loads(self.config_file.read_text(encoding="utf-8"))
         files = [folder / layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
         commands = [entry["created_by"] for entry in self.config["history"] if not entry.get("empty_layer")]
         self.layers = [Layer(file, _size(file), command) for file, command in zip(files, commands, strict=True)]
@@ -41,7 +41,7 @@ class SavedImage:
     def holding(self, text: str) -> list[str]:
         """The command of each layer whose files or file names hold ``text``; `configuration` for the image's own."""
         found = [layer.command for layer in self.layers if _holds(layer.file, text.encode())]
-        return found + ["configuration"] * (text in self.config_file.read_text())
+        return found + ["configuration"] * (text in self.config_file.read_text(encoding="utf-8"))
 
 
 def _size(file: Path) -> int:

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 )
 def main(options: argparse.Namespace) -> int:
     name, root = _named(options)
-    text, said = (TEMPLATES / f"{name}.yaml").read_text(), list[str]()
+    text, said = (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"), list[str]()
     if root is not None and name == OWN:
         text, said = _proposed(text, Path(root).absolute())
     elif options.root is not None:

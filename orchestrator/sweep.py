@@ -93,7 +93,7 @@ def _run(prepared: Prepared, options: argparse.Namespace) -> int:
 
     workspace = prepared.workspace
     outcome, tracker = run_sweep(prepared, address=options.address, fresh=options.fresh)
-    content = json.loads(workspace.summary_file.read_text())
+    content = json.loads(workspace.summary_file.read_text(encoding="utf-8"))
     print_results(content)
     print(f"report: {workspace.folder / 'report.html'}")
     _say_what_is_untracked(tracker, outcome.untracked)

@@ -123,6 +123,36 @@ def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= MOST_LINES
 
 
+NOT_BUILT_IN = ("os", "tarfile", "Image")
+"""Those whose ``open`` gives no text."""
+
+
+def _is_text_of_an_unnamed_encoding(call: ast.Call) -> bool:
+    method = isinstance(call.func, ast.Attribute)
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+    given = [
+        value.value
+        for value in (*call.args, *(word.value for word in call.keywords))
+        if isinstance(value, ast.Constant)
+    ]
+    if "encoding" in {word.arg for word in call.keywords}:
+        return False
+    if name == "read_text":
+        return not call.args
+    if name == "write_text":
+        return len(call.args) < 2
+    if method and ast.unparse(call.func).rpartition(".")[0] in NOT_BUILT_IN:
+        return False
+    return name in ("open", "fdopen") and not any("b" in mode for mode in given if isinstance(mode, str))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_text_is_read_and_written_in_one_encoding(path):
+    """A machine without a language (plain C) would read ASCII."""
+    calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    assert [call.lineno for call in calls if _is_text_of_an_unnamed_encoding(call)] == []
+
+
 WRITES = {"write_text", "write_bytes", "savefig"}
 WRITES_ALONE = {
     "orchestrator/tracking/tracker.py": "a spooled file: its event, written after it, tells its size",

@@ -157,7 +157,7 @@ def trained_method(component: Component, host: Any, classes: int, image_size: in
 
 def read_entropies(folder: Path) -> Float[Tensor, " l"]:
     """Read what ``layer_entropy`` wrote."""
-    return torch.tensor(json.loads((folder / ENTROPIES_FILE).read_text()), dtype=torch.float32)
+    return torch.tensor(json.loads((folder / ENTROPIES_FILE).read_text(encoding="utf-8")), dtype=torch.float32)
 
 
 def load_weights(module: torch.nn.Module, folder: Path, file: str = WEIGHTS_FILE) -> None:

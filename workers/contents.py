@@ -85,7 +85,7 @@ class Content:
     def _known(self) -> dict[str, str]:
         """Empty where nothing is remembered, or the file is damaged: then it is read again."""
         try:
-            known = json.loads(self._file().read_text())
+            known = json.loads(self._file().read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return {}
         return known if isinstance(known, dict) else {}

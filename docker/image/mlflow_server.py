@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
 
 def secret(folder: Path, name: str) -> str:
     try:
-        value = (folder / name).read_text().strip()
+        value = (folder / name).read_text(encoding="utf-8").strip()
     except OSError as error:
         sys.exit(f"mlflow_server: the secret {name} cannot be read from {folder}: {error.strerror}")
     if not value:
@@ -63,7 +63,9 @@ def basic_auth(folder: Path, database: str) -> dict[str, str]:
     file = Path(tempfile.mkdtemp()) / "basic_auth.ini"  # Readable for this user only.
     # The file's reader takes % for its own.
     uri = database.replace("%", "%%")
-    file.write_text(f"[mlflow]\ndefault_permission = {PERMISSION}\ndatabase_uri = {uri}\nadmin_username = admin\n")
+    file.write_text(
+        f"[mlflow]\ndefault_permission = {PERMISSION}\ndatabase_uri = {uri}\nadmin_username = admin\n", encoding="utf-8"
+    )
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(file),
         "MLFLOW_AUTH_ADMIN_PASSWORD": secret(folder, "mlflow_admin_password"),

@@ -59,7 +59,7 @@ def configurations(workspace: Workspace, store: ArtifactStore) -> list[Configura
         AreamError: the sweep was never started, or its results cannot be read.
     """
     try:
-        content = json.loads(workspace.summary_file.read_text())
+        content = json.loads(workspace.summary_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return _unranked(workspace, store)
     except ValueError as error:

@@ -63,7 +63,7 @@ def _join(address: str, **options: Any) -> None:
         except Exception as error:  # whatever it is, nothing has run
             ray.shutdown()
             reason = " ".join(str(error).split()) or type(error).__name__
-            if REFUSED_TOKEN.search(f"{reason}\n{said.read_text(errors='replace')}"):
+            if REFUSED_TOKEN.search(f"{reason}\n{said.read_text(errors='replace', encoding='utf-8')}"):
                 reason = token_advice()
             elif "ersion mismatch" in reason:
                 reason = f"another version of Ray or Python is there than here; use one on both sides ({reason})"

@@ -20,7 +20,7 @@ def _quotas(group: Path) -> Iterator[float]:
     """Yield the cores that a group allows, in one file ``QUOTA PERIOD`` or in two; ``max`` and -1 mean no limit."""
     for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
-            quota, period = " ".join((group / file).read_text() for file in files).split()
+            quota, period = " ".join((group / file).read_text(encoding="utf-8") for file in files).split()
             if quota != "max" and float(quota) > 0 and float(period) > 0:
                 yield float(quota) / float(period)
         except (OSError, ValueError):

@@ -56,5 +56,9 @@ def why_trial(trial: Trial) -> str:
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     except Exception:  # not written, or of a class that cannot be read here: then as text
         path = Path(trial.error_file) if trial.error_file else None
-        error = path.read_text(errors="replace") if path is not None and path.exists() else trial.get_error()
+        error = (
+            path.read_text(errors="replace", encoding="utf-8")
+            if path is not None and path.exists()
+            else trial.get_error()
+        )
     return why(error if error is not None else "")

@@ -193,7 +193,7 @@ def _keep_traceback(error: Exception, name: str) -> Path | None:
     for folder in (*reversed(_faults), Path(tempfile.gettempdir())):
         try:
             handle, path = tempfile.mkstemp(prefix=f"{name}-error-", suffix=".txt", dir=folder)
-            with os.fdopen(handle, "w") as file:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
         except OSError:
             continue

@@ -44,7 +44,7 @@ def lasting_streams() -> Iterator[None]:
 def _lasting(stream: TextIO | None, name: str, *, secret_free: bool) -> TextIO:
     if stream is None:  # closed before this process began
         _lost.add(name)
-        return open(os.devnull, "w")
+        return open(os.devnull, "w", encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")  # a terminal without the sign gets its number
     return cast(TextIO, _Lasting(stream, name, secret_free))

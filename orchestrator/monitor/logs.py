@@ -31,7 +31,7 @@ def log_text(folder: Path, key: str) -> Iterator[str]:
         )
     for path in (folder / f"{found[0]}.log.1", folder / f"{found[0]}.log"):
         if path.exists():
-            with path.open(errors="replace") as lines:
+            with path.open(errors="replace", encoding="utf-8") as lines:
                 yield from (_shown(line.rstrip("\n")) for line in lines)
 
 

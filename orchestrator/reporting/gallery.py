@@ -115,7 +115,7 @@ def _first_cams(store: ArtifactStore, key: str) -> dict[str, ImageCams]:
     with tempfile.TemporaryDirectory() as folder:
         if first:
             (Path(folder) / Path(shard).name).write_bytes(store.read(key, shard))
-        (Path(folder) / INDEX_FILE).write_text("\n".join(first))
+        (Path(folder) / INDEX_FILE).write_text("\n".join(first), encoding="utf-8")
         return {cams.image_id: cams for cams in read_cams(Path(folder))}
 
 

@@ -53,7 +53,7 @@ def html_page(report: Report, gallery: Gallery | None, config: str) -> str:
         config: the sweep's whole configuration as text.
     """
     content = report.content
-    style, script = ((PAGE / name).read_text() for name in ("report.css", "report.js"))
+    style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     parts = [_part(part, f"part-{number}") for number, part in enumerate(report.parts)]
     effects = None if report.effects is None else _part(report.effects, "effects")
     figures = [_picture(*one) for one in report.figures]

@@ -81,6 +81,6 @@ def _configuration(folder: Path) -> str:
     from orchestrator.submission.readable_yaml import readable
 
     try:
-        return readable(json.loads((folder / "config.json").read_text()))
+        return readable(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return ""

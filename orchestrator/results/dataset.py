@@ -22,7 +22,7 @@ def open_dataset(folder: Path) -> Dataset:
     """
     path = folder / "config.json"
     try:
-        data = json.loads(path.read_text())["data"]
+        data = json.loads(path.read_text(encoding="utf-8"))["data"]
     except FileNotFoundError:
         raise AreamError(f"{folder}: this sweep has not been started") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -51,7 +51,7 @@ class Results:
         """
         self.workspace, self.store = workspace, workspace.store()
         try:
-            self.content: dict[str, Any] = json.loads(workspace.summary_file.read_text())
+            self.content: dict[str, Any] = json.loads(workspace.summary_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise AreamError(f"{workspace.summary_file}: the sweep has no results yet") from None
         except ValueError as error:

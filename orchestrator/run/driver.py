@@ -296,5 +296,5 @@ class Driver:
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:
         best = summary.ranking[0].metrics if summary.ranking else {}
         status = "KILLED" if self.supervisor.ending else "FAILED" if self.trials.failures else "FINISHED"
-        content = json.loads(self.workspace.summary_file.read_text())
+        content = json.loads(self.workspace.summary_file.read_text(encoding="utf-8"))
         self.recorder.close_sweep(tracker_page(content), files, best, status)

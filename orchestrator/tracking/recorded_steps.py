@@ -34,7 +34,7 @@ class RecordedSteps:
         self.steps[key] = step
         if self.file is None:
             return
-        with self.one_at_a_time, self.file.open("a") as file:
+        with self.one_at_a_time, self.file.open("a", encoding="utf-8") as file:
             file.write(f"\n{json.dumps([key, step, self.tracker.spool.size])}")
 
     def end(self, key: str) -> None:

@@ -74,7 +74,7 @@ class Recorder:
             best=spec.ranked_by.mode,
         )
         self.resolved(spec)
-        source = spec.path.read_text()
+        source = spec.path.read_text(encoding="utf-8")
         if masked(source) == source:
             self.tracker.log_file(SWEEP, spec.path)
         else:

@@ -131,7 +131,7 @@ class Tracker:
 
     def _keep_refused(self, event: Event, why: str) -> None:
         reason = masked(why.splitlines()[0] if why else "no reason given")
-        with self.refused_file.open("a") as file:
+        with self.refused_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "reason": reason}) + "\n")
         self.refused += 1
         what = f"{event['kind']} of {event['run']}"

@@ -122,11 +122,11 @@ class Views:
                     del sizes[view]
             place = self.scratch / SIZES / wanted.name
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(str(size))
+            place.write_text(str(size), encoding="utf-8")
 
     def _bytes(self, view: Path) -> int:
         try:
-            return int((self.scratch / SIZES / view.name).read_text())
+            return int((self.scratch / SIZES / view.name).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return sum(path.lstat().st_size for path in view.rglob("*"))
 

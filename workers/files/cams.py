@@ -45,7 +45,7 @@ View = tuple[tuple[float, float], tuple[int, int] | None, bool]
 def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
     """Write ``index.jsonl`` and ``cams-*.safetensors``; returns the number of images."""
     images, remaining = 0, iter(cams)
-    with (folder / INDEX_FILE).open("w") as index:
+    with (folder / INDEX_FILE).open("w", encoding="utf-8") as index:
         for number, shard in enumerate(iter(lambda: list(islice(remaining, IMAGES_A_SHARD)), [])):
             name, tensors = SHARD_NAME.format(number), {}
             for image in shard:

@@ -73,7 +73,7 @@ def write_figures(out: Path, curves: Sequence[Curve], pictures: Sequence[tuple[P
     for picture, image in pictures:
         image.save(out / picture.path)
     figures = Figures(tuple(curves), tuple(picture for picture, _ in pictures))
-    (out / FIGURES_FILE).write_text(json.dumps(asdict(figures), indent=1))
+    (out / FIGURES_FILE).write_text(json.dumps(asdict(figures), indent=1), encoding="utf-8")
 
 
 def parse_figures(text: bytes | str) -> Figures:

@@ -103,5 +103,5 @@ def _write(folder: Path, model: Mapping[str, Any], files: Mapping[Path, str]) ->
     with written_whole(folder) as beside:
         for path, name in files.items():
             shutil.copyfile(path, beside / name)
-        (beside / MODEL_FILE).write_text(json.dumps(model, indent=1))
+        (beside / MODEL_FILE).write_text(json.dumps(model, indent=1), encoding="utf-8")
     return len(files)

@@ -38,7 +38,7 @@ def export_labels(store: ArtifactStore, key: str, folder: Path) -> int:
             read_labels(source / name)
             shutil.copyfile(source / name, labels / Path(name).name)
         ids = sorted(Path(name).stem for name in names)
-        (lists / "train_aug.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
+        (lists / "train_aug.txt").write_text("".join(f"{image_id}\n" for image_id in ids), encoding="utf-8")
     return len(names)
 
 

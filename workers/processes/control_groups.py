@@ -12,7 +12,7 @@ PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 def group_folders(controller: str, proc: Path = PROC, groups: Path = GROUPS) -> Iterator[Path]:
     """Folders of the process's own groups that may limit what a controller counts, each with those above it."""
     try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
+        lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:

@@ -74,7 +74,7 @@ def described(hardware: Hardware, parts: tuple[Part, ...]) -> str:
 
 @functools.cache
 def _cpu_name() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()

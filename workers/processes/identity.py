@@ -57,7 +57,7 @@ def machine_id() -> str:
     parts = [socket.gethostname()]
     for path in ("/proc/sys/kernel/random/boot_id", "/etc/machine-id"):
         if os.path.exists(path):
-            parts.append(Path(path).read_text().strip())
+            parts.append(Path(path).read_text(encoding="utf-8").strip())
     if os.path.exists("/proc/self/ns/pid"):
         parts.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

@@ -33,12 +33,15 @@ def _groups(proc: Path, groups: Path) -> Iterator[tuple[int, int]]:
     for folder in group_folders("memory", proc, groups):
         for limit, used in LIMITS.items():
             with contextlib.suppress(OSError, ValueError):
-                most, now = int((folder / limit).read_text()), int((folder / used).read_text())
+                most, now = (
+                    int((folder / limit).read_text(encoding="utf-8")),
+                    int((folder / used).read_text(encoding="utf-8")),
+                )
                 yield most, max(0, now - _file_cache(folder))
 
 
 def _file_cache(folder: Path) -> int:
     with contextlib.suppress(OSError, ValueError):
-        lines = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
+        lines = [line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines()]
         return sum(int(value) for name, value in lines if name in ("inactive_file", "active_file"))
     return 0

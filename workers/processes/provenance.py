@@ -21,7 +21,7 @@ def code_revision() -> str:
     """
     baked = PACKAGE / "REVISION"
     if baked.is_file():
-        return baked.read_text().strip()
+        return baked.read_text(encoding="utf-8").strip()
     commit = _commit_of(PACKAGE.parent)
     return commit or f"version {metadata.version('aream-sweep')}"
 

@@ -142,7 +142,7 @@ class _Child:
             return None
         said = ""
         with contextlib.suppress(OSError):  # how it ended counts without its words too
-            said = self.output.read_text(errors="replace").strip()[-SHOWN_CHARACTERS:]
+            said = self.output.read_text(errors="replace", encoding="utf-8").strip()[-SHOWN_CHARACTERS:]
         return f"process {self.rank} ended with status {self.process.returncode}{': ' if said else ''}{said}"
 
     def end(self) -> None:

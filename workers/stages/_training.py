@@ -44,4 +44,4 @@ def keep(training: TrainingLoop[Any], networks: Mapping[str, Mapping[str, torch.
     for network, weights in networks.items():
         content = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         save_file(content, out / weights_file(network))
-    (out / "history.json").write_text(json.dumps(training.history, indent=1))
+    (out / "history.json").write_text(json.dumps(training.history, indent=1), encoding="utf-8")

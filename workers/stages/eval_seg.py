@@ -68,7 +68,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
 
     confusion = evaluate(predictions(), dataset)
     ious = [None if np.isnan(value) else float(value) for value in class_iou(confusion)]
-    (out / "iou.json").write_text(json.dumps(dict(zip(["background", *dataset.class_names], ious, strict=True))))
+    (out / "iou.json").write_text(
+        json.dumps(dict(zip(["background", *dataset.class_names], ious, strict=True))), encoding="utf-8"
+    )
     return {
         "seg/miou": mean_iou(confusion, dataset.scored_classes),
         "seg/miou_all": mean_iou(confusion, None),

@@ -61,7 +61,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         DataError: no val image has a mask.
     """
     dataset, cams = infer_cam.cams_of(config.infer, inputs, "val", context.runtime)
-    found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text())
+    found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text(encoding="utf-8"))
     subsets = layer_gain.subsets(config.depth)
     rules = {
         name: dataclasses.replace(config.labels, background_threshold=found[name]["threshold"]) for name in subsets

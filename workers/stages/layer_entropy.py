@@ -64,5 +64,5 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     if not torch.isfinite(total).all():
         raise DivergedError(f"entropies of the host's layers are not finite: {total.tolist()}")
     means = (total / len(ids)).tolist()
-    (out / ENTROPIES_FILE).write_text(json.dumps(means))
+    (out / ENTROPIES_FILE).write_text(json.dumps(means), encoding="utf-8")
     return {f"entropy/layer_{layer:02d}": value for layer, value in enumerate(means)}

@@ -97,7 +97,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         name: {"miou": choice.miou, "miou_all": choice.miou_all, "threshold": choice.threshold}
         for name, choice in choices.items()
     }
-    (out / LAYERS_FILE).write_text(json.dumps(content, indent=1))
+    (out / LAYERS_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
     single = tuple(mious[name] for name in chosen if name not in ("none", "all"))
     mious["best"] = max(single)
     marks = {"none": mious["none"], "all layers": mious["all"], "best layer": mious["best"]}

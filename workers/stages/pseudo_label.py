@@ -144,7 +144,7 @@ def _finished(work: Work, dataset: Dataset, refined: Counted, unrefined: Counted
         write_labels(work.out / LABELS_FOLDER / f"{image_id}.png", levels.labels(choice.index).numpy())
     _write_overlays(work, dataset, choice.index, refined.kept)
     summary = {"rule": labels.rule, "refined": asdict(choice), "unrefined": asdict(plain)}
-    (work.out / "curve.json").write_text(json.dumps(summary))
+    (work.out / "curve.json").write_text(json.dumps(summary), encoding="utf-8")
     metrics = {
         "pseudo/miou": choice.miou,
         "pseudo/miou_all": choice.miou_all,

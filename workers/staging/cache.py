@@ -279,7 +279,7 @@ def _in_our_words(work: Callable[[], Any], uri: str) -> Any:
 def _read(path: Path) -> dict[str, Any]:
     """Empty for what is missing or damaged: an item is then fetched again."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) and type(content.get("bytes")) is int else {}

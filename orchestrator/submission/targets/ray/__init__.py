@@ -173,5 +173,6 @@ def _working_dir(job: Job, code: str) -> Iterator[Path]:
         if code == "sent":
             for package in PACKAGES:
                 shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-            (folder / "workers" / "REVISION").write_text(job.revision)  # there is no git where this arrives
+            # There is no git where this arrives.
+            (folder / "workers" / "REVISION").write_text(job.revision, encoding="utf-8")
         yield folder
