@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import torch
+
 from aream.engine.batches import Batch, SquareImages, TrainingBatches
 from aream.engine.loop import Place
 from aream.engine.randomness import random_state, restore_random_state
@@ -80,17 +82,31 @@ class Bank:
     """Trainings of one host, data, configuration and seed, which differ in their methods alone."""
 
     def __init__(self) -> None:
-        self.members: list[_Member] = []
+        self.going: dict[int, _Member] = {}
+        self.found: dict[int, Training | AreamError] = {}
         self.batches: Any = None
         self.val_images: Any = None
 
     def add(self, training: Training, moves: Iterator[Place]) -> None:
         """Args: moves: of the training. It is made, or restored, just before: its random numbers go on from here."""
-        if not self.members:
+        if not self.going:
             self.batches = _TrainingBatches(training.batches, training.device)
             self.val_images = _ValImages(training.val_images)
         training.batches, training.val_images = self.batches, self.val_images
-        self.members.append(_Member(training, moves))
+        self.going[len(self.going) + len(self.found)] = _Member(training, moves)
+
+    def begin(self) -> None:
+        """Let the one that was added last take a step: it holds then what it will hold, and the process has held the
+        most that a step takes."""
+        index = max(self.going)
+        self._turn(index)  # it halts before its first batch
+        if index in self.going:
+            self._turn(index)
+
+    def each_needs(self) -> int:
+        """Bytes that one more training adds to what the process holds: they take turns, so a step's own memory is
+        that of one."""
+        return max((_held_bytes(member.training) for member in self.going.values()), default=0)
 
     def run(self) -> list[Training | AreamError]:
         """Train each to its end; returns it, or what it broke off by: nothing holds its memory then. Who is behind
@@ -99,22 +115,35 @@ class Bank:
         Raises:
             Exception: a fault of the process or its machine.
         """
-        found: dict[int, Training | AreamError] = {}
-        going = dict(enumerate(self.members))
-        self.members.clear()
-        while going:
-            index = min(going, key=lambda number: (going[number].place, number))
-            restore_random_state(going[index].random)
-            try:
-                going[index].place = next(going[index].moves)
-            except StopIteration:
-                found[index] = going.pop(index).training
-            except AreamError as error:
-                found[index] = _told(error)
-                del going[index]
-            else:
-                going[index].random = random_state()
-        return [found[index] for index in sorted(found)]
+        while self.going:
+            self._turn(min(self.going, key=lambda number: (self.going[number].place, number)))
+        return [self.found[index] for index in sorted(self.found)]
+
+    def _turn(self, index: int) -> None:
+        member = self.going[index]
+        restore_random_state(member.random)
+        try:
+            member.place = next(member.moves)
+        except StopIteration:
+            self.found[index] = self.going.pop(index).training
+        except AreamError as error:
+            self.found[index] = _told(error)
+            del self.going[index]
+        else:
+            member.random = random_state()
+
+
+def _held_bytes(training: Training) -> int:
+    """Of the tensors that stay between its steps: the networks, a copy of those of the best epoch, gradients, and the
+    optimizer's state."""
+    weights = [tensor for network in training.networks.values() for tensor in network.state_dict().values()]
+    gradients = [
+        one.grad for network in training.networks.values() for one in network.parameters() if one.grad is not None
+    ]
+    moments = [
+        value for state in training.optimizer.state.values() for value in state.values() if torch.is_tensor(value)
+    ]
+    return sum(tensor.nbytes for tensor in (*weights, *weights, *gradients, *moments))
 
 
 def _told(error: AreamError) -> AreamError:

@@ -31,6 +31,14 @@ def fits(asked: Mapping[str, float], node: Node) -> bool:
     return all(node.resources.get(name, 0.0) >= amount for name, amount in asked.items())
 
 
+def places(resource: Resource, nodes: Sequence[Node]) -> int:
+    """Jobs that these nodes hold beside each other while they have no others."""
+    asked = requested(resource)
+    return sum(
+        min(int(node.resources.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes
+    )
+
+
 def refuse_unsatisfiable(resources: Resources, nodes: Sequence[Node], jobs: Sequence[str]) -> None:
     """Args:
         jobs: ``trial``, ``segmentation`` or both.

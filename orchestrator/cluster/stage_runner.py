@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.cluster.cores import usable_cores
 from orchestrator.workspace import Workspace
 from workers.images import ImageStore
+from workers.processes.memory_limits import usable_memory
 from workers.processes.runtime import Runtime
 from workers.stage import Row, Stage
 from workers.stage_runner import StageRunner
@@ -30,6 +32,12 @@ def stage_runner(
         images: keeps decoded ones; None: this process.
     """
     cores = max(1, int(cpu))
-    runtime = Runtime(gpu=gpu > 0, gpu_share=min(gpu, 1.0), threads=cores, loader_workers=min(cores - 1, MOST_LOADERS))
+    runtime = Runtime(
+        gpu=gpu > 0,
+        gpu_share=min(gpu, 1.0),
+        threads=cores,
+        loader_workers=min(cores - 1, MOST_LOADERS),
+        memory_bytes=int(usable_memory() * min(1.0, cpu / usable_cores())),
+    )
     runtime.prepare()
     return StageRunner(workspace.store(), runtime, report, stop, images=images)

@@ -117,7 +117,7 @@ def summarise(
         remarks=remarks(spec),
         other_code=by_other_code((ordered | begun).values(), RememberedRecords(store)),
         why={one.key: one.words for one in reasons(missing, readable_records(store))} if why else None,
-        banks=[len(group) for group in banks(left, spec.resources.trial.bank)],
+        banks=[len(group) for group in banks(left, spec.resources.trial.most_in_a_bank)],
         segmentation_jobs=expected_tasks(spec).get("segmentation", 0),
     )
 

@@ -1,7 +1,8 @@
 """Trainings of several trials in one process, before the trials: these find them stored.
 
-What fails in a bank, or does not fit into memory beside the others, is not told here: its trial trains by itself, from
-its own checkpoint, and whatever it meets there is its own.
+What a bank leaves, because it failed or memory did not hold it beside the others, goes into further banks as long as
+they get something done. What is left then is not told here: its trial trains by itself, from its own checkpoint, and
+whatever it meets there is its own.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+from orchestrator.cluster.connection import nodes
+from orchestrator.cluster.resources import places
 from orchestrator.monitor.supervisor import Supervisor
-from orchestrator.plan.banks import banks
+from orchestrator.plan.banks import balanced, banks
 from orchestrator.plan.planner import Planner, TrialPlan
 from orchestrator.run.channel import WorkerChannel
 from orchestrator.run.stage_tasks import StageTasks, TaskEvent
 from orchestrator.run.tune_callback import TrialListener
 from orchestrator.workspace import Workspace
+from workers.artifacts.store import ArtifactStore
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +36,29 @@ def train_in_banks(
     returns when all ended, or ``supervisor`` ended the sweep."""
     resource, store = planner.spec.resources.trial, workspace.store()
     wanted = [trial for trial in trials if supervisor.desired_state(trial.key) == "run" and not store.has(trial.key)]
-    groups = {group[0].key: group for group in banks(wanted, resource.bank)}
-    if not groups:
-        return
-    StageTasks(
-        [group[0].train for group in groups.values()],
-        workspace,
-        resource,
-        planner.spec.limits,
-        supervisor,
-        BankLife(listener, groups.values()).on_event,
-        listener.stalled,
-        listener.short,
-        channel,
-        beside={key: [trial.train for trial in others] for key, (_, *others) in groups.items()},
-    ).run()
+    most = resource.most_in_a_bank
+    if resource.bank == "auto":
+        most = balanced(wanted, most, places(resource, nodes()))
+    while groups := {group[0].key: group for group in banks(wanted, most)}:
+        StageTasks(
+            [group[0].train for group in groups.values()],
+            workspace,
+            resource,
+            planner.spec.limits,
+            supervisor,
+            BankLife(listener, groups.values()).on_event,
+            listener.stalled,
+            listener.short,
+            channel,
+            beside={key: [trial.train for trial in others] for key, (_, *others) in groups.items()},
+        ).run()
+        wanted = [trial for group in groups.values() for trial in _left(group, store)]
+
+
+def _left(group: Sequence[TrialPlan], store: ArtifactStore) -> list[TrialPlan]:
+    """Those that a bank did not train though it trained others; of one that trained none it is no use to try again."""
+    left = [trial for trial in group if not store.has(trial.key)]
+    return left if len(left) < len(group) else []
 
 
 class BankLife:

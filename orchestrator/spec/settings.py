@@ -23,6 +23,8 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 RAY_RESOURCES = ("cpu", "gpu", "memory", "object_store_memory")
 TRACKERS = "orchestrator.tracking.backends"
 STORAGES = ("sqlite:///", "postgresql://")
+MOST_IN_A_BANK = 8
+"""Of ``bank: auto``: loading is an eighth for each by then."""
 
 
 @config
@@ -115,10 +117,11 @@ class Resource:
     processes: int | None = None
     """Processes of a trial, on one node, that share every batch; null: one per GPU, or one without a GPU. The steps
     are those of one process but for rounding, so trials with other numbers of processes are other trials."""
-    bank: int = 1
+    bank: int | Literal["auto"] = 1
     """Trials of a grid whose trainings differ in their methods alone that train in one process, before all else of
-    them: a batch is loaded once and each takes its turn at it, with the bytes that it has alone. Memory must hold the
-    networks of all. Orders for one of these trials are followed when their bank has ended."""
+    them: a batch is loaded once and each takes its turn at it, with the bytes that it has alone. A number: the most of
+    them; ``auto``: as many as let no slot of the cluster work for longer. Those that the memory of a slot does not
+    hold form further banks. Orders for one of these trials are followed when their bank has ended."""
     custom: Mapping[str, float] = field(default_factory=dict)
     """Ray resources that a node must have beside these, such as a kind of GPU (``a100: 1``); nodes name what they have
     with ``ray start --resources``."""
@@ -127,6 +130,10 @@ class Resource:
     def gpus(self) -> float:
         """GPUs of a job; none while ``auto`` is not decided."""
         return 0.0 if self.gpu == "auto" else self.gpu
+
+    @property
+    def most_in_a_bank(self) -> int:
+        return MOST_IN_A_BANK if self.bank == "auto" else self.bank
 
     @property
     def threads(self) -> int:
@@ -144,9 +151,9 @@ class Resource:
             raise ConfigError(f"gpu: need auto, a fraction in [0, 1] or a whole number, got {self.gpu}")
         if self.processes is not None and self.processes < 1:
             raise ConfigError(f"processes: need a positive number or null, got {self.processes}")
-        if self.bank < 1:
-            raise ConfigError(f"bank: need a positive number, got {self.bank}")
-        if self.bank > 1 and (self.process_count > 1 or self.gpu == "auto"):
+        if self.most_in_a_bank < 1:
+            raise ConfigError(f"bank: need auto or a positive number, got {self.bank}")
+        if self.most_in_a_bank > 1 and (self.process_count > 1 or self.gpu == "auto"):
             raise ConfigError(
                 f"bank: {self.bank} trainings in a process need one process and a number in gpu, which auto measures "
                 f"for one training; got {self.process_count} processes and gpu {self.gpu}"
@@ -170,7 +177,7 @@ class Resources:
     def __post_init__(self) -> None:
         if self.segmentation.process_count > 1:
             raise ConfigError("segmentation: a segmenter trains in one process: need at most one GPU and process")
-        if self.segmentation.bank > 1:
+        if self.segmentation.most_in_a_bank > 1:
             raise ConfigError(f"segmentation: segmenters share no batches: need bank 1, got {self.segmentation.bank}")
 
 
@@ -280,7 +287,7 @@ class Settings(Place):
         Place.__post_init__(self)  # slots leave no super()
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds: need one or more different numbers >= 0, got {list(self.seeds)}")
-        if self.resources.trial.bank > 1 and (self.search or self.scheduler):
+        if self.resources.trial.most_in_a_bank > 1 and (self.search or self.scheduler):
             raise ConfigError(
                 f"resources.trial.bank: need 1 with a search, whose trials are not known before, and with a scheduler, "
                 f"which ends some of them early; got {self.resources.trial.bank}"

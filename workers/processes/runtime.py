@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from aream.data.decoded import SharedImages
 from aream.engine.loading import Loading
-from workers.processes.gpu_memory import CudaMemory, GpuMemory, claim_once
-from workers.processes.memory_limits import free_shared_memory
+from workers.processes.gpu_memory import CudaMemory, GpuMemory, claim_once, tensor_share
+from workers.processes.memory_limits import free_shared_memory, usable_memory
 
 
 def no_images() -> None:
@@ -30,6 +31,8 @@ class Runtime:
     """Processes that decode and change images beside the stage's own."""
     images: Callable[[], SharedImages | None] = no_images
     """Images of the stage's data that were decoded before; None: they are decoded by whoever reads them."""
+    memory_bytes: int = field(default_factory=usable_memory)
+    """Of the machine's memory, this worker's share."""
     checkpoint_s: float = 60.0
     """Seconds of work that are lost at most when a worker dies."""
 
@@ -54,3 +57,10 @@ class Runtime:
     def memory(self) -> GpuMemory | None:
         """Memory of the worker's GPU; None: it computes on the CPU."""
         return CudaMemory() if self.gpu else None
+
+    def memory_left(self) -> int:
+        """Bytes of its share of the memory that it computes in, beside the most that this process has held."""
+        if (memory := self.memory()) is None:
+            return self.memory_bytes - resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        total = memory.total()
+        return int(tensor_share(self.gpu_share, total) * total) - memory.peak()

@@ -14,7 +14,7 @@ from torch import Tensor
 from aream.bank import Bank
 from aream.config import Component, canonical, config
 from aream.engine.ranks import ALONE, Ranks
-from aream.errors import Interrupted
+from aream.errors import Interrupted, OutOfMemory
 from aream.methods.protocol import Method
 from aream.selection import remark, scored_labels
 from aream.train import Training
@@ -81,7 +81,12 @@ def shared(stage: Stage) -> Hashable | None:
 def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row | Exception]:
     """A bank: each batch is made once, and the trainings take turns at it."""
     bank = Bank()
-    for work in works:
+    for number, work in enumerate(works):
+        if number:
+            bank.begin()
+            if context.runtime.memory_left() < bank.each_needs():
+                log.info("memory holds %d of the %d trainings", number, len(works))
+                break
         training = _made(work.config, work.inputs, context)
         resume(training, work.checkpoint, work.report, _start(work.inputs))
         bank.add(training, training.moves(report=work.report, checkpoints=context.checkpoints(work.checkpoint)))
@@ -90,8 +95,10 @@ def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row |
     for outcome in outcomes:
         if isinstance(outcome, Interrupted):  # as all of them were, each with its state saved
             raise outcome
-    for work, outcome in zip(works, outcomes, strict=True):
+    for work, outcome in zip(works, outcomes, strict=False):
         yield _finished(outcome, work.out, context) if isinstance(outcome, Training) else outcome
+    for _ in works[len(outcomes) :]:
+        yield OutOfMemory(f"memory does not hold it beside {len(outcomes)} of the trainings that share its batches")
 
 
 def _made(config: Config, inputs: Mapping[str, Path], context: StageContext) -> Training:

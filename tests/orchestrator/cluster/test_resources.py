@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from aream.errors import ConfigError
-from orchestrator.cluster.resources import Node, refuse_unsatisfiable, requested, whole_gpus
+from orchestrator.cluster.resources import Node, places, refuse_unsatisfiable, requested, whole_gpus
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.settings import Resource, Resources
 
@@ -147,3 +147,19 @@ def test_processes_and_gpus_must_fit_each_other(tmp_path, given, message):
 )  # fmt: skip
 def test_one_process_a_gpu(resource, processes):
     assert resource.process_count == processes
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [
+        ({"cpu": 1.0}, 12),
+        ({"cpu": 3.0}, 3),
+        ({"cpu": 1.0, "gpu": 0.5}, 4),
+        ({"cpu": 1.0, "gpu": 0.1}, 8),
+        ({"cpu": 1.0, "custom": {"a100": 1.0}}, 2),
+        ({"cpu": 16.0}, 0),
+    ],
+)
+def test_places_are_what_nodes_hold_beside_each_other(asked, count):
+    nodes = [Node("1", {"CPU": 8.0, "GPU": 2.0, "a100": 2.0}), Node("2", {"CPU": 4.0})]
+    assert places(Resource(**asked), nodes) == count

@@ -6,7 +6,7 @@ import pytest
 from sweep_results import GRID
 
 from aream.errors import ConfigError
-from orchestrator.plan.banks import banks
+from orchestrator.plan.banks import balanced, banks
 from orchestrator.plan.planner import Planner
 from orchestrator.preflight.prepare import fingerprints
 from orchestrator.spec.reader import load_spec
@@ -40,6 +40,24 @@ def test_banks_are_as_even_as_they_can_be(trials, most, sizes):
     assert len(set(members)) == len(members)
 
 
+@pytest.mark.parametrize(
+    ("places", "size"),
+    [
+        (1, 8),  # 9 trainings one after the other, in banks or not
+        (2, 2),  # 5 and 4: three of 3 would be 6 and 3
+        (3, 8),  # a seed each
+        (4, 8),  # one has 3 anyway
+        (5, 2),
+        (9, 1),
+        (99, 1),
+    ],
+)
+def test_auto_makes_no_place_work_longer(trials, places, size):
+    planned = trials("axes={method.alpha_low: [0.1, 0.2, 0.3]}", "seeds=[0, 1, 2]")
+    assert balanced(planned, 8, places) == size
+    assert balanced([], 8, places) == 8
+
+
 def test_who_shares_nothing_is_in_none(trials):
     assert banks(trials("axes={train.lr: [1e-3, 2e-3]}", "seeds=[0, 1]"), 4) == []
     assert banks([], 4) == []
@@ -48,7 +66,9 @@ def test_who_shares_nothing_is_in_none(trials):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("resources={trial: {bank: 0}}", "bank: need a positive number, got 0"),
+        ("resources={trial: {bank: 0}}", "bank: need auto or a positive number, got 0"),
+        ("resources={trial: {bank: auto, processes: 2}}", "bank: auto trainings in a process need one process"),
+        ("resources={trial: {bank: all}}", "resources.trial.bank"),
         ("resources={trial: {bank: 2, processes: 2}}", "got 2 processes and gpu 0"),
         ("resources={trial: {bank: 2, gpu: auto}}", "got 1 processes and gpu auto"),
         ("resources={segmentation: {bank: 2}}", "segmenters share no batches: need bank 1, got 2"),

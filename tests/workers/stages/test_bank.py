@@ -10,12 +10,14 @@ import pytest
 import torch
 from small_trials import TRIAL, Killed, Work, fingerprint, with_method
 
+from aream.bank import Bank
 from aream.config import Component
 from aream.datasets.shapes import Shapes
 from aream.errors import Interrupted, StageFailed
 from aream.methods import aream, mctformer
 from aream.train import Training
 from workers.pipelines import training_stage
+from workers.stages import train_cam
 
 DRAWING = dataclasses.replace(
     TRIAL,
@@ -127,6 +129,29 @@ def test_one_that_diverges_ends_no_other(tmp_path, alone, monkeypatch):
     assert [stage.key for stage in stages() if not work.store.has(stage.key)] == [failing.key]
     for index in (0, 2, 3):
         assert work.digests(stages()[index]) == alone[index][0]
+
+
+@pytest.mark.slow
+def test_what_memory_does_not_hold_is_left_out(tmp_path, alone):
+    work, (first, *others) = with_inputs(tmp_path), stages()
+    work.runner.runtime = dataclasses.replace(work.runner.runtime, memory_bytes=1)
+    with pytest.raises(StageFailed, match=rf"{others[0].key}: memory does not hold it beside 1 of the trainings"):
+        list(work.runner.run_all(stages()))
+    assert work.digests(first) == alone[0][0]
+    assert not any(work.store.has(stage.key) for stage in others)
+
+
+@pytest.mark.slow
+def test_what_one_more_training_needs_is_what_one_keeps(tmp_path):
+    """Weights, those of the best epoch, gradients, and AdamW's two moments: five numbers a parameter."""
+    work = with_inputs(tmp_path)
+    training = train_cam.prepared(stages()[1].config, None, work.runner.runtime)
+    bank = Bank()
+    assert bank.each_needs() == 0
+    bank.add(training, training.moves(report=lambda row: None))
+    bank.begin()
+    parameters = sum(one.numel() for one in training.backbone.parameters())
+    assert bank.each_needs() == pytest.approx(5 * 4 * parameters, rel=0.05)
 
 
 @pytest.mark.slow
