@@ -33,7 +33,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu_parts import SIZES, Place, Row, parts, write_images
+from benchmarks.gpu_parts import parts
+from benchmarks.gpu_workload import SIZES, Place, Row, write_images
 from benchmarks.measure import RESULTS
 from benchmarks.sides import ROOT
 from workers.processes.provenance import code_revision, library_versions

@@ -12,8 +12,19 @@ import torch
 
 from aream.data.examination import inspect
 from aream.datasets import voc2012
-from benchmarks import gpu, gpu_parts
-from benchmarks.gpu_parts import LISTS, PLAIN, TOY, Place, parts, write_images
+from benchmarks import gpu
+from benchmarks.gpu_parts import parts
+from benchmarks.gpu_workload import (
+    FULL,
+    LISTS,
+    PLAIN,
+    TOY,
+    Place,
+    made_training,
+    one_batch,
+    operations_an_image,
+    write_images,
+)
 
 CPU = torch.device("cpu")
 TOYS = ("--device", "cpu", "--size", "toy", "--name", "toy")
@@ -57,8 +68,8 @@ def test_a_part_yields_figures(place, name):
 
 @pytest.mark.slow
 def test_operations_of_a_step_are_those_of_its_matrices(place):
-    training = gpu_parts._training(place, 4, PLAIN)
-    found = gpu_parts._operations(training, gpu_parts._batch(training, 4, CPU))
+    training = made_training(place, 4, PLAIN)
+    found = operations_an_image(training, one_batch(training, 4, CPU))
     patches = (TOY.side // TOY.host["patch_size"]) ** 2
     dim, depth = TOY.host["dim"], TOY.host["depth"]
     tokens = patches + 20
@@ -113,7 +124,7 @@ def test_a_part_whose_time_is_up_is_left_out(tmp_path, monkeypatch):
 
 
 def test_the_parts_of_a_gpu_fit_their_time():
-    limits = [most for _, most in parts(gpu_parts.FULL).values()]
+    limits = [most for _, most in parts(FULL).values()]
     assert sum(limits[:-1]) <= 8 * 60  # the last has what the others leave
 
 
