@@ -86,6 +86,7 @@ class Training(TrainingLoop[Batch]):
             loading=loading,
             rank=ranks.rank,
             ranks=ranks.size,
+            device=device,
         )
         self.val_images = SquareImages(dataset, config.image_size, (backbone.mean, backbone.std), loading)
         groups = parameter_groups(

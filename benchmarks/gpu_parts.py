@@ -24,7 +24,7 @@ from aream.bank import Bank
 from aream.config import Component
 from aream.data.decoded import OwnImages
 from aream.datasets import voc2012
-from aream.engine.batches import Batch
+from aream.engine.batches import Batch, TrainingBatches
 from aream.engine.compiled import compile_blocks
 from aream.engine.steps import autocast
 from aream.infer import CamInference, infer_cams
@@ -40,11 +40,13 @@ from benchmarks.gpu_workload import (
     Row,
     Size,
     data,
+    made_batches,
     made_training,
     matmul_rate,
     measured_rate,
     one_batch,
     operations_an_image,
+    take_step,
     wait,
 )
 from benchmarks.measure import peak_bytes
@@ -85,7 +87,7 @@ def steps(place: Place, batch: int, compiled: bool) -> Iterator[Row]:
         if compiled:
             torch._dynamo.reset()
             compile_blocks(training.backbone, place.size.compiler)
-        step = functools.partial(_step, training, images)
+        step = functools.partial(take_step, training, images)
         began = time.perf_counter()
         step()
         wait(place.device)
@@ -118,22 +120,24 @@ def loader(place: Place) -> Iterator[Row]:
     batch = max(place.size.batches)
     part = functools.partial(Row, f"loader, batch {batch}")
     training = made_training(place, batch, PLAIN, "loaded")
-    batches, count, numbers = training.batches, len(training.batches) * batch, itertools.count()
+    count, numbers = len(training.batches) * batch, itertools.count()
 
-    def epoch(work: Callable[[Batch], object] = lambda images: None) -> float:
+    def epoch(batches: TrainingBatches, work: Callable[[Batch], object] = lambda images: None) -> float:
         began = time.perf_counter()
         for images in batches.epoch(next(numbers)):
             work(images)
         wait(place.device)
         return count / (time.perf_counter() - began)
 
-    yield part("first epoch, decodes", epoch(), "images/s")
-    loaded_by = batches.loader.loader
+    batches = {"": training.batches, ", changed on the device": made_batches(training, place, "deit_on_device")}
+    yield part("first epoch, decodes", epoch(training.batches), "images/s")
+    loaded_by = training.batches.loader.loader
     yield part("processes that load", 0 if loaded_by is None else loaded_by.num_workers, "processes")
-    epoch()  # begins processes that know the decoded images
-    yield part("later epochs, from memory", epoch(), "images/s")
+    for where, made in batches.items():
+        epoch(made)  # begins processes that know the decoded images
+        yield part(f"later epochs, from memory{where}", epoch(made), "images/s")
     images = one_batch(training, batch, place.device)
-    step = functools.partial(_step, training, images)
+    step = functools.partial(take_step, training, images)
     for kind in ("eager", "compiled"):
         if kind == "compiled":
             compile_blocks(training.backbone, place.size.compiler)
@@ -141,12 +145,13 @@ def loader(place: Place) -> Iterator[Row]:
             step()
         alone = measured_rate(step, batch, place)
         yield part(f"{kind} step alone", alone, "images/s")
-        fed = epoch(functools.partial(_step, training))
-        yield part(f"{kind} step with the loader", fed, "images/s")
-        goal = f">= {LEAST_FED:g}", fed / alone >= LEAST_FED
-        yield part(f"{kind} step with the loader, of its rate alone", fed / alone, "share", *goal)
-    for each in training.loaders():
-        each.close()
+        for where, made in batches.items():
+            fed = epoch(made, functools.partial(take_step, training))
+            yield part(f"{kind} step with the loader{where}", fed, "images/s")
+            goal = f">= {LEAST_FED:g}", fed / alone >= LEAST_FED
+            yield part(f"{kind} step with the loader{where}, of its rate alone", fed / alone, "share", *goal)
+    for made in batches.values():
+        made.loader.close()
 
 
 def cams(place: Place) -> Iterator[Row]:

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aream import backbones, discover
+from aream import augmentations, backbones, discover
+from aream.config import Component
 from aream.data.decoded import DecodedOnce, OwnImages
 from aream.datasets import voc2012
-from aream.engine.batches import Batch, SquareImages
+from aream.engine.batches import Batch, SquareImages, TrainingBatches
 from aream.engine.loading import HERE, Loading
 from aream.layers import DEFAULT_SPLIT, first_deep_layer
 from aream.methods import aream, mean_affinity
@@ -128,6 +129,22 @@ def made_training(place: Place, batch: int, way: str, images: str = "train", epo
     training = Training(host, method, dataset, config, 0, device=place.device, loading=place.loading)
     training.networks.train()
     return training
+
+
+def made_batches(training: Training, place: Place, augmentation: str) -> TrainingBatches:
+    """Those of the training, changed by another augmentation's defaults."""
+    host, module = training.backbone, discover.load(augmentations, augmentation)
+    return TrainingBatches(
+        training.dataset,
+        side=training.config.image_size,
+        batch_size=training.config.batch_size,
+        augmentation=Component(name=augmentation, config=module.Config()),
+        mean=host.mean,
+        std=host.std,
+        seed=0,
+        loading=place.loading,
+        device=place.device,
+    )
 
 
 def one_batch(training: Training, batch: int, device: torch.device) -> Batch:

@@ -61,26 +61,32 @@ def build(config: Config, side: int, mean: Statistics, std: Statistics) -> Rando
     return RandomResizedCrop(config, side, mean, std)
 
 
+def transform(config: Config, side: int, mean: Statistics, std: Statistics) -> Any:
+    """timm's transform, step by step in ``transforms``."""
+    composed = create_transform(
+        side,
+        is_training=True,
+        scale=config.crop_scale,
+        hflip=config.flip,
+        color_jitter=config.color_jitter or None,
+        auto_augment=config.rand_augment,
+        re_prob=config.erasing,
+        re_mode="pixel",
+        interpolation="bicubic",
+        mean=mean,
+        std=std,
+    )
+    for operation in single_changes(composed):
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = posterize
+    return composed
+
+
 class RandomResizedCrop:
     """A crop resized to the square, so that no pixel is padding."""
 
     def __init__(self, config: Config, side: int, mean: Statistics, std: Statistics) -> None:
-        self.transform = create_transform(
-            side,
-            is_training=True,
-            scale=config.crop_scale,
-            hflip=config.flip,
-            color_jitter=config.color_jitter or None,
-            auto_augment=config.rand_augment,
-            re_prob=config.erasing,
-            re_mode="pixel",
-            interpolation="bicubic",
-            mean=mean,
-            std=std,
-        )
-        for operation in _operations(self.transform):
-            if operation.name.startswith("Posterize"):
-                operation.aug_fn = posterize
+        self.transform = transform(config, side, mean, std)
 
     def __call__(self, image: Image.Image) -> tuple[Float[Tensor, "3 side side"], None]:
         return self.transform(image), None
@@ -95,7 +101,7 @@ def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
     return auto_augment.posterize(image, bits) if bits > 0 else Image.new("RGB", image.size)
 
 
-def _operations(transform: Any) -> Iterator[Any]:
+def single_changes(transform: Any) -> Iterator[Any]:
     """timm's single changes of the image in a transform, whichever of its policies draws them."""
     for step in transform.transforms:
         if isinstance(step, auto_augment.AutoAugment):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
+from torch import Tensor
 
 from aream.data.dataset import Dataset
 
@@ -136,13 +138,12 @@ def packed(images: Iterable[tuple[str, UInt8[np.ndarray, "h w 3"]]]) -> tuple[li
     return places, np.concatenate(parts)
 
 
-def unpacked(
-    places: Iterable[Place], array: UInt8[np.ndarray, " n"]
-) -> Iterable[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
-    """The same images as parts of the array."""
+def unpacked(places: Iterable[Place], array: Pixels) -> Iterable[tuple[str, Pixels]]:
+    """The same images as parts of the array, or of a tensor."""
     for image_id, start, (height, width) in places:
         yield image_id, array[start : start + 3 * height * width].reshape(height, width, 3)
 
 
+Pixels = TypeVar("Pixels", UInt8[np.ndarray, "..."], UInt8[Tensor, "..."])
 Place = tuple[str, int, tuple[int, ...]]
 """Id, first byte, and height and width."""

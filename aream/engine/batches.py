@@ -12,6 +12,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,16 @@ from PIL import Image
 from torch import Tensor
 
 from aream import augmentations, discover
-from aream.augmentations.protocol import Augment
+from aream.augmentations.protocol import Augment, DeviceAugment
 from aream.config import Component
 from aream.data.dataset import Dataset
+from aream.data.decoded import Place, packed, unpacked
 from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.ranks import part_of
 from aream.errors import ConfigError
 from aream.images import MAX_SCALE, MAX_SCALES, Statistics, to_tensor
 
+CPU = torch.device("cpu")
 Sample = tuple[Tensor, Tensor, str, Tensor | None]
 """Pixels, labels, id, and where the pixels are no padding."""
 
@@ -109,6 +112,28 @@ def resized(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BICUBIC)
 
 
+@dataclass(frozen=True)
+class _Undone:
+    """A batch on its way to the device that changes its pixels: in one tensor, as many would take a file descriptor
+    each."""
+
+    places: list[Place]
+    pixels: UInt8[Tensor, " n"]
+    draws: list[Any]
+    labels: Float[Tensor, "b c"]
+
+    @classmethod
+    def of(cls, samples: list[tuple[UInt8[np.ndarray, "h w 3"], Any, Tensor, str]]) -> _Undone:
+        images, draws, labels, ids = zip(*samples, strict=True)
+        places, pixels = packed(zip(ids, images, strict=True))
+        return cls(places, torch.from_numpy(pixels), list(draws), torch.stack(labels))
+
+    def done(self, augment: DeviceAugment, device: torch.device) -> Batch:
+        pixels = self.pixels.to(device, non_blocking=True)
+        ids, images = zip(*unpacked(self.places, pixels), strict=True)
+        return Batch(augment.changed(images, self.draws), self.labels, ids)
+
+
 class _TrainingImages:
     def __init__(
         self,
@@ -127,12 +152,22 @@ class _TrainingImages:
 
     def made(self, key: tuple[int, int]) -> Sample:
         """Of an epoch and an index."""
-        epoch, index = key
-        image_id = self.ids[index]
-        image = self.dataset.image(image_id)
-        with seeded(self.seed, epoch, image_id):
+        image_id, image, labels = self._read(key)
+        with seeded(self.seed, key[0], image_id):
             pixels, valid = self.augment(image)
-        return pixels, torch.from_numpy(self.dataset.labels(image_id)), image_id, valid
+        return pixels, labels, image_id, valid
+
+    def drawn(self, key: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h w 3"], Any, Tensor, str]:
+        """The image as it is, and what is to happen to it."""
+        assert isinstance(self.augment, DeviceAugment)
+        image_id, image, labels = self._read(key)
+        with seeded(self.seed, key[0], image_id):
+            draws = self.augment.draw(image.size)
+        return np.array(image), draws, labels, image_id
+
+    def _read(self, key: tuple[int, int]) -> tuple[str, Image.Image, Tensor]:
+        image_id = self.ids[key[1]]
+        return image_id, self.dataset.image(image_id), torch.from_numpy(self.dataset.labels(image_id))
 
 
 class TrainingBatches:
@@ -151,9 +186,19 @@ class TrainingBatches:
         loading: Loading = HERE,
         rank: int = 0,
         ranks: int = 1,
+        device: torch.device = CPU,
     ) -> None:
-        self.images = _TrainingImages(dataset, side, augmentation, (mean, std), seed)
-        self.loader, self.seed = Loader(self.images.made, _collate, dataset, loading), seed
+        """``device``: that of the network, where an augmentation changes pixels that can."""
+        self.images, self.seed, self.device = (
+            _TrainingImages(dataset, side, augmentation, (mean, std), seed),
+            seed,
+            device,
+        )
+        self.loader: Loader[tuple[int, int], Batch | _Undone]
+        if isinstance(self.images.augment, DeviceAugment):
+            self.loader = Loader(self.images.drawn, _Undone.of, dataset, loading)
+        else:
+            self.loader = Loader(self.images.made, _collate, dataset, loading)
         self.batch_size = min(batch_size, len(self.images))
         if self.batch_size < ranks:
             raise ConfigError(
@@ -172,9 +217,16 @@ class TrainingBatches:
             for step in range(first_step, len(self))
         ]
         keys = [[(epoch, index) for index in step[self.part]] for step in steps]
-        for step, batch in zip(steps, self.loader.batches(keys), strict=True):
+        for step, loaded in zip(steps, self.loader.batches(keys), strict=True):
             whole = [self.images.ids[index] for index in step]
+            batch = self._done(loaded)
             yield dataclasses.replace(batch, first=self.part.start, whole=whole)
+
+    def _done(self, loaded: Batch | _Undone) -> Batch:
+        if isinstance(loaded, Batch):
+            return loaded
+        assert isinstance(self.images.augment, DeviceAugment)
+        return loaded.done(self.images.augment, self.device)
 
 
 class SquareImages:

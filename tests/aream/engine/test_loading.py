@@ -13,7 +13,7 @@ import torch
 from small_networks import CONFIG, CPU, SEGMENTATION, host, labels_of, segmenter, sharpen
 from small_voc import write_voc
 
-from aream.augmentations import deit
+from aream.augmentations import deit, deit_on_device
 from aream.config import Component
 from aream.datasets import shapes, voc2012
 from aream.engine.batches import SquareImages, TrainingBatches, raw_images
@@ -55,11 +55,13 @@ def same(found: list[list[torch.Tensor]]) -> bool:
     )
 
 
-def test_training_batches_of_three_epochs_and_of_one_taken_up_again(files):
+@pytest.mark.parametrize("augmentation", [deit, deit_on_device], ids=lambda module: module.__name__.split(".")[-1])
+def test_training_batches_of_three_epochs_and_of_one_taken_up_again(files, augmentation):
     found = []
+    component = Component(name=augmentation.__name__.split(".")[-1], config=augmentation.Config())
     for workers in WORKERS:
         made = TrainingBatches(
-            files, side=48, batch_size=3, augmentation=Component(name="deit", config=deit.Config()), mean=MEAN, std=STD,
+            files, side=48, batch_size=3, augmentation=component, mean=MEAN, std=STD,
             seed=5, loading=Loading(workers),
         )  # fmt: skip
         before = processes()
@@ -71,11 +73,14 @@ def test_training_batches_of_three_epochs_and_of_one_taken_up_again(files):
     assert same(found)
 
 
-def test_weights_and_validation(dataset):
+@pytest.mark.parametrize("on_device", [False, True], ids=["on the CPU", "on the device"])
+def test_weights_and_validation(dataset, on_device):
     found, rows = [], []
+    changed = Component(name="deit_on_device", config=deit_on_device.Config()) if on_device else CONFIG.augmentation
+    config = dataclasses.replace(CONFIG, augmentation=changed)
     for workers in WORKERS:
         torch.manual_seed(1)
-        made = Training(host(), None, dataset, CONFIG, 0, device=CPU, loading=Loading(workers))
+        made = Training(host(), None, dataset, config, 0, device=CPU, loading=Loading(workers))
         before = processes()
         made.run(2, report=rows.append)
         assert not processes() - before

@@ -12,6 +12,8 @@ from thread_ranks import ThreadRanks, check_ranks_add_up, on_ranks
 from torch import nn
 from torch.nn import functional as F
 
+from aream.augmentations import deit_on_device
+from aream.config import Component
 from aream.datasets import shapes
 from aream.engine.batches import Batch, TrainingBatches
 from aream.engine.randomness import WholeBatchDraws
@@ -61,13 +63,18 @@ def test_gradients_of_ranks_add_up_to_those_of_the_batch(dataset, size, changes,
     assert changes is None or losses["train/affinity_loss"] > 0.01
 
 
+@pytest.mark.parametrize(
+    "augmentation",
+    [CONFIG.augmentation, Component(name="deit_on_device", config=deit_on_device.Config())],
+    ids=["on the CPU", "on the device"],
+)
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_parts_of_every_batch_are_the_batch(dataset, size):
+def test_parts_of_every_batch_are_the_batch(dataset, size, augmentation):
     """Order, pixels and augmentation of each image are those of one process."""
 
     def batches(rank: int, ranks: int, step: int = 0) -> list[Batch]:
         made = TrainingBatches(
-            dataset, side=32, batch_size=7, augmentation=CONFIG.augmentation, mean=(0.5,) * 3, std=(0.5,) * 3, seed=5,
+            dataset, side=32, batch_size=7, augmentation=augmentation, mean=(0.5,) * 3, std=(0.5,) * 3, seed=5,
             rank=rank, ranks=ranks,
         )  # fmt: skip
         return list(made.epoch(3, step))
