@@ -1,9 +1,9 @@
 """What AReAM does to its host: every form of its loss against the plain host of the same seed.
 
-    python -m benchmarks.effect runs/voc_animals/summary.json
+    python -m benchmarks.effect runs/voc_animals/summary.json [NAME]
 
-Prints markdown, keeps the figures of every seed in results/effect.json and draws results/effect.png: the CAM refined by
-one layer at a time, as Figure 10 of the paper shows it, beside what is printed of that figure.
+Prints markdown, keeps the figures of every seed in results/NAME.json (effect without a name) and draws results/NAME.png:
+the CAM refined by one layer at a time, as Figure 10 of the paper shows it, beside what is printed of that figure.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.paired import Rows, change, differences, interval, mean_and_spread, spread
+from benchmarks.paired import Rows, change, differences, paired, spread
 from orchestrator.reporting.drawing import line_titles
 
-RESULT = Path(__file__).parent / "results" / "effect.json"
+RESULTS = Path(__file__).parent / "results"
 DEEPEST = 3
 """Layers at the end, which lose most."""
 SHOWN = {
@@ -40,7 +40,7 @@ PAPER_SHAPE = {"plain": ((0, 0.58), (6, 0.58), (11, 0.28)), "AReAM": ((0, 0.58),
 """(layer, mIoU): how its curves run, as the text around it tells; not read off point by point."""
 
 
-def main(path: str) -> None:
+def main(path: str, name: str = "effect") -> None:
     summary = json.loads(Path(path).read_text(encoding="utf-8"))
     titles = line_titles([entry["config"] for entry in summary["ranking"]])
     found = {title: _with_deepest(entry) for title, entry in zip(titles, summary["ranking"], strict=True)}
@@ -61,12 +61,12 @@ def main(path: str) -> None:
         _print_methods(entries, plain[host])
         _print_layers(entries, plain[host])
     content = {
-        "command": "python -m benchmarks.effect runs/voc_animals/summary.json",
+        "command": f"python -m benchmarks.effect runs/{summary['name']}/summary.json {name}",
         **{key: summary[key] for key in ("code", "versions", "protocol", "seeds", "origins")},
         "per_seed": found,
     }
-    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    _draw(hosts, plain)
+    RESULTS.joinpath(f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    _draw(hosts, plain, RESULTS / f"{name}.png")
 
 
 def _layers(row: Mapping[str, float]) -> list[str]:
@@ -96,7 +96,7 @@ def _print_methods(entries: Mapping[str, Rows], baseline: str) -> None:
                 cells = [spread(_with(rows, metric), metric) if _with(rows, metric) else "" for metric in shown]
             elif title != baseline:
                 pairs = [differences(_with(rows, one), _with(entries[baseline], one), one) for one in shown]
-                cells = [_paired(values) if values else "" for values in pairs]
+                cells = [paired(values) if values else "" for values in pairs]
             else:
                 continue
             print(f"| {title} |", " | ".join(cells), "|")
@@ -106,12 +106,6 @@ def _print_methods(entries: Mapping[str, Rows], baseline: str) -> None:
 def _with(rows: Rows, metric: str) -> Rows:
     """The seeds that have it: segmenters are trained on the labels of some."""
     return {seed: row for seed, row in rows.items() if metric in row}
-
-
-def _paired(values: list[float]) -> str:
-    limits = interval(values)
-    sure = limits is not None and (limits[0] > 0 or limits[1] < 0)
-    return mean_and_spread(values, "+") + (" *" if sure else "")
 
 
 def _print_layers(entries: Mapping[str, Rows], baseline: str) -> None:
@@ -125,7 +119,7 @@ def _print_layers(entries: Mapping[str, Rows], baseline: str) -> None:
     print()
 
 
-def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str]) -> None:
+def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str], picture: Path) -> None:
     """A panel a host, and the paper's; of each host the plain training, the best by all layers and the others thin."""
     from matplotlib.figure import Figure
 
@@ -154,7 +148,7 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str]) -> 
         axes.set_xlabel("layer whose affinity refines the CAM, 0 the first")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, title=LINES, title_fontsize=7)
     panels[0].set_ylabel("mIoU of the CAM")
-    figure.savefig(RESULT.with_suffix(".png"), dpi=130, metadata={"Software": None})
+    figure.savefig(picture, dpi=130, metadata={"Software": None})
 
 
 def _mean(rows: Rows, which: str) -> float:

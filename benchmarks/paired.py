@@ -34,3 +34,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def mean_and_spread(values: Sequence[float], sign: str = "") -> str:
     return f"{fmean(values):{sign}.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def paired(values: Sequence[float]) -> str:
+    """A mean of differences; with a ``*`` where its 95 % interval excludes 0."""
+    limits = interval(values)
+    sure = limits is not None and (limits[0] > 0 or limits[1] < 0)
+    return mean_and_spread(values, "+") + (" *" if sure else "")
