@@ -56,6 +56,8 @@ class PlanSummary:
     """Key of each stage to run -> what tells it from the nearest stored result of its kind, where that was asked."""
     banks: list[int] = field(default_factory=list)
     """Trainings to run of each process that trains several."""
+    more_banks: bool = False
+    """True where the cluster's slots may want them smaller."""
     segmentation_jobs: int = 0
     """Upper bound: the selected variants, at every seed and point of the segmentation axes."""
 
@@ -118,6 +120,7 @@ def summarise(
         other_code=by_other_code((ordered | begun).values(), RememberedRecords(store)),
         why={one.key: one.words for one in reasons(missing, readable_records(store))} if why else None,
         banks=[len(group) for group in banks(left, spec.resources.trial.most_in_a_bank)],
+        more_banks=spec.resources.trial.bank == "auto",
         segmentation_jobs=expected_tasks(spec).get("segmentation", 0),
     )
 
@@ -145,7 +148,8 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
         console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
     if plan.banks:
         console.print(
-            f"{sum(plan.banks)} trainings in {len(plan.banks)} banks, at most {max(plan.banks)} in one process"
+            f"{sum(plan.banks)} trainings in {len(plan.banks)} banks{' or more' if plan.more_banks else ''}, at most "
+            f"{max(plan.banks)} in one process"
         )
     for key, words in (plan.why or {}).items():
         console.print(f"why {key}: {words}", markup=False, soft_wrap=True)

@@ -155,8 +155,8 @@ class Resource:
             raise ConfigError(f"bank: need auto or a positive number, got {self.bank}")
         if self.most_in_a_bank > 1 and (self.process_count > 1 or self.gpu == "auto"):
             raise ConfigError(
-                f"bank: {self.bank} trainings in a process need one process and a number in gpu, which auto measures "
-                f"for one training; got {self.process_count} processes and gpu {self.gpu}"
+                f"bank: several trainings in a process need one process and a number in gpu, which auto measures "
+                f"for one training; got bank {self.bank}, {self.process_count} processes and gpu {self.gpu}"
             )
         if self.gpus not in (0, self.process_count) and self.process_count > 1:
             raise ConfigError(f"gpu: need 0 or one for each of the {self.process_count} processes, got {self.gpu}")

@@ -67,10 +67,10 @@ def test_who_shares_nothing_is_in_none(trials):
     ("settings", "said"),
     [
         ("resources={trial: {bank: 0}}", "bank: need auto or a positive number, got 0"),
-        ("resources={trial: {bank: auto, processes: 2}}", "bank: auto trainings in a process need one process"),
+        ("resources={trial: {bank: auto, processes: 2}}", "got bank auto, 2 processes"),
         ("resources={trial: {bank: all}}", "resources.trial.bank"),
-        ("resources={trial: {bank: 2, processes: 2}}", "got 2 processes and gpu 0"),
-        ("resources={trial: {bank: 2, gpu: auto}}", "got 1 processes and gpu auto"),
+        ("resources={trial: {bank: 2, processes: 2}}", "got bank 2, 2 processes and gpu 0"),
+        ("resources={trial: {bank: 2, gpu: auto}}", "got bank 2, 1 processes and gpu auto"),
         ("resources={segmentation: {bank: 2}}", "segmenters share no batches: need bank 1, got 2"),
         ("resources={trial: {bank: 2}};search={trials: 2}", "resources.trial.bank: need 1 with a search"),
         ("resources={trial: {bank: 2}};scheduler={name: asha}", "resources.trial.bank: need 1 with a search"),
