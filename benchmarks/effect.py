@@ -2,7 +2,7 @@
 
     python -m benchmarks.effect runs/voc_animals/summary.json [NAME]
 
-Prints markdown, keeps the figures of every seed in results/NAME.json (effect without a name) and draws results/NAME.png:
+Prints markdown, keeps the figures of every seed in results/NAME.json (or effect) and draws results/NAME.png:
 the CAM refined by one layer at a time, as Figure 10 of the paper shows it, beside what is printed of that figure.
 """
 
