@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -26,9 +27,14 @@ ONLY_IN = {
 MOST_LINES = 300
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path: Path) -> set[str]:
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -53,7 +59,7 @@ def rooms() -> dict[str, set[str]]:
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
     found: dict[str, set[str]] = {}
     for module, path in modules.items():
-        for name in _imported_at_once(ast.parse(path.read_text()).body):
+        for name in _imported_at_once(parsed(path).body):
             target = name if name in modules else name.rpartition(".")[0]
             here, there = (".".join(name.split(".")[:2]) for name in (module, target))
             if target in modules and here != there and not _is_empty(modules[target]):
@@ -73,7 +79,7 @@ def _imported_at_once(statements: list[ast.stmt]) -> Iterator[str]:
 
 def _is_empty(path: Path) -> bool:
     """A registry, which is imported to look for names in it."""
-    return path.name == "__init__.py" and all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
+    return path.name == "__init__.py" and all(isinstance(node, ast.Expr) for node in parsed(path).body)
 
 
 def test_no_room_imports_one_that_imports_it():
@@ -95,7 +101,7 @@ def test_what_has_an_underscore_is_used_in_its_own_folder_only():
     """A module or name with a leading underscore may change without a look at other packages."""
     for path in FILES:
         here = path.parent.relative_to(ROOT).parts
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.ImportFrom) or not node.module:
                 continue
             for name in node.names:
@@ -108,14 +114,15 @@ def test_what_has_an_underscore_is_used_in_its_own_folder_only():
 def test_no_file_is_left_over():
     """Each is named by another one, found in a registry, or a door: a command, or what Python users import."""
     texts = {path: path.read_text() for path in FILES}
+    words = {path: set(re.findall(r"\w+", text)) for path, text in texts.items()}
+    files_with = Counter(word for found in words.values() for word in found)
     doors = {ROOT / "orchestrator" / name for name in ("api.py", "cli.py")}
     for path in FILES:
         place, stem = str(path.parent.relative_to(ROOT)), path.stem
         found = place in REGISTRIES and is_offered(stem)
         if stem == "__init__" or found or path in doors or (place == "orchestrator" and "def main(" in texts[path]):
             continue
-        named = re.compile(rf"\b{stem}\b")
-        assert any(named.search(text) for other, text in texts.items() if other != path), f"{path}: named by no file"
+        assert files_with[stem] > (stem in words[path]), f"{path}: named by no file"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -149,7 +156,7 @@ def _is_text_of_an_unnamed_encoding(call: ast.Call) -> bool:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_text_is_read_and_written_in_one_encoding(path):
     """A machine without a language (plain C) would read ASCII."""
-    calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call))
     assert [call.lineno for call in calls if _is_text_of_an_unnamed_encoding(call)] == []
 
 
@@ -165,7 +172,7 @@ WRITES_ALONE = {
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "orchestrator")], ids=str)
 def test_the_driver_writes_files_whole_or_not_at_all(path):
     """What outlives a driver goes through ``workers/processes/atomic_write.py``."""
-    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    calls = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
     made = {call.attr for call in calls if isinstance(call, ast.Attribute)}
     renames = {call.attr for call in calls if isinstance(call, ast.Attribute) and ast.unparse(call.value) == "os"}
     assert not (made & WRITES) | (renames & {"replace", "rename"}) or str(path.relative_to(ROOT)) in WRITES_ALONE
