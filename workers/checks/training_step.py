@@ -18,9 +18,10 @@ from aream.backbones.protocol import has_batch_norm
 from aream.config import Component
 from aream.engine.steps import OutOfMemoryPolicy
 from aream.errors import AreamError, ConfigError, within
+from aream.methods.protocol import says
 from aream.refiners import psa
 from aream.train_config import TrainConfig
-from workers.components import build_backbone, build_method, build_segmenter
+from workers.components import build_backbone, build_method, build_segmenter, refuse_untrained
 from workers.staging.locations import localised
 from workers.trial import SegmentationConfig
 
@@ -36,7 +37,8 @@ def check_host(
     images: int,
     processes: int,
 ) -> None:
-    """Build the host with its weights and the methods' own networks for it, and try a step of the host's training.
+    """Build the host with its weights and the methods' own networks for it, and try a step of the host's training; of
+    one that is evaluated as it is, look whether all that is used was trained.
 
     Args:
         trained_by: methods.
@@ -47,6 +49,11 @@ def check_host(
         AreamError: weights or a method that do not fit, or a step that cannot be taken.
     """
     host = build_backbone(backbone, classes, train.image_size)
+    if train.epochs == 0:
+        refuse_untrained(backbone, host)
+        for method in trained_by:
+            _refuse_untrained_network(method, host, classes, train)
+        return
     batch = min(train.batch_size, images)
     if batch < processes:
         raise ConfigError(
@@ -61,6 +68,18 @@ def check_host(
                 f"process, not {processes}"
             )
     _try_step(host, host, batch, train.image_size, "train", train.out_of_memory)
+
+
+def _refuse_untrained_network(method: Component, host: Any, classes: int, train: TrainConfig) -> None:
+    """Raises ``ConfigError`` where nothing has trained a network that a method finds its maps or segments with."""
+    module = discover.load(methods, method.name)
+    used = says(module, "LOCALISES", method.config) or says(module, "SEGMENTS", method.config)
+    if used and _network(method, host, classes, train) is not None:
+        raise ConfigError(
+            f"train.epochs: 0 trains nothing, and the method {method.name} has a network of its own, which "
+            "backbone.weights does not hold; need 1 epoch or more, or another method (`aream infer` uses exported "
+            "weights of both)"
+        )
 
 
 def _network(method: Component, host: Any, classes: int, train: TrainConfig) -> torch.nn.Module | None:
