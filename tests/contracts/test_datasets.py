@@ -36,8 +36,10 @@ def settings_of_folder(root: Path) -> dict[str, str]:
 
 @pytest.fixture(params=discover.names(datasets))
 def dataset(request, tmp_path: Path) -> Dataset:
-    assert request.param in MAKERS, f"say in MAKERS how a small {request.param} is made"
     module = discover.load(datasets, request.param)
+    if hasattr(module, "contract_config"):
+        return module.build(module.contract_config(tmp_path))
+    assert request.param in MAKERS, f"say in MAKERS or contract_config(folder) how a small {request.param} is made"
     return module.build(module.Config(**MAKERS[request.param](tmp_path)))
 
 
