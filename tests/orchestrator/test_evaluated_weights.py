@@ -94,6 +94,18 @@ def test_a_method_with_a_network_of_its_own_is_refused(trained, tmp_path):
         api.plan(spec)
 
 
+def test_methods_of_one_name_are_looked_at_each(trained, tmp_path):
+    """Whichever of them comes first."""
+    acr = {"name": "plus", "parts": ["acr"]}
+    more = {"name": "plus", "parts": ["acr", {"name": "more", "uncertain_weight": 0}]}
+    for grid in ([acr, more], [more, acr]):
+        spec = evaluated(tmp_path, trained[1], axes={"method": {"grid": grid}})
+        with pytest.raises(AreamError, match="the method plus has a network"):
+            api.plan(spec)
+    (trial,) = api.plan(evaluated(tmp_path, trained[1], axes={"method": {"grid": [acr]}})).trials
+    assert trial.train.config.method.name == "mean_affinity"
+
+
 def test_an_axis_of_epochs_may_begin_at_none(trained, tmp_path):
     """The weights of a ViT alone do for the trainings of an axis, not for its point without one."""
     state = load_file(trained[1])

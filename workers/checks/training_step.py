@@ -49,32 +49,32 @@ def check_host(
         AreamError: weights or a method that do not fit, or a step that cannot be taken.
     """
     host = build_backbone(backbone, classes, train.image_size)
-    if train.epochs == 0:
-        refuse_untrained(backbone, host)
-        for method in trained_by:
-            _refuse_untrained_network(method, host, classes, train)
-        return
     batch = min(train.batch_size, images)
     if batch < processes:
         raise ConfigError(
             f"train.batch_size: need an image for each of the {processes} processes of a trial; a batch has {batch} "
             f"of {images} train images"
         )
-    networks = {backbone.name: host} | {method.name: _network(method, host, classes, train) for method in trained_by}
-    for name, network in networks.items():
+    own = [(method, _network(method, host, classes, train)) for method in trained_by]
+    for name, network in ((backbone.name, host), *((method.name, network) for method, network in own)):
         if processes > 1 and network is not None and has_batch_norm(network):
             raise ConfigError(
                 f"resources.trial: {name} has batch norm, which sees the images of one process only; train it with one "
                 f"process, not {processes}"
             )
-    _try_step(host, host, batch, train.image_size, "train", train.out_of_memory)
+    if train.epochs:
+        _try_step(host, host, batch, train.image_size, "train", train.out_of_memory)
+        return
+    refuse_untrained(backbone, host)
+    for method, network in own:
+        _refuse_untrained_network(method, network)
 
 
-def _refuse_untrained_network(method: Component, host: Any, classes: int, train: TrainConfig) -> None:
+def _refuse_untrained_network(method: Component, network: torch.nn.Module | None) -> None:
     """Raises ``ConfigError`` where nothing has trained a network that a method finds its maps or segments with."""
     module = discover.load(methods, method.name)
     used = says(module, "LOCALISES", method.config) or says(module, "SEGMENTS", method.config)
-    if used and _network(method, host, classes, train) is not None:
+    if used and network is not None:
         raise ConfigError(
             f"train.epochs: 0 trains nothing, and the method {method.name} has a network of its own, which "
             "backbone.weights does not hold; need 1 epoch or more, or another method (`aream infer` uses exported "
