@@ -49,7 +49,7 @@ def judge(config: TrainConfig, labels: Bool[np.ndarray, "images c"]) -> str:
 def remark(config: TrainConfig, labels: Bool[np.ndarray, "images c"]) -> str | None:
     """Return what to tell whoever asked for another judge; None where epochs are judged as asked."""
     asked, found = MAPS[config.select_by], judge(config, labels)
-    if config.select == "last" or found == asked:
+    if config.select == "last" or config.epochs == 0 or found == asked:
         return None
     because = " and ".join(CONSTANT[by] for by in (config.select_by, _other(config)) if MAPS[by] != found)
     return (

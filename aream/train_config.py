@@ -15,7 +15,8 @@ from aream.images import MAX_SIDE
 @config
 class TrainConfig:
     epochs: int = 60
-    """Passes over the training images, warm-up included."""
+    """Passes over the training images, warm-up included; 0: the host is evaluated as ``backbone.weights`` has it, which
+    then hold its trained head."""
     warmup_epochs: int | None = None
     """First epochs without the method's losses, shared by all that differ only in them; null: a sixth of the epochs
     (AReAM's scripts: 10 of 60 on MCTformer, 2 of 12 on Conformer)."""
@@ -69,10 +70,14 @@ class TrainConfig:
     add up to the same gradient but for rounding and random numbers, so the result depends on when memory ran out."""
 
     def __post_init__(self) -> None:
-        for name, most in {"epochs": 1_000_000, "batch_size": 65_536, "image_size": MAX_SIDE}.items():
+        if not 0 <= self.epochs <= 1_000_000:
+            raise ConfigError(f"epochs: need a number in 0..1000000, got {self.epochs}")
+        for name, most in {"batch_size": 65_536, "image_size": MAX_SIDE}.items():
             if not 1 <= getattr(self, name) <= most:
                 raise ConfigError(f"{name}: need a positive number of at most {most}, got {getattr(self, name)}")
-        if not 0 <= self.warmup < self.epochs:
+        if self.epochs == 0 and self.warmup:
+            raise ConfigError(f"warmup_epochs: need 0 or null where epochs is 0, got {self.warmup_epochs}")
+        if not 0 <= self.warmup < max(self.epochs, 1):
             raise ConfigError(
                 f"warmup_epochs: need 0 <= warmup_epochs < epochs ({self.epochs}), got {self.warmup_epochs}"
             )
@@ -115,6 +120,9 @@ class TrainConfig:
     def resolved(self) -> TrainConfig:
         """The same with every length a number and nothing that has no effect, so that equal trainings have one
         identity."""
+        if self.epochs == 0:
+            read = {name: getattr(self, name) for name in ("batch_size", "image_size", "precision", "compile")}
+            return TrainConfig(epochs=0, warmup_epochs=0, lr_warmup_epochs=0, select="last", **read)
         return dataclasses.replace(
             self,
             warmup_epochs=self.warmup,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import aream  # noqa: F401  # before any test imports timm: beside a CPU build of torch, torchvision needs it
+from aream.errors import AreamError
 from workers import plugins
 
 pytest_plugins = ("store_fixtures",)
@@ -41,7 +42,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    plugins.activate([plugins.read_plugin(place, Path.cwd()) for place in config.getoption("--plugin")])
+    try:
+        plugins.activate([plugins.read_plugin(place, Path.cwd()) for place in config.getoption("--plugin")])
+    except AreamError as error:
+        raise pytest.UsageError(f"--plugin: {error}") from error
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

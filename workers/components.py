@@ -18,7 +18,7 @@ from aream import backbones, datasets, discover, methods, refiners, segmenters
 from aream.config import Component
 from aream.data.dataset import Dataset
 from aream.data.decoded import DecodedOnce
-from aream.errors import within
+from aream.errors import ConfigError, within
 from aream.methods.protocol import HostShape, Localise, Method
 from aream.refiners.protocol import Refiner, network_of
 from workers.processes.runtime import Runtime
@@ -61,6 +61,23 @@ def build_backbone(component: Component, classes: int, image_size: int) -> Any:
     """The host with its initial weights, C = ``classes`` foreground classes."""
     with within("backbone"):
         return discover.load(backbones, component.name).build(localised(component.config), classes, image_size)
+
+
+def refuse_untrained(component: Component, host: Any) -> None:
+    """
+    Raises:
+        ConfigError: the host is to be used as it is, and no weight file gave it a head.
+    """
+    if getattr(host, "trained_head", False):
+        return
+    if not hasattr(host, "trained_head"):
+        why = f"the backbone {component.name} does not say of its weights whether they hold its head (trained_head)"
+    else:
+        why = f"backbone.weights: {getattr(component.config, 'weights', None) or 'null'} holds no trained head"
+    raise ConfigError(
+        f"train.epochs: 0 evaluates a host as it is, but {why}; need a file that a training of such a host wrote "
+        "(`aream artifacts export --what weights`), or 1 epoch or more"
+    )
 
 
 def backbone_shape(component: Component) -> tuple[int, int]:

@@ -75,12 +75,13 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
         raise ConfigError(
             f"train.batch_size: need an image for each of the {processes} processes, got {trial.train.batch_size}"
         )
-    module, resolved = discover.load(methods, trial.method.name), _resolved(trial, depth)
+    acting = trial if trial.train.epochs else dataclasses.replace(trial, method=BASELINE)
+    module, resolved = discover.load(methods, acting.method.name), _resolved(acting, depth)
     trained = module.of_training(resolved) if hasattr(module, "of_training") else resolved
     inputs = {}
     if trial.train.warmup:
         inputs["warmup"] = _warmup_stage(trial, fingerprint, processes, hardware)
-    if module.needs_entropy(resolved):
+    if _needs_entropy(trial, depth):
         inputs["entropy"] = _entropy_stage(trial, fingerprint, processes, hardware)
     train = trial.train.resolved()
     if train.select == "last":  # then no epoch is the best by anything
@@ -88,7 +89,7 @@ def training_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int 
     config = train_cam.Config(
         data=trial.data,
         backbone=trial.backbone,
-        method=Component(name=trains_as(trial.method.name), config=trained),
+        method=Component(name=trains_as(acting.method.name), config=trained),
         train=train,
         seed=trial.seed,
         processes=processes,
@@ -197,6 +198,12 @@ def _warmup_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int, 
     train = trial.train.of_warmup()
     config = warmup.Config(data=trial.data, backbone=trial.backbone, train=train, seed=trial.seed, processes=processes)
     return Stage("warmup", config, {}, _fingerprints(trial, fingerprint), hardware)
+
+
+def _needs_entropy(trial: TrialConfig, depth: int) -> bool:
+    module, resolved = discover.load(methods, trial.method.name), _resolved(trial, depth)
+    acts = bool(trial.train.epochs) or says(module, "LOCALISES", resolved)
+    return acts and bool(module.needs_entropy(resolved))
 
 
 def _entropy_stage(trial: TrialConfig, fingerprint: Fingerprint, processes: int, hardware: Hardware) -> Stage:

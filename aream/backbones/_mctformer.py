@@ -38,6 +38,8 @@ class Encoded:
 class MCTformer(nn.Module):
     """Parameter names are those of the published checkpoints."""
 
+    trained_head = False
+
     def __init__(
         self,
         config: MCTformerConfig,

@@ -60,6 +60,7 @@ def build_host(host: type[Host], config: MCTformerConfig, classes: int, image_si
         # Only a ViT may leave the head to be learnt. What a host was trained with is in files that this project wrote.
         new = (TRAINED_WITH, "head.weight", "head.bias") if of_a_vit else (TRAINED_WITH,)
         fit_state_dict(built, built.adapt(state), config.weights, new=new)
+        built.trained_head = not of_a_vit or trained_with is not None  # V1's of a single class looks like a ViT's
     built.decide(config, of_a_vit=of_a_vit, trained_with=trained_with)
     return built
 

@@ -114,6 +114,7 @@ def build(config: Config, classes: int, image_size: int) -> Conformer:
         )
         without_heads = not any(name in state for name in HEADS)
         fit_state_dict(host, state, config.weights, new=HEADS if without_heads else ())
+        host.trained_head = not without_heads
     return host
 
 
@@ -123,6 +124,7 @@ class Conformer(nn.Module):
     prefix_tokens = 1
     class_rows = slice(0, 1)
     published_padding = PUBLISHED_PADDING
+    trained_head = False
 
     def __init__(self, config: Config, classes: int) -> None:
         super().__init__()

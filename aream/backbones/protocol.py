@@ -83,7 +83,8 @@ class Backbone(Protocol):
     A module whose published split into shallow and deep layers is not :data:`aream.layers.DEFAULT_SPLIT` says so in
     ``PUBLISHED_SPLIT``. One whose outputs have ``host_losses`` names their terms in ``losses(config)``. One that finds
     out by the weights what a setting is at best names it in ``decisions(config)``, and a host that is built says what
-    they came to in ``decisions()``.
+    they came to in ``decisions()``. One whose weight file may hold its head too says in ``trained_head`` whether it
+    did, and may then be evaluated without a training.
     """
 
     depth: int

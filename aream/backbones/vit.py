@@ -76,6 +76,8 @@ def build(config: Config, classes: int, image_size: int) -> TimmTransformer:
 class TimmTransformer(nn.Module):
     """``vit`` is timm's model; the heads beside it are new."""
 
+    trained_head = False
+
     def __init__(self, config: Config, classes: int, image_size: int | None, *, pretrained: bool = False) -> None:
         """
         Args:
@@ -161,6 +163,7 @@ class TimmTransformer(nn.Module):
         fit_transformer(self.vit, own, origin, resample_patches=resample_patches)
         trunk = {TRUNK + name: value for name, value in self.vit.state_dict().items()}
         fit_state_dict(self, {n: v for n, v in state.items() if not n.startswith(TRUNK)} | trunk, origin)
+        self.trained_head = True
 
     def _read_transformer(self, state: dict[str, Tensor], origin: str, *, resample_patches: bool) -> None:
         if self.copies == (1, 0):

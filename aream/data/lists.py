@@ -12,7 +12,7 @@ from aream.data.findings import Findings
 from aream.errors import DataError
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-IMAGE_FOLDERS = {"JPEGImages", "train2014", "val2014"}
+IMAGE_FOLDERS = {"JPEGImages", "train2014", "val2014", "train2017", "val2017"}
 """A path in a list is one to an image where it leads through one of these."""
 BAD_LINES = "lines are no image ids"
 

@@ -2,7 +2,8 @@
 
 Images lie in ``{train2014,val2014}``, ``JPEGImages/{train,val}`` or ``JPEGImages/{train2014,val2014}``, masks in
 ``SegmentationClass/{train,val}`` or ``SegmentationClass/{train2014,val2014}``, as ``COCO_train2014_000000000009.png``
-or ``000000000009.png``; all of it under the root or in its folder ``coco2014``.
+or ``000000000009.png``; all of it under the root or in its folder ``coco2014``. ``coco2017`` has the same under other
+names.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aream.config import config
 from aream.data.findings import SPLITS, Findings
 from aream.data.images import read_indices
 from aream.data.lists import ImageList
+from aream.datasets._coco_annotations import read_instances
 from aream.datasets._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
 from aream.datasets._image_files import ImageFiles, contiguous_ids, listed_names
 from aream.datasets._image_files_config import ImageFilesConfig
@@ -27,13 +29,18 @@ from aream.datasets._label_files import Labels, read_label_table
 from aream.errors import DataError
 
 LIST_FOLDERS = (".", "ImageSets", "ImageSets/Segmentation")
-IMAGE_FOLDERS = ("{0}2014", "JPEGImages/{0}", "JPEGImages/{0}2014")
-MASK_FOLDERS = ("{0}", "{0}2014")
-BASES = (".", "coco2014")
 ID = re.compile(r"COCO_(train|val)2014_([0-9]{12})")
 SAMPLED_MASKS = 32
 FIRST_TELLING = next(k for k, number in enumerate(CATEGORY_IDS) if number > len(CLASS_NAMES))
 """The first class that COCO's annotations call by a number above 80."""
+
+
+def list_names(year: str) -> dict[str, tuple[str, ...]]:
+    """What lists of each split are usually called."""
+    return {
+        split: tuple(name.format(split) for name in ("{}.txt", "{}_id.txt", "{}_labels.txt", f"{{}}{year}.txt"))
+        for split in SPLITS
+    }
 
 
 @config
@@ -41,7 +48,7 @@ class Config(ImageFilesConfig):
     """``root`` is the folder that holds train2014 and val2014, or JPEGImages, or coco2014. Lists are looked for in it,
     ImageSets and ImageSets/Segmentation, called train.txt, train_id.txt, train_labels.txt or train2014.txt and
     likewise for val; one of CLIP-ES's carries the labels too. Labels are those of the lists, else cls_labels.npy and
-    its kin in the root."""
+    its kin in the root, else annotations/instances_train2014.json and of val, which also stand for lists."""
 
     CLASSES = len(CLASS_NAMES)
 
@@ -61,10 +68,8 @@ class Coco2014(ImageFiles):
 
     config: Config
     class_names = CLASS_NAMES
-    LISTS: ClassVar[Mapping[str, Sequence[str]]] = {
-        split: tuple(name.format(split) for name in ("{}.txt", "{}_id.txt", "{}_labels.txt", "{}2014.txt"))
-        for split in SPLITS
-    }
+    YEAR: ClassVar[str] = "2014"
+    LISTS: ClassVar[Mapping[str, Sequence[str]]] = list_names(YEAR)
     LABEL_FILES = ("cls_labels.npy", "cls_labels_onehot.npy", "cls_labels.npz", "cls_labels_plain.npz")
 
     def read(self, found: Findings) -> None:
@@ -80,45 +85,79 @@ class Coco2014(ImageFiles):
         self.mask_ids = self._mask_ids(masked, found)
 
     def places(self) -> Sequence[Path]:
-        return [self.root / base / folder for base in BASES for folder in LIST_FOLDERS]
+        return [self.root / base / folder for base in self._bases() for folder in LIST_FOLDERS]
+
+    def part(self, image_id: str) -> str:
+        """The part of COCO that an image lies in, train or val."""
+        return "train" if image_id.startswith("COCO_train") else "val"
+
+    def full_id(self, name: str, split: str) -> str | None:
+        """The id of an image that a list of the split names; None: it is none."""
+        return _full_id(name, split)
 
     def image_path(self, image_id: str) -> Path:
-        return self.image_folders[_part(image_id)] / f"{image_id}.jpg"
+        return self.image_folders[self.part(image_id)] / f"{image_id}.jpg"
 
     def mask_path(self, image_id: str) -> Path:
-        part = _part(image_id)
+        part = self.part(image_id)
         return self.mask_folders[part] / f"{_number(image_id) if self.numbered[part] else image_id}.png"
 
     def _folders(self) -> tuple[dict[str, Path], dict[str, Path]]:
         """Return the folders of images and of masks, by the part of COCO that an id names."""
-        for base in (self.root / name for name in BASES):
-            images = {part: _first_folder(base, IMAGE_FOLDERS, part) for part in SPLITS}
+        year = self.YEAR
+        for base in (self.root / name for name in self._bases()):
+            images = {
+                part: _first_folder(base, (f"{part}{year}", f"JPEGImages/{part}", f"JPEGImages/{part}{year}"))
+                for part in SPLITS
+            }
             if all(folder.is_dir() for folder in images.values()):
-                return images, {part: _first_folder(base / self.config.masks, MASK_FOLDERS, part) for part in SPLITS}
+                masks = base / self.config.masks
+                return images, {part: _first_folder(masks, (part, f"{part}{year}")) for part in SPLITS}
         raise DataError(
-            f"data.root: {self.root} holds no images of COCO 2014; looked there and in its folder coco2014 for "
-            "{train2014,val2014}, JPEGImages/{train,val} and JPEGImages/{train2014,val2014}"
+            f"data.root: {self.root} holds no images of COCO {year}; looked there and in its folder coco{year} for "
+            f"{{train{year},val{year}}}, JPEGImages/{{train,val}} and JPEGImages/{{train{year},val{year}}}"
         )
 
+    def _bases(self) -> tuple[str, str]:
+        return ".", f"coco{self.YEAR}"
+
     def _list(self, split: str, found: Findings) -> ImageList:
-        return self.read_list(split, found, lambda name: _full_id(name, split), len(CLASS_NAMES))
+        """The split's list, or where none was chosen and none is there, the images of COCO's annotations."""
+        chosen = self.config.train_list if split == "train" else self.config.val_list
+        listed = any((place / name).is_file() for place in self.places() for name in self.LISTS[split])
+        path = self._annotations(split)
+        if chosen is not None or listed or path is None:
+            return self.read_list(split, found, lambda name: self.full_id(name, split), len(CLASS_NAMES))
+        classes = {str(self.full_id(number, split)): present for number, present in read_instances(path).items()}
+        found.notes.append(("lists", split, f"{len(classes)} images in {path}"))
+        return ImageList(list(classes), classes)
+
+    def _annotations(self, part: str) -> Path | None:
+        path = f"annotations/instances_{part}{self.YEAR}.json"
+        return next((base / path for base in map(self.root.joinpath, self._bases()) if (base / path).is_file()), None)
 
     def _labels_from(self, lists: Mapping[str, ImageList]) -> tuple[dict[str, Labels], dict[str, str]]:
         """Labels of each split, and where they are from."""
         path = self.labels_path()
         bare = [split for split in SPLITS if lists[split].classes is None or self.config.labels_file is not None]
-        if bare and path is None:
+        files = [one for one in map(self._annotations, SPLITS) if one is not None]
+        if bare and path is None and not files:
             raise DataError(
                 f"{self.root}: no image labels; the {bare[0]} list has no classes beside its ids, and none of "
-                f"{', '.join(self.LABEL_FILES)} is there"
+                f"{', '.join(self.LABEL_FILES)} and annotations/instances_*{self.YEAR}.json is there"
             )
-        table = read_label_table(path, len(CLASS_NAMES), _number) if bare and path is not None else {}
+        table: Labels = {}
+        if bare and path is not None:
+            table = read_label_table(path, len(CLASS_NAMES), _number)
+        elif bare:
+            table = {number: _one_hot(present) for one in files for number, present in read_instances(one).items()}
+        source = str(path or " and ".join(map(str, files)))
         labels, where = {}, {}
         for split, ids in self.splits.items():
             classes = lists[split].classes
             if split in bare or classes is None:
                 labels[split] = {one: table[_number(one)] for one in ids if _number(one) in table}
-                where[split] = str(path)
+                where[split] = source
             else:
                 labels[split] = {one: _one_hot(classes[one]) for one in ids}
                 where[split] = "its list"
@@ -152,9 +191,9 @@ class Coco2014(ImageFiles):
         yield from every[:: max(1, len(every) // SAMPLED_MASKS)]
 
 
-def _first_folder(base: Path, patterns: Sequence[str], part: str) -> Path:
-    """The first of the patterns that is a folder, else what the first says."""
-    folders = [base / pattern.format(part) for pattern in patterns]
+def _first_folder(base: Path, names: Sequence[str]) -> Path:
+    """The first of the names that is a folder, else what the first says."""
+    folders = [base / name for name in names]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
@@ -171,16 +210,12 @@ def _full_id(name: str, split: str) -> str | None:
 
 
 def _number(key: str | int) -> str:
-    """The 12 digits of an id, unique in both parts of COCO 2014, or of its number alone."""
+    """The 12 digits of an id, unique in both parts of COCO, or of its number alone."""
     named = ID.fullmatch(key) if isinstance(key, str) else None
     digits = named[2] if named else f"{key:0>12}"
     if not re.fullmatch("[0-9]{12}", digits):
-        raise ValueError(f"{str(key)[:80]!r} is not an image id of COCO 2014")
+        raise ValueError(f"{str(key)[:80]!r} is not an image id of COCO")
     return digits
-
-
-def _part(image_id: str) -> str:
-    return "train" if image_id.startswith("COCO_train") else "val"
 
 
 def _one_hot(classes: Sequence[int]) -> Float32[np.ndarray, " c"]:

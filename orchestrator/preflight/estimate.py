@@ -160,8 +160,9 @@ def _measurements(store: ArtifactStore) -> dict[str, dict[str, list[MeasuredStag
 
 def _like(name: str, config: Mapping[str, Any], fingerprints: Mapping[str, str]) -> tuple[str, Length | None]:
     """Dataset and network of a stage as text, and the length of its training; None: no training, or not known."""
-    setup = json.dumps([fingerprints.get("data"), *(config.get(part) for part in SETUP)], sort_keys=True)
     train = config.get("train", {})
+    evaluated = ["evaluated alone"] if train.get("epochs") == 0 else []
+    setup = json.dumps([fingerprints.get("data"), *(config.get(part) for part in SETUP), *evaluated], sort_keys=True)
     if train.get("iterations"):
         return setup, ("iterations", train["iterations"])
     warmup = train.get("warmup_epochs", 0)  # a training goes on from its warm-up

@@ -132,7 +132,7 @@ def trial_configs(spec: SweepSpec) -> list[TrialConfig]:
     varied = [key for key in axes if key.split(".")[0] in ("data", "backbone") or key in ("method", "method.name")]
     return [
         spec.trial(values, spec.seeds[0])
-        for values in spec.points_of([*varied, "train.image_size", "train.batch_size"])
+        for values in spec.points_of([*varied, "train.image_size", "train.batch_size", "train.epochs"])
     ]
 
 
@@ -156,7 +156,8 @@ def _check_networks(spec: SweepSpec, trials: Sequence[TrialConfig]) -> None:
     alike: dict[tuple[object, ...], list[TrialConfig]] = {}
     for trial in trials:
         train = trial.train
-        what = (_key(trial.data), _key(trial.backbone), train.image_size, train.batch_size, train.out_of_memory)
+        sizes = (train.image_size, train.batch_size, train.out_of_memory, train.epochs > 0)
+        what = (_key(trial.data), _key(trial.backbone), *sizes)
         alike.setdefault(what, []).append(trial)
     for trial, *others in alike.values():
         with _saying_how_to_check(trial.data):

@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 from backbone_contract import check_backbone
+from contract_configs import contract_config
 from torch.nn import functional as F
 
 from aream import backbones, discover
@@ -24,13 +25,13 @@ SMALL_CONFIGS = {
     "mctformer_v2": TINY,
     "vit": vit.Config(**SIZE, localisation="fused", auxiliary_layer=0, pooling="gwrp"),
 }
-"""Without one a backbone is checked as it is by default, which may take longer."""
+"""Without one, or a word of its own, a backbone is checked as it is by default, which may take longer."""
 
 
 @pytest.mark.parametrize("name", discover.names(backbones))
-def test_contract(name):
+def test_contract(name, tmp_path):
     module = discover.load(backbones, name)
-    check_backbone(module, SMALL_CONFIGS.get(name) or module.Config())
+    check_backbone(module, contract_config(module, SMALL_CONFIGS, tmp_path))
 
 
 @pytest.mark.parametrize("final_norm", [False, True])
@@ -147,3 +148,19 @@ def test_real_weights_load_and_normalise_by_half(data_root):
     assert host.mean == host.std == (0.5, 0.5, 0.5)
     with pytest.raises(DataError, match="does not fit"):
         mctformer_v2.build(mctformer_v2.Config(weights=str(path)), 20, 224)
+
+
+@pytest.mark.parametrize("name", discover.names(backbones))
+def test_a_file_of_the_host_itself_brings_its_head(name, tmp_path):
+    module = discover.load(backbones, name)
+    config = contract_config(module, SMALL_CONFIGS, tmp_path)
+    if not hasattr(config, "weights"):
+        pytest.skip("has no weights to be given")
+    _, patch = module.shape(config)
+    host = module.build(config, 3, 4 * patch)
+    assert not getattr(host, "trained_head", False)
+    torch.save(host.state_dict(), tmp_path / "host.pth")
+    again = module.build(dataclasses.replace(config, weights=str(tmp_path / "host.pth")), 3, 4 * patch)
+    assert getattr(again, "trained_head", True)
+    for name, value in host.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)

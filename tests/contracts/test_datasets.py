@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_coco import write_coco
+from small_coco import write_coco, write_coco2017
 from small_folder import names_csv, write_folder
 from small_voc import write_voc
 
@@ -21,6 +21,7 @@ from aream.metrics import IGNORE
 
 MAKERS = {
     "coco2014": lambda folder: {"root": str(write_coco(folder / "coco"))},
+    "coco2017": lambda folder: {"root": str(write_coco2017(folder / "coco"))},
     "folder": lambda folder: settings_of_folder(folder / "own"),
     "shapes": lambda folder: {"image_size": 32, "train_images": 6, "val_images": 3},
     "voc2012": lambda folder: {"root": str(write_voc(folder / "voc", train=6, val=3))},
@@ -35,8 +36,10 @@ def settings_of_folder(root: Path) -> dict[str, str]:
 
 @pytest.fixture(params=discover.names(datasets))
 def dataset(request, tmp_path: Path) -> Dataset:
-    assert request.param in MAKERS, f"say in MAKERS how a small {request.param} is made"
     module = discover.load(datasets, request.param)
+    if hasattr(module, "contract_config"):
+        return module.build(module.contract_config(tmp_path))
+    assert request.param in MAKERS, f"say in MAKERS or contract_config(folder) how a small {request.param} is made"
     return module.build(module.Config(**MAKERS[request.param](tmp_path)))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import ARGUMENTS, CHROMIUM, screenshots
+from small_sweep import write_sweep
 
 from orchestrator import api
 
@@ -16,30 +17,19 @@ pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warni
 
 
 IMAGES = 300
-SWEEP = """
-name: many
-runs: {runs}
-data: {{name: shapes, image_size: 48, train_images: 300, val_images: 8}}
-backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 24, depth: 4, heads: 2, initialisation: mimetic}}
-method: {{name: aream, refiner: none}}
-train:
-  epochs: 1
-  batch_size: 20
-  lr_warmup_epochs: 0
-  image_size: 48
-  augmentation: {{rand_augment: null, erasing: 0.0}}
-inference: {{image_size: 48}}
-labels: {{refiner: none}}
-axes:
-  inference.layers: [none, all]
-"""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
-    path = folder / "many.yaml"
-    path.write_text(SWEEP.format(runs=folder / "runs"))
+    path = write_sweep(
+        folder,
+        name="many",
+        data={"image_size": 48, "train_images": IMAGES, "val_images": 8},
+        backbone={"depth": 4},
+        train={"batch_size": 20, "image_size": 48},
+        inference={"image_size": 48},
+    )
     spec = api.load(path)
     api.run_trial(spec, {})
     api.run(spec)

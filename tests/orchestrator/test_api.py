@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from small_sweep import write_sweep
 
 from aream.datasets.shapes import CLASSES
 from aream.errors import AreamError, ConfigError, DataError
@@ -21,35 +22,15 @@ from orchestrator.reporting.gallery import SIDE, gallery
 from orchestrator.results.dataset import sweep_dataset
 from workers.artifacts.opening import open_store
 
-SWEEP = """
-# Which alpha?
-name: small
-runs: {runs}
-data: {{name: shapes, image_size: 32, train_images: 10, val_images: 4}}
-backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 24, depth: 3, heads: 2, initialisation: mimetic}}
-method: {{name: aream, refiner: none}}
-train:
-  epochs: 2
-  warmup_epochs: 1
-  batch_size: 5
-  lr_warmup_epochs: 0
-  image_size: 32
-  augmentation: {{rand_augment: null, erasing: 0.0}}
-inference: {{image_size: 32}}
-labels: {{refiner: none}}
-axes:
-  method.alpha_low: [0.25, 0.35]
-  inference.layers: [none, all]
-analyses: [layer_gain]
-"""
-
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("api")
-    path = folder / "small.yaml"
-    path.write_text(SWEEP.format(runs=folder / "runs"))
-    return path
+    return write_sweep(
+        tmp_path_factory.mktemp("api"),
+        train={"epochs": 2, "warmup_epochs": 1},
+        axes={"method.alpha_low": [0.25, 0.35], "inference.layers": ["none", "all"]},
+        analyses=["layer_gain"],
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import shlex
 import numpy as np
 import pytest
 from PIL import Image
-from small_coco import write_coco
+from small_coco import write_coco, write_coco2017
 from small_folder import coco_json, names_csv, one_hot_csv, write_folder, xml_folder
 from small_voc import write_voc
 
@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("data", sorted(path.stem for path in TEMPLATES.iterdir()))
 def test_a_template_loads_and_plans(here, capsys, data):
     """Weights from the network are left out: there may be none."""
-    writers = {"voc2012": write_voc, "coco2014": write_coco, "folder": write_own}
+    writers = {"voc2012": write_voc, "coco2014": write_coco, "coco2017": write_coco2017, "folder": write_own}
     root, weights = [], []
     if data in writers:
         (here / AWKWARD).mkdir()
@@ -77,7 +77,7 @@ def test_a_file_that_is_there_stays(here, capsys):
         (("first", "--root", "x"), "shapes is drawn and lies in no folder"),
         (
             ("first", "--data", "photo"),
-            "--data: given 'photo'; need coco2014, folder, shapes, voc2012, or a folder of images",
+            "--data: given 'photo'; need coco2014, coco2017, folder, shapes, voc2012, or a folder of images",
         ),
         (("first", "--data", ".", "--root", "x"), "--root: given 'x' beside the folder '.'; need one of them"),
         (("first", "--data", "."), "no image; looked at 1 files"),

@@ -37,7 +37,7 @@ def test_every_sweep_that_ships_fits(validator, path):
     ("change", "where"),
     [
         ({"nmae": "x"}, []),
-        ({"train": {"epochs": 0}}, ["train", "epochs"]),
+        ({"train": {"epochs": -1}}, ["train", "epochs"]),
         ({"train": {"epochs": "ten"}}, ["train", "epochs"]),
         ({"train": {"schedule": "linear"}}, ["train", "schedule"]),
         ({"train": {"epoch": 3}}, ["train"]),
@@ -75,7 +75,8 @@ def test_every_key_has_its_text_and_default(validator):
 
 def test_ranges_are_those_that_the_classes_keep():
     for cls, field, whole, bounds in (
-        (TrainConfig, "epochs", True, {"minimum": 1}),
+        (TrainConfig, "epochs", True, {"minimum": 0}),
+        (TrainConfig, "batch_size", True, {"minimum": 1}),
         (discover.load(methods, "aream").Config, "affinity_weight", False, {"minimum": 0}),
         (discover.load(methods, "aream").Config, "alpha_low", False, {}),  # goes by alpha_high
     ):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from aream.datasets._coco_classes import CATEGORY_IDS, CLASS_NAMES
 
 SIZE = (12, 16)
 CLASSES = {
@@ -43,6 +46,7 @@ def write_coco(
     number=lambda k: k + 1,
     mask_name=lambda name: name,
     lists: bool = True,
+    image_name=lambda name: name,
 ) -> Path:
     """``images`` and ``masks`` are the folders of a part, ``{}`` being train or val; lists carry the labels."""
     rng = np.random.default_rng(0)
@@ -51,10 +55,42 @@ def write_coco(
         (root / masks.format(part)).mkdir(parents=True)
         for name in ids:
             pixels = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / images.format(part) / f"{name}.jpg")
+            Image.fromarray(pixels).save(root / images.format(part) / f"{image_name(name)}.jpg")
             mask = Image.fromarray(mask_of(CLASSES[name], number))
             mask.save(root / masks.format(part) / f"{mask_name(name)}.png")
         if lists:
-            lines = [" ".join([name, *map(str, CLASSES[name])]) for name in ids]
+            lines = [" ".join([image_name(name), *map(str, CLASSES[name])]) for name in ids]
             (root / f"{part}.txt").write_text("\n".join(lines))
+    return root
+
+
+def digits(name: str) -> str:
+    """As the images of 2017 and their masks are called."""
+    return name[-12:]
+
+
+def instances(ids, name=lambda name: f"{digits(name)}.jpg") -> dict[str, list[dict[str, object]]]:
+    """COCO's annotations of some images, each object with its outline, box and area."""
+    objects = [(int(digits(one)), CATEGORY_IDS[k]) for one in ids for k in CLASSES[one]]
+    return {
+        "info": {"year": 2017},
+        "images": [{"id": int(digits(one)), "file_name": name(one), "width": 16, "height": 12} for one in ids],
+        "annotations": [
+            {"id": 7 + n, "image_id": image, "category_id": number, "iscrowd": n % 2, "area": 4.5,
+             "bbox": [1.0, 1.0, 3.0, 2.0], "segmentation": [[1.0, 1.0, 4.0, 1.0, 4.0, 3.0]]}
+            for n, (image, number) in enumerate(objects)
+        ],
+        "categories": [
+            {"id": number, "name": name, "supercategory": "thing"}
+            for number, name in zip(CATEGORY_IDS, CLASS_NAMES, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def write_coco2017(root: Path, lists: bool = False, **more) -> Path:
+    """As it is downloaded, with masks beside it."""
+    write_coco(root, "{}2017", "SegmentationClass/{}2017", mask_name=digits, image_name=digits, lists=lists, **more)
+    (root / "annotations").mkdir()
+    for part, ids in (("train", TRAIN), ("val", VAL)):
+        (root / f"annotations/instances_{part}2017.json").write_text(json.dumps(instances(ids)))
     return root

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from aream.data.examination import inspect
 from aream.datasets import folder
+from aream.errors import DataError
 
 COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
 NAMES = ("polyp", "ulcer", "bleeding")
@@ -115,3 +118,11 @@ def config(root: Path, labels: object, **more: object) -> folder.Config:
     """Of what :func:`write_folder` writes."""
     usual = {"images": "images", "masks": "masks", "classes": "classes.txt", "split": folder.Split(val=0.4)}
     return folder.Config(root=str(root), labels=labels, **{**usual, **more})
+
+
+def refused(given: folder.Config, *words: str) -> None:
+    """It cannot be read, and the error says these words."""
+    with pytest.raises(DataError) as caught:
+        inspect(folder.build(given))
+    for word in words:
+        assert word in str(caught.value)

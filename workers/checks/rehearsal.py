@@ -38,7 +38,8 @@ def peak_bytes(
     depth, _ = backbone_shape(train.backbone)
     training = train_cam.prepared(train, torch.ones(depth), runtime)
     memory.forget_peak()
-    training.rehearse(STEPS)
+    if train.train.epochs:
+        training.rehearse(STEPS)
     inferred = infer_cams(
         training.backbone, training.dataset, "train", cams.cams, device=runtime.device, precision=cams.precision
     )

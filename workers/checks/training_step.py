@@ -18,9 +18,10 @@ from aream.backbones.protocol import has_batch_norm
 from aream.config import Component
 from aream.engine.steps import OutOfMemoryPolicy
 from aream.errors import AreamError, ConfigError, within
+from aream.methods.protocol import says
 from aream.refiners import psa
 from aream.train_config import TrainConfig
-from workers.components import build_backbone, build_method, build_segmenter
+from workers.components import build_backbone, build_method, build_segmenter, refuse_untrained
 from workers.staging.locations import localised
 from workers.trial import SegmentationConfig
 
@@ -36,7 +37,8 @@ def check_host(
     images: int,
     processes: int,
 ) -> None:
-    """Build the host with its weights and the methods' own networks for it, and try a step of the host's training.
+    """Build the host with its weights and the methods' own networks for it, and try a step of the host's training; of
+    one that is evaluated as it is, look whether all that is used was trained.
 
     Args:
         trained_by: methods.
@@ -53,14 +55,31 @@ def check_host(
             f"train.batch_size: need an image for each of the {processes} processes of a trial; a batch has {batch} "
             f"of {images} train images"
         )
-    networks = {backbone.name: host} | {method.name: _network(method, host, classes, train) for method in trained_by}
-    for name, network in networks.items():
+    own = [(method, _network(method, host, classes, train)) for method in trained_by]
+    for name, network in ((backbone.name, host), *((method.name, network) for method, network in own)):
         if processes > 1 and network is not None and has_batch_norm(network):
             raise ConfigError(
                 f"resources.trial: {name} has batch norm, which sees the images of one process only; train it with one "
                 f"process, not {processes}"
             )
-    _try_step(host, host, batch, train.image_size, "train", train.out_of_memory)
+    if train.epochs:
+        _try_step(host, host, batch, train.image_size, "train", train.out_of_memory)
+        return
+    refuse_untrained(backbone, host)
+    for method, network in own:
+        _refuse_untrained_network(method, network)
+
+
+def _refuse_untrained_network(method: Component, network: torch.nn.Module | None) -> None:
+    """Raises ``ConfigError`` where nothing has trained a network that a method finds its maps or segments with."""
+    module = discover.load(methods, method.name)
+    used = says(module, "LOCALISES", method.config) or says(module, "SEGMENTS", method.config)
+    if used and network is not None:
+        raise ConfigError(
+            f"train.epochs: 0 trains nothing, and the method {method.name} has a network of its own, which "
+            "backbone.weights does not hold; need 1 epoch or more, or another method (`aream infer` uses exported "
+            "weights of both)"
+        )
 
 
 def _network(method: Component, host: Any, classes: int, train: TrainConfig) -> torch.nn.Module | None:

@@ -18,7 +18,7 @@ from aream.errors import Interrupted, OutOfMemory
 from aream.methods.protocol import Method
 from aream.selection import remark, scored_labels
 from aream.train import Training
-from workers.components import build_method, read_entropies
+from workers.components import build_method, read_entropies, refuse_untrained
 from workers.metric import Metric, each_decision, each_measure, pulls_on_layers
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
@@ -58,19 +58,26 @@ METRICS = (
 @config
 class Config(warmup.Config):
     method: Component
-    """Method resolved: its layers named one by one."""
+    """Method resolved: its layers named one by one; without epochs a plain host's, since none acts."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> Row:
-    """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them."""
+    """Input ``warmup``: the state to fork from; ``entropy``: layer entropies, where the method needs them.
+
+    Without epochs the host is validated as its weights are, in a row of epoch 0.
+    """
     training = _made(config, inputs, context)
-    train(training, context, start=_start(inputs))
+    if config.train.epochs:
+        train(training, context, start=_start(inputs))
+    else:
+        refuse_untrained(config.backbone, training.backbone)
+        _validate(training, context)
     return _finished(training, out, context)
 
 
 def shared(stage: Stage) -> Hashable | None:
     """They see the same images in the same order, and differ in their methods alone."""
-    if stage.processes > 1:
+    if stage.processes > 1 or stage.config.train.epochs == 0:
         return None
     config = canonical(stage.config)
     assert isinstance(config, dict)  # a stage's Config is a dataclass
@@ -107,6 +114,15 @@ def _made(config: Config, inputs: Mapping[str, Path], context: StageContext) -> 
     if context.writes and (said := remark(config.train, scored_labels(training.dataset))) is not None:
         log.warning(said)
     return training
+
+
+def _validate(training: Training, context: StageContext) -> None:
+    for _ in training.at_epoch_end(context.checkpoints()):
+        pass
+    for loader in training.loaders():
+        loader.close()
+    training.history.append(training.validated | {"epoch": 0.0})
+    context.report(training.history[-1])
 
 
 def _start(inputs: Mapping[str, Path]) -> Path | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aream.data.files import read_bounded
+from aream.data.files import MAX_BYTES, read_bounded
 from aream.datasets._folder.config import BACKGROUND_NAME, MOST_CLASSES
 from aream.datasets._folder.files import shown
 from aream.errors import DataError
@@ -101,13 +101,13 @@ def _checked(names: Sequence[str], values: Sequence[int], background: int, where
     return Classes(tuple(names), tuple(values), background)
 
 
-def read_text(path: Path) -> str:
-    """UTF-8, with or without a byte order mark.
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
+    """UTF-8, with or without a byte order mark, of at most so many bytes.
 
     Raises:
         DataError: missing, too large, or in another encoding.
     """
-    content = read_bounded(path)
+    content = read_bounded(path, most)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -115,8 +115,11 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}:{line}: need text in UTF-8; byte {error.start} is none ({error.reason})") from error
 
 
-def parse_json(text: str, path: Path) -> object:
+def parse_json(text: str, path: Path, keep: Container[str] | None = None) -> object:
     """
+    Args:
+        keep: keys of sections; others are let go. None: all are kept.
+
     Raises:
         DataError: it is no JSON, or says two things under one key.
     """
@@ -127,7 +130,7 @@ def parse_json(text: str, path: Path) -> object:
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
             raise ValueError(f"the key {shown(twice[:80])!r} stands there twice")
-        return made
+        return made if keep is None else {key: value for key, value in made.items() if key in keep}
 
     try:
         return json.loads(text, object_pairs_hook=once)

@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Float32
 
-from aream.data.files import read_bounded, refuse_link_out
+from aream.data.files import refuse_link_out
 from aream.data.findings import Findings
 from aream.data.reading import in_threads
 from aream.datasets._annotations import object_names
 from aream.datasets._folder.classes import Classes, of_names, read_classes
 from aream.datasets._folder.config import BACKGROUND_NAME, FOLDERS, FROM_MASKS, Config, Labels
 from aream.datasets._folder.files import Names, files_under, normal, shown
-from aream.datasets._folder.masks import MaskReader
+from aream.datasets._folder.masks import MaskReader, classes_shown
 from aream.datasets._folder.pairs import Pairs
 from aream.datasets._folder.tables import Row, Table, read_csv, read_json
 from aream.datasets._label_files import read_label_table
@@ -146,9 +146,8 @@ def _of_masks(
     root: Path, pairs: Pairs, classes: Classes, reader: MaskReader, found: Findings
 ) -> dict[str, Float32[np.ndarray, " c"]]:
     def look(one: str) -> Float32[np.ndarray, " c"] | DataError:
-        path = root / pairs.masks[one]
         try:
-            shows = np.unique(reader.read(path, read_bounded(path)))
+            shows = np.frombuffer(classes_shown(reader, root / pairs.masks[one]), dtype=np.uint8)
         except DataError as error:
             return error
         vector = np.zeros(len(classes.names), dtype=np.float32)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from aream.data.files import read_bounded
 from aream.data.images import LOSSLESS_FORMATS, colours, indices, is_coloured, shades
 from aream.data.palette import voc_palette
 from aream.datasets._folder.classes import Classes, listed
@@ -17,6 +19,8 @@ from aream.metrics import BACKGROUND, IGNORE
 
 LOSSY = (b"\xff\xd8\xff",)
 """Beginning of JPEG files, whose values are not quite those that were drawn."""
+REMEMBERED = 2**17
+"""Masks that a process remembers the classes of, some 400 bytes each."""
 
 
 class MaskReader:
@@ -28,6 +32,7 @@ class MaskReader:
             DataError: the convention and the classes do not go together.
         """
         self.masks, self.classes = masks, classes
+        self.convention = repr((masks, classes))
         if masks.rgb is not None:
             self.colours = _colour_table(masks.rgb, masks.ignored, classes)
         else:
@@ -53,6 +58,12 @@ class MaskReader:
                 f"{shown(str(path))}: the values {wrong[:8].tolist()} mean no class; allowed are {self._allowed()}"
             )
         return mask.astype(np.uint8)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MaskReader) and self.convention == other.convention
+
+    def __hash__(self) -> int:
+        return hash(self.convention)
 
     def _id_table(self) -> np.ndarray:
         table, ignored = np.full(256, -1, dtype=np.int16), self.masks.ignored
@@ -92,6 +103,25 @@ class MaskReader:
         values = [other, self.masks.binary, *([self.masks.ignored] if isinstance(self.masks.ignored, int) else [])]
         nearest = np.abs(grey[..., None] - np.array(values)).argmin(axis=-1)
         return np.array([BACKGROUND, 1, IGNORE], dtype=np.uint8)[nearest]
+
+
+def classes_shown(reader: MaskReader, path: Path) -> bytes:
+    """The class ids of a mask, each once in a byte, background and ``IGNORE`` among them; a file that is as it was when
+    this process decoded it is not decoded again: each stage of a trial builds its dataset.
+
+    Raises:
+        DataError: as :meth:`MaskReader.read`.
+    """
+    try:
+        seen = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return _decoded(reader, path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _decoded(reader: MaskReader, path: Path, *version: int) -> bytes:
+    return np.unique(reader.read(path, read_bounded(path))).tobytes()
 
 
 def _colour_table(rgb: object, ignored: object, classes: Classes) -> dict[Colour, int]:

@@ -93,7 +93,7 @@ def read_json(path: Path, asked: Labels, split: str | None) -> Table:
             raise DataError(
                 f"{path}: COCO's annotations have no key for split.column; give lists as split.train and val"
             )
-        return _coco(found, path)
+        return coco_table(found, path)
     if isinstance(found, Mapping):
         if split is not None:
             raise DataError(f"{path}: classes by image have no key {split!r}; need a list of records for split.column")
@@ -180,8 +180,15 @@ def _names(where: str, value: object, asked: Labels) -> tuple[str, ...]:
     raise DataError(f"{where}: need names of classes, or a section of 0 and 1, got {shown(str(value)[:80])}")
 
 
-def _coco(found: Mapping[str, object], path: Path) -> Table:
-    """Each image with the categories of its annotations, those of crowds too."""
+def coco_table(found: Mapping[str, object], path: Path) -> Table:
+    """Each image with the categories of its annotations, those of crowds too.
+
+    Args:
+        found: the content of a file of COCO's annotations.
+
+    Raises:
+        DataError: naming the file and the entry.
+    """
 
     def entries(part: str, keys: Mapping[str, type]) -> list[Mapping[str, object]]:
         given = found[part]

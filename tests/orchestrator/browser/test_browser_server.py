@@ -16,6 +16,7 @@ import urllib.parse
 import numpy as np
 import pytest
 from PIL import Image
+from small_sweep import IMAGES, SIDE, write_sweep
 
 from aream.metrics import IGNORE
 from orchestrator import api
@@ -24,33 +25,13 @@ from orchestrator.browser.sweep import BrowsedSweep
 from orchestrator.workspace import locate
 
 pytestmark = pytest.mark.slow
-IMAGES, SIDE = 10, 32
-SWEEP = """
-# Which alpha?
-name: small
-runs: {runs}
-data: {{name: shapes, image_size: 32, train_images: 10, val_images: 4}}
-backbone: {{vit: vit_tiny_patch16_224, patch_size: 8, dim: 24, depth: 3, heads: 2, initialisation: mimetic}}
-method: {{name: aream, refiner: none}}
-train:
-  epochs: 1
-  batch_size: 5
-  lr_warmup_epochs: 0
-  image_size: 32
-  augmentation: {{rand_augment: null, erasing: 0.0}}
-inference: {{image_size: 32}}
-axes:
-  inference.layers: [none, all]
-  labels.refiner: {{grid: [none, {{name: par, iterations: 2}}]}}
-"""
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    path = folder / "small.yaml"
-    path.write_text(SWEEP.format(runs=folder / "runs"))
-    spec = api.load(path)
+    refiners = ["none", {"name": "par", "iterations": 2}]
+    axes = {"inference.layers": ["none", "all"], "labels.refiner": {"grid": refiners}}
+    spec = api.load(write_sweep(tmp_path_factory.mktemp("browser"), axes=axes))
     api.run_trial(spec, {})
     return api.run(spec)
 
