@@ -6,6 +6,7 @@ off by is its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -27,6 +28,8 @@ class _InTurn(Generic[Item]):
     def __init__(self, begin: Callable[[Any, int], Iterator[Item]]) -> None:
         """``begin`` makes those of a list that a key names, from a number on."""
         self.begin = begin
+        self.seconds = 0.0
+        """That making them took."""
         self.at: tuple[Hashable, int] | None = None
         self.left: Iterator[Item] = iter(())
         self.item: Item
@@ -36,9 +39,11 @@ class _InTurn(Generic[Item]):
             if self.at != (key, number):
                 if self.at != (key, number - 1):
                     self.left = self.begin(key, number)
-                self.item, self.at = next(self.left), (key, number)
+                began, self.at = time.monotonic(), None  # what fails, fails for each reader
+                self.item = next(self.left)
                 if number == count - 1:  # what loads them may rest
                     next(self.left, None)
+                self.at, self.seconds = (key, number), self.seconds + time.monotonic() - began
             yield self.item
 
 
@@ -84,6 +89,9 @@ class Bank:
     def __init__(self) -> None:
         self.going: dict[int, _Member] = {}
         self.found: dict[int, Training | AreamError] = {}
+        self.seconds: list[float] = []
+        """Of each one's own steps and validation, without what is loaded for all. On a GPU, which works behind, the wait for
+        a step may fall into the turn of the next one."""
         self.batches: Any = None
         self.val_images: Any = None
 
@@ -93,7 +101,9 @@ class Bank:
             self.batches = _TrainingBatches(training.batches, training.device)
             self.val_images = _ValImages(training.val_images)
         training.batches, training.val_images = self.batches, self.val_images
-        self.going[len(self.going) + len(self.found)] = _Member(training, moves)
+        training.pieces.may_shrink = False  # memory that others have is no reason
+        self.seconds.append(0.0)
+        self.going[len(self.seconds) - 1] = _Member(training, moves)
 
     def begin(self) -> None:
         """Let the one that was added last take a step: it holds then what it will hold, and the process has held the
@@ -122,6 +132,7 @@ class Bank:
     def _turn(self, index: int) -> None:
         member = self.going[index]
         restore_random_state(member.random)
+        began, loaded = time.monotonic(), self._loading()
         try:
             member.place = next(member.moves)
         except StopIteration:
@@ -131,6 +142,11 @@ class Bank:
             del self.going[index]
         else:
             member.random = random_state()
+        finally:
+            self.seconds[index] += time.monotonic() - began - (self._loading() - loaded)
+
+    def _loading(self) -> float:
+        return self.batches.shared.seconds + self.val_images.shared.seconds
 
 
 def _held_bytes(training: Training) -> int:

@@ -138,20 +138,41 @@ def set_up() -> None:
 
 
 def used_by(stage: str, config: Any) -> dict[str, str]:
-    """Module -> digest of the plug-ins that a stage and its configuration name."""
-    named = {f"workers.stages.{stage}", *(type(one).__module__ for one in _configs(config))}
-    return {module: _active[module].digest for module in sorted(named & _active.keys())}
+    """Module -> digest of the plug-ins that a stage and its configuration name, and of those that these import. One of
+    another registry that has the name counts too: a component does not know its own."""
+    names = {stage, *_named(config)}
+    left = [plugin for plugin in _active.values() if plugin.name in names]
+    found: dict[str, str] = {}
+    while left:
+        plugin = left.pop()
+        if plugin.module not in found:
+            found[plugin.module] = plugin.digest
+            left += [_active[module] for module in _imported(plugin.source) & _active.keys()]
+    return dict(sorted(found.items()))
 
 
-def _configs(value: Any) -> Iterator[Any]:
+def _named(value: Any) -> Iterator[str]:
+    """The names of all components in a configuration."""
     if isinstance(value, Component):
-        yield value.config
+        yield value.name
     if is_config(value):
         for name in value.__dataclass_fields__:
-            yield from _configs(getattr(value, name))
+            yield from _named(getattr(value, name))
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _configs(item)
+            yield from _named(item)
+    elif isinstance(value, Mapping):
+        yield from _named(list(value.values()))
+
+
+def _imported(source: str) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return modules
 
 
 def _of_module(name: str) -> Path:

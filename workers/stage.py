@@ -95,7 +95,7 @@ class Stage:
         yield from walk(self)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
     """What a stage's ``run`` is given; several of them where stages of one kind run together."""
 
@@ -107,6 +107,8 @@ class Work:
     checkpoint: Checkpoint
     report: Report
     """As in :class:`StageContext`."""
+    seconds: float | None = None
+    """That it took by itself, of a pass that others share; None: not known."""
 
 
 @dataclass(frozen=True)

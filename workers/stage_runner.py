@@ -173,7 +173,8 @@ class StageRunner:
         return record
 
     def _compute(self, parts: Sequence[_Part]) -> Iterator[ArtifactRecord | Exception]:
-        """The record of each, or why there is none; several share a pass, and its time evenly."""
+        """The record of each, or why there is none; several share a pass, and the time of it that is no
+        one's own evenly."""
         first = parts[0].stage
 
         def lost() -> bool:
@@ -196,21 +197,22 @@ class StageRunner:
                 works.append(Work(part.stage.config, part.inputs, out, kept, functools.partial(report, part)))
             context = self._context(first, works[0], lambda: lost() or self.stop())
             outcomes = until_end.enter_context(contextlib.closing(self._outcomes(first, works, context)))
-            shared = 0.0
+            rest = 0.0
             for part, work, checkpoint in zip(parts, works, checkpoints, strict=True):
                 with self._told(part.stage, lost):
                     started = time.monotonic()
                     metrics = next(outcomes)
                     own = time.monotonic() - started
                 if part is parts[0]:  # it waited for the pass
-                    shared, own = own / len(parts), 0.0
+                    known = [one.seconds for one in works if one.seconds is not None]
+                    rest, own = (own - sum(known)) / (len(known) or len(parts)), 0.0
                 try:
                     with self._told(part.stage, lost):
                         if isinstance(metrics, Exception):
                             raise metrics
                         if self.memory is not None:
                             metrics[GPU_PEAK] = float(self.memory.peak())
-                        record = record_of(part.stage, metrics, part.rows, shared + own)
+                        record = record_of(part.stage, metrics, part.rows, rest + own + (work.seconds or 0.0))
                         outcome = self.store.put(part.stage.key, work.out, record)
                 except (Interrupted, StoreUnavailable):
                     raise

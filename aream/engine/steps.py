@@ -31,6 +31,7 @@ class MicroBatches:
         """``advice`` says what to change where even one image is too much, or the policy is to fail."""
         self.batch_size, self.policy, self.advice = batch_size, policy, advice
         self.size = batch_size
+        self.may_shrink = policy == "accumulate"
 
     def row(self) -> dict[str, float]:
         """Return what the training reports of it."""
@@ -48,7 +49,7 @@ class MicroBatches:
             OutOfMemory: memory does not hold it, and the policy allows no smaller piece.
         """
         while True:
-            if self.policy == "fail" or self.size == 1:
+            if not self.may_shrink or self.size == 1:
                 with self.guarded(place):
                     return gradients(self.size)
             generators = random_state()

@@ -264,7 +264,8 @@ class StageTasks:
 
     def _fail(self, stage: Stage, reason: str) -> None:
         self.errors[stage.key] = reason
-        self.supervisor.count_failure()
+        if stage.key not in self.beside:  # each of a pass is tried again by itself, and fails or not
+            self.supervisor.count_failure()
         self.on_event(TaskEvent(stage, "failed", error=reason))
 
     def _ready(self, stage: Stage) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from own_plugins import ROOT, write_plugins
 
+from aream.augmentations import deit
+from aream.config import Component
 from aream.errors import ConfigError
 from workers import plugins
 from workers.plugins import Plugin, activate, read_plugin
@@ -137,3 +139,19 @@ def test_processes_that_are_started_have_them_and_so_has_an_installed_package(tm
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250
     )
     assert "name='their_vit'" in done.stdout, done.stderr
+
+
+def test_what_has_the_name_counts_whatever_its_settings_are_called_and_so_does_what_it_imports(monkeypatch):
+    mine = Plugin(
+        "augmentations", "mine", "mine.py", "from aream.augmentations.deit import Config\nimport aream.methods.ours"
+    )
+    ours = Plugin("methods", "ours", "ours.py", "from aream.refiners import theirs")
+    theirs = Plugin("refiners", "theirs", "theirs.py", "x = 1")
+    other = Plugin("refiners", "other", "other.py", "from aream.methods import ours")
+    monkeypatch.setattr(plugins, "_active", {plugin.module: plugin for plugin in (other, theirs, mine, ours)})
+    used = {plugin.module: plugin.digest for plugin in (mine, ours, theirs)}
+    named = Component(name="mine", config=deit.Config())
+    assert plugins.used_by("train_cam", named) == used
+    assert plugins.used_by("train_cam", {"some": [(named,)]}) == used
+    assert plugins.used_by("train_cam", Component(name="deit", config=deit.Config())) == {}
+    assert plugins.used_by("ours", None) == {plugin.module: plugin.digest for plugin in (ours, theirs)}

@@ -1,4 +1,4 @@
-"""Bytes of memory that the machine, a scheduler or a container lets this process have."""
+"""Bytes of memory that the machine, a scheduler or a container lets this process have, and that it has."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ def free_shared_memory(proc: Path = PROC, groups: Path = GROUPS, shared: Path = 
     """For what processes hand each other: what is free in /dev/shm, and in the control groups that pay for it."""
     with contextlib.suppress(OSError):
         return max(0, min([shutil.disk_usage(shared).free, *(limit - used for limit, used in _groups(proc, groups))]))
+    return 0
+
+
+def forget_peak(proc: Path = PROC) -> None:
+    """Where the system allows it: elsewhere the peak stays that of the process's life."""
+    with contextlib.suppress(OSError):
+        (proc / "self" / "clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak_bytes(proc: Path = PROC) -> int:
+    """The most that this process held since :func:`forget_peak`."""
+    for line in (proc / "self" / "status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ import torch
 from aream.data.decoded import SharedImages
 from aream.engine.loading import Loading
 from workers.processes.gpu_memory import CudaMemory, GpuMemory, claim_once, tensor_share
-from workers.processes.memory_limits import free_shared_memory, usable_memory
+from workers.processes.memory_limits import forget_peak, free_shared_memory, peak_bytes, usable_memory
 
 
 def no_images() -> None:
@@ -58,9 +57,16 @@ class Runtime:
         """Memory of the worker's GPU; None: it computes on the CPU."""
         return CudaMemory() if self.gpu else None
 
-    def memory_left(self) -> int:
-        """Bytes of its share of the memory that it computes in, beside the most that this process has held."""
+    def forget_peak(self) -> None:
         if (memory := self.memory()) is None:
-            return self.memory_bytes - resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            forget_peak()
+        else:
+            memory.forget_peak()
+
+    def memory_left(self) -> int:
+        """Bytes of its share of the memory that it computes in, beside the most that this process has held since
+        :meth:`forget_peak`."""
+        if (memory := self.memory()) is None:
+            return self.memory_bytes - peak_bytes()
         total = memory.total()
         return int(tensor_share(self.gpu_share, total) * total) - memory.peak()

@@ -88,6 +88,7 @@ def shared(stage: Stage) -> Hashable | None:
 def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row | Exception]:
     """A bank: each batch is made once, and the trainings take turns at it."""
     bank = Bank()
+    context.runtime.forget_peak()
     for number, work in enumerate(works):
         if number:
             bank.begin()
@@ -99,6 +100,8 @@ def run_together(works: Sequence[Work], context: StageContext) -> Iterator[Row |
         bank.add(training, training.moves(report=work.report, checkpoints=context.checkpoints(work.checkpoint)))
         del training  # the bank lets one go that breaks off
     outcomes = bank.run()
+    for work, seconds in zip(works, bank.seconds, strict=False):
+        work.seconds = seconds
     for outcome in outcomes:
         if isinstance(outcome, Interrupted):  # as all of them were, each with its state saved
             raise outcome

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from workers.processes.memory_limits import free_shared_memory, usable_memory
+from workers.processes.memory_limits import forget_peak, free_shared_memory, peak_bytes, usable_memory
 
 GIB = 1 << 30
 
@@ -51,3 +51,14 @@ def test_shared_memory_is_what_the_folder_and_the_groups_leave(machine, tmp_path
     (places[1] / "memory.max").write_text("max")
     assert free_shared_memory(*places, shared=tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
     assert free_shared_memory(*places, shared=tmp_path / "none") == 0
+
+
+def test_a_peak_is_of_what_came_after_the_last_was_forgotten():
+    large, small = 200 << 20, 20 << 20
+    forget_peak()
+    before = peak_bytes()
+    bytearray(large)
+    assert peak_bytes() >= before + large * 0.9
+    forget_peak()
+    bytearray(small)
+    assert peak_bytes() < before + large / 2

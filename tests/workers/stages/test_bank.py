@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import time
 import weakref
 
 import pytest
@@ -13,7 +15,7 @@ from small_trials import TRIAL, Killed, Work, fingerprint, with_method
 from aream.bank import Bank
 from aream.config import Component
 from aream.datasets.shapes import Shapes
-from aream.errors import Interrupted, StageFailed
+from aream.errors import DataError, Interrupted, StageFailed
 from aream.methods import aream, mctformer
 from aream.train import Training
 from workers.pipelines import training_stage
@@ -75,7 +77,10 @@ def test_a_bank_has_the_bytes_and_rows_of_each_alone(tmp_path, alone, monkeypatc
         return original(*arguments)
 
     monkeypatch.setattr(Shapes, "image", counting)
+    began = time.monotonic()
     records = list(work.runner.run_all(planned))
+    assert sum(record.seconds for record in records) <= time.monotonic() - began
+    assert all(record.seconds > 0 for record in records)
     after_warmup, steps, batch, val = 2, 2, 4, 4
     assert seen["image"] == after_warmup * steps * batch + val  # the one batch of val images is the same in each epoch
     for stage, record, (digests, expected) in zip(planned, records, alone, strict=True):
@@ -135,10 +140,51 @@ def test_one_that_diverges_ends_no_other(tmp_path, alone, monkeypatch):
 def test_what_memory_does_not_hold_is_left_out(tmp_path, alone):
     work, (first, *others) = with_inputs(tmp_path), stages()
     work.runner.runtime = dataclasses.replace(work.runner.runtime, memory_bytes=1)
+    began = time.monotonic()
     with pytest.raises(StageFailed, match=rf"{others[0].key}: memory does not hold it beside 1 of the trainings"):
         list(work.runner.run_all(stages()))
+    assert work.store.record(first.key).seconds > (time.monotonic() - began) / 2, "others have no part in it"
     assert work.digests(first) == alone[0][0]
     assert not any(work.store.has(stage.key) for stage in others)
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_read_is_the_failure_of_each(tmp_path, monkeypatch):
+    work, original, asked = with_inputs(tmp_path), Shapes.image, []
+
+    def broken(self, image_id):
+        asked.append(image_id)
+        if len(asked) > 6:
+            raise DataError("it is torn")
+        return original(self, image_id)
+
+    monkeypatch.setattr(Shapes, "image", broken)
+    parts = [work.runner._found_or_taken(stage, contextlib.ExitStack()) for stage in stages()]
+    found = list(work.runner._compute(parts))
+    assert [str(failure) for failure in found] == [f"{stage.key}: it is torn" for stage in stages()]
+
+
+@pytest.mark.slow
+def test_memory_that_others_have_takes_nothing_from_one_that_could_shrink(tmp_path, monkeypatch):
+    """It leaves the bank, and trains by itself as if it had never been there."""
+    roomy = dataclasses.replace(DRAWING.train, out_of_memory="accumulate")
+    planned = [training_stage(dataclasses.replace(trial, train=roomy), fingerprint) for trial in VARIANTS]
+    original = Training.gradients
+
+    def short(self, batch, size, place):
+        if isinstance(self.method, aream.AReAM) and self.method.config.alpha_low == 0.2 and self.step == 1:
+            raise torch.OutOfMemoryError("others have it")
+        return original(self, batch, size, place)
+
+    work = Work(tmp_path)
+    work.runner.run(planned[0].inputs["warmup"])
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "gradients", short)
+        with pytest.raises(StageFailed, match=rf"{planned[1].key}: out of memory"):
+            list(work.runner.run_all(planned))
+    assert [stage.key for stage in planned if not work.store.has(stage.key)] == [planned[1].key]
+    record = work.runner.run(planned[1])
+    assert {row["train/micro_batch"] for row in record.history if "train/micro_batch" in row} == {4.0}
 
 
 @pytest.mark.slow
