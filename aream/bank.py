@@ -90,8 +90,8 @@ class Bank:
         self.going: dict[int, _Member] = {}
         self.found: dict[int, Training | AreamError] = {}
         self.seconds: list[float] = []
-        """Of each one's own steps and validation, without what is loaded for all. On a GPU, which works behind, the wait for
-        a step may fall into the turn of the next one."""
+        """Of each one's own steps and validation, without what is loaded for all. On a GPU, which works behind, the
+        wait for a step may fall into the turn of the next one."""
         self.batches: Any = None
         self.val_images: Any = None
 
