@@ -25,3 +25,21 @@ def test_given_numbers_stay():
 def test_impossible_numbers_are_refused(given):
     with pytest.raises(ConfigError, match=rf"{next(iter(given))}.*\(4\), got {next(iter(given.values()))}"):
         TrainConfig(epochs=4, **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lr": 1e-3, "lr_floor": 0.0, "weight_decay": 0.0, "head_lr_scale": 10.0},
+        {"schedule": "restart", "method_lr": 1e-3},
+        {"schedule_step": "iteration", "select": "last", "select_by": "class", "out_of_memory": "accumulate"},
+        {"warmup_epochs": 0, "lr_warmup_epochs": 0},
+    ],
+)
+def test_without_epochs_nothing_of_a_training_counts(given):
+    plain = TrainConfig(epochs=0)
+    found = TrainConfig(epochs=0, **given).resolved()
+    assert found == plain.resolved() == found.resolved()
+    assert (found.epochs, found.warmup, found.lr_warmup) == (0, 0, 0)
+    for read in ({"batch_size": 3}, {"image_size": 32}, {"precision": "fp32"}, {"compile": True}):
+        assert TrainConfig(epochs=0, **read).resolved() != plain.resolved()

@@ -171,6 +171,17 @@ def test_any_json_is_labels_or_one_clear_error(tmp_path_factory, content):
     assert len(said) < 5000
 
 
+@settings(max_examples=200, deadline=None)
+@given(name=st.text(max_size=40) | st.from_regex(r"(COCO_(train|val)201[47]_)?[0-9]{0,14}(\.jpg)?"))
+def test_a_line_is_twelve_digits_or_no_image(name):
+    for split in ("train", "val"):
+        found = coco2017.Coco2017.full_id(None, name, split)
+        digits_of = name.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
+        expected = digits_of.isascii() and digits_of.isdigit() and len(digits_of) <= 12
+        expected &= len(digits_of) == 12 or digits_of == name
+        assert found == (digits_of.zfill(12) if expected else None)
+
+
 def test_a_file_that_changed_is_read_again(root):
     path = root / "annotations/instances_val2017.json"
     before = read_instances(path)
