@@ -122,15 +122,18 @@ class Coco2014(ImageFiles):
         return ".", f"coco{self.YEAR}"
 
     def _list(self, split: str, found: Findings) -> ImageList:
-        """The split's list, or where none was chosen and none is there, the images of COCO's annotations."""
-        chosen = self.config.train_list if split == "train" else self.config.val_list
-        listed = any((place / name).is_file() for place in self.places() for name in self.LISTS[split])
-        path = self._annotations(split)
-        if chosen is not None or listed or path is None:
+        path = self._instead_of_list(split)
+        if path is None:
             return self.read_list(split, found, lambda name: self.full_id(name, split), len(CLASS_NAMES))
         classes = {str(self.full_id(number, split)): present for number, present in read_instances(path).items()}
         found.notes.append(("lists", split, f"{len(classes)} images in {path}"))
         return ImageList(list(classes), classes)
+
+    def _instead_of_list(self, split: str) -> Path | None:
+        """COCO's annotations, where no list of the split was chosen and none is there."""
+        chosen = self.config.train_list if split == "train" else self.config.val_list
+        listed = any((place / name).is_file() for place in self.places() for name in self.LISTS[split])
+        return None if chosen is not None or listed else self._annotations(split)
 
     def _annotations(self, part: str) -> Path | None:
         path = f"annotations/instances_{part}{self.YEAR}.json"
@@ -160,7 +163,7 @@ class Coco2014(ImageFiles):
                 where[split] = source
             else:
                 labels[split] = {one: _one_hot(classes[one]) for one in ids}
-                where[split] = "its list"
+                where[split] = str(self._instead_of_list(split) or "its list")
             if self.config.missing_labels == "objectless":
                 labels[split] = {one: _one_hot(()) for one in ids} | labels[split]
         return labels, where
