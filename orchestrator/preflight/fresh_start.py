@@ -26,8 +26,8 @@ from workers.processes.atomic_write import DAMAGED, StateFile, write_json
 from workers.processes.temporary import new_name
 
 FILES = (
-    "sweep_id", "store.json", "state.json", "orders.json", "spent.json", "stopped.json", "gpus.json", "config.json",
-    "summary.json", "report.html", "report.md", "ranking.csv", SEARCH_FILE, "tracking/*/recorded.jsonl",
+    "sweep_id", "store.json", "record.json", "state.json", "orders.json", "spent.json", "stopped.json", "gpus.json",
+    "config.json", "summary.json", "report.html", "report.md", "ranking.csv", SEARCH_FILE, "tracking/*/recorded.jsonl",
     "tracking/*/events.jsonl", "tracking/*/offset", "logs/*.log", "logs/*.log.1", "figures/*.png", "browser/*.json",
 )  # fmt: skip
 """All that this project writes into a sweep's folder; Ray Tune's folder beside it is removed as a whole."""

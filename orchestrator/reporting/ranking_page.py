@@ -76,6 +76,7 @@ def ranking_of_page(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+LINKED = ("http://", "https://")
 MARKS = {"tie": "seed noise does not tell it from the best", "front": "on the Pareto front"}
 
 
@@ -107,12 +108,14 @@ def _details(content: Mapping[str, Any]) -> dict[str, Any]:
     entries = content["ranking"][:MOST_DETAILED]
     return {
         "shared": content.get("settings", {}),
+        "record": (content.get("record") or {}).get("command"),
         "rows": [
             {
                 "settings": entry.get("settings", entry["config"]),
                 "command": entry.get("command", ""),
                 "metrics": _metrics(entry),
                 "stages": _stages(content["name"], entry),
+                "pages": [page for page in entry.get("pages", {}).items() if page[1].startswith(LINKED)],
             }
             for entry in entries
         ],

@@ -29,6 +29,8 @@ from orchestrator.search.stopped_trials import stopped_tasks
 from orchestrator.spec.metric_checks import remarks
 from orchestrator.spec.metrics import known
 from orchestrator.spec.spec import SweepSpec
+from orchestrator.tracking.pages import RecordPages
+from orchestrator.tracking.run_names import segmentation_run, variant_run
 from workers.components import build_dataset
 from workers.plugins import active
 from workers.processes.provenance import code_revision, library_versions
@@ -49,6 +51,8 @@ class Summary:
     """Job -> why it got the GPUs it got, where the sweep file left that open."""
     unranked: Mapping[str, str] = field(default_factory=dict)
     """Title of a configuration without the metric that is ranked by -> why."""
+    record: RecordPages | None = None
+    """Pages of its runs, where it was recorded."""
 
     def to_json(self, store: Records) -> dict[str, Any]:
         spec, records = self.spec, RememberedRecords(store)
@@ -72,6 +76,8 @@ class Summary:
         for position, (entry, own_setting) in enumerate(zip(entries, own_settings, strict=False), start=1):
             entry["settings"] = own_setting
             entry["command"] = command_for(spec, entry["config"], position)
+        for position, entry in enumerate(entries):
+            entry["pages"] = self._pages(position)
         goals = objectives(spec)
         kinds = {axis.key: axis.kind for axis in spec.axes}
         return {
@@ -122,9 +128,25 @@ class Summary:
             ],
             "origins": self._origins(records),
             "stopped": {} if self.run is None else stopped_tasks(self.run),
+            "record": None if self.record is None else {"command": self.record.command},
             "code": code_revision(),
             "versions": library_versions(),
         }
+
+    def _pages(self, position: int) -> dict[str, str]:
+        """Name of each recorded run of a row -> URL of its page."""
+        if self.record is None:
+            return {}
+        entry, found = self.ranking[position], self.record.runs
+        runs = {
+            f"seed {seed}": variant_run(entry.trial_keys[seed], variant.stages.labels.key)
+            for seed, variant in sorted(entry.variants.items())
+        }
+        for job in self.jobs:
+            if job.rank == position:
+                name = f"segmenter, seed {job.seed}{', ' + job.point if job.point else ''}"
+                runs[name] = segmentation_run(job.stage.key)
+        return {name: found[run] for name, run in runs.items() if run in found}
 
     def _origins(self, records: Records) -> list[dict[str, Any]]:
         return origins(self._stages(), records)

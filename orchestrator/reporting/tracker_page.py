@@ -10,7 +10,7 @@ from orchestrator.reporting.ranking_table import main_columns, ranking_rows
 from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.spec.metrics import known
 from orchestrator.text import first_sentence
-from orchestrator.tracking.recorder import trial_run
+from orchestrator.tracking.run_names import segmentation_run, trial_run
 
 MOST_ROWS = 20
 
@@ -34,7 +34,7 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
         links = " ".join(f"[seed {seed}]({{{{run:{trial_run(key)}}}}})" for seed, key in runs)
         yield "| " + " | ".join([*cells, links]) + " |"
     for job in content["segmentation"]:
-        yield from ("", f"[segmentation: {job['title']}]({{{{run:segmentation/{job['key']}}}}})")
+        yield from ("", f"[segmentation: {job['title']}]({{{{run:{segmentation_run(job['key'])}}}}})")
     yield from ("", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None))
     if content["stopped"]:
         yield from ("", f"{stopped_sentence(content['stopped'])}.")

@@ -36,7 +36,8 @@ from orchestrator.spec.metrics import of_segmentation, of_training
 from orchestrator.spec.settings import Resource
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.tracking.prometheus import Metrics
-from orchestrator.tracking.recorder import SWEEP, Recorder
+from orchestrator.tracking.recorder import Recorder
+from orchestrator.tracking.run_names import SWEEP
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.webhook import Webhook
 from orchestrator.workspace import Workspace
@@ -109,10 +110,9 @@ class Driver:
                 self.progress.line(f"not ranked: {title}: {why}")
             jobs = self._segmentation(ranking)
             self.progress.phase("writing the report")
-            fingerprints = self.planner.fingerprints
-            summary = Summary(
-                self.spec, ranking, jobs, self.trials.failures, fingerprints, self.state, self.auto.why, left_out
-            )
+            prints, failures, why = self.planner.fingerprints, self.trials.failures, self.auto.why
+            pages = self.recorder.pages(TRACKING_CLOSE_S)
+            summary = Summary(self.spec, ranking, jobs, failures, prints, self.state, why, left_out, pages)
             files = write_summary(summary, self.workspace, self.store, self.records)
             self._close(summary, files)
             self.supervisor.save()

@@ -6,7 +6,7 @@ from orchestrator.results.records import RunRecords
 from orchestrator.results.segmentation_jobs import SegmentationJob
 from orchestrator.run.trial_events import Listeners
 from orchestrator.spec.settings import Resource
-from orchestrator.tracking.recorder import SWEEP, trial_run
+from orchestrator.tracking.run_names import SWEEP, trial_run
 from workers.artifacts.holds import Hold
 
 

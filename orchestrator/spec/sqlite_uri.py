@@ -46,6 +46,14 @@ def absolute_database(uri: str, folder: Path, key: str) -> str:
     return _rendered(url.set(database=str(file)))
 
 
+def relative_database(uri: str, folder: Path) -> str:
+    """The URI with its file from ``folder`` on, where that holds it; other URIs as they are."""
+    file = sqlite_file(uri)
+    if file is None or not file.is_relative_to(folder):
+        return uri
+    return _rendered(make_url(uri).set(database=str(file.relative_to(folder))))
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The file of a database of SQLite's; None: the URI means something else."""
     if not uri.startswith("sqlite"):

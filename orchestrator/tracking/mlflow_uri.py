@@ -109,9 +109,7 @@ def artifact_location(uri: str, experiment: str) -> str | None:
     return (file.parent.absolute() / "mlflow-artifacts" / own).as_uri()
 
 
-def browse(uri: str) -> str:
-    """The URL to open, or the command to paste into a shell."""
-    if uri.startswith(SERVERS):
-        return masked(uri)
+def mlflow_ui(uri: str) -> str:
+    """MLflow's own command for a database, to paste into a shell."""
     words = [str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", masked(uri)]
     return shlex.join(words)

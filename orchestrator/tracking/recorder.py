@@ -16,7 +16,9 @@ from orchestrator.spec.metrics import columns, of_segmentation, selected
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.text import show
 from orchestrator.tracking.later import BackgroundQueue
+from orchestrator.tracking.pages import RecordPages
 from orchestrator.tracking.recorded_steps import RecordedSteps
+from orchestrator.tracking.run_names import SWEEP, segmentation_run, trial_run, variant_run
 from orchestrator.tracking.tracker import Tracker
 from workers.artifacts.blobs import by_blob
 from workers.artifacts.record import ArtifactRecord
@@ -30,8 +32,6 @@ from workers.stages.pseudo_label import OVERLAYS_FOLDER
 from workers.trial import TrialConfig
 
 log = logging.getLogger(__name__)
-
-SWEEP = "sweep"
 
 
 class Recorder:
@@ -161,7 +161,7 @@ class Recorder:
         """A finished segmentation job, with its labels as lineage."""
         if self.recorded.has_ended(job.key):
             return
-        run = f"segmentation/{job.key}"
+        run = segmentation_run(job.key)
         self.tracker.start_run(
             run,
             name=f"segmentation: {title}",
@@ -182,8 +182,13 @@ class Recorder:
         self.tracker.end_run(run, "FINISHED")
         self.recorded.end(job.key)
 
-    def close_sweep(self, description: str, files: Sequence[Path], best: Mapping[str, float], status: str) -> None:
+    def pages(self, timeout_s: float) -> RecordPages | None:
+        """Where the runs of trials and segmentation jobs are looked at, once they are recorded; no trial ends
+        afterwards."""
         self.later.finish()
+        return self.tracker.pages(timeout_s)
+
+    def close_sweep(self, description: str, files: Sequence[Path], best: Mapping[str, float], status: str) -> None:
         self.tracker.describe(SWEEP, description)
         for path in files:
             self.tracker.log_file(SWEEP, path, "figures" if path.suffix == ".png" else "")
@@ -198,7 +203,7 @@ class Recorder:
         self, trial: TrialPlan, variant: Variant, records: Records, pictures: Mapping[str, Mapping[str, bytes]]
     ) -> dict[str, float]:
         metrics = stage_metrics((trial.train, *variant.stages.all()), records)
-        run = f"variant/{trial.key}/{variant.stages.labels.key}"
+        run = variant_run(trial.key, variant.stages.labels.key)
         self.tracker.start_run(
             run,
             name=_title(variant.shown, trial.seed),
@@ -288,8 +293,3 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _origin_tags(record: ArtifactRecord) -> dict[str, str]:
     """Tags for the origin of a result, which an earlier run of other code may have stored."""
     return {f"aream.{name}": value for name, value in origin_of(record).items()}
-
-
-def trial_run(key: str) -> str:
-    """The tracker's name of a trial's run."""
-    return f"trial/{key}"

@@ -21,6 +21,7 @@ from typing import Any
 
 from orchestrator.tracking.backends.protocol import Backend, TrackingRefused
 from orchestrator.tracking.events import Event, is_event
+from orchestrator.tracking.pages import RecordPages
 from orchestrator.tracking.spool import Spool, SpoolUnavailable
 from workers.processes.background import begin
 from workers.processes.masking import masked, masked_content
@@ -37,7 +38,7 @@ class Tracker:
     records = True
 
     def __init__(self, backend: Backend, sweep_id: str, spool_dir: Path) -> None:
-        self.where = backend.where
+        self.backend, self.where = backend, backend.where
         self.spool_dir = spool_dir
         self.spool = Spool(spool_dir, is_event)
         self.problem: str | None = None
@@ -102,6 +103,13 @@ class Tracker:
     def end_run(self, run: str, status: str) -> None:
         """``status`` is FINISHED, FAILED or KILLED."""
         self._append("end", run, status=status)
+
+    def pages(self, timeout_s: float) -> RecordPages | None:
+        """Where the record is looked at; waits until it has all that was given so far, or does not answer."""
+        end = time.monotonic() + timeout_s
+        while self.spool.offset < self.spool.size and self.problem is None and time.monotonic() < end:
+            time.sleep(0.05)
+        return RecordPages(None if self.backend.remote else self.backend.browse(), self.delivery.pages())
 
     def close(self, timeout_s: float) -> int:
         """Deliver what is left; returns how many events wait for the next time because the server is away."""
@@ -189,6 +197,10 @@ class NoTracker(Tracker):
     def log_content(self, run: str, name: str, content: bytes, folder: str = "") -> None: ...
 
     def log_image(self, run: str, name: str, png: bytes) -> None: ...
+
+    def pages(self, timeout_s: float) -> RecordPages | None:
+        """Nowhere."""
+        return None
 
     def close(self, timeout_s: float) -> int:
         return 0

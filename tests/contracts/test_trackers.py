@@ -103,6 +103,10 @@ def killed_at_delivery(name: str, folder: str) -> None:
     tracker.close(PATIENCE_S)
 
 
+PAGED = ("mlflow",)
+"""Backends whose runs have pages to link to."""
+
+
 def read_mlflow(folder: Path) -> None:
     import mlflow
 
@@ -179,6 +183,7 @@ def test_what_is_recorded_survives_a_kill_and_is_there_once(name, tmp_path, monk
         tracker = opened(name, tmp_path)
         record(tracker)
         go_on(tracker)
+        assert tracker.pages(PATIENCE_S) is None
         assert (tracker.left(), tracker.close(PATIENCE_S)) == (0, 0)
         READERS[name](tmp_path)
         return
@@ -193,6 +198,11 @@ def test_what_is_recorded_survives_a_kill_and_is_there_once(name, tmp_path, monk
     assert done.returncode == -signal.SIGKILL, done.stderr
     tracker = opened(name, tmp_path)
     go_on(tracker)
+    pages = tracker.pages(PATIENCE_S)
+    assert pages.command == backend.browse()
+    assert set(pages.runs) == ({"sweep", "trial/1", "trial/2"} if name in PAGED else set())
+    assert len(set(pages.runs.values())) == len(pages.runs)
+    assert all(page.startswith("http://127.0.0.1:5000/#/") for page in pages.runs.values())
     assert (tracker.close(PATIENCE_S), tracker.refused) == (0, 0), tracker.problem
     READERS[name](tmp_path)
     offset = tracker.spool_dir / "offset"

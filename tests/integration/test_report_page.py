@@ -41,6 +41,8 @@ def report(tmp_path_factory):
     content |= {"question": "Which alpha, and refined by which layers?", "created": "2026-01-02T03:04:05+00:00"}
     for entry in content["ranking"]:
         entry["command"] = entry["command"].replace(str(folder), "sweeps")
+        entry["pages"] = {f"seed {seed}": f"http://127.0.0.1:5000/#/experiments/1/runs/{seed}a" for seed in range(3)}
+    content["record"] = {"command": "aream ui grid"}
     write_report(content, store, place)
     return content, place / "report.html"
 
@@ -124,6 +126,10 @@ def test_the_ranking_sorts_filters_and_opens(report):
             f"method.alpha_low: {entry['config']['method.alpha_low']}",
         ):
             assert told in details.inner_text()
+        links = details.locator(".pages a")
+        assert links.all_inner_texts() == list(entry["pages"])
+        assert [link.get_attribute("href") for link in links.all()] == list(entry["pages"].values())
+        assert "aream ui grid" in details.inner_text()
         head.locator("button").click()
         assert details.count() == 0
 
@@ -193,6 +199,7 @@ def test_a_hostile_sweep_stays_text(report, tmp_path):
             "config": {**entry["config"], "inference.layers": f"{HOSTILE}{number}"},
             "settings": {HOSTILE: HOSTILE},
             "command": HOSTILE,
+            "pages": {HOSTILE: f"http://lab/#{HOSTILE}", "script": "javascript:document.title='taken'"},
         }
         for number, entry in enumerate(content["ranking"])
     ]
@@ -202,6 +209,7 @@ def test_a_hostile_sweep_stays_text(report, tmp_path):
         assert page.title() == " ".join(HOSTILE.split())
         page.locator("#ranking .open").first.click()
         assert HOSTILE in page.locator("tr.details").inner_text()
+        assert page.locator("tr.details .pages a").all_inner_texts() == [" ".join(HOSTILE.split())]
         assert page.title() == " ".join(HOSTILE.split())
         assert too_wide(page) == []
 

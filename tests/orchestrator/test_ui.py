@@ -15,6 +15,12 @@ import pytest
 from ports import free_port
 
 from orchestrator import ui
+from orchestrator.spec.sqlite_uri import sqlite_file, sqlite_uri
+from orchestrator.tracking.backends._mlflow_pages import address
+from orchestrator.tracking.local_ui import ui_command
+from orchestrator.tracking.mlflow_uri import resolved_uri
+from orchestrator.tracking.record_place import RecordPlace, recorded_in, remember_record
+from orchestrator.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240
@@ -44,6 +50,57 @@ def test_without_a_record_there_is_nothing_to_show(here, capsys, arguments):
 def test_the_record_is_the_one_that_the_sweep_file_names(here, capsys):
     (here / "s.yaml").write_text("name: s\ntracking: {uri: 'sqlite:///own.db'}\n")
     assert f"{here}/own.db: there is no record yet" in refused(capsys, "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (["mlflow", "sqlite:///mlflow.db"], "{here}/runs/mlflow.db: there is no record yet"),
+        (["mlflow", "sqlite:////away/own.db"], "/away/own.db: there is no record yet"),
+        (["mlflow", "https://me:***@lab/mlflow"], "open https://me:***@lab/mlflow"),
+        (["mlflow", "postgresql://me:***@lab/db"], "the password is not kept; name the sweep by its YAML file"),
+        (["tensorboard", "/runs/s/tensorboard"], "the record of s is tensorboard, not MLflow's"),
+        (["none", ""], "the record of s is none, not MLflow's"),
+        ("sqlite:///mlflow.db", "record.json"),
+    ],
+)
+def test_of_a_name_the_record_is_where_the_sweep_was_recorded(here, capsys, place, words):
+    (here / "runs" / "s" / "record.json").write_text(json.dumps(place))
+    assert words.format(here=here) in refused(capsys, "s")
+
+
+@pytest.mark.parametrize("file", ["mlflow.db", "a b/own.db", "50%.db"])
+def test_a_record_in_the_runs_folder_moves_with_it(here, file):
+    runs = here / "runs"
+    remember_record(Workspace(None, runs, "s"), "mlflow", sqlite_uri(runs / file))
+    runs.rename(here / "moved")
+    found = recorded_in(Workspace(None, here / "moved", "s"))
+    assert sqlite_file(resolved_uri(found.where, here / "moved")) == here / "moved" / file
+
+
+def test_a_record_elsewhere_stays_there(here):
+    place = Workspace(None, here / "runs", "s")
+    for where in (f"sqlite:///{here}/own.db", "http://lab:5000", "postgresql://me@lab/db", "/runs/s/tensorboard"):
+        remember_record(place, "mlflow", where)
+        assert recorded_in(place) == RecordPlace("mlflow", where)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sqlite:////runs/mlflow.db", "http://127.0.0.1:5000"),
+        ("http://lab:5000/", "http://lab:5000"),
+        ("https://me:secret1@lab/mlflow", "https://lab/mlflow"),
+        ("databricks://profile", None),
+    ],
+)
+def test_a_browser_is_sent_there_without_a_password(uri, shown):
+    assert address(uri) == shown
+
+
+def test_the_command_of_a_sweep_says_where_its_runs_are(here):
+    assert ui_command(Workspace(None, here / "runs", "s")) == "aream ui s"
+    assert ui_command(Workspace(None, here / "a b", "s")) == f"aream ui s --runs '{here}/a b'"
 
 
 def test_of_a_server_the_address_is_told_and_no_password(here, capsys, monkeypatch):

@@ -115,11 +115,19 @@ if (ranking) {
     box.append(head, Object.assign(make("pre", text), { tabIndex: 0 }));  // it scrolls, so keys must reach it
     return box;
   }
+  function pages(links) {
+    const box = make("div", "", "wide"), line = make("p", "", "pages");
+    line.append(...links.map(([name, url]) => Object.assign(make("a", name), { href: url, target: "_blank", rel: "noreferrer" })));
+    if (told.record) line.append(make("span", "while this runs:"), make("code", told.record));
+    box.append(make("h3", "Its recorded runs"), line);
+    return box;
+  }
   const written = (settings) => Object.entries(settings).map(([key, item]) => `${key}: ${JSON.stringify(item)}`).join("\n");
   function details(row) {
     const one = told.rows[row.dataset.row], box = make("div", "", "detail");
     if (one.command) box.append(block("Repeat it (what is stored is taken from the store; --fresh computes it anew)", one.command, true));
     box.append(block("Configuration", written({ ...one.settings, ...told.shared })), block("Metrics", one.metrics));
+    if (one.pages.length) box.append(pages(one.pages));
     box.append(block("Stages by seed, and how to look at them", one.stages, true));
     const cell = make("td");
     cell.colSpan = row.cells.length;

@@ -19,11 +19,6 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 CONFIGURATIONS = "tags.`aream.kind` = 'variant'"
 
 
-def landing(experiment_id: str) -> str:
-    """The page of a sweep's configurations, behind the address of a server."""
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
-
-
 def experiment_tags(metrics: Sequence[str], params: Sequence[str], best: str) -> Mapping[str, str]:
     """
     Args:

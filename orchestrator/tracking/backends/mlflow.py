@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,23 @@ from orchestrator.tracking.backends._mlflow_client import open_client
 from orchestrator.tracking.backends._mlflow_faults import faults_told, impatient, refuse_deleted
 from orchestrator.tracking.backends._mlflow_images import FOLDER, write_image
 from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_value, fitted
+from orchestrator.tracking.backends._mlflow_pages import address, run_page
+from orchestrator.tracking.backends._mlflow_pages import landing_pages as landing_pages
 from orchestrator.tracking.backends._mlflow_runs import Runs, UnknownRun
-from orchestrator.tracking.backends._mlflow_view import STATE, experiment_tags, landing
-from orchestrator.tracking.backends.protocol import Refuse, TrackingRefused
+from orchestrator.tracking.backends._mlflow_view import experiment_tags
+from orchestrator.tracking.backends.protocol import Backend, Delivery, Refuse, TrackingRefused
 from orchestrator.tracking.events import Event, grouped, kept_file
+from orchestrator.tracking.local_ui import ui_command
 from orchestrator.tracking.mlflow_uri import (
     SERVERS,
     VARIABLE,
     artifact_location,
-    browse,
+    mlflow_ui,
     record_uri,
     refuse_unusable_file,
 )
 from orchestrator.workspace import Workspace
 from workers.processes.masking import masked
-
-log = logging.getLogger(__name__)
 
 TOGETHER = ("metrics", "file")
 """Kinds of events that the server takes many of at once."""
@@ -53,19 +53,8 @@ class Config:
 
 def open_backend(config: Config, workspace: Workspace, home: Path) -> MlflowBackend:
     """Open the backend at the URI of the sweep file, the environment, or the runs folder."""
-    return MlflowBackend(record_uri(config.uri, workspace.runs, home), config.experiment or workspace.name)
-
-
-def landing_pages(uri: str) -> dict[str, str]:
-    """Name of each experiment that sweeps were recorded in, the latest first -> its page behind a server's address;
-    none where the record does not answer."""
-    try:
-        with impatient(), faults_told(uri):
-            found = open_client(uri).search_experiments(order_by=["last_update_time DESC"])
-    except Exception as error:  # whatever MLflow and what is below it raise: it is only a link
-        log.info("%s: %s", masked(uri), masked(str(error)))
-        return {}
-    return {experiment.name: landing(experiment.experiment_id) for experiment in found if STATE in experiment.tags}
+    uri = record_uri(config.uri, workspace.runs, home)
+    return MlflowBackend(uri, config.experiment or workspace.name, ui_command(workspace))
 
 
 def check_job(config: Config, variables: Collection[str]) -> None:
@@ -76,10 +65,14 @@ def check_job(config: Config, variables: Collection[str]) -> None:
         )
 
 
-class MlflowBackend:
-    def __init__(self, uri: str, experiment: str) -> None:
-        """``uri``: absolute."""
-        self.uri, self.experiment = uri, experiment
+class MlflowBackend(Backend):
+    def __init__(self, uri: str, experiment: str, shown_by: str = "") -> None:
+        """
+        Args:
+            uri: absolute.
+            shown_by: the command that shows a record that no server has.
+        """
+        self.uri, self.experiment, self.shown_by = uri, experiment, shown_by
         self.where, self.remote = masked(uri), uri.startswith(SERVERS)
 
     def check(self) -> str | None:
@@ -101,14 +94,16 @@ class MlflowBackend:
 
     def browse(self) -> str:
         """Of a server the page of the sweep, where it is there."""
-        page = landing_pages(self.uri).get(self.experiment) if self.remote else None
-        return browse(self.uri) if page is None else f"{browse(self.uri).rstrip('/')}/{page}"
+        if not self.remote:  # a password that no command knows is for somebody to fill in
+            return self.shown_by if self.shown_by and masked(self.uri) == self.uri else mlflow_ui(self.uri)
+        base, page = address(self.uri) or masked(self.uri), landing_pages(self.uri).get(self.experiment)
+        return base if page is None else f"{base}/{page}"
 
     def delivery(self, sweep_id: str, refuse: Refuse) -> MlflowDelivery:
         return MlflowDelivery(self.uri, self.experiment, sweep_id, refuse)
 
 
-class MlflowDelivery:
+class MlflowDelivery(Delivery):
     """Writes events to MLflow; used by the writer thread alone. Writing an event twice changes nothing."""
 
     def __init__(self, uri: str, experiment: str, sweep_id: str, refuse: Refuse = lambda event, why: None) -> None:
@@ -151,6 +146,12 @@ class MlflowDelivery:
                 return
             # The server understood and refuses: repeating it would block everything behind it for ever.
             self.refuse(event, str(error))
+
+    def pages(self) -> Mapping[str, str]:
+        base = address(self.uri)
+        if base is None or self.runs is None:
+            return {}
+        return {run: f"{base}/{run_page(self.experiment_id, own)}" for run, own in dict(self.runs.known).items()}
 
     def check(self) -> None:
         """Check that the experiment can be used, or made; makes nothing.

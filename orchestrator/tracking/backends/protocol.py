@@ -5,13 +5,14 @@ It holds ``Config``, the keys of that section, and
     open_backend(config: Config, workspace: Workspace, home: Path) -> Backend | None
 
 which asks nobody; relative locations start at ``home``; None: nothing is recorded. It raises ``ConfigError`` where no
-record could lie. Where a record may end with a job that is sent to a cluster, ``check_job(config, variables)`` raises
-``ConfigError`` for it; ``variables`` are the names of what the job's environment holds.
+record could lie. Its class and that of its delivery are subclasses of the two here. Where a record may end with a job
+that is sent to a cluster, ``check_job(config, variables)`` raises ``ConfigError`` for it; ``variables`` are the names
+of what the job's environment holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from orchestrator.tracking.events import Event
@@ -35,6 +36,13 @@ class Delivery(Protocol):
             TrackingRefused: trying again will never help.
             Exception: trying again may.
         """
+
+    def pages(self) -> Mapping[str, str]:
+        """Run -> URL of its page, of the runs that are recorded; none where a record has no pages.
+
+        Another thread asks, while nothing is written.
+        """
+        return {}
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from aream.config import config
-from orchestrator.tracking.backends.protocol import Refuse
+from orchestrator.tracking.backends.protocol import Backend, Delivery, Refuse
 from orchestrator.tracking.check import refuse_unwritable
 from orchestrator.tracking.events import Event, kept_file
 from orchestrator.workspace import Workspace
@@ -36,7 +36,7 @@ def open_backend(config: Config, workspace: Workspace, home: Path) -> Tensorboar
     return TensorboardBackend(workspace.folder / "tensorboard")
 
 
-class TensorboardBackend:
+class TensorboardBackend(Backend):
     remote = False
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class TensorboardBackend:
         return TensorboardDelivery(self.folder, sweep_id, refuse)
 
 
-class TensorboardDelivery:
+class TensorboardDelivery(Delivery):
     def __init__(self, folder: Path, sweep_id: str, refuse: Refuse) -> None:
         self.folder, self.sweep_id, self.refuse = folder, sweep_id, refuse
         self.made = {path.name[-ID_LENGTH:]: path for path in folder.rglob("*") if path.is_dir()}

@@ -21,7 +21,7 @@ from orchestrator.preflight.prepare import tracking_backend
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.sqlite_uri import sqlite_file
 from orchestrator.tracking.backends.mlflow import MlflowBackend
-from orchestrator.tracking.mlflow_uri import artifact_location, browse, default_uri, resolved_uri
+from orchestrator.tracking.mlflow_uri import artifact_location, default_uri, mlflow_ui, resolved_uri
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.workspace import Workspace
 
@@ -74,7 +74,7 @@ def test_the_line_to_browse_means_the_file_when_a_shell_reads_it(name, tmp_path)
     runs = tmp_path / name
     runs.mkdir()
     said = subprocess.run(
-        ["bash", "-c", f"printf '%s\\0' {browse(default_uri(runs))}"], capture_output=True, text=True, check=True
+        ["bash", "-c", f"printf '%s\\0' {mlflow_ui(default_uri(runs))}"], capture_output=True, text=True, check=True
     ).stdout.split("\0")
     assert said[1:3] == ["ui", "--backend-store-uri"]
     assert sqlite_file(said[3]) == runs / "mlflow.db"

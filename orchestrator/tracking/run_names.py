@@ -1,0 +1,17 @@
+"""Our names of the runs that a sweep is recorded as, by the keys of their stages."""
+
+from __future__ import annotations
+
+SWEEP = "sweep"
+
+
+def trial_run(training: str) -> str:
+    return f"trial/{training}"
+
+
+def variant_run(training: str, labels: str) -> str:
+    return f"variant/{training}/{labels}"
+
+
+def segmentation_run(evaluation: str) -> str:
+    return f"segmentation/{evaluation}"
