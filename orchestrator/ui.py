@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     {REFUSED: "there is no record, or it is on a server, whose URL is printed"},
 )
 def main(options: argparse.Namespace) -> NoReturn:
+    from orchestrator.tracking.backends.mlflow import follow_move
+
     uri, experiment = _record(options)
+    follow_move(uri)
     _tell(uri, experiment, options.port)
     words = [sys.executable, "-m", "mlflow", "ui", "--port", str(options.port), "--workers", "1"]
     # Of one person's UI; its jobs would be seven more processes. The URI may hold a password, which `ps` would show.

@@ -110,9 +110,9 @@ class Driver:
                 self.progress.line(f"not ranked: {title}: {why}")
             jobs = self._segmentation(ranking)
             self.progress.phase("writing the report")
-            prints, failures, why = self.planner.fingerprints, self.trials.failures, self.auto.why
+            prints, failures, settled = self.planner.fingerprints, self.trials.failures, self.auto.why
             pages = self.recorder.pages(TRACKING_CLOSE_S)
-            summary = Summary(self.spec, ranking, jobs, failures, prints, self.state, why, left_out, pages)
+            summary = Summary(self.spec, ranking, jobs, failures, prints, self.state, settled, left_out, pages)
             files = write_summary(summary, self.workspace, self.store, self.records)
             self._close(summary, files)
             self.supervisor.save()

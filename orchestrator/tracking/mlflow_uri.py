@@ -18,6 +18,8 @@ from workers.processes.masking import masked
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http://", "https://", "databricks")
+ARTIFACTS = "mlflow-artifacts"
+"""Folder of the files of runs, beside their database."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
 
@@ -106,7 +108,7 @@ def artifact_location(uri: str, experiment: str) -> str | None:
         own = (
             f"{re.sub(r'[^A-Za-z0-9_-]+', '_', experiment)[:60]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"
         )
-    return (file.parent.absolute() / "mlflow-artifacts" / own).as_uri()
+    return (file.parent.absolute() / ARTIFACTS / own).as_uri()
 
 
 def mlflow_ui(uri: str) -> str:

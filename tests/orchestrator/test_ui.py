@@ -17,9 +17,11 @@ from ports import free_port
 from orchestrator import ui
 from orchestrator.spec.sqlite_uri import sqlite_file, sqlite_uri
 from orchestrator.tracking.backends._mlflow_pages import address
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.local_ui import ui_command
-from orchestrator.tracking.mlflow_uri import resolved_uri
+from orchestrator.tracking.mlflow_uri import default_uri, resolved_uri
 from orchestrator.tracking.record_place import RecordPlace, recorded_in, remember_record
+from orchestrator.tracking.tracker import Tracker
 from orchestrator.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,14 +122,26 @@ def test_of_no_sweep_or_folder_there_is_no_record(here, capsys, arguments, words
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_it_shows_what_was_recorded(here):
-    client = mlflow.MlflowClient(f"sqlite:///{here}/runs/mlflow.db")
-    client.create_experiment("alphas")
+    """Also in a folder that was moved since; it prints where."""
+    tracker = Tracker(MlflowBackend(default_uri(here / "runs"), "s"), "id", here / "spool")
+    tracker.start_run("sweep", name="s")
+    tracker.log_content("sweep", "note.txt", b"note")
+    tracker.show_table("sweep", ["pseudo/miou"], ["seed"], "max")
+    assert tracker.close(PATIENCE_S) == 0
+    (here / "runs").rename(here / "moved")
     port = free_port()
-    command = [sys.executable, "-m", "orchestrator.ui", "s", "--port", str(port)]
+    command = [sys.executable, "-m", "orchestrator.ui", "s", "--port", str(port), "--runs", "moved"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
-            assert "alphas" in experiments(port)
+            assert process.stdout.readline().startswith(f"s: http://127.0.0.1:{port}/#/experiments/1/runs?")
+            assert "s" in experiments(port)
+            (run,) = mlflow.MlflowClient(f"http://127.0.0.1:{port}").search_runs(["1"])
+            file = f"http://127.0.0.1:{port}/get-artifact?path=note.txt&run_uuid={run.info.run_id}"
+            with urllib.request.urlopen(file, timeout=PATIENCE_S) as answer:
+                assert answer.read() == b"note"
         finally:
             process.terminate()
             process.wait(timeout=PATIENCE_S)

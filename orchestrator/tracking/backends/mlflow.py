@@ -18,6 +18,8 @@ from orchestrator.tracking.backends._mlflow_client import open_client
 from orchestrator.tracking.backends._mlflow_faults import faults_told, impatient, refuse_deleted
 from orchestrator.tracking.backends._mlflow_images import FOLDER, write_image
 from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_value, fitted
+from orchestrator.tracking.backends._mlflow_locations import follow_move as follow_move
+from orchestrator.tracking.backends._mlflow_locations import location_now
 from orchestrator.tracking.backends._mlflow_pages import address, run_page
 from orchestrator.tracking.backends._mlflow_pages import landing_pages as landing_pages
 from orchestrator.tracking.backends._mlflow_runs import Runs, UnknownRun
@@ -175,6 +177,7 @@ class MlflowDelivery(Delivery):
     def _connect(self) -> None:
         if self.client is not None:
             return
+        follow_move(self.uri)
         client = open_client(self.uri)
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
@@ -261,7 +264,8 @@ class MlflowDelivery(Delivery):
         """Open a run's artifact repository; the client's own methods would keep one, with its threads, per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        return get_artifact_repository(self.client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri)
+        location = location_now(self.uri, self.client.get_run(run_id).info.artifact_uri)
+        return get_artifact_repository(location, tracking_uri=self.uri)
 
     def _tags(self, event: Event) -> None:
         from mlflow.entities import RunTag

@@ -20,6 +20,7 @@ from aream.errors import ConfigError
 from orchestrator.preflight.prepare import tracking_backend
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.sqlite_uri import sqlite_file
+from orchestrator.tracking.backends._mlflow_locations import follow_move, location_now
 from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.mlflow_uri import artifact_location, default_uri, mlflow_ui, resolved_uri
 from orchestrator.tracking.tracker import Tracker
@@ -67,6 +68,90 @@ def test_a_folder_with_any_sign_holds_record_and_files(made):
     assert (run.data.tags["aream.run"], run.info.status) == ("sweep", "FINISHED")
     (note,) = (made.parent / "mlflow-artifacts").rglob("note.txt")
     assert note.read_bytes() == b"note"
+
+
+def notes(uri: str, into: Path) -> dict[str, bytes]:
+    """Run -> the file that MLflow gives for it."""
+    found = client(uri)
+    runs = found.search_runs([found.get_experiment_by_name("exp").experiment_id])
+    files = {run.data.tags["aream.run"]: found.list_artifacts(run.info.run_id, "folder") for run in runs}
+    assert [[file.path for file in each] for each in files.values()] == [["folder/note.txt"]] * len(runs)
+    told = {run.data.tags["aream.run"]: run.info.run_id for run in runs}
+    return {
+        run: Path(found.download_artifacts(own, "folder/note.txt", str(into))).read_bytes() for run, own in told.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", NASTY])
+def test_a_folder_that_moves_keeps_record_and_files(made, tmp_path, name):
+    before, after = tmp_path / "before", tmp_path / name
+    shutil.copytree(made.parent, before)
+    follow_move(default_uri(before))
+    before.rename(after)
+    uri = default_uri(after)
+    follow_move(uri)
+    assert notes(uri, tmp_path) == {"sweep": b"note"}
+    assert record(uri, after / "spool2", run="trial/1").close(PATIENCE_S) == 0  # the sweep goes on there
+    assert notes(uri, tmp_path) == {"sweep": b"note", "trial/1": b"note"}
+    assert len(list(after.rglob("note.txt"))) == 2
+    assert not before.exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_in_a_copy_and_leaves_the_first_alone(made, tmp_path):
+    shutil.copytree(made.parent, tmp_path / "copy")
+    content, files = made.read_bytes(), sorted(made.parent.rglob("*"))
+    uri = default_uri(tmp_path / "copy")
+    assert record(uri, tmp_path / "copy" / "spool2", run="trial/1").close(PATIENCE_S) == 0
+    shutil.copytree(tmp_path / "copy", tmp_path / "another")
+    shutil.rmtree(tmp_path / "copy" / "mlflow-artifacts")
+    follow_move(default_uri(tmp_path / "another"))
+    assert notes(default_uri(tmp_path / "another"), tmp_path) == {"sweep": b"note", "trial/1": b"note"}
+    assert (made.read_bytes(), sorted(made.parent.rglob("*"))) == (content, files)
+
+
+@pytest.mark.slow
+def test_while_somebody_looks_through_another_mount_files_stay_in_their_folder(made, tmp_path):
+    """As a container and its host do: the locations are told by who came last."""
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    shutil.copytree(made.parent, folder)
+    other.symlink_to(folder)
+    uri = default_uri(folder)
+    tracker = record(uri, folder / "spool2", run="trial/1")
+    assert tracker.pages(PATIENCE_S).runs.keys() == {"sweep", "trial/1"}
+    follow_move(default_uri(other))
+    other.unlink()
+    other.write_text("not there")
+    tracker.log_content("trial/1", "more.txt", b"more")
+    assert tracker.close(PATIENCE_S) == 0
+    assert len(list(folder.rglob("more.txt"))) == 1
+
+
+def test_a_database_without_its_files_is_left_as_it_is(database):
+    before = database.read_bytes()
+    follow_move(f"sqlite:///{database}")
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "", "s3://b/mlflow-artifacts/exp", "mlflow-artifacts:/exp", "file:///x/mlflow-artifacts/", "file:///x/exp",
+        "file:///x/mlflow-artifacts/../out", "file:///x/mlflow-artifacts/%2e%2e/out", "file:///x/mlflow-artifacts/away",
+    ],
+)  # fmt: skip
+def test_locations_of_others_stay(location, tmp_path):
+    (tmp_path / "mlflow-artifacts" / "exp").mkdir(parents=True)
+    assert location_now(default_uri(tmp_path), location) == location
+    assert location_now("http://lab:5000", "file:///x/mlflow-artifacts/exp") == "file:///x/mlflow-artifacts/exp"
+
+
+@pytest.mark.parametrize("content", [b"", b"no database"])
+def test_what_is_no_database_is_for_whoever_opens_it(content, tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(content)
+    follow_move(default_uri(tmp_path))
+    assert (tmp_path / "mlflow.db").read_bytes() == content
 
 
 @pytest.mark.parametrize("name", [NASTY, "x%41", "50% + more", "é", "a:b@c", "-x"])
