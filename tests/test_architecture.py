@@ -165,7 +165,8 @@ WRITES_ALONE = {
     "orchestrator/tracking/tracker.py": "a spooled file: its event, written after it, tells its size",
     "orchestrator/submission/targets/ray/__init__.py": "a temporary folder that is sent away",
     "orchestrator/reporting/drawing.py": "a picture in memory",
-    "orchestrator/reporting/gallery.py": "a temporary folder, and a picture in memory",
+    "orchestrator/reporting/gallery.py": "a temporary folder",
+    "orchestrator/reporting/segmenter_gallery.py": "a temporary folder",
 }
 
 

@@ -12,13 +12,12 @@ import numpy as np
 from aream.data.dataset import Dataset
 from aream.errors import AreamError
 from aream.metrics import class_iou, confusion_matrix
+from orchestrator.reporting.panels import Scores
 from workers.files.labels import read_labels
 from workers.stages.pseudo_label import LABELS_FOLDER
 
 EACH = 2
 """Images of a kind."""
-Scores = dict[str, np.ndarray]
-"""Image id -> IoU of each class, NaN for one in neither the labels nor the ground truth."""
 
 
 @dataclass(frozen=True)

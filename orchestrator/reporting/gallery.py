@@ -1,9 +1,7 @@
-"""Images of a report: image, ground truth, CAM, refined CAM and labels beside each other, in their colours."""
+"""Train images of a report: image, ground truth, CAM, refined CAM and labels beside each other, in their colours."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,49 +11,28 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 
-from aream.cams.overlays import label_colors
 from aream.data.dataset import Dataset
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
 from aream.infer import UNREFINED, ImageCams
 from orchestrator.reporting.drawing import readable
-from orchestrator.reporting.examples import Example, Scores, chosen, compared_with, image_scores
+from orchestrator.reporting.examples import Example, chosen, compared_with, image_scores
+from orchestrator.reporting.panels import (
+    BACKGROUND,
+    KINDS,
+    Gallery,
+    Scores,
+    Shown,
+    coloured,
+    iou_sentence,
+    legend,
+    panel,
+)
 from workers.artifacts.store import ArtifactStore
 from workers.files.cams import INDEX_FILE, read_cams
-from workers.files.labels import PALETTE, read_labels
+from workers.files.labels import read_labels
 from workers.stages.pseudo_label import LABELS_FOLDER
-
-SIDE = 256
-"""Shorter side of a picture at least, in pixels."""
-KINDS = {
-    "best": "highest IoU", "median": "median IoU", "worst": "lowest IoU",
-    "differ": "the two configurations differ most",
-}  # fmt: skip
-BACKGROUND = "background"
-
-
-@dataclass(frozen=True)
-class Panel:
-    source: str
-    """A data URI."""
-    caption: str
-
-
-@dataclass(frozen=True)
-class Shown:
-    title: str
-    panels: Sequence[Panel]
-    ious: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    note: str
-    legend: Sequence[tuple[str, str]]
-    """Colour and name of the classes that are shown."""
-    examples: Sequence[Shown]
 
 
 @dataclass(frozen=True)
@@ -83,15 +60,12 @@ def gallery(content: Mapping[str, Any], store: ArtifactStore, dataset: Dataset |
     names = [BACKGROUND, *dataset.class_names]
     labelled = [one for one in (best, other) if one is not None]
     shown = [_shown(example, dataset, labelled, names) for example in examples]
-    there = [np.flatnonzero(np.isfinite(best.scores[example.image_id])) for example in examples]
-    present = sorted({int(index) for indices in there for index in indices})
-    colours = np.array(PALETTE).reshape(256, 3)
-    legend = [("#{:02x}{:02x}{:02x}".format(*colours[index]), names[index]) for index in present]
     note = (
         f"By the mean IoU of an image's classes, of {len(best.scores)} train images with a mask; labels of the best "
         "seed. Ignored pixels are white. A click shows a picture in its full size."
     )
-    return Gallery(note, legend, shown)
+    colours = legend((best.scores[example.image_id] for example in examples), names)
+    return Gallery("Images", note, colours, shown)
 
 
 def _labelled(content: Mapping[str, Any], position: int, store: ArtifactStore, dataset: Dataset) -> _Labelled | None:
@@ -125,9 +99,9 @@ def _shown(example: Example, dataset: Dataset, labelled: Sequence[_Labelled], na
     pixels = np.asarray(image, dtype=np.float32)
     best = labelled[0]
     of_both = labelled if example.kind == "differ" else labelled[:1]
-    panels = [Panel(_uri(pixels), "image"), Panel(_uri(_coloured(pixels, mask)), "ground truth")]
+    panels = [panel(pixels, "image"), panel(coloured(pixels, mask), "ground truth")]
     if example.kind != "differ":
-        panels.append(Panel(_uri(_heated(pixels, best.cams[example.image_id], UNREFINED)), "CAM"))
+        panels.append(panel(_heated(pixels, best.cams[example.image_id], UNREFINED), "CAM"))
     ious = []
     for one in of_both:
         if example.image_id not in one.cams or example.image_id not in one.scores:
@@ -135,11 +109,9 @@ def _shown(example: Example, dataset: Dataset, labelled: Sequence[_Labelled], na
         labels = read_labels(one.folder / LABELS_FOLDER / f"{example.image_id}.png")
         if one.layers:
             refined = _heated(pixels, one.cams[example.image_id], one.layers)
-            panels.append(Panel(_uri(refined), f"{one.name}: CAM refined by layers {_run(one.layers)}"))
-        panels.append(Panel(_uri(_coloured(pixels, labels)), f"{one.name}: pseudo-label"))
-        scores = one.scores[example.image_id]
-        each = [f"{names[index]} {100 * scores[index]:.0f}" for index in map(int, np.flatnonzero(np.isfinite(scores)))]
-        ious.append(f"{one.name}: IoU {', '.join(each)}; mean {100 * float(np.nanmean(scores)):.0f} %")
+            panels.append(panel(refined, f"{one.name}: CAM refined by layers {_run(one.layers)}"))
+        panels.append(panel(coloured(pixels, labels), f"{one.name}: pseudo-label"))
+        ious.append(iou_sentence(one.name, one.scores[example.image_id], names))
     return Shown(f"{example.image_id}: {KINDS[example.kind]}", panels, ious)
 
 
@@ -149,21 +121,8 @@ def _run(layers: Sequence[int]) -> str:
     return f"{layers[0]}-{layers[-1]}" if together and len(layers) > 2 else ", ".join(map(str, layers))
 
 
-def _coloured(pixels: Float[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
-    return 0.35 * pixels + 0.65 * label_colors(labels, PALETTE)
-
-
 def _heated(pixels: Float[np.ndarray, "h w 3"], cams: ImageCams, layers: Sequence[int]) -> Float[np.ndarray, "h w 3"]:
     """The strongest class's CAM at each pixel, over the image."""
     maps = cams.combine(layers)
     heat = maps.max(axis=0) if len(maps) else np.zeros(pixels.shape[:2])
     return 0.35 * pixels + 0.65 * 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
-
-
-def _uri(pixels: Float[np.ndarray, "h w 3"]) -> str:
-    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    factor = max(1, -(-SIDE // min(picture.size)))
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    file = io.BytesIO()
-    picture.save(file, format="WEBP", quality=88, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -15,8 +15,8 @@ from typing import Any
 import jinja2
 
 from orchestrator.reporting.environment import setup_texts
-from orchestrator.reporting.gallery import Gallery
 from orchestrator.reporting.latex import latex_table
+from orchestrator.reporting.panels import Gallery
 from orchestrator.reporting.ranking_csv import plain_cell
 from orchestrator.reporting.ranking_page import ranking_of_page
 from orchestrator.reporting.sections import Section, Table
@@ -47,7 +47,7 @@ class Report:
         return [*first, self.ranking, *self.parts]
 
 
-def html_page(report: Report, gallery: Gallery | None, config: str) -> str:
+def html_page(report: Report, galleries: Sequence[Gallery], config: str) -> str:
     """
     Args:
         config: the sweep's whole configuration as text.
@@ -62,7 +62,7 @@ def html_page(report: Report, gallery: Gallery | None, config: str) -> str:
         *([("effects", report.effects.heading)] if report.effects is not None else []),
         ("ranking", "Ranking"),
         *([("figures", "Figures")] if figures else []),
-        *([("images", "Images")] if gallery is not None else []),
+        *((f"images-{number}", one.heading) for number, one in enumerate(galleries)),
         *((part["id"], part["heading"]) for part in parts),
         ("setup", "Set-up"),
     ]
@@ -82,7 +82,7 @@ def html_page(report: Report, gallery: Gallery | None, config: str) -> str:
         ranking=ranking_of_page(content),
         notes=report.ranking.points,
         figures=figures,
-        gallery=gallery,
+        galleries=galleries,
         parts=parts,
         contents=contents,
         setup=setup_texts(content, config),

@@ -40,6 +40,7 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     from orchestrator.reporting.analyses import analysis_results
     from orchestrator.reporting.figures.protocol import FigureInput, draw_figures
     from orchestrator.reporting.gallery import gallery
+    from orchestrator.reporting.segmenter_gallery import segmenter_gallery
     from orchestrator.results.dataset import sweep_dataset
     from workers.processes.atomic_write import write_text
 
@@ -47,7 +48,8 @@ def write_report(content: Mapping[str, Any], store: ArtifactStore, folder: Path)
     dataset = sweep_dataset(folder)
     figures = draw_figures(FigureInput(content, store, analyses, dataset), folder / "figures")
     report = _report(content, analyses, figures)
-    write_text(folder / "report.html", html_page(report, gallery(content, store, dataset), _configuration(folder)))
+    galleries = [made for find in (gallery, segmenter_gallery) if (made := find(content, store, dataset)) is not None]
+    write_text(folder / "report.html", html_page(report, galleries, _configuration(folder)))
     write_text(folder / "report.md", markdown_page(content, report.sections, figures))
     return [folder / "report.html", folder / "report.md", *(path for path, _ in figures)]
 

@@ -18,7 +18,8 @@ from aream.datasets.shapes import CLASSES
 from aream.errors import AreamError, ConfigError, DataError
 from aream.metrics import IGNORE, class_iou, confusion_matrix, mean_iou
 from orchestrator import api
-from orchestrator.reporting.gallery import SIDE, gallery
+from orchestrator.reporting.gallery import gallery
+from orchestrator.reporting.panels import SIDE
 from orchestrator.results.dataset import sweep_dataset
 from workers.artifacts.opening import open_store
 

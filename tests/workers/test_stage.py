@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from small_trials import DATA, TRIAL, Killed, Work, fingerprint, with_method
 
@@ -12,6 +13,7 @@ from aream.config import Component
 from aream.errors import Interrupted, StageFailed, StageHeld, StoreUnavailable
 from aream.labels.pseudo_labels import LabelsConfig
 from aream.methods import mctformer
+from aream.metrics import class_iou, confusion_matrix
 from aream.segmentation.config import SegmentationEvaluation, SegmentationTraining
 from aream.segmenters import deeplab
 from workers.artifacts.leases import Leases
@@ -126,6 +128,15 @@ def test_labels_segmentation_and_analysis_end_to_end(tmp_path):
     ious = json.loads((work.store.get(evaluation.key) / "iou.json").read_text())
     assert list(ious) == ["background", *dataset.class_names]
     assert all(value is None or 0 <= value <= 1 for value in ious.values())
+    by_image = json.loads((work.store.get(evaluation.key) / "images.json").read_text())
+    assert list(by_image) == list(dataset.ids("val"))
+    total = 0
+    for image_id, row in by_image.items():
+        predicted = read_labels(work.store.get(evaluation.key) / "predictions" / f"{image_id}.png")
+        confusion = confusion_matrix(predicted, dataset.mask(image_id), len(ious))
+        total = total + confusion
+        assert row == pytest.approx([None if np.isnan(x) else x for x in class_iou(confusion)])
+    assert list(ious.values()) == pytest.approx([None if np.isnan(x) else x for x in class_iou(total)])
     train = work.store.record(evaluation.inputs["segmenter"])
     assert train.inputs["labels"] == stages.labels.key
 

@@ -12,6 +12,7 @@ import numpy as np
 from orchestrator.reporting.drawing import new_figure, read_file, save
 from orchestrator.reporting.figures.protocol import Drawn, FigureInput
 from workers.artifacts.store import ArtifactStore
+from workers.stages.eval_seg import IOU_FILE
 
 PLACE = 32
 SOURCES = {"CAM": "#7a828c", "pseudo-label": "C0", "segmenter (val)": "C1"}
@@ -62,7 +63,7 @@ def _values(
     keys = list(entry.get("label_artifacts", {}).values()) or [entry["label_artifact"]]
     curves = [json.loads(text) for key in keys if (text := read_file(store, key, "curve.json")) is not None]
     jobs = [job["key"] for job in content.get("segmentation", ()) if job["rank"] == 0 and job["metrics"]]
-    tables = [json.loads(text) for key in jobs if (text := read_file(store, key, "iou.json")) is not None]
+    tables = [json.loads(text) for key in jobs if (text := read_file(store, key, IOU_FILE)) is not None]
     return {
         "CAM": _table([curve["unrefined"].get("class_iou") for curve in curves], len(names)),
         "pseudo-label": _table([curve["refined"].get("class_iou") for curve in curves], len(names)),
