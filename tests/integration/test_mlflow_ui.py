@@ -14,6 +14,7 @@ from browser import ARGUMENTS, CHROMIUM, screenshots
 from ports import free_port
 
 import sweeps
+from orchestrator.tracking.local_ui import local_address
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
 
@@ -85,6 +86,20 @@ def test_runs_are_nested_and_say_where_they_come_from(runs, finished):
     assert segmentation.data.tags["mlflow.parentRunId"] == by_name[f"trial/{best['trial_keys'][0]}"].info.run_id
 
 
+def test_the_report_links_to_the_run_of_every_configuration_and_seed(runs, finished):
+    experiment, by_name = runs
+    content = sweeps.summary(finished)
+    page = (finished / "runs" / "small" / "report.html").read_text(encoding="utf-8")
+    assert content["record"]["command"] == f"aream ui small --runs {finished}/runs"
+    for entry in content["ranking"]:
+        for seed, training in zip(entry["seeds"], entry["trial_keys"], strict=True):
+            run = by_name[f"variant/{training}/{entry['label_artifacts'][str(seed)]}"]
+            assert f"/#/experiments/{experiment}/runs/{run.info.run_id}?" in entry["pages"][f"seed {seed}"]
+            assert entry["pages"][f"seed {seed}"] in page
+    assert list(content["ranking"][0]["pages"]) == ["seed 0", "segmenter, seed 0"]
+    assert "Images of the segmenter" in page
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_a_person_sees_runs_a_chart_and_an_overlay(server, runs, tmp_path):
     from playwright.sync_api import sync_playwright
@@ -149,4 +164,6 @@ def test_it_opens_on_the_configurations_best_first(server, runs, finished, tmp_p
         for column in ("pseudo/miou", "cam/miou", "val/map", "method.alpha_low", "inference.layers", "seed"):
             page.get_by_role("columnheader", name=column).first.wait_for(state="attached")
         page.screenshot(path=shots / "mlflow_landing.png")
+        page.goto(ranking[0]["pages"]["seed 0"].replace(local_address(), server))  # as the report links it
+        page.get_by_role("heading", name=titles[0]).first.wait_for()
         browser.close()
