@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+AXIS = re.compile(r"(^|, |#\d+ )([A-Za-z_][\w.]*)=")
+"""What stands before an axis in a title, and its key."""
 
 
 def show(value: Any) -> str:
@@ -79,6 +79,12 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
         )
         names[key] = ".".join(own[-depth:])
     return names
+
+
+def short_titles(titles: Sequence[str]) -> list[str]:
+    """Titles such as ``#1 method.alpha_low=0.2, seed=0`` with the short names of their axes."""
+    names = short_names(list(dict.fromkeys(key for title in titles for _, key in AXIS.findall(title))))
+    return [AXIS.sub(lambda found: f"{found[1]}{names[found[2]]}=", title) for title in titles]
 
 
 def listed(texts: Sequence[str], most: int = 4) -> str:

@@ -18,12 +18,13 @@ from orchestrator.monitor.bars import bars, planned, progress_of
 from orchestrator.monitor.forecast import Forecast, task_seconds, typical_seconds
 from orchestrator.monitor.state import SweepState, is_over
 from orchestrator.monitor.tasks import TaskState
-from orchestrator.text import duration
+from orchestrator.text import duration, short_titles
 from workers.processes.masking import masked
 
 log = logging.getLogger(__name__)
 
-SHOWN_TASKS = 20
+SHOWN_TASKS, FEWER = 20, (20, 15, 11, 8, 5, 3, 1)
+"""Tasks in a table, and in one that has to fit on a terminal."""
 DRAW_EVERY_S, DRAW_SHARE = 0.25, 0.02
 """Least seconds between two drawings of the terminal's table, and its largest share of the driver's time."""
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
@@ -56,7 +57,7 @@ class ProgressDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live:
-            self.live.update(self.view())
+            self.live.update(task_view(self.state))
             self.live.stop()
 
     def phase(self, text: str) -> None:
@@ -104,7 +105,12 @@ class ProgressDisplay:
             self._rest = max(DRAW_EVERY_S, (self._drawn - began) / DRAW_SHARE)
 
     def view(self) -> RenderableType:
-        return task_view(self.state)
+        """As many tasks as fit below each other: of what is higher, a terminal shows no end."""
+        for most in FEWER:
+            view = task_view(self.state, most)
+            if len(self.console.render_lines(view, pad=False)) < self.console.height:
+                break
+        return view
 
 
 def describe(task: TaskState, metrics: Sequence[str]) -> str:
@@ -115,37 +121,37 @@ def describe(task: TaskState, metrics: Sequence[str]) -> str:
     return f"{task.kind} {task.status}{cached}{epoch}  {task.title}  {', '.join(shown)}{error}".rstrip()
 
 
-def task_view(state: SweepState) -> RenderableType:
+def task_view(state: SweepState, most: int = SHOWN_TASKS) -> RenderableType:
     """The bars of all kinds of tasks above the table of single ones."""
-    return Group(bars(state), task_table(state)) if state.tasks else task_table(state)
+    return Group(bars(state), task_table(state, most)) if state.tasks else task_table(state, most)
 
 
-def task_table(state: SweepState) -> Table:
+def task_table(state: SweepState, most: int = SHOWN_TASKS) -> Table:
     """Running and failed tasks first; finished ones are only counted where there are many."""
     table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
     for column in ("", "what", "status", "epoch", "time", "left", *state.columns):
         table.add_column(escape(column), overflow="fold")
     order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
     tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 2))
-    shown = tasks[:SHOWN_TASKS]
+    shown = tasks[:most]
     typical = {
         kind: typical_seconds(task for task in tasks if task.kind == kind)
         for kind in {task.kind for task in shown if task.status == "running"}
     }
-    for task in shown:
+    for task, title in zip(shown, short_titles([task.title for task in shown]), strict=True):
         numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in state.columns]
         status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
         epochs = f"{task.epoch}/{task.epochs}" if task.epochs else ""
         table.add_row(
             escape(task.kind),
-            escape(task.title),
+            escape(title),
             status,
             epochs,
             *_times(task, typical.get(task.kind), state.clock()),
             *numbers,
         )
-    if len(tasks) > SHOWN_TASKS:
-        table.add_row("", f"and {len(tasks) - SHOWN_TASKS} more")
+    if len(tasks) > most:
+        table.add_row("", f"and {len(tasks) - most} more")
     for kind, count in planned(state).items():
         table.add_row(escape(kind), f"up to {count} more, chosen later", "[dim]planned[/]")
     return table

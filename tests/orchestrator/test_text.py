@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.text import first_sentence
+from orchestrator.text import first_sentence, short_titles
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,17 @@ from orchestrator.text import first_sentence
 )
 def test_the_first_sentence_or_question_is_told_from_the_rest(text, first, rest):
     assert first_sentence(text) == (first, rest)
+
+
+@pytest.mark.parametrize(
+    ("titles", "short"),
+    [
+        (["method=aream, method.alpha_low=0.05, seed=0"], ["method=aream, alpha_low=0.05, seed=0"]),
+        (["#1 inference.layers=[0,3], seed=1"], ["#1 layers=[0,3], seed=1"]),
+        (["train.lr=1, segmentation.train.lr=2", "train.lr=3"], ["train.lr=1, segmentation.train.lr=2", "train.lr=3"]),
+        (["method=plus(parts=[aream(a.b=1)]), seed=0"], ["method=plus(parts=[aream(a.b=1)]), seed=0"]),
+        (["warmup-d792735015dd855b", "base", ""], ["warmup-d792735015dd855b", "base", ""]),
+    ],
+)
+def test_titles_have_the_short_names_of_their_axes(titles, short):
+    assert short_titles(titles) == short

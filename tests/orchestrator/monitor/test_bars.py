@@ -65,6 +65,19 @@ def test_segmentation_rows_have_their_miou(state):
     assert "0.4321" in shown(task_view(state))
 
 
+@pytest.mark.parametrize("height", [24, 40])
+def test_a_table_ends_within_its_terminal(state, monkeypatch, height):
+    for number in range(30):
+        state.add(f"more{number}", f"method.alpha_low={number}, " + "long " * 30, "trial", 4)
+    display = ProgressDisplay(state, ["val/map"])
+    monkeypatch.setattr(display, "console", Console(width=120, height=height))
+    text = shown(display.view())
+    assert len(text.splitlines()) < height
+    assert "up to 2 more, chosen later" in text
+    assert text.count("trial ") < 33
+    assert "│ trial        │ alpha_low=" in text
+
+
 def test_a_finished_sweep_promises_nothing(state):
     state.phase = "finished"
     assert planned(state) == {}
