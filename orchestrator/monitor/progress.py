@@ -127,12 +127,12 @@ def task_view(state: SweepState, most: int = SHOWN_TASKS) -> RenderableType:
 
 
 def task_table(state: SweepState, most: int = SHOWN_TASKS) -> Table:
-    """Running and failed tasks first; finished ones are only counted where there are many."""
+    """Running and failed tasks first, the latest to end before others that ended; of many, the rest is counted."""
     table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
     for column in ("", "what", "status", "epoch", "time", "left", *state.columns):
         table.add_column(escape(column), overflow="fold")
     order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
-    tasks = sorted(state.tasks.values(), key=lambda task: order.get(task.status, 2))
+    tasks = sorted(state.tasks.values(), key=lambda task: (order.get(task.status, 2), -(task.ended or 0.0)))
     shown = tasks[:most]
     typical = {
         kind: typical_seconds(task for task in tasks if task.kind == kind)

@@ -29,8 +29,9 @@ class StageLife:
         elif told.state.tasks[key].status != event.status:
             told.state.update(key, status=event.status, error=event.error)
             if event.status == "done":
-                for row in self.records.record(key).history[-1:]:  # it may still be on its way
-                    told.state.row(key, row)
+                record = self.records.record(key)
+                last = record.history[-1] if record.history else {}  # it may still be on its way
+                told.state.row(key, {**record.metrics, **last})
                 told.metrics.stages(event.stage.ancestry(), self.records, self.resource)
             elif event.status == "waiting":  # its worker was lost
                 told.metrics.add("retries", kind=self.kind)

@@ -9,11 +9,15 @@ import threading
 import pytest
 import sweep_results
 
+from aream.config import Component
 from aream.errors import StoreUnavailable
+from aream.segmenters import deeplab
 from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.results.records import RunRecords
+from orchestrator.run.stage_events import StageLife
+from orchestrator.run.stage_tasks import TaskEvent
 from orchestrator.run.trial_events import Listeners, TrialLife
 from orchestrator.spec.settings import Limits, Notify
 from orchestrator.tracking.backends.mlflow import MlflowBackend
@@ -24,6 +28,8 @@ from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.webhook import Webhook
 from workers.artifacts.holds import Hold
 from workers.artifacts.store import ArtifactStore
+from workers.pipelines import segmentation_stage
+from workers.trial import SegmentationConfig
 
 READS = ("read", "stat", "list", "download")
 
@@ -69,6 +75,7 @@ class Desk:
         told = Listeners(state, progress, self.recorder, Metrics(state, lambda: 0), Webhook("s", Notify()))
         supervisor = Supervisor(place.control_file, place.folder / "spent.json", Limits())
         hold = Hold(written.storage, "5eed" * 8, "s")
+        self.told = told
         self.life = TrialLife(spec, self.records, told, supervisor, hold, place.folder / "stopped.json")
 
     def handed(self, trial):
@@ -99,6 +106,24 @@ def test_the_end_of_a_trial_is_waited_for_by_nobody(desk):
     assert desk.storage.counts["beside"] <= 6 * variants  # the list of files and its pictures, of each variant
     steps = [json.loads(line)[:2] for line in desk.recorder.recorded.file.read_text().split("\n") if line]
     assert [trial.key for trial in desk.trials] == [key for key, step in steps if step == -1]
+
+
+def test_a_finished_segmentation_job_shows_its_miou_while_others_run(desk):
+    trial = desk.trials[0]
+    spec = desk.plan.spec
+    config = SegmentationConfig(model=Component(name="deeplab", config=deeplab.Config()))
+    first, second = (
+        segmentation_stage(config, spec.trial(variant.values, 0), variant.stages.labels, desk.plan.fingerprint)
+        for variant in trial.variants[:2]
+    )
+    sweep_results.put(desk.written, first, 1.0, "2026-01-01T00:00:00+00:00", **{"seg/miou": 0.4321})
+    life = StageLife(desk.told, desk.records, "segmentation", spec.resources.segmentation)
+    for stage in (first, second):
+        life.add(stage)
+        life.on_event(TaskEvent(stage, "running"))
+    life.on_event(TaskEvent(first, "done"))
+    assert desk.told.state.tasks[first.key].metrics == {"seg/miou": 0.4321}
+    assert desk.told.state.tasks[second.key].metrics == {}
 
 
 def test_a_resumed_sweep_asks_once_and_many_at_a_time(desk):
