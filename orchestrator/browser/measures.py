@@ -43,6 +43,10 @@ class Measures:
         except (AreamError, OSError) as error:
             log.warning("%s", error)
             self.failure = str(error)
+        except Exception as error:  # a file that is not as it should be; other lists are measured all the same
+            at = next(iter(self.ids[len(self.rows) :]), self.file.name)
+            self.failure = f"{at}: cannot be measured ({type(error).__name__}: {error})"
+            log.warning("%s", self.failure, exc_info=True)
 
     def _kept(self) -> list[Row]:
         try:
