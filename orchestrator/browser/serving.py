@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 import anyio.to_thread
@@ -26,8 +27,7 @@ def serve(workspace: Workspace, host: str, port: int, token: str | None, threads
     sweep = BrowsedSweep(workspace)
     torch.set_num_threads(1)
     with _listening(host, port) as listener:
-        shown = "localhost" if host == "127.0.0.1" else host
-        address = f"http://{shown}:{listener.getsockname()[1]}/"
+        address = address_of(host, *listener.getsockname()[:2])
         print(f"{address}{f'?token={token}' if token else ''}\nCtrl-C ends it", flush=True)
         config = uvicorn.Config(application(sweep, token), log_level="warning", lifespan="off", access_log=False)
         server = uvicorn.Server(config)
@@ -37,6 +37,20 @@ def serve(workspace: Workspace, host: str, port: int, token: str | None, threads
             await server.serve(sockets=[listener])
 
         anyio.run(limited)
+
+
+def address_of(host: str, bound: str, port: int) -> str:
+    """What a web browser is to open, also one on another machine where the server is for others.
+
+    Args:
+        host: as the user gave it.
+        bound: the number that it stands for.
+    """
+    if ipaddress.ip_address(bound.partition("%")[0]).is_unspecified:
+        name = socket.gethostname()
+    else:
+        name = "localhost" if host == "127.0.0.1" else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/"
 
 
 def _listening(host: str, port: int) -> socket.socket:
