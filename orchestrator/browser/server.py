@@ -22,7 +22,8 @@ from orchestrator.browser import pictures
 from orchestrator.browser.labelled import Labelled
 from orchestrator.browser.sweep import BrowsedSweep
 
-COOKIE = "aream_labels"
+COOKIE = "aream_labels_{port}"
+"""Browsers send a host's cookies to every port of it."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data: blob:; script-src 'self'; style-src 'self';"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -83,12 +84,13 @@ class _Guard:
             if not _is_loopback(request.headers.get("host", "")):
                 return JSONResponse({"error": "host: this address is served under localhost only"}, 403)
             return None
+        cookie = COOKIE.format(port=request.scope["server"][1])
         given = request.query_params.get("token")
         if given is not None and hmac.compare_digest(given.encode(), self.token.encode()):
             entered = RedirectResponse("/", 303)
-            entered.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+            entered.set_cookie(cookie, self.token, httponly=True, samesite="strict")
             return entered
-        if hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self.token.encode()):
+        if hmac.compare_digest(request.cookies.get(cookie, "").encode(), self.token.encode()):
             return None
         return JSONResponse({"error": "token: open the address that the command printed"}, 401)
 

@@ -226,8 +226,8 @@ def test_on_another_address_a_token_is_needed(found):
             ("/", {}),
             ("/api/sweep", {}),
             ("/?token=wrong", {}),
-            ("/api/sweep", {"Cookie": "aream_labels=wrong"}),
-            ("/api/sweep", {"Cookie": "aream_labels="}),
+            ("/api/sweep", {"Cookie": f"aream_labels_{served.address.port}=wrong"}),
+            ("/api/sweep", {"Cookie": f"aream_labels_{served.address.port}="}),
         ):
             assert served.ask(path, headers)[0] == 401
         status, headers, _ = served.ask(f"/?token={token}")
@@ -235,6 +235,10 @@ def test_on_another_address_a_token_is_needed(found):
         cookie = headers["set-cookie"]
         assert re.search("httponly", cookie, re.IGNORECASE)
         assert served.ask("/api/sweep", {"Cookie": cookie.partition(";")[0], "Host": "gpu-1:5050"})[0] == 200
+        with Served(found.workspace.runs, "--host", "0.0.0.0") as other:  # a web browser keeps the last one of a name
+            other_token = urllib.parse.parse_qs(other.address.query)["token"][0]
+            other_cookie = other.ask(f"/?token={other_token}")[1]["set-cookie"]
+        assert cookie.partition("=")[0] != other_cookie.partition("=")[0]
 
 
 def test_a_sweep_that_runs_shows_what_is_stored(found, sets, tmp_path):
