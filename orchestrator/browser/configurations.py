@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Configuration:
 
     title: str
     rank: int | None
-    """Place in the ranking, from 1; None while the sweep has none."""
+    """Place in the ranking, from 1; None for labels that the sweep's last results do not rank."""
     seed: int | None
     record: ArtifactRecord
 
@@ -53,18 +53,19 @@ class Configuration:
 
 
 def configurations(workspace: Workspace, store: ArtifactStore) -> list[Configuration]:
-    """Those of the ranking, best first; before there is one, all labels of the sweep that are stored by now.
+    """Those of the ranking, best first, then all other labels of the sweep that are stored by now.
 
     Raises:
         AreamError: the sweep was never started, or its results cannot be read.
     """
     try:
-        content = json.loads(workspace.summary_file.read_text(encoding="utf-8"))
+        ranking = json.loads(workspace.summary_file.read_text(encoding="utf-8"))["ranking"]
     except FileNotFoundError:
-        return _unranked(workspace, store)
+        ranking = []
     except ValueError as error:
         raise AreamError(f"{workspace.summary_file}: cannot be read ({error}); run the sweep again") from error
-    return list(_ranked(content["ranking"], store))
+    named = {key for entry in ranking for key in entry["label_artifacts"].values()}
+    return [*_ranked(ranking, store), *_unranked(workspace, store, named)]
 
 
 def running(workspace: Workspace) -> bool:
@@ -85,15 +86,17 @@ def _ranked(ranking: list[Mapping[str, Any]], store: ArtifactStore) -> Iterator[
                 yield Configuration(title, rank, int(seed), record)
 
 
-def _unranked(workspace: Workspace, store: ArtifactStore) -> list[Configuration]:
+def _unranked(workspace: Workspace, store: ArtifactStore, named: Collection[str]) -> list[Configuration]:
+    """Those that the ranking has not named: of a run that goes on, or without the metric that it ranks by."""
     titles = {task["key"]: task["title"] for task in read_state(workspace.state_file)["tasks"]}
     keys = held_keys(store.storage, sweep_id(workspace))
     found = []
-    for key in sorted(key for key in keys if key.startswith(LABELS)):
+    for key in sorted(key for key in keys if key.startswith(LABELS) and key not in named):
         record = _record(store, key)
         if record is not None:
-            training = store.record(record.inputs[pseudo_label.TOGETHER_BY]).inputs
-            trained = next((titles[parent] for parent in training.values() if parent in titles), key)
+            cams = _record(store, record.inputs[pseudo_label.TOGETHER_BY])
+            parents = () if cams is None else cams.inputs.values()
+            trained = next((titles[parent] for parent in parents if parent in titles), key)
             layers = record.config["layers"]
             found.append(Configuration(f"{trained}, layers {layers or 'none'}", None, None, record))
     return sorted(found, key=lambda one: -one.record.metrics.get("pseudo/miou", 0.0))

@@ -252,6 +252,20 @@ def test_a_sweep_that_runs_shows_what_is_stored(found, sets, tmp_path):
     assert all(one["rank"] is None for one in shown)
 
 
+def test_labels_that_the_last_ranking_does_not_name_follow_it_without_a_rank(found, sets, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(found.workspace.runs, runs)
+    file = runs / "small" / "summary.json"
+    content = json.loads(file.read_text())
+    content["ranking"] = content["ranking"][1:3]
+    file.write_text(json.dumps(content))
+    shown = BrowsedSweep(locate("small", str(runs))).describe()["configurations"]
+    keys = [one["key"] for one in sets]
+    assert [(one["key"], one["rank"]) for one in shown] == list(
+        zip([*keys[1:3], keys[0], keys[3]], [1, 2, None, None], strict=True)
+    )
+
+
 def test_wrong_commands_are_refused_in_a_line(found):
     runs = ("--runs", str(found.workspace.runs))
     with Served(found.workspace.runs) as served:
