@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warni
 
 
 IMAGES = 300
+APART, BETWEEN = [0, 2], [0.0141, 0.7841, 0.01]
+"""Layers that are no range, and thresholds between the steps of their slider."""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,8 @@ def runs(tmp_path_factory):
         backbone={"depth": 4},
         train={"batch_size": 20, "image_size": 48},
         inference={"image_size": 48},
+        labels={"thresholds": BETWEEN},
+        axes={"inference.layers": ["none", "all", APART]},
     )
     spec = api.load(path)
     api.run_trial(spec, {})
@@ -157,6 +161,73 @@ def test_threshold_and_layers_make_the_label_anew(page):
     page.click("#as-stored")
     page.wait_for_selector("#layer-first[src^='/label/']")
     assert page.inner_text("#shown-iou") == stored
+
+
+def test_what_is_not_moved_stays_as_stored(page, address):
+    sets = page.request.get(f"{address}api/sweep").json()["configurations"]
+    (stored,) = (one for one in sets if one["layers"] == APART)
+    asked = []
+    page.on("request", lambda request: asked.append(urllib.parse.urlsplit(request.url)))
+    page.select_option("#first", stored["key"])
+    page.wait_for_selector(f".tile img[src*='{stored['key']}']")
+    page.focus("#grid")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ious tbody tr")
+    page.fill("#threshold", "0.9")
+    page.wait_for_selector("#layer-first[src^='data:']")
+    assert page.inner_text("#layers-shown") == "0, 2"
+    page.click("#as-stored")
+    assert page.inner_text("#threshold-shown") == f"{stored['threshold']:.4f}"
+    page.fill("#layer-to", "1")
+    page.wait_for_selector("#layer-first[src^='data:']")
+    first, last = (urllib.parse.parse_qs(one.query) for one in asked if one.path.startswith("/api/relabel/"))
+    assert (first["layers"], last["layers"]) == (["0,2"], ["0,1"])
+    assert float(last["threshold"][0]) == stored["threshold"]
+
+
+def test_as_stored_ends_what_is_being_made_anew(page):
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ious tbody tr")
+    held = []
+    page.route("**/api/relabel/**", lambda route: held.append(route))
+    page.fill("#threshold", "0.9")
+    page.wait_for_timeout(200)
+    page.click("#as-stored")
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(1000)
+    assert len(held) == 1
+    assert page.locator("#layer-first").get_attribute("src").startswith("/label/")
+
+
+def test_what_failed_is_asked_for_again_and_told_until_then(page):
+    away, running = {"measures"}, True
+
+    def answer(route):
+        kind = urllib.parse.urlsplit(route.request.url).path.split("/")[2]
+        if kind in away:
+            route.fulfill(status=503, json={"error": "the store is away"})
+        elif kind == "sweep":
+            route.fulfill(json={**route.fetch().json(), "running": running})
+        else:
+            route.continue_()
+
+    page.route(lambda url: urllib.parse.urlsplit(url).path.startswith(("/api/sweep", "/api/measures/")), answer)
+    page.reload()
+    page.locator("#problem", has_text="the store is away").wait_for()
+    away.clear()
+    measured(page)
+    page.wait_for_selector("#problem:empty", state="attached")
+    away.add("sweep")
+    page.locator("#problem", has_text="the store is away").wait_for()
+    page.focus("#grid")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ious tbody tr")
+    assert page.text_content("#problem") == "the store is away"
+    away.clear()
+    running = False
+    page.wait_for_selector("#problem:empty", state="attached")
+    assert "running" not in page.text_content("#title")
 
 
 def test_two_label_sets_are_compared(page):

@@ -9,14 +9,19 @@ const state = {
 
 async function ask(address, signal) {
   const answer = await fetch(address, { signal })
-  const content = await answer.json()
-  if (!answer.ok) throw new Error(content.error || answer.statusText)
-  element("problem").textContent = ""
-  return content
+  if (answer.ok) return answer.json()
+  const content = await answer.json().catch(() => ({}))
+  throw Object.assign(new Error(content.error || answer.statusText), { lasting: answer.status < 500 })
 }
 
-function tell(error) {
-  if (error.name !== "AbortError") element("problem").textContent = error.message
+const problems = new Map()  // what was asked for -> why it is not there
+
+function tell(what, error = null) {
+  if (error?.name === "AbortError") return
+  if (error) problems.set(what, error.message)
+  else problems.delete(what)
+  const text = [...new Set(problems.values())].join("; ")
+  if (element("problem").textContent !== text) element("problem").textContent = text  // else it is read out again
 }
 
 const percent = (value) => (value == null ? "–" : `${(100 * value).toFixed(0)} %`)
@@ -43,6 +48,7 @@ function fill(select, entries, none) {
 
 async function lookAtSweep() {
   state.sweep = await ask("/api/sweep")
+  tell("sweep")
   const { name, configurations, classes, running } = state.sweep
   document.title = `${name}: pseudo-labels`
   element("title").textContent = name + (running ? " (running)" : "")
@@ -50,7 +56,16 @@ async function lookAtSweep() {
   fill(element("first"), entries)
   fill(element("second"), entries, "nothing")
   fill(element("class"), classes.slice(1).map((one) => ({ text: one.name, value: String(one.id) })), "any")
-  if (running) setTimeout(() => lookAtSweep().then(() => { if (!state.ids.length) return open() }).catch(tell), RUNNING_MS)
+}
+
+function lookAgain() {
+  if (!state.sweep.running) return
+  setTimeout(async () => {
+    try {
+      await lookAtSweep()
+      if (!state.ids.length) await open()
+    } catch (error) { tell("sweep", error) } finally { lookAgain() }
+  }, RUNNING_MS)
 }
 
 async function open() {
@@ -59,29 +74,36 @@ async function open() {
     element("count").textContent = "no labels are stored yet; they appear here as the sweep makes them"
     return
   }
-  const found = await ask(`/api/images/${first()}`)
+  let found = null, problem = null
+  try { found = await ask(`/api/images/${first()}`) } catch (error) { problem = error }
   if (generation !== state.generation) return
+  if (problem) return tell("labels", problem)
+  for (const what of ["labels", "measures", "differing"]) tell(what)
   Object.assign(state, { ids: found.ids, present: found.classes, iou: [], uncertain: [], differing: [] })
   remember()
   apply()
-  measure(generation, first(), "", (row) => { state.iou.push(row[0]); state.uncertain.push(row[1]) })
-  if (second()) measure(generation, first(), second(), (row) => state.differing.push(row[0]))
+  measure("measures", generation, first(), "", (row) => { state.iou.push(row[0]); state.uncertain.push(row[1]) })
+  if (second()) measure("differing", generation, first(), second(), (row) => state.differing.push(row[0]))
 }
 
-async function measure(generation, key, other, take) {
+async function measure(what, generation, key, other, take) {
   let since = 0
   const of_other = other ? `&other=${other}` : ""
   for (;;) {
-    let found
-    try { found = await ask(`/api/measures/${key}?since=${since}${of_other}`) } catch (error) { return tell(error) }
+    let found = null, problem = null
+    try { found = await ask(`/api/measures/${key}?since=${since}${of_other}`) } catch (error) { problem = error }
     if (generation !== state.generation) return
-    found.rows.forEach(take)
-    since += found.rows.length
-    element("progress").textContent = since < found.of ? `measured ${since} of ${found.of}` : ""
-    if (found.rows.length) apply(true)
-    if (found.failure) return tell(new Error(found.failure))
-    if (since >= found.of) return
+    if (found) {
+      found.rows.forEach(take)
+      since += found.rows.length
+      element("progress").textContent = since < found.of ? `measured ${since} of ${found.of}` : ""
+      if (found.rows.length) apply(true)
+      if (found.failure) problem = Object.assign(new Error(found.failure), { lasting: true })
+    }
+    tell(what, problem)
+    if (problem?.lasting || since >= found?.of) return
     await new Promise((go) => setTimeout(go, POLL_MS))
+    if (generation !== state.generation) return
   }
 }
 
@@ -229,13 +251,13 @@ function choose(index) {
 
 // The viewer
 
-let asking = null
+let asking = null, remaking = null
 
 async function view() {
   const index = state.shown[state.current]
   if (index == null) return
   const id = state.ids[index], viewer = element("viewer")
-  asking?.abort()
+  for (const one of [asking, remaking]) one?.abort()
   asking = new AbortController()
   if (!viewer.open) viewer.showModal()
   state.image = { id, index, depth: 0 }
@@ -250,9 +272,10 @@ async function view() {
     state.image = { id, index, depth: found[0].depth, present: found[0].present, size: found[0].size, agreements: found.map((one) => one.agreement) }
     fill(element("cam-class"), state.image.present.map((one) => ({ text: className(one), value: String(one) })))
     for (const bound of ["layer-from", "layer-to"]) element(bound).max = state.image.depth - 1
+    tell("image")
     asStored()
     fit()
-  } catch (error) { tell(error) }
+  } catch (error) { tell("image", error) }
 }
 
 function fit() {
@@ -268,8 +291,10 @@ function fit() {
 
 function asStored() {
   const stored = configuration(first())
+  remaking?.abort()
+  tell("remade")
   state.remade = null
-  element("threshold").value = stored.threshold
+  state.threshold = element("threshold").value = stored.threshold
   element("refined").checked = stored.layers.length > 0
   element("layer-from").value = stored.layers.length ? Math.min(...stored.layers) : 0
   element("layer-to").value = stored.layers.length ? Math.max(...stored.layers) : state.image.depth - 1
@@ -277,29 +302,35 @@ function asStored() {
   show()
 }
 
-function moved() {
+function thresholdMoved() {
+  state.threshold = value("threshold")
+  remake()
+}
+
+function layersMoved() {
   const from = Math.min(value("layer-from"), value("layer-to")), to = Math.max(value("layer-from"), value("layer-to"))
   state.layers = element("refined").checked ? Array.from({ length: to - from + 1 }, (_, offset) => from + offset) : []
   remake()
 }
 
-let remaking = null
 async function remake() {
+  if (!state.image?.agreements) return  // still on its way
   remaking?.abort()
   remaking = new AbortController()
   tellSettings()
   const { id } = state.image
-  const query = new URLSearchParams({ threshold: element("threshold").value, layers: state.layers.join(",") })
+  const query = new URLSearchParams({ threshold: state.threshold, layers: state.layers.join(",") })
   try {
     const found = await ask(`${path("api/relabel", first(), id)}?${query}`, remaking.signal)
     if (state.image.id !== id) return
+    tell("remade")
     state.remade = found
     show()
-  } catch (error) { tell(error) }
+  } catch (error) { tell("remade", error) }
 }
 
 function tellSettings() {
-  element("threshold-shown").textContent = Number(element("threshold").value).toFixed(2)
+  element("threshold-shown").textContent = Number(state.threshold.toFixed(4))
   element("layers-shown").textContent = state.layers.length ? state.layers.join(", ") : "none"
   for (const bound of ["layer-from", "layer-to"]) element(bound).disabled = !element("refined").checked
 }
@@ -307,6 +338,7 @@ function tellSettings() {
 const shows = () => document.querySelector("input[name=show]:checked").value
 
 function show() {
+  if (!state.image?.agreements) return
   tellSettings()
   const { id, agreements, present } = state.image, kind = shows(), compares = Boolean(second()) && kind !== "none"
   const of = (key, made) => {
@@ -383,7 +415,7 @@ function exportChosen() {
   link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }))
   link.download = `${state.sweep.name}-chosen.txt`
   link.click()
-  URL.revokeObjectURL(link.href)
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000)
 }
 
 function step(by) {
@@ -414,11 +446,11 @@ new ResizeObserver(fit).observe(element("stage"))
 element("filters").addEventListener("submit", (event) => event.preventDefault())
 element("filters").addEventListener("input", () => apply())
 element("filters").addEventListener("reset", () => setTimeout(apply))
-element("first").addEventListener("change", () => open().catch(tell))
+element("first").addEventListener("change", open)
 element("second").addEventListener("change", () => {
   element("differing").disabled = !second()
   document.querySelector("#sort option[value=differing]").disabled = !second()
-  open().catch(tell)
+  open()
 })
 element("choose-all").addEventListener("click", () => { state.shown.forEach((index) => state.chosen.add(state.ids[index])); tellChosen(); draw() })
 element("export").addEventListener("click", exportChosen)
@@ -426,15 +458,16 @@ element("chosen").addEventListener("change", () => choose(state.image.index))
 element("previous").addEventListener("click", () => step(-1))
 element("next").addEventListener("click", () => step(1))
 element("close").addEventListener("click", () => element("viewer").close())
-element("viewer").addEventListener("close", () => { state.image = null; asking?.abort(); remaking?.abort(); remember(); element("grid").focus() })
+element("viewer").addEventListener("close", () => { state.image = null; asking?.abort(); remaking?.abort(); for (const what of ["image", "remade"]) tell(what); remember(); element("grid").focus() })
 element("shows").addEventListener("input", show)
 element("slide").addEventListener("input", slide)
-element("threshold").addEventListener("input", moved)
+element("threshold").addEventListener("input", thresholdMoved)
 element("as-stored").addEventListener("click", asStored)
-for (const name of ["refined", "layer-from", "layer-to"]) element(name).addEventListener("input", moved)
+for (const name of ["refined", "layer-from", "layer-to"]) element(name).addEventListener("input", layersMoved)
 
 async function begin() {
   await lookAtSweep()
+  lookAgain()
   const asked = new URLSearchParams(location.hash.slice(1))
   if (configuration(asked.get("labels"))) element("first").value = asked.get("labels")
   if (configuration(asked.get("other"))) {
@@ -447,4 +480,4 @@ async function begin() {
   element("grid").focus()
 }
 
-begin().catch(tell)
+begin().catch((error) => tell("sweep", error))
