@@ -38,12 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=float, metavar="T", help="of the background (default: that of the sweep's labels)"
     )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a plug-in of the sweep that the model needs, as in its `plugins`; may be repeated (installed ones are "
+        "known)",
+    )
 
 
 @command(
     add_arguments,
     """
 %(prog)s --weights model/model.safetensors --images photos --out found
+%(prog)s --weights model --images photos --out found --plugin mine/cam_vit.py
 """,
 )
 def main(options: argparse.Namespace) -> int:
@@ -53,6 +62,7 @@ def main(options: argparse.Namespace) -> int:
     from workers.files.model_export import HOST
     from workers.files.voc_export import written_whole
     from workers.inference import infer_host, infer_segmenter
+    from workers.plugins import activate, read_plugin
     from workers.processes.runtime import Runtime
 
     for name, value in (("presence", options.presence), ("threshold", options.threshold)):
@@ -60,6 +70,7 @@ def main(options: argparse.Namespace) -> int:
             raise ConfigError(f"--{name}: need a number in (0, 1), got {value:g}")
     folder = options.weights if options.weights.is_dir() else options.weights.parent
     model = _read(folder)
+    activate(read_plugin(place, Path.cwd()) for place in options.plugin)
     images = Unlabelled(options.images, model["classes"])
     runtime = Runtime(gpu=torch.cuda.is_available(), threads=torch.get_num_threads())
     with written_whole(options.out) as out:
@@ -109,7 +120,8 @@ def _host(model: dict[str, Any], folder: Path, threshold: float | None) -> HostM
     labels = recorded(LabelsConfig, model["labels"], "labels")
     if network_of(labels.refiner) is not None:
         raise ConfigError(f"labels.refiner: {labels.refiner.name} has a network of its own, which no export holds")
-    weights = {"weights": str(folder / WEIGHTS_FILE), "weights_key": None}
+    own = {"weights": str(folder / WEIGHTS_FILE), "weights_key": None}  # no other file is asked for
+    weights = {key: value for key, value in own.items() if key in model["backbone"]["config"]}
     method = model["method"]
     return HostModel(
         backbone=recorded_component("aream.backbones", model["backbone"], "backbone", **weights),

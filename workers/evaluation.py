@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jaxtyping import Int64
 
 from aream.cams.dictionaries import read_cam_dictionary
 from aream.data.dataset import Dataset
+from aream.data.findings import SPLITS
 from aream.data.reading import in_threads
 from aream.errors import ConfigError, DataError
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
@@ -52,7 +54,7 @@ def evaluate_folder(
     """Score every image of a split that has a mask.
 
     Files are called ``ID.png`` (palette or grey, 255 counts as background) or ``ID.npy`` (dictionaries of CAMs), or as
-    their image is.
+    their image is where no other image of the dataset is called so.
 
     Args:
         labels: the threshold of CAMs, and how classes without a pixel count.
@@ -63,10 +65,12 @@ def evaluate_folder(
         DataError: a file that cannot be used, or that is missing; no mask to score by.
     """
     ending = _ending(folder)
+    names = _names(dataset)
     found: dict[str, Path] = {}
     without: list[str] = []
     for image_id in dataset.ids(split):
-        path = _file_of(folder, dataset, image_id, ending)
+        paths = (folder / f"{name}{ending}" for name in names[image_id])
+        path = next((path for path in paths if path.is_file()), None)
         if path is not None:
             found[image_id] = path
         else:
@@ -75,7 +79,8 @@ def evaluate_folder(
     if without and not partial:
         raise DataError(
             f"{folder}: no {ending} file for {len(without)} of the {split} images with a mask, such as "
-            f"{', '.join(without[:NAMED])}; --partial scores the others alone"
+            f"{', '.join(without[:NAMED])}; expected {_expected(folder, without[0], names, ending)}; --partial scores "
+            "the others alone"
         )
     score = _score_cams if ending == ".npy" else _score_maps
     return dataclasses.replace(score(found, dataset, labels), without=tuple(without))
@@ -92,11 +97,22 @@ def _ending(folder: Path) -> str:
     return kinds[0]
 
 
-def _file_of(folder: Path, dataset: Dataset, image_id: str, ending: str) -> Path | None:
-    """Called by the id, or as the image's file is."""
+def _names(dataset: Dataset) -> dict[str, list[str]]:
+    """What each image's file may be called: its id, or as the image's file is where no other image is called so."""
+    ids = [*dict.fromkeys(image_id for split in SPLITS for image_id in dataset.ids(split))]
     path_of: Callable[[str], Path] | None = getattr(dataset, "image_path", None)
-    names = [image_id] if path_of is None else [image_id, path_of(image_id).stem]
-    return next((path for name in names if (path := folder / f"{name}{ending}").is_file()), None)
+    if path_of is None:
+        return {image_id: [image_id] for image_id in ids}
+    stems = {image_id: path_of(image_id).stem for image_id in ids}
+    called = Counter(name for image_id, stem in stems.items() for name in {image_id, stem})
+    return {
+        image_id: [image_id, stem] if stem != image_id and called[stem] == 1 else [image_id]
+        for image_id, stem in stems.items()
+    }
+
+
+def _expected(folder: Path, image_id: str, names: Mapping[str, Sequence[str]], ending: str) -> str:
+    return " or ".join(str(folder / f"{name}{ending}") for name in names[image_id])
 
 
 def _score_maps(found: dict[str, Path], dataset: Dataset, labels: LabelsConfig) -> Evaluation:

@@ -43,7 +43,6 @@ class HostModel:
     """What ``export_host`` wrote, built."""
 
     backbone: Component
-    """With its trained weights as the initial ones."""
     method: Component | None
     train_image_size: int
     precision: str
@@ -78,7 +77,9 @@ def infer_host(
         AreamError: weights that do not fit, an image that cannot be read.
     """
     device, side = runtime.device, model.train_image_size
-    backbone = build_backbone(model.backbone, len(images.class_names), side).to(device)
+    backbone = build_backbone(model.backbone, len(images.class_names), side)
+    load_weights(backbone, weights)
+    backbone.to(device)
     scores = _scores(backbone, images, side, model.precision, device)
     found = dict(zip(images.ids("val"), scores, strict=True))
     images.take_labels({one: (score > presence).astype(np.float32) for one, score in found.items()})

@@ -99,11 +99,16 @@ def activate(plugins: Iterable[Plugin]) -> None:
     """Make modules of them, here and in the processes that are started from here.
 
     Raises:
-        ConfigError: one has the name of another module, or they are too large.
+        ConfigError: one has the name of another module, has changed since it was read, or they are too large.
     """
     for plugin in plugins:
         known = _active.get(plugin.module)
         if known is not None and known.source != plugin.source:
+            if Path(known.place).absolute() == Path(plugin.place).absolute():
+                raise ConfigError(
+                    f"{plugin.place}: has changed since this process read it, and a module is read once; restart the "
+                    "process (in a notebook, its kernel) to use it as it is now"
+                )
             raise ConfigError(f"{plugin.place}: another plug-in is called {plugin.name} too: {known.place}")
         package = importlib.import_module(REGISTRIES[plugin.kind])
         if known is None and plugin.name in discover.names(package):
@@ -121,6 +126,16 @@ def activate(plugins: Iterable[Plugin]) -> None:
             _active[plugin.module] = plugin
     if _active:
         os.environ[VARIABLE] = _packed(active())
+
+
+@functools.cache
+def activate_installed() -> None:
+    """Activate what installed packages declare, once a process.
+
+    Raises:
+        ConfigError: as of :func:`installed_plugins` and :func:`activate`.
+    """
+    activate(installed_plugins())
 
 
 def handed_on() -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestrator.results.effects import Difference, Effect, Entry, axis_effects, complete
+from orchestrator.results.effects import Difference, Effect, axis_effects, why_untold
+from orchestrator.results.shared_seeds import Entry, lacking, seeds_of
 from orchestrator.results.ties import Ties, ties
 from orchestrator.spec.metrics import called, known, number
 from orchestrator.spec.settings import Goal
@@ -28,7 +29,7 @@ def answer(entries: Sequence[Entry], axes: Sequence[str], rank: Goal) -> dict[st
         best, and the least difference that is told.
     """
     effects, found = axis_effects(entries, axes, rank), ties(entries, rank)
-    told = _Telling(rank, short_names(axes), found.seeds)
+    told = _Telling(rank, short_names(axes))
     sentences = [told.nothing_ranked()] if not entries else []
     if entries and found.seeds < 2 and len(entries) > 1:
         sentences.append(f"{ONE_SEED}; with `--set 'seeds=[0, 1, 2]'` only the added seeds run.")
@@ -37,6 +38,7 @@ def answer(entries: Sequence[Entry], axes: Sequence[str], rank: Goal) -> dict[st
     )  # stable: told ones first
     sentences += [told.effect(effect) for effect in by_size]
     sentences += told.apart(axes, effects, entries)
+    sentences += told.lacking(entries)
     sentences += told.best(entries, found) if entries else []
     sentences += told.segmenters(entries)
     return {
@@ -51,7 +53,6 @@ def answer(entries: Sequence[Entry], axes: Sequence[str], rank: Goal) -> dict[st
 class _Telling:
     rank: Goal
     names: Mapping[str, str]
-    seeds: int
 
     def figure(self, value: float) -> str:
         metric = known(self.rank.metric)
@@ -100,7 +101,7 @@ class _Telling:
         if widest.half is None:
             return f"{axis}: {seen}."
         return (
-            f"{axis}: no difference between {values} beyond seed noise ({seen}; {self.seeds} seeds tell "
+            f"{axis}: no difference between {values} beyond seed noise ({seen}; {widest.seeds} seeds tell "
             f"differences over {self.figure(widest.half)})."
         )
 
@@ -111,10 +112,23 @@ class _Telling:
         """The axes that vary and yet have no effect of their own to tell."""
         shown = {effect.axis for effect in effects}
         varied = [axis for axis in axes if len({repr(entry["config"].get(axis)) for entry in entries}) > 1]
-        left = [self.names[axis] for axis in varied if axis not in shown]
-        if not left:
+        reasons: dict[str, list[str]] = {}
+        for axis in varied:
+            if axis not in shown:
+                reasons.setdefault(why_untold(axis, entries), []).append(self.names[axis])
+        return [f"{listed(left)}: no effect of its own is told, since {why}." for why, left in reasons.items()]
+
+    def lacking(self, entries: Sequence[Entry]) -> list[str]:
+        """Configurations that lack seeds, which others are compared with at fewer."""
+        found = lacking(entries, self.rank.metric)
+        if not found:
             return []
-        return [f"{listed(left)}: no effect of its own is told, since no two configurations differ in it alone."]
+        each = [f"#{at + 1} seed{'s' * (len(own) > 1)} {listed(own)}" for at, own in found.items()]
+        lack = "lacks" if len(found) == 1 else "lack"
+        return [
+            f"{len(found)} of {len(entries)} configurations {lack} a seed ({listed(each)}): differences are told at "
+            "the seeds that both sides have."
+        ]
 
     def best(self, entries: Sequence[Entry], found: Ties) -> list[str]:
         first = entries[0]
@@ -140,11 +154,11 @@ class _Telling:
         if not places or self.rank.metric == SEGMENTER:
             return []
         goal = Goal(metric=SEGMENTER, mode="max")
-        trained, seeds = complete([entries[place] for place in places], goal)
         first, last = entries[places[0]], entries[places[-1]]
         value = number(SEGMENTER, first["metrics"][SEGMENTER], first["spread"].get(SEGMENTER))
         said = f"A segmenter on the labels of #{places[0] + 1}: {called(SEGMENTER)} {value}"
-        if len(places) == 1 or not (any(e is first for e in trained) and any(e is last for e in trained)):
+        seeds = sorted(seeds_of(first, SEGMENTER) & seeds_of(last, SEGMENTER), key=int)
+        if len(places) == 1 or not seeds:
             return [f"{said}."]
         gains = [first["per_seed"][seed][SEGMENTER] - last["per_seed"][seed][SEGMENTER] for seed in seeds]
         told = ties(sorted((first, last), key=lambda entry: -goal.merit(entry["metrics"])), goal)

@@ -10,6 +10,7 @@ from aream.config import Component
 from orchestrator.spec.build import build_component, located, strict
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.yaml_source import read_overrides
+from workers.plugins import activate_installed
 
 
 def is_sweep_file(name: str) -> bool:
@@ -29,6 +30,7 @@ def named_data(name: str, root: str | None, overrides: Sequence[str]) -> Compone
     """
     if is_sweep_file(name):
         return load_spec(Path(name), with_root(root, overrides)).base.data
+    activate_installed()
     keys = [given if given.startswith("data.") else f"data.{given}" for given in overrides]
     given = read_overrides(with_root(root, keys)).data.get("data", {})
     component = strict(lambda report: build_component("aream.datasets", {**given, "name": name}, "data", report, None))

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from aream.config import Component
 from orchestrator.spec.build import build, build_component, strict
+from workers.plugins import activate_installed
 
 T = TypeVar("T")
 
@@ -24,8 +25,9 @@ def recorded_component(package: str, value: object, key: str, **more: Any) -> Co
     """A component of ``package``, with some of its settings replaced.
 
     Raises:
-        ConfigError: as of :func:`recorded`.
+        ConfigError: as of :func:`recorded`, or an installed plug-in cannot be used.
     """
+    activate_installed()
     given = _given(value)
     settings = {**given, **more} if isinstance(given, Mapping) else given
     return strict(lambda report: build_component(package, settings, key, report, None))

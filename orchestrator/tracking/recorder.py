@@ -13,6 +13,7 @@ from orchestrator.plan.planner import TrialPlan, Variant
 from orchestrator.results.origins import origin_of
 from orchestrator.results.records import Records, stage_metrics
 from orchestrator.spec.metrics import columns, of_segmentation, selected
+from orchestrator.spec.recorded_plugins import as_recorded
 from orchestrator.spec.spec import SweepSpec
 from orchestrator.text import show
 from orchestrator.tracking.later import BackgroundQueue
@@ -85,7 +86,7 @@ class Recorder:
     def resolved(self, spec: SweepSpec) -> None:
         """The whole configuration; again once what it left open is decided."""
         config = self.folder / "config.json"
-        write_json(config, masked_content(spec.resolved()), indent=1)
+        write_json(config, masked_content({**spec.resolved(), **as_recorded(spec.folder)}), indent=1)
         self.tracker.log_file(SWEEP, config)
 
     def trial(self, trial: TrialPlan) -> None:

@@ -174,3 +174,21 @@ def test_a_folder_of_neither_kind_is_refused(data, made, tmp_path):
         evaluate_folder(made, data, "train", AUTO)
     with pytest.raises(ConfigError, match="no such folder"):
         evaluate_folder(tmp_path / "nowhere", data, "train", AUTO)
+
+
+def test_a_file_is_of_no_image_where_two_images_are_called_so(tmp_path):
+    root, made = tmp_path / "two", tmp_path / "made"
+    made.mkdir()
+    write_folder(root, count=8)
+    for number, path in enumerate([*sorted((root / "images").iterdir()), *sorted((root / "masks").iterdir())]):
+        moved = path.parent / "ab"[number % 2] / f"{number % 8 // 2 + 1:03d}{path.suffix}"
+        moved.parent.mkdir(exist_ok=True)
+        path.rename(moved)
+    data = folder.build(config(root, "from_masks"))
+    wanted = data.ids("train")
+    for image_id in wanted:
+        Image.fromarray(data.mask(image_id)).save(made / f"{data.image_path(image_id).stem}.png")
+    with pytest.raises(DataError, match=rf"for {len(wanted)} of the train images .* expected {made}/{wanted[0]}\.png;"):
+        evaluate_folder(made, data, "train", AUTO)
+    write_labels(data, made)
+    assert evaluate_folder(made, data, "train", AUTO).images == len(wanted)

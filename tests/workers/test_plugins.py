@@ -110,6 +110,18 @@ def test_a_name_of_this_project_stays_its_own(tmp_path):
         activate([Plugin("methods", "aream", "aream.py", "")])
 
 
+def test_a_file_that_changed_is_said_to_have(tmp_path, monkeypatch):
+    """As in a notebook, where one process reads a sweep file again and again."""
+    monkeypatch.setattr(plugins, "_active", {"aream.methods.mine": Plugin("methods", "mine", "own/mine.py", "x = 1")})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^own/mine\.py: has changed since this process read it.* restart the"):
+        activate([Plugin("methods", "mine", "own/mine.py", "x = 2")])
+    with pytest.raises(ConfigError, match="has changed since this process read it"):
+        activate([Plugin("methods", "mine", f"{tmp_path}/own/mine.py", "x = 2")])
+    with pytest.raises(ConfigError, match=r"^other/mine\.py: another plug-in is called mine too: own/mine\.py"):
+        activate([Plugin("methods", "mine", "other/mine.py", "x = 2")])
+
+
 def test_they_are_small(monkeypatch):
     monkeypatch.setattr(plugins, "MOST_BYTES", 10)
     with pytest.raises(ConfigError, match="at most 10 are allowed"):

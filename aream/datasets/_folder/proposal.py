@@ -79,17 +79,22 @@ def _under(path: str, folder: str) -> bool:
 def _pair(root: Path, pictures: Sequence[str]) -> tuple[str, str | None]:
     """The folder of the images, and the folder or pattern of masks called alike."""
     inside: dict[str, set[str]] = {}
+    paths: dict[str, list[str]] = {}
     for path in pictures:
         for above in PurePosixPath(path).parents:
             folder = "" if str(above) == "." else str(above)
             own = path.removeprefix(f"{folder}/") if folder else path
             inside.setdefault(folder, set()).add(without_ending(own))
+            paths.setdefault(folder, []).append(path)
+    shared = Counter(name for names in inside.values() for name in names)
+    paired = [folder for folder, names in inside.items() if folder and any(shared[name] > 1 for name in names)]
+    of_masks = {folder: _seen(root, paths[folder]) is not None for folder in paired}
     found: list[tuple[int, int, str, str]] = []
-    for images in inside:
-        for masks in inside:
-            apart = images and masks and not f"{images}/".startswith(f"{masks}/")
-            alike = len(inside[images] & inside[masks]) if apart and not f"{masks}/".startswith(f"{images}/") else 0
-            if alike and _are_masks(root, masks, pictures) and not _are_masks(root, images, pictures):
+    for masks in (folder for folder in paired if of_masks[folder]):
+        for images in (folder for folder in paired if not of_masks[folder]):
+            apart = not f"{images}/".startswith(f"{masks}/") and not f"{masks}/".startswith(f"{images}/")
+            alike = len(inside[images] & inside[masks]) if apart else 0
+            if alike:
                 found.append((alike, -len(images), images, masks))
     if found:
         _, _, images, masks = max(found)
@@ -112,11 +117,6 @@ def _common(paths: Sequence[str]) -> str:
     shared = [names[0] for names in zip(*parts, strict=False) if len(set(names)) == 1]
     ends = next((at for at, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), len(shared))
     return "/".join(shared[:ends])
-
-
-def _are_masks(root: Path, folder: str, pictures: Sequence[str]) -> bool:
-    mine = [path for path in pictures if _under(path, folder)]
-    return bool(mine) and _seen(root, mine) is not None
 
 
 def _seen(root: Path, paths: Sequence[str]) -> Seen | None:

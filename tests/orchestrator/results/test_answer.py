@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -20,10 +21,16 @@ COST = Goal(metric="cost/seconds", mode="min")
 LAYERS = ("none", "shallow", "all")
 
 
-def entry(config, scores, metric="pseudo/miou", **more):
+def entry(config, scores, metric="pseudo/miou", training=None, **more):
+    """Made of a training of its own unless one is named."""
     own = {str(seed): {metric: score} for seed, score in enumerate(scores) if score is not None}
     mean = sum(values[metric] for values in own.values()) / len(own)
-    return {"config": config, "metrics": {metric: mean}, "spread": {}, "per_seed": own, **more}
+    seeds, training = [int(seed) for seed in own], training or f"train_cam-{config}"
+    keys = [f"{training}-{seed}" for seed in seeds]
+    return {
+        "config": config, "metrics": {metric: mean}, "spread": {}, "seeds": seeds, "trial_keys": keys, "per_seed": own,
+        **more,
+    }  # fmt: skip
 
 
 def grid(score, seeds=3):
@@ -138,13 +145,103 @@ def test_axes_that_never_vary_alone_have_no_effect_of_their_own():
     assert said(entries, ["train.lr", "train.epochs"])[0].startswith("lr and epochs: no effect of its own")
 
 
+def without_seed(entry, *seeds):
+    return {**entry, "per_seed": {seed: own for seed, own in entry["per_seed"].items() if seed not in seeds}}
+
+
 def test_a_configuration_that_lacks_a_seed_is_told_from_none():
     entries = grid(refined)
-    del entries[3]["per_seed"]["2"]
-    assert 3 in ties(entries, RANK).positions
-    del entries[0]["per_seed"]["1"]
+    entries[5] = without_seed(entries[5], "2")
+    assert 5 in ties(entries, RANK).positions
+    assert 4 not in ties(entries, RANK).positions
+
+
+def test_the_best_is_compared_at_the_seeds_that_it_has():
+    entries = grid(refined)
+    entries[0] = without_seed(entries[0], "1")
+    cut = [without_seed(each, "1") for each in entries]
+    assert ties(entries, RANK).least == ties(cut, RANK).least is not None
+    assert ties(entries, RANK).positions == ties(cut, RANK).positions != tuple(range(6))
+    entries[0] = without_seed(entries[0], "0")
     assert ties(entries, RANK).positions == tuple(range(6))
-    assert axis_effects(entries, ["inference.layers"], RANK)
+    assert "whether it is the best is not told" in said(entries)[-1]
+
+
+def methods(seeds_of_plain):
+    entries = [entry({"method": {"name": "aream"}, "inference.layers": layers},
+                     [0.58 + 0.1 * seed + noise(layers, seed) for seed in range(3)]) for layers in LAYERS]  # fmt: skip
+    return entries + [
+        entry({"method": {"name": "mean_affinity"}, "inference.layers": layers},
+              [0.5 + 0.1 * seed + noise(seed, layers) for seed in range(seeds_of_plain)]) for layers in LAYERS
+    ]  # fmt: skip
+
+
+def test_a_missing_seed_does_not_take_configurations_out_of_the_answer():
+    entries = methods(2)
+    sentences = said(entries, ["method", "inference.layers"])
+    assert any(one.startswith("method: aream gains 0.0") and one.endswith("in 2 of 2 seeds.") for one in sentences)
+    (told,) = [one for one in sentences if "lack" in one]
+    assert told.startswith("3 of 6 configurations lack a seed (#4 seed 2, #5 seed 2 and #6 seed 2)")
+    cut = [without_seed(each, "2") for each in entries]
+    assert axis_effects(entries, ["method"], RANK) == axis_effects(cut, ["method"], RANK)
+    assert not any("lack" in sentence for sentence in said(methods(3), ["method", "inference.layers"]))
+
+
+def test_one_of_many_that_lacks_a_seed_costs_the_others_none():
+    entries = methods(3)
+    entries[5] = without_seed(entries[5], "0")
+    kept = [each for each in entries if each["config"]["inference.layers"] != LAYERS[2]]
+    assert axis_effects(entries, ["method"], RANK) == axis_effects(kept, ["method"], RANK)
+
+
+def test_the_reason_that_an_axis_has_no_effect_is_true():
+    sentences = said(methods(1), ["method", "inference.layers"])
+    assert any(
+        one.startswith("method: no effect of its own is told, since configurations that differ in it alone have fewer")
+        for one in sentences
+    )
+    many = [entry({"train.lr": number}, [0.1, 0.2, 0.3]) for number in range(31)]
+    assert said(many, ["train.lr"])[0].endswith("since axes of more than 30 values are not compared.")
+
+
+def null_told(seeds, trainings, variants, shared=0.0, runs=400):
+    """Share of sweeps without any difference in which some row is told from #1."""
+    drawn, told = np.random.default_rng(3), 0
+    for _ in range(runs):
+        own = drawn.normal(size=(trainings, 1, seeds)) * math.sqrt(shared)
+        scores = own + drawn.normal(size=(trainings, variants, seeds)) * math.sqrt(1 - shared)
+        scores += 5 * drawn.normal(size=seeds)
+        entries = [
+            entry({"n": [place, variant]}, scores[place, variant].tolist(), training=f"train_cam-{place}")
+            for place in range(trainings) for variant in range(variants)
+        ]  # fmt: skip
+        entries.sort(key=lambda each: -RANK.merit(each["metrics"]))
+        told += len(ties(entries, RANK).positions) < len(entries)
+    return told / runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "trainings"), [(3, 16), (5, 6), (3, 2)])
+def test_noise_alone_seldom_tells_a_row_from_the_best(seeds, trainings):
+    assert 0.02 <= null_told(seeds, trainings, 1) <= 0.07
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.95])
+def test_labels_of_one_training_are_no_trainings_of_their_own(shared):
+    assert null_told(3, 4, 4, shared) <= 0.05
+
+
+def test_the_least_difference_is_of_the_studentized_range_over_pairs_of_two_trainings():
+    drawn = np.random.default_rng(0)
+    scores = drawn.normal(size=(3, 2, 3))
+    entries = [entry({"n": [t, v]}, scores[t, v].tolist(), training=f"train_cam-{t}") for t in range(3) for v in (0, 1)]
+    entries.sort(key=lambda each: -RANK.merit(each["metrics"]))
+    flat, trained = scores.reshape(6, 3), [0, 0, 1, 1, 2, 2]
+    pairs = [pair for pair in itertools.combinations(range(6), 2) if trained[pair[0]] != trained[pair[1]]]
+    variance = np.mean([np.var(flat[one] - flat[other], ddof=1) for one, other in pairs])
+    expected = stats.studentized_range.ppf(0.95, 6, 2 * 2) * math.sqrt(variance / 2 / 3)
+    assert ties(entries, RANK).least == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -178,7 +275,10 @@ def priced(points, seeds=3):
             for seed in range(seeds)
         }
         means = {name: sum(values[name] for values in own.values()) / seeds for name in own["0"]}
-        entries.append({"config": {"n": number}, "metrics": means, "per_seed": own})
+        keys = [f"train_cam-{number}-{seed}" for seed in range(seeds)]
+        entries.append(
+            {"config": {"n": number}, "metrics": means, "seeds": [*range(seeds)], "trial_keys": keys, "per_seed": own}
+        )
     return sorted(entries, key=lambda each: -RANK.merit(each["metrics"]))
 
 

@@ -1,0 +1,59 @@
+"""How somebody's folder is likely to be read: its images, their masks, and no more looking than that takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aream.datasets._folder import proposal
+
+FOLDERS, FILES = 6, 3
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """How often each file was decoded."""
+    found, real = Counter(), proposal.read_bounded
+
+    def counted(path):
+        found[path] += 1
+        return real(path)
+
+    monkeypatch.setattr(proposal, "read_bounded", counted)
+    return found
+
+
+def write(folder, draw):
+    """Files that are called alike in every folder."""
+    folder.mkdir(parents=True)
+    for number in range(FILES):
+        Image.fromarray(draw()).save(folder / f"{number:03d}.png")
+
+
+def photo():
+    return np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+
+
+def mask():
+    return np.arange(144, dtype=np.uint8).reshape(12, 12) // 72
+
+
+def test_a_file_is_decoded_once_for_the_folder_it_is_in(tmp_path, read):
+    for number in range(FOLDERS):
+        write(tmp_path / f"case{number}", photo)
+    proposal.candidates(tmp_path)
+    assert set(read.values()) == {1}
+    assert len(read) == FOLDERS, "one look tells a photo"
+
+
+def test_masks_are_found_among_many_folders_whose_files_are_called_alike(tmp_path, read):
+    for number in range(FOLDERS):
+        write(tmp_path / "images" / f"case{number}", photo)
+        write(tmp_path / "truth" / f"case{number}", mask)
+    found = proposal.candidates(tmp_path)
+    assert {(each["images"], each["masks"]) for each in found.settings} == {("images", "truth")}
+    depth_and_the_values_of_masks = 3
+    assert max(read.values()) <= depth_and_the_values_of_masks
