@@ -40,7 +40,7 @@ def open_dataset(folder: Path) -> Dataset:
     if module in unusable:
         raise AreamError(unusable[module])
     for why in unusable.values():
-        log.warning("%s: %s; what needs it is left out", path, why)
+        log.warning("warning: %s: %s; what needs it is left out", path, why)
     return build_dataset(recorded_component(DATASETS, data, "data"))
 
 
@@ -49,5 +49,5 @@ def sweep_dataset(folder: Path) -> Dataset | None:
     try:
         return open_dataset(folder)
     except (AreamError, OSError) as error:
-        log.warning("the report is without its images and the figures made of them: %s", error)
+        log.warning("warning: the report is without its images and the figures made of them: %s", error)
         return None
