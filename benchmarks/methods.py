@@ -88,7 +88,7 @@ def _print(hosts: Mapping[str, Mapping[str, Rows]]) -> None:
 def _draw(hosts: Mapping[str, Mapping[str, Rows]], picture: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.0 * len(hosts), 4.2), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(hosts), 4.4), layout="constrained")
     panels = list(figure.subplots(1, len(hosts), squeeze=False, sharey=True)[0])
     for axes, (host, methods) in zip(panels, hosts.items(), strict=True):
         for number, method in enumerate(sorted(methods, key=lambda name: (name != _alone(methods), name))):
@@ -101,8 +101,8 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], picture: Path) -> None:
             axes.axhline(fmean(row["cam/miou"] for row in rows.values()), color=colour, linestyle=":", linewidth=1)
         axes.set_title(host)
         axes.set_xlabel("layer whose affinity refines the CAM")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, title="dotted: unrefined")
-    panels[0].set_ylabel("mIoU of the CAM")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, title="dotted: unrefined")
+    panels[0].set_ylabel("CAM mIoU")
     figure.savefig(picture, dpi=130, metadata={"Software": None})
 
 
