@@ -103,7 +103,7 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], picture: Path) -> None:
         axes.set_xlabel("layer whose affinity refines the CAM")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8, title="dotted: unrefined")
     panels[0].set_ylabel("CAM mIoU")
-    figure.savefig(picture, dpi=130, metadata={"Software": None})
+    figure.savefig(picture, dpi=130, bbox_inches="tight", metadata={"Software": None})
 
 
 if __name__ == "__main__":
