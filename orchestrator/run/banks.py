@@ -81,4 +81,4 @@ class BankLife:
             else:
                 self.listener.waits(trial, event.status, event.error)
         if event.status == "failed":
-            log.warning("the bank of %s is given up: %s", event.stage.key, event.error)
+            log.warning("the bank of %s did not train all of its trainings: %s", event.stage.key, event.error)
