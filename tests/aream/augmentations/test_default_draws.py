@@ -66,7 +66,7 @@ def test_posterize_keeps_the_highest_bits(bits):
 @pytest.mark.parametrize("policy", ["rand-m10-n1-p1-inc1", "rand-m0-n1-p1", "v0r", "augmix-m10"])
 def test_all_operations_of_a_policy_take_their_extremes(policy):
     """Every operation at magnitude 0, at the usual bound and beyond it, on every picture."""
-    operations = list(deit._operations(deit.build(deit.Config(rand_augment=policy), 16, MEAN, STD).transform))
+    operations = list(deit.single_changes(deit.build(deit.Config(rand_augment=policy), 16, MEAN, STD).transform))
     assert {operation.name for operation in operations} & {"Posterize", "PosterizeIncreasing"}
     for operation in operations:
         operation.prob, operation.magnitude_std, operation.magnitude_max = 1.0, 0, 100
