@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -31,15 +32,16 @@ def outputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 class AttentionRecord(TorchFunctionMode):
     """Record of attention. While it is entered, every ``scaled_dot_product_attention`` adds to ``layers``: queries and
     keys as they are multiplied (after norms and rotary positions), with their gradient, what is added to their logits,
-    and the heads' values and outputs.
+    and the heads' values and outputs. A ``bias`` is added to the logits of each, which must have none of their own.
 
     Raises:
         ConfigError: an attention that is not softmax(q k' d^-1/2 + bias) over all tokens.
     """
 
-    def __init__(self, layers: list[LayerQK]) -> None:
+    def __init__(self, layers: list[LayerQK], bias: Float[Tensor, "1 1 1 tokens"] | None = None) -> None:
         super().__init__()
         self.layers = layers
+        self.bias = bias
 
     def __torch_function__(
         self,
@@ -50,8 +52,9 @@ class AttentionRecord(TorchFunctionMode):
     ) -> Any:
         if function is not F.scaled_dot_product_attention:
             return function(*arguments, **(named or {}))
-        layer = _layer(*arguments, **(named or {}))
-        attended = function(*arguments, **(named or {}))
+        named = {**(named or {}), **({} if self.bias is None else {"attn_mask": self.bias})}
+        layer = _layer(*arguments, **named)
+        attended = function(*arguments, **named)
         self.layers.append(dataclasses.replace(layer, attended=attended))
         return attended
 

@@ -5,9 +5,11 @@ Source: one token a class, Xu et al., CVPR 2022 (MCTformer); with registers in f
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -37,6 +39,17 @@ def copy_class_token(vit: Any, name: str, count: int, registers: int) -> None:
     random = nn.init.trunc_normal_(positions.new_empty(shape), std=1.0, a=-2.0, b=2.0)
     _place(vit, token.repeat(1, count, 1), token.repeat(1, registers, 1))
     vit.pos_embed = nn.Parameter(torch.cat([positions[:, :1].repeat(1, count, 1), random, positions[:, 1:]], dim=1))
+
+
+def towards_copies(copies: int, like: Tensor, tokens: int) -> Float[Tensor, "1 1 1 tokens"] | None:
+    """What attention logits towards the first ``copies`` of ``tokens`` tokens are lessened by, so that together they
+    weigh what one weighs: the logarithm of their number; None for a single one.
+    """
+    if copies == 1:
+        return None
+    bias = like.new_zeros(1, 1, 1, tokens)
+    bias[..., :copies] = -math.log(copies)
+    return bias
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ CVPR 2022; MCTformer+, Xu et al., arXiv:2308.03005; the authors' code.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aream.backbones._class_tokens import towards_copies
 from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones._mimetic import initialise_attention, sinusoidal_positions
 from aream.backbones._sizes import attention_layers
@@ -153,7 +153,8 @@ class MCTformer(nn.Module):
         classes = (self.cls_token + positions[:, :t]).expand(len(images), -1, -1)
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2) + positions[:, t:]
         tokens = torch.cat([classes, patches], dim=1)
-        after, class_tokens, layers, bias = [], [], [], self._towards_class_tokens(tokens)
+        after, class_tokens, layers = [], [], []
+        bias = towards_copies(t if self.split_mass else 1, tokens, tokens.shape[1])
         for block in self.blocks:
             tokens, layer = run_block(block, tokens, bias)
             layers.append(layer)
@@ -161,14 +162,6 @@ class MCTformer(nn.Module):
             class_tokens.append(tokens[:, :t])
         features = tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w)
         return Encoded(after, class_tokens, features, layers)
-
-    def _towards_class_tokens(self, tokens: Float[Tensor, "b tokens dim"]) -> Float[Tensor, "1 1 1 tokens"] | None:
-        """Return what is added to the attention logits towards each token; None: nothing."""
-        if not self.split_mass or self.prefix_tokens == 1:
-            return None
-        bias = tokens.new_zeros(1, 1, 1, tokens.shape[1])
-        bias[..., : self.prefix_tokens] = -math.log(self.prefix_tokens)
-        return bias
 
     def decide(self, config: MCTformerConfig, *, of_a_vit: bool, trained_with: Tensor | None) -> None:
         """Set what the settings that are ``auto`` come to for the weights that the host has.

@@ -44,6 +44,10 @@ class Config(TimmConfig):
     """The model's own, or a copy of it a class (:mod:`aream.backbones._class_tokens`)."""
     registers: int = added(0)
     """Further copies that stand for no class, at random positions (MoRe: 4), at most 64."""
+    class_token_mass: Literal["copied", "split"] = added("copied")
+    """Let each copy of the class token be attended to like the one that the weights know (MoRe), or let all of them and
+    the registers share its mass, so that a host without registers that has learnt nothing yet is the network of the
+    weights, as ``class_token_mass`` of ``mctformer_v2`` has it."""
     localisation: Literal["cam", "fused"] = "cam"
     """The map that the affinities refine: the CAM, or the CAM times what the class token attends to, of one token a
     class its own."""
@@ -63,3 +67,8 @@ class Config(TimmConfig):
             raise ConfigError(f"pooling: class_token needs class_tokens: one, got {self.class_tokens}")
         if not 0 <= self.registers <= 64:
             raise ConfigError(f"registers: need a number in 0..64, got {self.registers}")
+        if self.class_token_mass == "split" and self.class_tokens == "one" and not self.registers:
+            raise ConfigError(
+                "class_token_mass: split divides among copies of the class token, and there is one; need copied, or "
+                "class_tokens: per_class"
+            )

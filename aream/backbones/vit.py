@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.backbones._attention_record import AttentionRecord, outputs_of
-from aream.backbones._class_tokens import copy_class_token, drop_copies
+from aream.backbones._class_tokens import copy_class_token, drop_copies, towards_copies
 from aream.backbones._mimetic import initialise_transformer
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._sizes import attention_layers
@@ -98,6 +98,7 @@ class TimmTransformer(nn.Module):
         self.copies = (classes if config.class_tokens == "per_class" else 1, config.registers)
         if config.class_tokens == "per_class" or config.registers:
             copy_class_token(self.vit, config.vit, *self.copies)
+        self.split_mass = config.class_token_mass == "split"
         self.depth = len(self.vit.blocks)
         self.patch_size = int(self.vit.patch_embed.feat_ratio())
         self.prefix_tokens = int(self.vit.num_prefix_tokens)
@@ -212,9 +213,11 @@ class TimmTransformer(nn.Module):
         """
         wanted = [*([] if self.auxiliary_layer is None else [self.auxiliary_layer]), self.depth - 1]
         layers: list[LayerQK] = []
-        with AttentionRecord(layers), outputs_of(self.vit.blocks) as tokens:
-            read = self.vit.forward_intermediates(images, wanted, output_fmt="NLC", intermediates_only=True)
         n = (images.shape[2] // self.patch_size) * (images.shape[3] // self.patch_size)
+        copies = self.prefix_tokens if self.split_mass else 1
+        bias = towards_copies(copies, images, self.prefix_tokens + n)
+        with AttentionRecord(layers, bias), outputs_of(self.vit.blocks) as tokens:
+            read = self.vit.forward_intermediates(images, wanted, output_fmt="NLC", intermediates_only=True)
         found = sorted({layer.keys.shape[2] for layer in layers})
         if len(layers) != self.depth or found != [self.prefix_tokens + n] or read[-1].shape[1] != n:
             raise ConfigError(

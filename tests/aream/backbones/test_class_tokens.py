@@ -64,6 +64,31 @@ def test_equal_tokens_see_the_same_and_the_attention_of_each_fuses_its_own_class
     assert (maps[:, 0] - maps[:, 1]).abs().max() > 1e-5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("registers", [0, 3])
+def test_copies_that_share_the_mass_of_one_leave_the_pretrained_network_as_it_is(weights, registers):
+    donor, path = weights
+    batch = images(16, (160, 160))
+    expected = donor.eval().forward_features(batch)
+    found = {}
+    for mass in ("split", "copied"):
+        changes = {"class_tokens": "per_class", "registers": registers, "class_token_mass": mass}
+        torch.manual_seed(0)
+        host = vit.build(small(NAME, weights=path, **changes), classes=20, image_size=160).eval()
+        if registers:  # as if they stood where the class token stands
+            host.vit.pos_embed[:, 20 : 20 + registers] = host.vit.pos_embed[:, :1]
+        found[mass] = host(batch).tokens[-1]
+    prefix, patches = found["split"].split([20 + registers, 100], dim=1)
+    torch.testing.assert_close(patches, expected[:, 1:], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(prefix, expected[:, :1].expand_as(prefix), rtol=1e-5, atol=1e-5)
+    assert (found["copied"][:, -100:] - patches).abs().max() > 1e-2
+
+
+def test_the_mass_of_a_single_token_is_not_divided():
+    with pytest.raises(ConfigError, match="class_token_mass: split divides among copies of the class token"):
+        small(NAME, class_token_mass="split")
+
+
 @pytest.mark.parametrize("name", ["vit_base_patch16_siglip_224", "deit3_small_patch16_224", "eva02_tiny_patch14_224"])
 def test_a_model_without_a_token_to_copy_is_refused(name):
     with pytest.raises(ConfigError, match="copies are made of one class token"):

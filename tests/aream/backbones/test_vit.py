@@ -29,7 +29,14 @@ def test_contract(name):
     check_backbone(vit, config)
 
 
-@pytest.mark.parametrize("changes", [{"class_tokens": "per_class"}, {"class_tokens": "per_class", "registers": 3}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_tokens": "per_class"},
+        {"class_tokens": "per_class", "registers": 3},
+        {"class_tokens": "per_class", "class_token_mass": "split"},
+    ],
+)
 def test_contract_with_a_token_a_class(changes):
     check_backbone(vit, small("vit_tiny_patch16_224", patch_size=8, localisation="fused", **changes))
 

@@ -39,5 +39,5 @@ def test_channel_maxima_are_of_single_tokens():
 
 
 def test_identities_of_older_hosts_are_as_before():
-    added = {"head_bias", "rectified", "class_tokens", "registers"}
+    added = {"head_bias", "rectified", "class_tokens", "registers", "class_token_mass"}
     assert added.isdisjoint(canonical(vit.Config()))
