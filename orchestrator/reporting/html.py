@@ -74,7 +74,7 @@ def html_page(report: Report, galleries: Sequence[Gallery], config: str) -> str:
     return environment.get_template("report.html.j2").render(
         name=content["name"],
         question=question,
-        about=about,
+        about=_NOTE_START.split(about) if about else [],
         answer=report.answer,
         facts=_facts(content),
         repeat=next((entry.get("command", "") for entry in content["ranking"]), ""),
@@ -90,6 +90,10 @@ def html_page(report: Report, galleries: Sequence[Gallery], config: str) -> str:
         script=script,
         digests={"style": _digest(style), "script": _digest(script)},
     )
+
+
+_NOTE_START = re.compile(r"\s(?=[A-Z][a-z]+: )")
+"""Where a line such as `Cost: two hours` of a sweep's comment began."""
 
 
 def _digest(text: str) -> str:

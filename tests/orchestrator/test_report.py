@@ -215,6 +215,13 @@ def test_a_summary_of_an_earlier_version_still_makes_a_report(content, store, tm
     assert "| 12 |" in (tmp_path / "report.md").read_text()
 
 
+def test_each_remark_below_the_question_has_a_line(content, store, tmp_path):
+    content["question"] = "Which alpha? Cost: 8 minutes on 2 cores. Needs: VOC 2012, that is: its images."
+    write_report(content, store, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert '<p class="about">Cost: 8 minutes on 2 cores.<br>Needs: VOC 2012, that is: its images.</p>' in text
+
+
 def test_nothing_finished_is_a_report_too(content, store, tmp_path):
     content |= {"ranking": [], "segmentation": [], "importance": {"left_out": "Too few."}}
     content["pareto"]["front"] = []
