@@ -43,6 +43,8 @@ PAPER_SHAPE = {"plain": ((0, 0.58), (6, 0.58), (11, 0.28)), "AReAM": ((0, 0.58),
 def main(path: str, name: str = "effect") -> None:
     summary = json.loads(Path(path).read_text(encoding="utf-8"))
     titles = line_titles([entry["config"] for entry in summary["ranking"]])
+    methods = [title.split("method=")[-1] for title in titles]
+    titles = methods if len(set(methods)) == len(methods) else titles
     found = {title: _with_deepest(entry) for title, entry in zip(titles, summary["ranking"], strict=True)}
     for job in summary["segmentation"]:
         if job["rank"] is not None:
@@ -51,7 +53,8 @@ def main(path: str, name: str = "effect") -> None:
     plain: dict[str, str] = {}
     for title, entry in zip(titles, summary["ranking"], strict=True):
         config = entry["config"]
-        host = str(config.get("backbone.name", config.get("backbone", {}).get("name", "of the sweep")))
+        swept = config.get("backbone.name", config.get("backbone", {}).get("name"))
+        host = str(swept or summary["settings"]["backbone.name"])
         hosts.setdefault(host, {})[title] = found[title]
         if entry["without_loss"]:
             plain[host] = title
@@ -143,7 +146,7 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str], pic
     for (name, points), colour in zip(PAPER_SHAPE.items(), ("C3", "C0"), strict=True):
         panels[-1].plot(*zip(*points, strict=True), color=colour, label=name)
         panels[-1].axhline(PAPER[name]["all"], color=colour, linestyle="--", linewidth=1)
-    panels[-1].set_title("MCTformer, Figure 10 (outline)")
+    panels[-1].set_title("MCTformer, the paper's Figure 10 (outline)")
     for axes in panels:
         axes.set_xlabel("layer whose affinity refines the CAM, 0 the first")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=7, title=LINES, title_fontsize=7)
