@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from aream.errors import ConfigError
 from orchestrator.submission.targets import kuberay
+from orchestrator.submission.targets.kuberay.client import RayJob
 from orchestrator.submission.targets.kuberay.manifest import manifest
 from orchestrator.submit import main
 
@@ -144,6 +146,30 @@ def test_what_the_cluster_could_never_run_is_refused(tmp_path, changes, message)
     job, config = labs.described(tmp_path, **changes)
     with pytest.raises(ConfigError, match=message):
         kuberay.open_target(config).render(job)
+
+
+@pytest.mark.parametrize("name", ["swept", "2024-voc", "7", "A.b_C", f"{'9' * 63}z", "x" * 64])
+def test_the_name_is_one_that_kuberay_takes(tmp_path, name):
+    """DNS-1035, and 47 characters at most: another one is never begun."""
+    job, config = labs.described(tmp_path, f"name={json.dumps(name)}")
+    made = manifest(job, config, 999_999)["metadata"]["name"]
+    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", made)
+    assert len(made) <= 47
+
+
+@pytest.mark.parametrize(
+    ("status", "ended", "code"),
+    [
+        ({}, False, 1),
+        ({"jobDeploymentStatus": "Initializing"}, False, 1),
+        ({"jobDeploymentStatus": "Retrying", "jobStatus": "FAILED"}, False, 1),
+        ({"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}, True, 0),
+        ({"jobDeploymentStatus": "ValidationFailed", "reason": "ValidationFailed", "message": "name"}, True, 2),
+    ],
+)
+def test_a_job_that_kuberay_does_not_take_has_ended(status, ended, code):
+    job = RayJob({"metadata": {"name": "x"}, "status": status})
+    assert (job.has_ended, job.exit_status) == (ended, code)
 
 
 def test_a_dry_run_asks_nobody_and_prints_one_document(tmp_path, capsys, monkeypatch):

@@ -16,7 +16,9 @@ ANSWER_S = 10
 CALL_S = 120
 """Longest that one call may take, in seconds."""
 KIND = "rayjobs.ray.io"
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+REFUSED = "ValidationFailed"
+ENDED = ("Complete", "Failed", REFUSED)
+"""States of a job that KubeRay does nothing more for."""
 EXIT_CODE = re.compile(r"exit code (-?\d+)")
 
 
@@ -36,7 +38,7 @@ class RayJob:
 
     @property
     def has_ended(self) -> bool:
-        return self.status.get("jobDeploymentStatus") in ("Complete", "Failed")
+        return self.status.get("jobDeploymentStatus") in ENDED
 
     @property
     def exit_status(self) -> int:
@@ -45,6 +47,8 @@ class RayJob:
             return 0
         if self.status.get("jobStatus") == "STOPPED":
             return 130
+        if self.status.get("jobDeploymentStatus") == REFUSED:
+            return 2
         code = EXIT_CODE.search(self.status.get("message") or "")
         number = int(code[1]) if code else 1
         return number if number > 0 else 1

@@ -37,6 +37,10 @@ class Toleration:
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
+    def __post_init__(self) -> None:
+        if self.operator == "Exists" and self.value is not None:
+            raise ConfigError(f"value: needs `operator: Equal` beside it, got {self.operator} and {self.value!r}")
+
 
 @config
 class Config:

@@ -28,8 +28,9 @@ SUBMITTER = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"
 
 
 def name_prefix(job: Job) -> str:
-    """Prefix of the job's name; the number of the attempt follows."""
-    slug = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")[:NAME_CHARACTERS].strip("-")
+    """Prefix of the job's name; the number of the attempt follows. KubeRay takes names that begin with a letter."""
+    slug = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")
+    slug = (slug if slug[:1].isalpha() else f"sweep-{slug}")[:NAME_CHARACTERS].strip("-")
     return f"{slug}-{job.digest}-"
 
 
