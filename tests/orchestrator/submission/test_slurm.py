@@ -176,8 +176,12 @@ def test_secrets_come_from_a_file_that_only_its_owner_reads(tmp_path):
     file.chmod(0o600)
     assert read()[0] == 2
     assert f"{file} does not set AWS_SECRET_ACCESS_KEY" in read()[1]
-    file.write_text("AWS_ACCESS_KEY_ID='a $x'\nAWS_SECRET_ACCESS_KEY=b\n")
-    assert read() == (0, "a $x2\n")
+    for written, meant in {
+        "'a $x'": "a $x", '"it\'s"': "it's", "p$$a&b;c #d": "p$$a&b;c #d", "`id`$(id)": "`id`$(id)", "a=b'": "a=b'",
+        "x\r": "x", "a\\b": "a\\b",
+    }.items():  # fmt: skip
+        file.write_text(f"# of the lab\n\nexport AWS_ACCESS_KEY_ID={written}\nAWS_SECRET_ACCESS_KEY=b", newline="")
+        assert read() == (0, f"{meant}2\n")
 
 
 def test_no_secret_is_in_the_script(tmp_path, monkeypatch):

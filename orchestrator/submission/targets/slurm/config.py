@@ -45,7 +45,8 @@ class Config:
     bind: tuple[str, ...] = ()
     """Folders that a container sees beside ``runs`` and ``local``: data roots."""
     secrets_file: str | None = None
-    """Absolute path, on the nodes, of a file of ``NAME=VALUE`` lines that only its owner can read."""
+    """Absolute path, on the nodes, of a file of ``NAME=VALUE`` lines that only its owner can read. Quotes around a
+    value are left out; nothing in it is replaced or run."""
     local: str = "/tmp"
     """Folder on a disk of each node, for Ray's sockets; short."""
     join_s: int = 300

@@ -35,16 +35,19 @@ refuse() {
 
 # Where they are needed, and only there: Slurm is handed every exported variable with each step.
 read_secrets() {
-    local name mode
+    local name mode line value
     [[ -n $secrets_file ]] || return 0
     if ! mode=$(stat --dereference --format %a "$secrets_file") || [[ ! -r $secrets_file ]]; then
         refuse "slurm.secrets_file: $secrets_file cannot be read on $SLURMD_NODENAME"
     fi
     [[ $mode == *00 ]] || refuse "slurm.secrets_file: others may read $secrets_file: chmod 600 it"
-    set -a
-    # shellcheck source=/dev/null
-    source "$secrets_file"
-    set +a
+    # Not as bash would: what stands in a password is no variable, command or comment.
+    while IFS= read -r line || [[ -n $line ]]; do
+        [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || continue
+        name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]%$'\r'}
+        if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
+        export "$name=$value"
+    done <"$secrets_file"
     for name in $secret_names; do
         [[ -n ${!name:-} ]] || refuse "slurm.secrets_file: $secrets_file does not set $name"
     done
