@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from aream import discover
 from aream.errors import ConfigError
 from orchestrator.spec.build import build, strict
+from orchestrator.spec.dotted_keys import overlaid
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.spec import SweepSpec
+from orchestrator.spec.sqlite_uri import sqlite_file
 from orchestrator.spec.yaml_source import read_source
 from orchestrator.submission.job import Job
 from orchestrator.submission.lab import Lab
@@ -18,7 +23,7 @@ from workers.processes.masking import masked
 from workers.processes.provenance import code_revision
 from workers.staging.cache import is_uri
 from workers.staging.locations import with_locations
-from workers.trial import TrialConfig
+from workers.trial import SegmentationConfig, TrialConfig
 
 
 def describe(path: Path, lab: Lab, overrides: Sequence[str] = (), image: str | None = None) -> Job:
@@ -36,7 +41,7 @@ def describe(path: Path, lab: Lab, overrides: Sequence[str] = (), image: str | N
     if not Path(runs).is_absolute():
         raise ConfigError(f"{source.where('runs')}: runs: given {runs!r}; need an absolute folder of the cluster's")
     _check_places(spec, lab, runs)
-    _check_locations(spec)
+    _check_locations(spec, source.data)
     asked = [spec.resources.trial]
     if spec.segmentation_data is not None:
         asked.append(spec.resources.segmentation)
@@ -80,16 +85,41 @@ def _check_places(spec: SweepSpec, lab: Lab, runs: str) -> None:
         tracking.check_job(spec.tracking.config, {*lab.environment, *lab.secrets})
 
 
-def _check_locations(spec: SweepSpec) -> None:
-    """A relative path means another folder on another machine."""
+def _check_locations(spec: SweepSpec, data: Mapping[str, Any]) -> None:
+    """A relative path means another folder on another machine.
 
-    def check(name: str, location: str) -> str:
-        if not location.startswith("/") and not is_uri(location):
-            raise ConfigError(
-                f"{name}: given {location!r}; on the cluster that is another folder: need an absolute path or a URI, in"
-                " the sweep or in the lab's `overrides`"
-            )
-        return location
+    Args:
+        data: the sweep file with its overrides; ``spec`` has some of its places made absolute here.
+    """
+    for place in data.get("plugins", []):
+        if place.endswith(".py"):
+            _refuse_relative("plugins", place)
+    if spec.store_uri is not None:
+        _refuse_relative("store.uri", spec.store_uri)
+    storage = (data.get("search") or {}).get("storage")
+    file = None if storage is None else sqlite_file(storage)
+    if file is not None and not file.is_absolute():
+        _refuse_relative("search.storage", str(file))
+    for config in _configs(spec):
+        with_locations(config, _refuse_relative)
 
-    mapping = {**spec.trial_data, "seed": spec.seeds[0]}
-    with_locations(strict(lambda report: build(TrialConfig, mapping, "", report)), check)
+
+def _refuse_relative(name: str, location: str) -> str:
+    if not location.startswith("/") and not is_uri(location):
+        raise ConfigError(
+            f"{name}: given {location!r}; on the cluster that is another folder: need an absolute path or a URI, in"
+            " the sweep or in the lab's `overrides`"
+        )
+    return location
+
+
+def _configs(spec: SweepSpec) -> Iterator[TrialConfig | SegmentationConfig]:
+    """With their places as they were given: a trial at every point of the axes that may name one, and segmenters."""
+    naming = [axis.key for axis in spec.axes if any(not isinstance(value, int | float) for value in axis.candidates())]
+    for values in spec.points_of(naming):
+        mapping = {**overlaid(spec.trial_data, values), "seed": spec.seeds[0]}
+        with contextlib.suppress(ConfigError):  # impossible without the other axes' values
+            yield strict(functools.partial(build, TrialConfig, mapping, ""))
+    for point in spec.segmentation_points() if spec.segmentation_data is not None else ():
+        mapping = overlaid(spec.segmentation_data or {}, point)
+        yield strict(functools.partial(build, SegmentationConfig, mapping, "segmentation"))

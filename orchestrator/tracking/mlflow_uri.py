@@ -80,6 +80,16 @@ def _check_server(uri: str, key: str) -> None:
         )
 
 
+def refuse_relative_file(uri: str) -> None:
+    """Raises ``ConfigError`` for a database whose file is another one wherever a job runs."""
+    file = sqlite_file(uri)
+    if file is not None and not file.is_absolute():
+        raise ConfigError(
+            f"tracking.uri: given {uri!r}; on the cluster that is a file of another folder: need an absolute one,"
+            " sqlite:////FOLDER/FILE, or a server"
+        )
+
+
 def refuse_unusable_file(file: Path) -> None:
     """Check that a database can be written there, or made; makes its folder.
 

@@ -33,6 +33,7 @@ from orchestrator.tracking.mlflow_uri import (
     artifact_location,
     mlflow_ui,
     record_uri,
+    refuse_relative_file,
     refuse_unusable_file,
 )
 from orchestrator.workspace import Workspace
@@ -65,6 +66,8 @@ def check_job(config: Config, variables: Collection[str]) -> None:
             f"tracking.uri: not given; set it in the sweep, in the lab's `overrides`, or as {VARIABLE} in the lab's"
             " `environment`"
         )
+    if config.uri is not None:
+        refuse_relative_file(config.uri)
 
 
 class MlflowBackend(Backend):

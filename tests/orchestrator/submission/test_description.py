@@ -8,7 +8,9 @@ import labs
 import pytest
 
 from aream.errors import ConfigError
+from orchestrator.spec.reader import load_spec
 from orchestrator.spec.yaml_source import SpecError
+from orchestrator.submission.describe import _check_locations
 from orchestrator.submission.lab import read_lab
 from orchestrator.submit import main
 
@@ -43,6 +45,15 @@ def test_equal_jobs_have_one_digest_and_others_another(tmp_path):
         ("", {"overrides": {"store.uri": "s3://a/b"}}, r"tracking.uri: not given"),
         ("runs: mine\n", {"overrides": {**OVERRIDES, "runs": "mine"}}, r"runs: given 'mine'; need an a"),
         ("", {"overrides": {**OVERRIDES, "backbone.weights": "w.pth"}}, r"weights: given 'w.pth'; on"),
+        ("", {"overrides": {**OVERRIDES, "backbone.weights": "~/w.pth"}}, r"weights: given '~/w.pth'; on"),
+        ("", {"overrides": {**OVERRIDES, "axes": {"backbone.weights": ["/w.pth", "x.pth"]}}}, r"given .x.pth.; on"),
+        ("", {"overrides": {**OVERRIDES, "axes": {"labels.refiner": ["none", {"name": "psa", "trained": "a.pth"}]}}},
+         r"trained: given 'a.pth'; on"),
+        ("segmentation: {labels: mine}\n", {}, r"labels: given 'mine'; on"),
+        ("segmentation: {axes: {model.weights: [null, w.pth]}}\n", {}, r"weights: given 'w.pth'; on"),
+        ("search: {trials: 2, storage: 'sqlite:///own.db'}\n", {}, r"search.storage: given 'own.db'; on"),
+        ("", {"shared": True, "overrides": {**OVERRIDES, "store.uri": "own"}}, r"store.uri: given 'own'; on"),
+        ("", {"overrides": {**OVERRIDES, "tracking.uri": "sqlite:///own.db"}}, r"tracking.uri: given 'sqlite:///own.db'"),
         ("", {"overrides": {**OVERRIDES, "search": {"trials": 2, "storage": f"postgresql://u:{SECRET}@h/d"}}},
          r"leave the password out"),
         (f"# postgresql://u:{SECRET}@h/d\n", {}, r"sweep.yaml:8: # postgresql://u:\*\*\*@h/d: .*leave the pass"),
@@ -52,6 +63,13 @@ def test_what_cannot_work_there_is_refused(tmp_path, extra, changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         labs.described(tmp_path, extra=extra, **changes)
     assert SECRET not in str(caught.value)
+
+
+def test_a_plug_in_is_named_by_an_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cam_own.py").write_text("")
+    with pytest.raises(ConfigError, match=r"plugins: given 'cam_own.py'; on the cluster that is another folder"):
+        _check_locations(load_spec(labs.write_sweep(tmp_path)), {"plugins": ["cam_own.py"]})
 
 
 def test_a_folder_that_all_nodes_see_may_hold_the_store(tmp_path):
@@ -79,6 +97,7 @@ def test_the_tracking_server_may_come_from_the_environment(tmp_path):
         ({"ray": {"address": f"http://u:{SECRET}@head:8265"}}, r"lab.yaml:7: ray.address: a user or password does not"),
         ({"kuberay": {"images": "x"}}, r"lab.yaml:8: kuberay.images: unknown key \(did you mean image\?\)"),
         ({"kuberay": {"redis": {"adress": "x"}}}, r"kuberay.redis.address: missing"),
+        ({"kuberay": {"tolerations": [{"key": "gpu", "value": "a"}]}}, r"value: needs `operator: Equal`"),
     ],
 )  # fmt: skip
 def test_a_wrong_lab_file_is_told_with_its_line_whatever_the_target(tmp_path, changes, message):
