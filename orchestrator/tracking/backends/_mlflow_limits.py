@@ -6,6 +6,8 @@ import re
 
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_\-. /:]")
 LONGEST_PARAM = 6000
+LONGEST_RUN_NAME = 250
+"""Of its table in a database; SQLite alone takes more."""
 LONGEST = 8000
 """Characters of a tag in MLflow."""
 LEFT_OUT = "... and {count} more lines: report.html and report.md among this run's artifacts have everything."
@@ -19,6 +21,14 @@ def allowed_name(name: str) -> str:
 def allowed_value(value: object) -> str:
     """Cut a parameter's value to the length that MLflow allows."""
     return str(value)[:LONGEST_PARAM]
+
+
+def allowed_run_name(name: str) -> str:
+    """Shorten a name in its middle: names that begin alike often differ at their ends."""
+    if len(name) <= LONGEST_RUN_NAME:
+        return name
+    half = (LONGEST_RUN_NAME - 1) // 2
+    return f"{name[: LONGEST_RUN_NAME - 1 - half]}…{name[-half:]}"
 
 
 def fitted(text: str, longest: int = LONGEST) -> str:

@@ -17,7 +17,7 @@ from orchestrator.spec.sqlite_uri import sqlite_file
 from orchestrator.tracking.backends._mlflow_client import open_client
 from orchestrator.tracking.backends._mlflow_faults import faults_told, impatient, refuse_deleted
 from orchestrator.tracking.backends._mlflow_images import FOLDER, write_image
-from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_value, fitted
+from orchestrator.tracking.backends._mlflow_limits import allowed_name, allowed_run_name, allowed_value, fitted
 from orchestrator.tracking.backends._mlflow_locations import follow_move as follow_move
 from orchestrator.tracking.backends._mlflow_locations import location_now
 from orchestrator.tracking.backends._mlflow_pages import address, run_page
@@ -197,7 +197,8 @@ class MlflowDelivery(Delivery):
     def _start(self, event: Event) -> None:
         from mlflow.entities import Param, RunTag
 
-        tags = {**event["tags"], "mlflow.runName": event["name"]}
+        name = allowed_run_name(event["name"])
+        tags = {**event["tags"], "mlflow.runName": name}
         if source := tags.pop("aream.source", None):
             tags |= {"mlflow.source.name": source, "mlflow.source.type": "PROJECT"}
         params = {allowed_name(key): allowed_value(value) for key, value in event["params"].items()}
@@ -207,7 +208,7 @@ class MlflowDelivery(Delivery):
             tags["mlflow.user"] = user_name(os.geteuid())
             if event["parent"]:
                 tags["mlflow.parentRunId"] = self.runs.id(event["parent"])
-            run_id = self.runs.create(event["run"], start_time=event["time"], tags=tags, run_name=event["name"])
+            run_id = self.runs.create(event["run"], start_time=event["time"], tags=tags, run_name=name)
             known = {}
         else:
             self.client.set_terminated(run_id, "RUNNING")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from mlflow.store.tracking.dbmodels.models import SqlRun
 
 from orchestrator.tracking.backends._mlflow_limits import LONGEST, fitted
 from orchestrator.tracking.backends.mlflow import MlflowDelivery
@@ -49,6 +50,20 @@ def test_mlflow_keeps_all_of_it(tmp_path):
     assert kept.endswith(TAIL[-1])
     assert "more lines: report.html" in kept
     assert len(re.findall(r"\(#/experiments/\d+/runs/[0-9a-f]{32}\)", kept)) % 5 == 0
+
+
+@pytest.mark.slow
+def test_the_names_of_runs_fit_into_a_database(tmp_path):
+    """SQLite does not mind what PostgreSQL refuses, and with the run all that is told of it."""
+    delivery = MlflowDelivery(f"sqlite:///{tmp_path}/mlflow.db", "experiment", "id")
+    longest = SqlRun.__table__.c.name.type.length
+    names = {"short": "short", "long": f"method {'x' * 300}, seed 0", "other": f"method {'x' * 300}, seed 1"}
+    start = {"kind": "start", "parent": None, "tags": {}, "params": {}, "time": 1}
+    delivery.write([{**start, "run": run, "name": name} for run, name in names.items()])
+    kept = {run: delivery.client.get_run(delivery.runs.id(run)).info.run_name for run in names}
+    assert kept["short"] == "short"
+    assert len(set(kept.values())) == 3
+    assert {len(kept[run]) for run in ("long", "other")} == {longest}
 
 
 @pytest.mark.slow
