@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.reporting.sections import Section, Table
 from orchestrator.spec.metrics import number
+from orchestrator.spec.settings import Goal
 from orchestrator.text import short_names
 
 EXPLAINED = (
@@ -27,18 +28,18 @@ def effects_section(content: Mapping[str, Any]) -> Section | None:
     found = content.get("answer")
     if not found or not found["effects"]:
         return None
-    names, metric = short_names(content["axes"]), found["metric"]
+    names, rank = short_names(content["axes"]), Goal(**content["rank"])
     rows = [
-        [names[effect["axis"]], value, effect["reference"], *_cells(effect, value, metric)]
+        [names[effect["axis"]], value, effect["reference"], *_cells(effect, value, rank)]
         for effect in found["effects"]
         for value in effect["values"]
         if value != effect["reference"]
     ]
-    header = ["axis", "value", "over", f"difference in {metric}", "95 % interval", "higher in", "verdict"]
+    header = ["axis", "value", "over", f"difference in {rank.metric}", "95 % interval", "higher in", "verdict"]
     return Section("Effect of each axis", [EXPLAINED], Table(header, rows, text=frozenset({0, 1, 2, 6})))
 
 
-def _cells(effect: Mapping[str, Any], value: str, metric: str) -> list[str]:
+def _cells(effect: Mapping[str, Any], value: str, rank: Goal) -> list[str]:
     pair = next(
         (pair for pair in effect["pairs"] if {pair["value"], pair["over"]} == {value, effect["reference"]}), None
     )
@@ -46,8 +47,13 @@ def _cells(effect: Mapping[str, Any], value: str, metric: str) -> list[str]:
         return ["", "", "", "never tried with all else equal"]
     turned = pair["value"] != value
     mean = -pair["mean"] if turned else pair["mean"]
-    ahead = pair["seeds"] - pair["better"] if turned else pair["better"]
-    higher = ahead if (pair["mean"] >= 0) else pair["seeds"] - ahead
+    worse = pair.get("worse", pair["seeds"] - pair["better"])  # earlier versions counted equal seeds there
+    higher = pair["better"] if turned == (rank.mode == "min") else worse
     verdict = "one seed" if pair["half"] is None else "beyond seed noise" if pair["beyond"] else "tie"
-    half = "" if pair["half"] is None else f"± {number(metric, pair['half'])}"
-    return [f"{'+' if mean >= 0 else '−'}{number(metric, abs(mean))}", half, f"{higher} of {pair['seeds']}", verdict]
+    half = "" if pair["half"] is None else f"± {number(rank.metric, pair['half'])}"
+    return [
+        f"{'+' if mean >= 0 else '−'}{number(rank.metric, abs(mean))}",
+        half,
+        f"{higher} of {pair['seeds']}",
+        verdict,
+    ]

@@ -36,6 +36,8 @@ class Difference:
     seeds: int
     better: int
     """Seeds at which ``value`` is the better one."""
+    worse: int
+    """Those at which it is the worse one."""
     beyond: bool
     """True where the interval leaves 0 out: seed noise alone does not explain the difference."""
 
@@ -118,10 +120,10 @@ def _effect(axis: str, entries: Sequence[Entry], least: int, rank: Goal) -> Effe
     for (one, other), gains in found.items():
         mean = statistics.fmean(gains)
         better, worse, own = (one, other, gains) if mean >= 0 else (other, one, [-gain for gain in gains])
-        ahead = sum(gain > 0 for gain in own)
+        ahead, behind = sum(gain > 0 for gain in own), sum(gain < 0 for gain in own)
         half = half_width(spread, len(own), len(found), (len(order) - 1) * (fewest - 1))
         beyond = half is not None and abs(mean) > half
-        pairs.append(Difference(texts[better], texts[worse], sign * abs(mean), half, len(own), ahead, beyond))
+        pairs.append(Difference(texts[better], texts[worse], sign * abs(mean), half, len(own), ahead, behind, beyond))
     idle = [key for key in order if _does_nothing(groups[key][0], axis)]
     reference = idle[0] if len(idle) == 1 else order[-1]
     return Effect(axis, tuple(texts[key] for key in order), texts[reference], tuple(pairs))

@@ -30,7 +30,12 @@ def draw(results: FigureInput, folder: Path) -> Drawn:
     for place, effect in zip(axes, found, strict=True):
         place.axvline(0, color="#3d444d", linewidth=0.8)
         for height, value in enumerate(effect["values"]):
-            mean, half, told = _difference(effect, value)
+            difference = _difference(effect, value)
+            if difference is None:
+                place.text(0, height, " never tried with all else equal", va="center", fontsize=7, color="#7a828c")
+                rows.append([names[effect["axis"]], value, effect["reference"], "", "", ""])
+                continue
+            mean, half, told = difference
             colour = "C0" if told else "#7a828c"
             drawn = None if half is None else factor * half
             place.errorbar(
@@ -53,10 +58,13 @@ def draw(results: FigureInput, folder: Path) -> Drawn:
     return [(path, f"Effect of each axis on {called(metric)}, paired by seed, all else equal; {said}.")]
 
 
-def _difference(effect: Mapping[str, Any], value: str) -> tuple[float, float | None, bool]:
-    """Mean difference to the reference, half of its interval, and whether it is beyond noise."""
+def _difference(effect: Mapping[str, Any], value: str) -> tuple[float, float | None, bool] | None:
+    """Mean difference to the reference, half of its interval, and whether it is beyond noise; None where the two were
+    never compared."""
+    if value == effect["reference"]:
+        return 0.0, None, False
     two = {value, effect["reference"]}
     pair = next((pair for pair in effect["pairs"] if {pair["value"], pair["over"]} == two), None)
     if pair is None:
-        return 0.0, None, False
+        return None
     return (pair["mean"] if pair["value"] == value else -pair["mean"]), pair["half"], pair["beyond"]

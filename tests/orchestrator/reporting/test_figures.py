@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 import sweep_results
 from PIL import Image
@@ -99,3 +101,16 @@ def test_damaged_labels_cost_a_curve_and_not_the_report(tmp_path):
     assert not {"threshold_curves", "training"} & {
         path.stem for path, _ in draw_figures(FigureInput(summary, place.store()), tmp_path / "b")
     }
+
+
+@pytest.mark.slow
+def test_what_was_never_compared_has_no_difference(tmp_path, store):
+    def pair(value, over, mean):
+        return {"value": value, "over": over, "mean": mean, "half": 0.01, "seeds": 3, "better": 3, "beyond": True}
+
+    effect = {"axis": "method.name", "values": ["a", "b", "c"], "reference": "c", "pairs": [pair("a", "c", 0.1)]}
+    made = content(12, answer={"effects": [effect], "ties": {"seeds": 3, "positions": [0], "least": 0.1}})
+    drawn = {path.stem: path for path, _ in draw_figures(FigureInput(made, store), tmp_path / "figures")}
+    with drawn["effects"].with_suffix(".csv").open(newline="") as file:
+        rows = {row["value"]: row["difference in pseudo/miou"] for row in csv.DictReader(file)}
+    assert rows == {"a": "0.1", "b": "", "c": "0.0"}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from orchestrator.reporting.answer_section import effects_section
 from orchestrator.results.answer import answer
 from orchestrator.results.effects import axis_effects, half_width
 from orchestrator.results.pareto import told_front
@@ -94,6 +96,29 @@ def test_the_best_is_named_where_nothing_ties_with_it():
     sentences = said(grid(lambda low, layers, seed: refined(low, layers, seed) + low))
     assert "#1 of 6 is the best beyond seed noise: pseudo-label mIoU" in sentences[-1]
     assert any(one.startswith("alpha_low: 0.3 gains 0.2") for one in sentences)
+
+
+def test_seeds_without_a_difference_are_on_nobodys_side():
+    """As of a metric of the training over an axis of labels, such as val mAP over layers."""
+    entries = grid(lambda low, layers, seed: 0.5 + 0.1 * seed)
+    content = {
+        "answer": answer(entries, ["inference.layers"], RANK),
+        "axes": ["inference.layers"],
+        "rank": asdict(RANK),
+    }
+    rows = effects_section(content).table.rows
+    assert {(row[3], row[5], row[6]) for row in rows} == {("+0.0000", "0 of 3", "tie")}
+    (effect,) = axis_effects(entries, ["inference.layers"], RANK)
+    assert {(pair.better, pair.worse) for pair in effect.pairs} == {(0, 0)}
+
+
+@pytest.mark.parametrize("rank", [RANK, COST])
+def test_it_is_told_at_how_many_seeds_a_value_is_the_higher_one(rank):
+    scores = {"none": [0.50, 0.60, 0.40], "all": [0.55, 0.59, 0.40], "deep": [0.40, 0.50, 0.41]}
+    entries = [entry({"inference.layers": layers}, own, rank.metric) for layers, own in scores.items()]
+    content = {"answer": answer(entries, ["inference.layers"], rank), "axes": ["inference.layers"]}
+    rows = effects_section(content | {"rank": asdict(rank)}).table.rows
+    assert {row[1]: (row[2], row[5]) for row in rows} == {"all": ("none", "1 of 3"), "deep": ("none", "1 of 3")}
 
 
 def test_noise_alone_has_no_effect():
