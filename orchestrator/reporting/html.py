@@ -125,7 +125,7 @@ def _part(part: Section, name: str) -> dict[str, Any]:
 def _table(heading: str, table: Table) -> dict[str, Any]:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([plain_cell(cell) for cell in row] for row in (table.header, *table.rows))
+    writer.writerows([plain_cell(cell.replace("−", "-")) for cell in row] for row in (table.header, *table.rows))
     return {
         "heading": heading,
         "header": table.header,

@@ -61,13 +61,17 @@ class Summary:
         jobs = [self._job(job, records) for job in self.jobs]
         for position, entry in enumerate(entries):
             rows = [job for job in jobs if job["rank"] == position and job["metrics"]]
-            if rows:
-                means, spread = mean_and_spread([row["metrics"] for row in rows])
+            by_seed = {
+                seed: mean_and_spread(own)[0]  # over the segmentation axes
+                for seed in entry["per_seed"]
+                if (own := [row["metrics"] for row in rows if str(row["seed"]) == seed])
+            }
+            if by_seed:
+                means, spread = mean_and_spread(list(by_seed.values()))
                 entry["metrics"] |= means
                 entry["spread"] |= spread
-            for seed, metrics in entry["per_seed"].items():
-                own = [row["metrics"] for row in rows if str(row["seed"]) == seed]
-                entry["per_seed"][seed] = metrics | (mean_and_spread(own)[0] if own else {})
+            for seed, found in by_seed.items():
+                entry["per_seed"][seed] = entry["per_seed"][seed] | found
             entry["method"] = self._trials[position].method.name
             entry["without_loss"] = without_loss(entry["method"])
         for entry, difference in zip(entries, paired_differences(entries, spec.ranked_by), strict=True):

@@ -26,17 +26,17 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"- {as_markdown(sentence)}" for sentence in content["answer"]["sentences"])
     yield ""
     metrics = main_columns(content)
-    yield "| | " + " | ".join([*content["axes"], *metrics, "trials"]) + " |"
+    yield "| | " + " | ".join(map(as_markdown, [*content["axes"], *metrics, "trials"])) + " |"
     yield "|---" * (len(content["axes"]) + len(metrics) + 2) + "|"
     rows = zip(content["ranking"], ranking_rows(content, metrics), strict=True)
     for entry, cells in list(rows)[:MOST_ROWS]:
         runs = zip(entry["seeds"], entry["trial_keys"], strict=True)
         links = " ".join(f"[seed {seed}]({{{{run:{trial_run(key)}}}}})" for seed, key in runs)
-        yield "| " + " | ".join([*cells, links]) + " |"
+        yield "| " + " | ".join([*map(as_markdown, cells), links]) + " |"
     for job in content["segmentation"]:
-        yield from ("", f"[segmentation: {job['title']}]({{{{run:{segmentation_run(job['key'])}}}}})")
+        yield from ("", f"[segmentation: {as_markdown(job['title'])}]({{{{run:{segmentation_run(job['key'])}}}}})")
     yield from ("", *(f"{name}: {metric.caption}.  " for name in metrics if (metric := known(name)) is not None))
     if content["stopped"]:
         yield from ("", f"{stopped_sentence(content['stopped'])}.")
-    yield from (f"\nNote: {sentence}." for sentence in content["remarks"])
+    yield from (f"\nNote: {as_markdown(sentence)}." for sentence in content["remarks"])
     yield from ("", f"Background threshold: {content['protocol']['threshold']}.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from aream.config import plain
 from orchestrator.spec.axes import Values
+from orchestrator.spec.names import LONGEST_NAME
 from orchestrator.spec.spec import SweepSpec
 from workers.processes.masking import masked, masked_content
 from workers.trial import TrialConfig
@@ -33,8 +34,9 @@ def told_apart(rows: Sequence[Settings]) -> tuple[Settings, list[Settings]]:
 
 def command_for(spec: SweepSpec, config: Values, rank: int) -> str:
     """The command that runs one row's configuration alone, at every seed; what is stored is taken from the store."""
-    axes = {key: [value] for key, value in config.items()}
-    given = [*spec.overrides, f"name={spec.name[:150]}_{rank}", f"axes={json.dumps(axes)}"]
+    axes, end = {key: [value] for key, value in config.items()}, f"_{rank}"
+    name = f"{spec.name[: LONGEST_NAME - len(end)]}{end}"
+    given = [*spec.overrides, f"name={name}", f"axes={json.dumps(axes, ensure_ascii=False)}"]
     given += ["search=null"] if spec.search else []
     given += ["scheduler=null"] if spec.scheduler else []
     given += ["paper=null"] if spec.paper else []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aream.config import plain
+from orchestrator.results.shared_seeds import seeds_of
 from orchestrator.spec.paper import PaperRow, fits
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _ours(row: PaperRow, found: tuple[int, Mapping[str, Any]] | None) -> dict[st
         "rank": position,
         "ours": ours,
         "spread": entry["spread"].get(row.metric),
-        "seeds": len(entry["seeds"]),
+        "seeds": len(seeds_of(entry, row.metric)),
         "difference": ours - row.value,
         "within": abs(ours - row.value) <= row.tolerance + ROUNDING,
     }

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from aream.errors import ConfigError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LONGEST_NAME = 64
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 RESERVED = ("artifacts", "cache", "staging", "checkpoints", "mlflow-artifacts", "mlruns")
 """Names of other folders beside those of sweeps; files that begin with mlflow.db lie there too."""
 

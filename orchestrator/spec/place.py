@@ -11,7 +11,7 @@ from pathlib import Path
 from aream.config import config
 from aream.errors import ConfigError
 from orchestrator.spec.build import Invalid, build
-from orchestrator.spec.names import RESERVED, home, is_sweep_name
+from orchestrator.spec.names import LONGEST_NAME, RESERVED, home, is_sweep_name
 from orchestrator.spec.yaml_source import Problem, SpecError, read_source
 from workers.artifacts.waits import USUAL, Waits
 from workers.processes.masking import masked
@@ -37,7 +37,8 @@ class Place:
     def __post_init__(self) -> None:
         if not is_sweep_name(self.name):
             raise ConfigError(
-                f"name: need letters, digits, . _ - (at most 64, the first a letter or digit), got {self.name!r}"
+                f"name: need letters, digits, . _ - (at most {LONGEST_NAME}, the first a letter or digit), got"
+                f" {self.name!r}"
             )
         lower = self.name.lower()  # some file systems know no capitals
         if lower in RESERVED or lower.startswith("mlflow.db") or lower.endswith((".yaml", ".yml")):

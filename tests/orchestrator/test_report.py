@@ -25,6 +25,7 @@ from orchestrator.reporting.ranking_csv import ranking_csv
 from orchestrator.reporting.terminal import print_answer, print_results
 from orchestrator.reporting.tracker_page import tracker_page
 from orchestrator.reporting.write import write_report
+from orchestrator.results.configurations import command_for
 from orchestrator.spec.reader import load_spec
 
 HOSTILE = "<script>alert(1)</script>\"'|`[x](javascript:y)\n# $\\frac{$"
@@ -206,6 +207,27 @@ def test_hostile_names_stay_text(content, store, tmp_path, capsys):
     assert "alert(1)" in capsys.readouterr().out
 
 
+def test_a_table_leaves_as_numbers_that_a_spreadsheet_reads(finished):
+    _, folder = finished
+    saved = [html.unescape(text) for text in re.findall(r'data-save="([^"]*)"', (folder / "report.html").read_text())]
+    effects = next(rows for text in saved if (rows := list(csv.DictReader(io.StringIO(text))))[0].get("over"))
+    differences = [float(row["difference in pseudo/miou"]) for row in effects]
+    assert min(differences) < 0 < max(differences)
+    assert "−" not in "".join(saved)
+
+
+def test_the_page_of_a_tracker_is_one_table_whatever_is_in_it(content):
+    content["axes"][0] = "method.a|b"
+    for entry in content["ranking"]:
+        entry["config"] = {"method.a|b": "x|<b>y</b>", "inference.layers": [0]}
+    content["segmentation"][0]["title"] = "<b>a</b>"
+    content["remarks"] = ["<b>x</b>"]
+    page = tracker_page(content)
+    rows = [line.replace("\\|", "") for line in page.splitlines() if line.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+    assert "<b>" not in page
+
+
 def test_a_summary_of_an_earlier_version_still_makes_a_report(content, store, tmp_path):
     for name in ("answer", "pareto", "importance", "cost", "store", "axis_kinds"):
         del content[name]
@@ -313,6 +335,29 @@ def test_the_command_of_a_row_plans_that_row_alone(finished):
         trials = Planner(spec, fingerprints(spec)).grid()
         labels = {str(t.seed): variant.stages.labels.key for t in trials for variant in t.variants}
         assert labels == entry["label_artifacts"]
+
+
+def test_the_command_of_a_row_has_a_name_that_a_sweep_may_have(tmp_path):
+    spec = sweep_results.planner(tmp_path, f"name={'x' * 64}").spec
+    for rank in (1, 12, 2000):
+        words = shlex.split(command_for(spec, {"method.alpha_low": 0.2}, rank))
+        found = load_spec(Path(words[2]), words[4::2])
+        assert found.name.endswith(f"_{rank}")
+        assert found.name != spec.name
+
+
+def test_segmenters_of_one_seed_are_one_measurement(tmp_path):
+    """Two crops at two seeds are two seeds."""
+    more = "segmentation: {axes: {train.crop: [32, 64]}}\npaper: {source: T, rows: [{metric: seg/miou, value: 0.6}]}"
+    plan = sweep_results.planner(tmp_path, more=more)
+    sweep_results.compute(sweep_results.workspace(plan).store(), plan.grid(), sweep_results.alpha_score)
+    content, _ = sweep_results.summarised(plan)
+    best = content["ranking"][0]
+    assert len(content["segmentation"]) == 4
+    assert [best["per_seed"][seed]["seg/miou"] for seed in ("0", "1")] == pytest.approx([0.6, 0.7])
+    assert best["metrics"]["seg/miou"] == pytest.approx(0.65)
+    assert best["spread"]["seg/miou"] == pytest.approx(0.1 / 2**0.5)
+    assert content["paper"]["rows"][0]["seeds"] == 2
 
 
 def test_a_row_has_its_whole_configuration(content):

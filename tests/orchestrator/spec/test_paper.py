@@ -8,6 +8,7 @@ import pytest
 import sweep_results
 
 from orchestrator.reporting.terminal import print_results
+from orchestrator.results.paper import compared
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.yaml_source import SpecError
 
@@ -99,6 +100,13 @@ def test_what_is_not_there_yet_has_no_number(finished):
     row = finished[0]["paper"]["rows"][3]  # the segmenter learned from the labels of another alpha
     assert row["ours"] is row["difference"] is row["within"] is row["rank"] is None
     assert row["paper"] == 0.7
+
+
+def test_only_seeds_with_a_number_count(tmp_path):
+    config, per_seed = {"method.alpha_low": 0.2, "inference.layers": "none"}, {"0": {"seg/miou": 0.7}, "1": {}}
+    entry = {"config": config, "metrics": {"seg/miou": 0.7}, "spread": {}, "seeds": [0, 1], "per_seed": per_seed}
+    found = compared(sweep_results.planner(tmp_path, more=PAPER).spec, [entry])
+    assert found["rows"][3]["seeds"] == 1
 
 
 def test_the_pages_put_them_beside_each_other(finished):
