@@ -91,6 +91,8 @@ def _open(options: argparse.Namespace) -> ArtifactStore:
     from orchestrator.workspace import locate, runs_folder
     from workers.artifacts.opening import open_store, was_used
 
+    if options.sweep and options.store:
+        raise ConfigError(f"--store: given {options.store!r} beside --sweep, whose store is meant: need one of them")
     if options.sweep:
         given, store = "--sweep", locate(options.sweep, options.runs).store()
     elif options.store:

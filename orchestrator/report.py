@@ -17,7 +17,8 @@ from orchestrator.console.parser import add_sweep
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser)
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--csv",
         nargs="?",
         const="",
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the ranking as CSV instead, a row a configuration and seed (default: ranking.csv beside the "
         "reports; -: print it)",
     )
-    parser.add_argument(
+    instead.add_argument(
         "--latex",
         nargs="?",
         const="",

@@ -23,7 +23,10 @@ WATCH_S = 2.0
 
 
 def _period(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0.1 <= seconds <= 86400:
         raise argparse.ArgumentTypeError(f"need 0.1 to 86400 seconds, got {text}")
     return seconds

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aream.errors import ConfigError
 from orchestrator.console.command import (
     DONE,
     INTERRUPTED,
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     {DONE: "all done", NOT_ALL_WELL: "some trials failed; they are named, with their logs"},
 )
 def main(options: argparse.Namespace) -> int:
+    for name in ("why", "json"):
+        if getattr(options, name) and not options.plan:
+            raise ConfigError(f"--{name}: is about a plan: give --plan too, without which the sweep would run")
     if not options.plan:
         _say(f"reading {options.sweep}")
     # Imported only now: --help answers before torch is read.

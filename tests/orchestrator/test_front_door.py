@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sweep_results import alpha_score, compute, planner, summarised, workspace
 
-from orchestrator import artifacts, check_data, control, report, status, submit
+from orchestrator import artifacts, check_data, control, report, status, submit, sweep
 from orchestrator.cli import COMMANDS
 from orchestrator.monitor.state import SweepState
 
@@ -110,6 +110,32 @@ def test_what_means_nothing_is_refused_with_a_usage(folder, arguments):
     assert (code, out) == (2, "")
     assert said.startswith("usage: aream")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("option", ["--why", "--json"])
+def test_what_is_asked_of_a_plan_runs_no_sweep(folder, option, capsys):
+    assert sweep.main([str(folder / "grid.yaml"), option]) == 2
+    assert f"{option}: is about a plan: give --plan too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        (report, "grid --csv a --latex b", "not allowed with argument"),
+        (status, "grid --watch soon", "need 0.1 to 86400 seconds, got soon"),
+    ],
+)
+def test_what_goes_together_with_nothing_is_refused(command, arguments, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.main.parser().parse_args(arguments.split())
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_sweep_has_a_store_of_its_own(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert artifacts.main(["ls", "--sweep", "grid", "--store", "elsewhere"]) == 2
+    assert "--store: given 'elsewhere' beside --sweep" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
