@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aream.errors import ConfigError
 from orchestrator.console.command import command, run
 from orchestrator.console.parser import add_overrides
 
@@ -60,6 +61,8 @@ def main(options: argparse.Namespace) -> int:
     from workers.components import build_dataset
     from workers.evaluation import evaluate_folder
 
+    if options.threshold is not None and not 0 < options.threshold < 1:
+        raise ConfigError(f"--threshold: need a number in (0, 1), got {options.threshold:g}")
     dataset = build_dataset(named_data(options.data, options.root, options.set))
     rule: ThresholdRule | float = "auto" if options.threshold is None else float(options.threshold)
     labels = LabelsConfig(background_threshold=rule, absent_classes=options.absent_classes)

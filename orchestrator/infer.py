@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workers.inference import HostModel, SegmenterModel
 
 SAID_EVERY = 100
+PRESENCE = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--presence",
         type=float,
-        default=0.5,
         metavar="P",
-        help="score above which a class is in an image (default: 0.5)",
+        help=f"score above which a class is in an image, of a host (default: {PRESENCE:g})",
     )
     parser.add_argument(
-        "--threshold", type=float, metavar="T", help="of the background (default: that of the sweep's labels)"
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="of the background, of a host (default: that of the sweep's labels)",
     )
     parser.add_argument(
         "--plugin",
@@ -65,18 +68,21 @@ def main(options: argparse.Namespace) -> int:
     from workers.plugins import activate, read_plugin
     from workers.processes.runtime import Runtime
 
+    folder = options.weights if options.weights.is_dir() else options.weights.parent
+    model = _read(folder)
     for name, value in (("presence", options.presence), ("threshold", options.threshold)):
         if value is not None and not 0 < value < 1:
             raise ConfigError(f"--{name}: need a number in (0, 1), got {value:g}")
-    folder = options.weights if options.weights.is_dir() else options.weights.parent
-    model = _read(folder)
+        if value is not None and model["kind"] != HOST:
+            raise ConfigError(f"--{name}: is about a host's CAMs, and {folder} holds a segmenter, which makes none")
     activate(read_plugin(place, Path.cwd()) for place in options.plugin)
     images = Unlabelled(options.images, model["classes"])
     runtime = Runtime(gpu=torch.cuda.is_available(), threads=torch.get_num_threads())
     with written_whole(options.out) as out:
         if model["kind"] == HOST:
             made = _host(model, folder, options.threshold)
-            done = infer_host(made, folder, images, out, runtime, presence=options.presence)
+            presence = PRESENCE if options.presence is None else options.presence
+            done = infer_host(made, folder, images, out, runtime, presence=presence)
         else:
             done = infer_segmenter(_segmenter(model), folder, images, out, runtime)
         every = len(images.ids("val"))

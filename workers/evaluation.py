@@ -61,10 +61,12 @@ def evaluate_folder(
         partial: whether images that the folder has nothing for are left out; else they are an error.
 
     Raises:
-        ConfigError: no such folder, or one with neither kind of file.
+        ConfigError: no such folder, one with neither kind of file, or a threshold for label maps.
         DataError: a file that cannot be used, or that is missing; no mask to score by.
     """
     ending = _ending(folder)
+    if ending == ".png" and labels.rule == "fixed":
+        raise ConfigError(f"--threshold: is about CAMs, and {folder} holds label maps")
     names = _names(dataset)
     found: dict[str, Path] = {}
     without: list[str] = []

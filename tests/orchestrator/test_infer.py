@@ -139,6 +139,10 @@ def test_labels_that_were_exported_score_as_in_the_sweep(swept, capsys):
             ("--weights", "{}/weights", "--images", "{}/own/images", "--presence", "1"),
             "--presence: need a number in (0, 1)",
         ),
+        (
+            ("--weights", "{}/segmenter", "--images", "{}/own/images", "--threshold", "0.4"),
+            "--threshold: is about a host's CAMs",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_nothing_is_written(swept, tmp_path, capsys, arguments, words):

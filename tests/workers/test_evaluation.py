@@ -176,6 +176,15 @@ def test_a_folder_of_neither_kind_is_refused(data, made, tmp_path):
         evaluate_folder(tmp_path / "nowhere", data, "train", AUTO)
 
 
+def test_a_threshold_is_one_of_cams(tmp_path, data, made, capsys):
+    write_labels(data, made)
+    with pytest.raises(ConfigError, match=f"--threshold: is about CAMs, and {made} holds label maps"):
+        evaluate_folder(made, data, "train", LabelsConfig(background_threshold=0.3))
+    for wrong in ("5", "0", "nan"):
+        assert evaluate.main([str(made), "--data", "shapes", "--threshold", wrong]) == 2
+        assert capsys.readouterr().err == f"--threshold: need a number in (0, 1), got {wrong}\n"
+
+
 def test_a_file_is_of_no_image_where_two_images_are_called_so(tmp_path):
     root, made = tmp_path / "two", tmp_path / "made"
     made.mkdir()
