@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from aream.errors import ConfigError
 from orchestrator.console.command import REFUSED, command, run
+from orchestrator.console.listening import listening
 from orchestrator.console.parser import add_sweep
-from orchestrator.tracking.local_ui import PORT, local_address
+from orchestrator.tracking.local_ui import HOST, PORT, local_address
 from workers.processes.masking import HIDDEN, masked
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 %(prog)s
 %(prog)s sweeps/thresholds.yaml --port 5001
 """,
-    {REFUSED: "there is no record, or it is on a server, whose URL is printed"},
+    {REFUSED: "there is no record, it is on a server, whose URL is printed, or the port is taken"},
 )
 def main(options: argparse.Namespace) -> NoReturn:
     from orchestrator.tracking.backends.mlflow import follow_move
 
     uri, experiment = _record(options)
+    listening(HOST, options.port).close()  # MLflow would say it in a traceback, behind the addresses
     follow_move(uri)
     _tell(uri, experiment, options.port)
     words = [sys.executable, "-m", "mlflow", "ui", "--port", str(options.port), "--workers", "1"]

@@ -9,12 +9,10 @@ import anyio.to_thread
 import torch
 import uvicorn
 
-from aream.errors import ConfigError
 from orchestrator.browser.server import application
 from orchestrator.browser.sweep import BrowsedSweep
+from orchestrator.console.listening import listening
 from orchestrator.workspace import Workspace
-
-BACKLOG, MOST_PORT = 128, 65535
 
 
 def serve(workspace: Workspace, host: str, port: int, token: str | None, threads: int) -> None:
@@ -26,7 +24,7 @@ def serve(workspace: Workspace, host: str, port: int, token: str | None, threads
     """
     sweep = BrowsedSweep(workspace)
     torch.set_num_threads(1)
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         address = address_of(host, *listener.getsockname()[:2])
         print(f"{address}{f'?token={token}' if token else ''}\nCtrl-C ends it", flush=True)
         config = uvicorn.Config(application(sweep, token), log_level="warning", lifespan="off", access_log=False)
@@ -51,17 +49,3 @@ def address_of(host: str, bound: str, port: int) -> str:
     else:
         name = "localhost" if host == "127.0.0.1" else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}/"
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= MOST_PORT:  # the system takes others modulo 65536
-        raise ConfigError(f"--port: given {port}; need a number in 0..{MOST_PORT}")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise ConfigError(f"--host {host} --port {port}: cannot listen there ({error})") from error
-    return listener

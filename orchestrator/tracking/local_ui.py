@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.workspace import Workspace
 
-PORT = 5000
+HOST, PORT = "127.0.0.1", 5000
 
 
 def local_address(port: int = PORT) -> str:
-    return f"http://127.0.0.1:{port}"
+    return f"http://{HOST}:{port}"
 
 
 def ui_command(workspace: Workspace) -> str:

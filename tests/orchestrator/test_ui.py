@@ -15,6 +15,7 @@ import pytest
 from ports import free_port
 
 from orchestrator import ui
+from orchestrator.console.listening import listening
 from orchestrator.spec.sqlite_uri import sqlite_file, sqlite_uri
 from orchestrator.tracking.backends._mlflow_pages import address
 from orchestrator.tracking.backends.mlflow import MlflowBackend
@@ -117,6 +118,15 @@ def test_of_a_server_the_address_is_told_and_no_password(here, capsys, monkeypat
 )
 def test_of_no_sweep_or_folder_there_is_no_record(here, capsys, arguments, words):
     assert words in refused(capsys, *arguments)
+
+
+def test_a_port_that_is_taken_is_told_before_any_address(here, capsys):
+    (here / "runs" / "mlflow.db").write_bytes(b"x")
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port {port}: cannot listen on 127.0.0.1" in refused(capsys, "--port", str(port))
+    assert "--port: given 70000; need a number in 0..65535" in refused(capsys, "--port", "70000")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.integration
