@@ -23,6 +23,8 @@ MAX_MESSAGE = 1000
 MAX_PROBLEMS = 50
 FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters no name, path or text needs, and that end a path, break a line or show another text than is read."""
+FOR_EDITORS = "yaml-language-server:"
+"""Begins a comment that names the file's schema."""
 DOTTED_SECTIONS = ("axes", "segmentation.axes")
 """Mappings whose keys are dotted names themselves."""
 
@@ -144,9 +146,11 @@ def read_overrides(overrides: Sequence[str]) -> SweepSource:
 def _header(text: str) -> str:
     lines = []
     for line in text.splitlines():
-        if not line.startswith("#"):
+        if line.startswith("#"):
+            words = line.lstrip("# ").rstrip()
+            lines += [] if words.startswith(FOR_EDITORS) else [words]
+        elif lines or line.strip() not in ("", "---"):
             break
-        lines.append(line.lstrip("# ").rstrip())
     return " ".join(lines).strip()
 
 

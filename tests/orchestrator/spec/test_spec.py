@@ -38,6 +38,24 @@ def test_every_sweep_that_ships_is_valid(path):
     assert spec.training_points()
 
 
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "# Which alpha?\n# A word.\n\n# no more\n",
+        "# yaml-language-server: $schema=sweep.schema.json\n# Which alpha?\n# A word.\n",
+        "# yaml-language-server: $schema=sweep.schema.json\n\n# Which alpha?\n# A word.\n",
+        "---\n# Which alpha?\n# A word.\n",
+        "\n# Which alpha?\n# A word.\n",
+    ],
+)
+def test_the_comment_that_a_file_opens_with_is_its_question(write, opening):
+    assert load_spec(write(f"{opening}name: x\n# of the name\n")).description == "Which alpha? A word."
+
+
+def test_a_comment_further_down_is_no_question(write):
+    assert load_spec(write("name: x\n# of the name\n")).description == ""
+
+
 def test_all_problems_are_found_at_once_with_their_lines(write):
     path = write(
         "name: x\n"
