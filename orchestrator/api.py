@@ -46,7 +46,15 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None, **more: A
         SpecError: all that is wrong, each with file and line, key, what was given and what is allowed.
     """
     given = {**(overrides or {}), **{key.replace("__", "."): value for key, value in more.items()}}
-    return load_spec(Path(path), [f"{key}={json.dumps(value)}" for key, value in given.items()])
+    return load_spec(Path(path), [f"{key}={_as_text(key, value)}" for key, value in given.items()])
+
+
+def _as_text(key: str, value: Any) -> str:
+    """Raises ``ConfigError`` for what no sweep file can hold."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=os.fspath)  # a path is a text
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}: given {value!r}; need what a sweep file holds ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def is_sweep_file(name: str) -> bool:
 
 def with_root(root: str | None, overrides: Sequence[str]) -> list[str]:
     """Overrides with that of the dataset's folder."""
-    return [*([] if root is None else [f"data.root={json.dumps(root)}"]), *overrides]
+    return [*([] if root is None else [f"data.root={json.dumps(root, ensure_ascii=False)}"]), *overrides]
 
 
 def named_data(name: str, root: str | None, overrides: Sequence[str]) -> Component:

@@ -81,7 +81,10 @@ class Lab:
 
     def settings(self) -> tuple[str, ...]:
         """The overrides as ``--set`` takes them."""
-        return tuple(f"{key}={json.dumps(value)}" for key, value in {"runs": self.runs, **self.overrides}.items())
+        return tuple(
+            f"{key}={json.dumps(value, ensure_ascii=False)}"
+            for key, value in {"runs": self.runs, **self.overrides}.items()
+        )
 
 
 def read_lab(path: Path, target: str) -> tuple[Lab, Any]:

@@ -54,6 +54,13 @@ def test_keys_are_overridden_with_dots_or_underscores(path):
     assert (spec.base.train.epochs, spec.base.train.lr, spec.seeds) == (4, 1e-5, (3, 4))
 
 
+def test_values_of_a_notebook_are_what_a_file_holds(path, tmp_path):
+    spec = api.load(path, runs=tmp_path / "é 🦊", axes={"inference.layers": ("none",)})
+    assert spec.runs_dir == tmp_path / "é 🦊"
+    with pytest.raises(ConfigError, match=r"train.lr: given array\(.*\); need what a sweep file holds"):
+        api.load(path, train__lr=np.ones(1))
+
+
 @pytest.mark.slow
 def test_a_trial_gives_a_row_a_variant(trials):
     table = trials[0.25]

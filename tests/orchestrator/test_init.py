@@ -14,7 +14,10 @@ from small_voc import write_voc
 
 from orchestrator import init, sweep
 from orchestrator.init import TEMPLATES
+from orchestrator.spec.named_data import named_data
 from orchestrator.spec.reader import load_spec
+from orchestrator.spec.yaml_source import read_source
+from orchestrator.submission.readable_yaml import readable
 from workers.checks.dataset import check_dataset
 
 AWKWARD = 'a folder\'s #1: é "quoted" 🦊'
@@ -57,6 +60,18 @@ def test_the_folder_of_images_can_be_put_in_later(here, capsys):
     assert init.main(["first", "--data", "voc2012"]) == 0
     assert "replace FOLDER there with the folder of voc2012" in capsys.readouterr().out
     assert load_spec(here / "first" / "sweep.yaml").base.data.config.root == str(here / "FOLDER")
+
+
+def test_a_folder_of_any_name_is_named_at_the_command_line_too(here):
+    assert named_data("voc2012", f"/{AWKWARD}", ()).config.root == f"/{AWKWARD}"
+
+
+@pytest.mark.parametrize(
+    "name", ["08", "1e5", "0o17", "1.", ".5", "-7", "+1E-3", "12:30", "yes", "a: b", "1_0", "~", "=", "é", "2007_01"]
+)
+def test_names_stay_names_in_a_file_that_is_written(here, name):
+    (here / "x.yaml").write_text(readable({"name": name, name: [name]}), encoding="utf-8")
+    assert read_source(here / "x.yaml", ()).data == {"name": name, name: [name]}
 
 
 def test_data_in_a_store_keeps_its_uri(here):
