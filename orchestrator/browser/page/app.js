@@ -121,6 +121,11 @@ function passes(index) {
   return !element("chosen-only").checked || state.chosen.has(state.ids[index])
 }
 
+function offerDifferences() {
+  element("differing").disabled = !second()
+  document.querySelector("#sort option[value=differing]").disabled = !second()
+}
+
 const ORDERS = {
   worst: (index) => state.iou[index] ?? 2,
   best: (index) => -(state.iou[index] ?? -1),
@@ -243,6 +248,7 @@ function select(position) {
 
 function choose(index) {
   const id = state.ids[index]
+  if (id == null) return  // nothing passes the filters
   if (!state.chosen.delete(id)) state.chosen.add(id)
   element("chosen").checked = state.chosen.has(state.image?.id ?? id)
   tellChosen()
@@ -447,11 +453,7 @@ element("filters").addEventListener("submit", (event) => event.preventDefault())
 element("filters").addEventListener("input", () => apply())
 element("filters").addEventListener("reset", () => setTimeout(apply))
 element("first").addEventListener("change", open)
-element("second").addEventListener("change", () => {
-  element("differing").disabled = !second()
-  document.querySelector("#sort option[value=differing]").disabled = !second()
-  open()
-})
+element("second").addEventListener("change", () => { offerDifferences(); open() })
 element("choose-all").addEventListener("click", () => { state.shown.forEach((index) => state.chosen.add(state.ids[index])); tellChosen(); draw() })
 element("export").addEventListener("click", exportChosen)
 element("chosen").addEventListener("change", () => choose(state.image.index))
@@ -472,7 +474,7 @@ async function begin() {
   if (configuration(asked.get("labels"))) element("first").value = asked.get("labels")
   if (configuration(asked.get("other"))) {
     element("second").value = asked.get("other")
-    element("differing").disabled = false
+    offerDifferences()
   }
   await open()
   const at = state.shown.findIndex((index) => state.ids[index] === asked.get("image"))
