@@ -18,7 +18,6 @@ from workers.processes.atomic_write import write_json
 
 if TYPE_CHECKING:
     from orchestrator.reporting.analyses import AnalysisResult
-    from workers.artifacts.store import ArtifactStore
 
 
 def write_summary(

@@ -15,7 +15,6 @@ from workers.pipelines import external_labels_stage, segmentation_stage
 from workers.stage import Stage
 
 if TYPE_CHECKING:
-    from orchestrator.results.ranking import Ranked
     from orchestrator.spec.spec import SweepSpec
     from workers.trial import Selection
 

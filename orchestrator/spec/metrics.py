@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from aream.config import Component
 from workers.metric import Better, Listed, Metric, found, listed, of_stage
 from workers.trial import TrialConfig
-
-if TYPE_CHECKING:
-    pass
 
 TRAINING = "train_cam"
 OF_A_CONFIGURATION = (TRAINING, "infer_cam", "pseudo_label")
