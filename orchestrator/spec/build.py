@@ -216,8 +216,16 @@ def _plain_types(kind: Any) -> tuple[Any, ...]:
 
 def _allowed(error: ValidationError) -> str:
     """List what pydantic would have accepted, each alternative once."""
-    messages = dict.fromkeys(problem["msg"].removeprefix("Input should be ") for problem in error.errors())
-    return f"need {' or '.join(messages)}".replace("a valid tuple", "a list")
+    problems = error.errors()
+    places = [problem["loc"][-1] for problem in problems if problem["type"] == "missing"]  # that a list lacks
+
+    def words(problem: Any) -> str:
+        if problem["type"] in ("missing", "too_long"):
+            return f"a list of {problem.get('ctx', {}).get('max_length') or max(places) + 1}"
+        return str(problem["msg"]).removeprefix("Input should be ")
+
+    text = " or ".join(dict.fromkeys(map(words, problems)))
+    return f"need {text}".replace("valid tuple", "list").replace("valid dictionary", "section")
 
 
 @functools.cache

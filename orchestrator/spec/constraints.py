@@ -34,6 +34,10 @@ COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
 }
 
 
+WORDS = {"true": True, "false": False, "null": None}
+"""What YAML calls so, beside Python's own."""
+
+
 class MissingKey(ConfigError):
     """A key that does not exist at a point, such as a setting of another method."""
 
@@ -119,9 +123,13 @@ def _dotted(node: ast.expr, text: str) -> str:
     raise ConfigError(f"{text!r}: {ast.unparse(node)[:40]!r} is not a key")
 
 
+def _is_word(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in WORDS
+
+
 def _names(node: ast.expr) -> Iterator[str]:
     if isinstance(node, ast.Attribute | ast.Name):
-        yield _dotted(node, "")
+        yield from [] if _is_word(node) else [_dotted(node, "")]
         return
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr):
@@ -152,6 +160,8 @@ def _value(node: ast.expr, read: Callable[[str], Any]) -> Any:
         return [_value(item, read) for item in node.elts]
     if isinstance(node, ast.Constant):
         return node.value
+    if isinstance(node, ast.Name) and _is_word(node):
+        return WORDS[node.id]
     return read(_dotted(node, ""))
 
 

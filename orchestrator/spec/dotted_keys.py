@@ -43,6 +43,8 @@ def entry(name: str, node: Any) -> Any:
     Raises:
         MissingKey: there is no such key.
     """
+    if name == "seed":  # of a trial; nothing in a sweep file goes by it, and what did would go by the first alone
+        raise MissingKey(f"{name}: no such key")
     for part in name.split("."):
         if isinstance(node, dict) and set(node) == {"name", "config"} and part != "name":
             node = node["config"]

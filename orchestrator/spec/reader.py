@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -242,6 +242,13 @@ class _SweepReader:
         except AreamError as error:
             self.report(section, str(error))
 
+    def _impossible_segmenters(self, spec: SweepSpec) -> Iterator[tuple[str, str]]:
+        for point in spec.segmentation_points():
+            try:
+                spec.segmentation_config(point)
+            except ConfigError as error:
+                yield "segmentation.axes" if point else "segmentation", f"invalid combination {point}: {error}"
+
     def _check_points(self, spec: SweepSpec) -> None:
         """Every point of a grid, or the ends of a search's axes, must be a possible trial."""
         if not self._countable(spec):
@@ -262,14 +269,13 @@ class _SweepReader:
                         if str(error) not in seen:
                             seen.add(str(error))
                             self.report("axes", f"invalid combination {point}: {error}")
-            for point in spec.segmentation_points():
-                spec.segmentation_config(point)
             for key in spec.segmentation.select.of_each if spec.segmentation else ():
                 if not spec.knows(key):
                     self.report("segmentation.select.of_each", f"{key}: no such key")
                 elif any(axis.key == key and not axis.listed for axis in spec.axes):
                     self.report("segmentation.select.of_each", f"{key}: a range has no values to choose the best of")
             self._check_scheduler(spec)
+            self._report_all(self._impossible_segmenters(spec), "segmentation")
         except ConditionError as error:
             self.report(f"axes.{error.key}.when", str(error))
             return

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aream.errors import ConfigError
 from orchestrator.spec.constraints import Where
 
-VALUES = {"a.x": 0.25, "a.y": 0.5, "layers": "all", "n": 3}
+VALUES = {"a.x": 0.25, "a.y": 0.5, "layers": "all", "n": 3, "flip": True, "nothing": None}
 
 numbers = st.sampled_from(["a.x", "a.y", "n", "1", "2.5", "0"])
 terms = st.recursive(
@@ -42,6 +42,9 @@ def test_means_what_python_means(text):
         ("not a.x < a.y", False),
         ("0 < a.x < a.y < 1", True),
         ("a.y - a.x >= 0.25", True),
+        ("flip == true and flip == True", True),
+        ("false == flip", False),
+        ("nothing == null and not nothing in [false]", True),
     ],
 )
 def test_constructs(text, expected):
