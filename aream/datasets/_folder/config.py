@@ -32,7 +32,7 @@ class Masks:
     """Value or colour of pixels that count nowhere; null: 255 of ``index`` and ``palette``, else none."""
 
     def __post_init__(self) -> None:
-        check_relative("files", self.files.format(path="x", name="x") if _formats(self.files) else "")
+        check_pattern("files", self.files)
         if self.rgb is not None and self.binary is not None:
             raise ConfigError("rgb, binary: need one of them, got both")
         if (self.rgb is not None or self.binary is not None) and self.stored != "index":
@@ -141,7 +141,7 @@ class Config:
             if isinstance(place, str):
                 check_relative(key, place)
         if isinstance(self.masks, str):
-            Masks(files=self.masks)
+            check_pattern("masks", self.masks)
         if self.labels == FROM_MASKS and self.masks is None:
             raise ConfigError("labels: from_masks needs masks")
         scored = self.scored_classes
@@ -172,8 +172,14 @@ def check_relative(key: str, place: str) -> None:
         raise ConfigError(f"{key}: need a path under the root, got {place!r}")
 
 
-def _formats(pattern: str) -> bool:
-    """Return True if no brace is in it but those of the placeholders."""
+def check_pattern(key: str, pattern: str) -> None:
+    """
+    Raises:
+        ConfigError: as of :func:`check_relative`, or it has other braces than those of the placeholders.
+    """
+    plain = pattern
     for placeholder in PLACEHOLDERS:
-        pattern = pattern.replace(placeholder, "")
-    return "{" not in pattern and "}" not in pattern
+        plain = plain.replace(placeholder, "x")
+    if "{" in plain or "}" in plain:
+        raise ConfigError(f"{key}: need no braces but {' and '.join(PLACEHOLDERS)}, got {pattern!r}")
+    check_relative(key, plain)

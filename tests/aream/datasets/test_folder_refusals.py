@@ -103,7 +103,7 @@ def test_what_is_not_there_is_named(root, changes, words):
         ({"labels": "/x/l.csv"}, "labels: need a path under the root"),
         ({"labels": "from_masks", "masks": None}, "from_masks needs masks"),
         ({"scored_classes": (1,)}, "scored_classes"),
-        ({"masks": "../m"}, "files: need a path under the root"),
+        ({"masks": "../m"}, "masks: need a path under the root"),
     ],
 )
 def test_impossible_settings(changes, words):
@@ -121,7 +121,7 @@ def test_impossible_settings(changes, words):
         (lambda: Masks(files="m", binary=300), "values in 0..255"),
         (lambda: Masks(files="m", binary=1, ignore=1), "got 1 twice"),
         (lambda: Masks(files="m", rgb={"a": (1, 1, 1), "b": (1, 1, 1)}), "need different colours"),
-        (lambda: Masks(files="m/{stem}.png"), "need a path under the root"),
+        (lambda: Masks(files="m/{stem}.png"), "files: need no braces but {path} and {name}, got .m/{stem}.png"),
         (lambda: Masks(files="m", rgb={"a": (1, 1, 1)}, ignore=3), "need a colour"),
         (lambda: Labels(file=""), "need a path under the root"),
     ],
