@@ -68,6 +68,8 @@ def main(options: argparse.Namespace) -> int:
     from workers.plugins import activate, read_plugin
     from workers.processes.runtime import Runtime
 
+    if not options.weights.exists():
+        raise ConfigError(f"--weights: {options.weights}: no such file or folder")
     folder = options.weights if options.weights.is_dir() else options.weights.parent
     model = _read(folder)
     for name, value in (("presence", options.presence), ("threshold", options.threshold)):

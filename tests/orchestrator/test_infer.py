@@ -133,6 +133,7 @@ def test_labels_that_were_exported_score_as_in_the_sweep(swept, capsys):
     ("arguments", "words"),
     [
         (("--weights", "{}/own", "--images", "{}/own/images"), "own/model.json: no such file"),
+        (("--weights", "{}/none.pth", "--images", "{}/own/images"), "none.pth: no such file or folder"),
         (("--weights", "{}/weights", "--images", "{}/nowhere"), "nowhere: no such folder"),
         (("--weights", "{}/weights", "--images", "{}/cams"), "no image for data.images"),
         (
