@@ -24,7 +24,7 @@ from aream.errors import ConfigError
 from orchestrator.spec.build import Invalid, build
 from orchestrator.spec.yaml_source import Problem, SpecError, read_source
 from orchestrator.submission import targets
-from workers.processes.masking import SECRET_NAME
+from workers.processes.masking import SECRET_NAME, masked
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -75,8 +75,8 @@ class Lab:
         for name in (*self.environment, *self.secrets):
             if not VARIABLE.fullmatch(name):
                 raise ConfigError(f"environment: {name!r} is not a valid name of a variable")
-        for name in self.environment:
-            if SECRET_NAME.search(name) or name in self.secrets:
+        for name, value in self.environment.items():
+            if SECRET_NAME.search(name) or name in self.secrets or masked(value) != value:
                 raise ConfigError(f"environment: {name}: name it under `secrets`, without its value")
 
     def settings(self) -> tuple[str, ...]:

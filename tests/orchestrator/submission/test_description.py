@@ -89,6 +89,8 @@ def test_the_tracking_server_may_come_from_the_environment(tmp_path):
         ({"runs": "runs"}, r"lab.yaml:2: runs: need an absolute folder, got 'runs'"),
         ({"run": "/x"}, r"lab.yaml:9: run: unknown key \(did you mean runs\?\)"),
         ({"environment": {"AWS_SECRET_ACCESS_KEY": SECRET}}, r"environment: AWS_SECRET_ACCESS_KEY: name it under"),
+        ({"environment": {"MLFLOW_TRACKING_URI": f"http://u:{SECRET}@m"}}, r"MLFLOW_TRACKING_URI: name it"),
+        ({"slurm": {"setup": [f"export DATABASE=postgresql://u:{SECRET}@h/d"]}}, r"setup: holds a password"),
         ({"environment": {"A": 1}}, r"lab.yaml:4: environment: given"),
         ({"secrets": ["A B"]}, r"'A B' is not a valid name of a variable"),
         ({"worker": {"least": 3, "most": 2}}, r"lab.yaml:6: worker.least: need 0 to 2"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aream.config import config
 from aream.errors import ConfigError
+from workers.processes.masking import masked
 
 MAX_LOCAL = 24
 """Characters: the path of a socket has 107 at most, and Ray adds up to 80."""
@@ -72,6 +73,8 @@ class Config:
                 raise ConfigError(f"{name}: need a positive number, got {getattr(self, name)}")
         if self.requeues < 0:
             raise ConfigError(f"requeues: need 0 or more, got {self.requeues}")
+        if any(masked(line) != line for line in self.setup):
+            raise ConfigError("setup: holds a password or key, and Slurm keeps and shows the script: use secrets_file")
         for option in self.options:
             name = option.removeprefix("--").partition("=")[0]
             if not re.fullmatch(r"--[a-z][a-z-]+(=.+)?", option) or name in OURS:
