@@ -11,13 +11,15 @@ SIGNS = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "≈": r"$\approx$",
     "●": r"$\bullet$", "<": r"\textless{}", ">": r"\textgreater{}", "…": r"\dots{}", "×": r"$\times$",
 }  # fmt: skip
+MINUS = re.compile(r"(?<![\w.)\]])-(?=\.?\d)")
+"""Before a number; between words and digits it is a hyphen."""
 PREAMBLE = "% \\usepackage{booktabs}\n"
 MARKED = "\\textbf{{{}}}"
 
 
 def as_latex(text: str) -> str:
     """Plain text that LaTeX sets as it is; one line."""
-    return "".join(SIGNS.get(sign, sign) for sign in " ".join(text.split()))
+    return "".join(SIGNS.get(sign, sign) for sign in MINUS.sub("−", " ".join(text.split())))
 
 
 def latex_table(heading: str, table: Table) -> str:

@@ -322,6 +322,18 @@ def test_latex_sets_any_text_as_it_is():
     assert not set(plain) & set("&%$#_{}~^\\<>")
 
 
+@pytest.mark.parametrize(
+    ("text", "set_as"),
+    [
+        ("-0.0123 ± 0.01", "$-$0.0123 $\\pm$ 0.01"),
+        ("lr=-.5, [-1,2]", "lr=$-$.5, [$-$1,2]"),
+        ("0-6, 1e-05, train_cam-0123, a - 1", "0-6, 1e-05, train\\_cam-0123, a - 1"),
+    ],
+)
+def test_latex_sets_a_minus_before_a_number(text, set_as):
+    assert as_latex(text) == set_as
+
+
 def test_the_command_of_a_row_plans_that_row_alone(finished):
     content, _ = finished
     for place in (0, 7):
