@@ -121,7 +121,7 @@ def _proposed(text: str, root: Path) -> tuple[str, list[str]]:
         f"{', '.join(f'{len(found)} {split}' for split, found in ids.items())} images, "
         f"{len(seen.dataset.class_names)} classes: {', '.join(seen.dataset.class_names)}"
     ]
-    said += [f"{one.count} {one.kind}, such as {one.examples[0]}" for one in seen.found]
+    said += [f"{one.kind}: {one.count}, such as {one.examples[0]}" for one in seen.found]
     said += [f"look at data.classes and data.masks: {words}" for words in seen.remarks]
     return text, said
 

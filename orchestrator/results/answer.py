@@ -96,6 +96,8 @@ class _Telling:
 
     def _no_difference(self, axis: str, effect: Effect) -> str:
         values = listed(effect.values)
+        if not any(pair.better or pair.worse for pair in effect.pairs):  # as a training's metric over labels' settings
+            return f"{axis}: {called(self.rank.metric)} is the same at {values}."
         widest = max(effect.pairs, key=lambda pair: abs(pair.mean))
         seen = f"{widest.value} is {self.figure(abs(widest.mean))} {self._ahead()} {widest.over}"
         if widest.half is None:

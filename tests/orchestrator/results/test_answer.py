@@ -110,6 +110,7 @@ def test_seeds_without_a_difference_are_on_nobodys_side():
     assert {(row[3], row[5], row[6]) for row in rows} == {("+0.0000", "0 of 3", "tie")}
     (effect,) = axis_effects(entries, ["inference.layers"], RANK)
     assert {(pair.better, pair.worse) for pair in effect.pairs} == {(0, 0)}
+    assert said(entries, ["inference.layers"])[0] == "layers: pseudo-label mIoU is the same at none, shallow and all."
 
 
 @pytest.mark.parametrize("rank", [RANK, COST])
