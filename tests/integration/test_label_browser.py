@@ -265,6 +265,26 @@ def test_an_address_leads_to_the_image(page, address):
     assert page.inner_text("#shown-id") == f"train_{IMAGES - 1:05d}"
 
 
+def test_an_address_of_a_comparison_offers_to_sort_by_it(page):
+    page.select_option("#second", index=2)
+    page.wait_for_selector("#link[href*='other=']", state="attached")
+    address, chosen = page.url, page.input_value("#second")
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector(".tile img[src]")
+    page.select_option("#sort", "differing")
+    assert page.input_value("#second") == chosen
+
+
+def test_where_nothing_is_shown_nothing_is_chosen(page):
+    page.fill("#iou-from", "1")
+    page.fill("#iou-to", "0")
+    page.get_by_text(f"0 of {IMAGES} images").wait_for()
+    page.focus("#grid")
+    page.keyboard.press("x")
+    assert page.inner_text("#export") == "Export list"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_rule_of_accessibility_is_broken(page, scheme):
     from axe_playwright_python.sync_playwright import Axe
