@@ -173,7 +173,7 @@ def locate(sweep: str, runs: str) -> Workspace:
 
         place = read_place(Path(sweep))
         return Workspace(
-            store_uri=place.store.uri,
+            store_uri=place.store_uri,
             runs=place.runs_dir,
             name=place.name,
             store_endpoint=place.store.endpoint,

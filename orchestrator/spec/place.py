@@ -13,6 +13,7 @@ from aream.errors import ConfigError
 from orchestrator.spec.build import Invalid, build
 from orchestrator.spec.names import LONGEST_NAME, RESERVED, home, is_sweep_name
 from orchestrator.spec.yaml_source import Problem, SpecError, read_source
+from workers.artifacts.opening import is_folder
 from workers.artifacts.waits import USUAL, Waits
 from workers.processes.masking import masked
 
@@ -20,7 +21,8 @@ from workers.processes.masking import masked
 @config
 class Store:
     uri: str | None = None
-    """Folder, file:///FOLDER or s3://BUCKET/PREFIX of the artifact store; null: artifacts in the runs folder."""
+    """Folder, file:///FOLDER or s3://BUCKET/PREFIX of the artifact store, a folder relative to where the command runs;
+    null: artifacts in the runs folder."""
     endpoint: str | None = None
     """URL of a server that speaks S3; null: AWS, or AWS_ENDPOINT_URL_S3. Credentials come from boto3's own chain."""
     waits: Waits = USUAL
@@ -59,6 +61,16 @@ class Place:
             ConfigError: at the home of nobody.
         """
         return Path.cwd() / home(self.runs, "runs")
+
+    @property
+    def store_uri(self) -> str | None:
+        """That of the store, where it is a folder absolute: Ray's workers run in folders of their own.
+
+        Raises:
+            ConfigError: at the home of nobody.
+        """
+        uri = self.store.uri
+        return uri if uri is None or not is_folder(uri) else str(Path.cwd() / home(uri, "store.uri"))
 
 
 def read_place(path: Path) -> Place:

@@ -75,7 +75,7 @@ class _SweepReader:
         if self.problems or settings is None:
             raise SpecError(self.problems)
         try:
-            runs = settings.runs_dir
+            runs, store = settings.runs_dir, settings.store_uri
             search = _absolute_storage(settings.search)
         except ConfigError as error:
             self.report(*str(error).split(": ", 1))
@@ -94,7 +94,7 @@ class _SweepReader:
             notify=settings.notify,
             concurrency=settings.concurrency,
             tracking=settings.tracking,
-            store_uri=settings.store.uri,
+            store_uri=store,
             store_endpoint=settings.store.endpoint,
             store_waits=settings.store.waits,
             nodes=settings.nodes,

@@ -46,7 +46,7 @@ def open_store(
         parts = urlsplit(text)
     except ValueError as error:
         raise ConfigError(f"store.uri: not a URI: {error}") from error
-    if "://" not in text and not text.startswith("file:"):  # a folder's name may have a colon too
+    if is_folder(text):
         try:
             folder = Path(text).expanduser().absolute()
         except RuntimeError as error:
@@ -62,6 +62,11 @@ def open_store(
         return ArtifactStore(storage, root, after=after)
     own = hashlib.sha256(storage.uri.encode()).hexdigest()[:16]
     return ArtifactStore(storage, default.parent / "cache" / own, _max_view_bytes(), after)
+
+
+def is_folder(text: str) -> bool:
+    """True of a folder's path, whose name may have a colon too; else it is a URI."""
+    return "://" not in text and not text.startswith("file:")
 
 
 def was_used(storage: ObjectStorage) -> bool:

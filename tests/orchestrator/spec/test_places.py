@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from aream.errors import AreamError, ConfigError
@@ -92,6 +94,17 @@ def test_a_store_in_the_folder_that_fresh_empties_is_refused(spec, uri, tmp_path
     (tmp_path / "home").mkdir()
     with pytest.raises(ConfigError, match=r"store\.uri: .*overlap"):
         prepare(spec(f"store: {{uri: {uri}}}\n"))
+
+
+@pytest.mark.parametrize("given", ["shelf", "./shelf", "~/../shelf"])
+def test_a_store_is_where_the_command_runs_whichever_folder_its_workers_run_in(spec, given, tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    found = spec(f"store: {{uri: {given}}}\n")
+    by_file = locate(str(found.path), "runs")
+    (tmp_path / "of a worker").mkdir()
+    monkeypatch.chdir(tmp_path / "of a worker")  # Ray Tune gives every trial a folder of its own
+    for uri in (found.store_uri, by_file.store_uri):
+        assert os.path.realpath(open_store(uri, tmp_path / "default").storage.root) == str(tmp_path / "shelf")
 
 
 @pytest.mark.parametrize("name", ["a b%2F#?c'd", "x:y", "50%", "é", "a&b=c"])
