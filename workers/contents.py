@@ -73,13 +73,21 @@ class Content:
         if not self.locations:
             return self.identity()
         known = {} if reread else self._known()
-        if "identity" in known and known.get("listing") == self._listing():
+        try:
+            listing = self._listing()  # before it is read: what changes meanwhile is read again next time
+        except OSError as error:
+            return self._unremembered(self.identity(), error)
+        if "identity" in known and known.get("listing") == listing:
             return str(known["identity"])
         identity = self.identity()
         try:
-            self.remember(identity)
+            self.remember(identity, listing)
         except OSError as error:
-            log.warning("what %s is will be read again next time: %s", self.key, error)
+            return self._unremembered(identity, error)
+        return identity
+
+    def _unremembered(self, identity: str, error: OSError) -> str:
+        log.warning("what %s is will be read again next time: %s", self.key, error)
         return identity
 
     def _known(self) -> dict[str, str]:
@@ -90,8 +98,9 @@ class Content:
             return {}
         return known if isinstance(known, dict) else {}
 
-    def remember(self, identity: str) -> None:
-        write_json(self._file(), {"listing": self._listing(), "identity": identity})
+    def remember(self, identity: str, listing: str | None = None) -> None:
+        """``listing``: of its files before they were read; None: as they are."""
+        write_json(self._file(), {"listing": listing or self._listing(), "identity": identity})
 
     def _file(self) -> Path:
         """One a content and place, so that a new version takes the place of the old."""

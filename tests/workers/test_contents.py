@@ -65,6 +65,30 @@ def test_every_change_is_seen(root, change):
     assert content.remembered_identity() == content.identity() != "old"
 
 
+def test_what_changes_while_it_is_read_is_read_again(root, monkeypatch):
+    """A copy that is still under way, say."""
+    read = Content.identity
+
+    def changed_meanwhile(content):
+        found = read(content)
+        write_image(root, "2007_000003", np.random.default_rng(9))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Content, "identity", changed_meanwhile)
+        stale = data(root).remembered_identity()
+    assert data(root).remembered_identity() == data(root).identity() != stale
+
+
+def test_a_folder_that_may_not_be_listed_costs_only_the_memory(root, monkeypatch, caplog):
+    def refused(path, above):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("workers.contents._listed", refused)
+    assert data(root).remembered_identity() == data(root).identity()
+    assert "will be read again next time" in caplog.text
+
+
 def test_a_torn_memory_is_none(root, tmp_path):
     content = data(root)
     content.remember("old")
