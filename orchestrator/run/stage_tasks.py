@@ -54,6 +54,11 @@ class _Attempt:
     """True once a worker runs it; Ray does not tell of a task that waits for a slot."""
     cancelled: bool = False
 
+    def sign(self, signs: Mapping[str, Heartbeat]) -> Heartbeat | None:
+        """The last sign of its own worker; an older one is that of a worker that was lost."""
+        found = signs.get(self.stage.key)
+        return None if found is None or found.silent_s > time.monotonic() - self.asked else found
+
 
 @ray.remote
 def run_stage_task(
@@ -175,9 +180,7 @@ class StageTasks:
             self._cancel_what_waits()
         rows, signs = self.channel.look([EVERYTHING] if stop else [])
         for attempt in self.running.values():
-            # An older sign is that of a worker that was lost.
-            sign = (signs or {}).get(attempt.stage.key)
-            if sign is not None and sign.silent_s <= time.monotonic() - attempt.asked:
+            if signs is not None and attempt.sign(signs) is not None:
                 self._begun(attempt)
         for key, row in rows:
             if key in self.tell:
@@ -235,7 +238,7 @@ class StageTasks:
     def _reconcile(self, signs: dict[str, Heartbeat]) -> None:
         """Believe the store before Ray; kill, or give up, what shows no sign of life."""
         for task, attempt in list(self.running.items()):
-            sign = signs.get(attempt.stage.key)
+            sign = attempt.sign(signs)
             silent = sign.silent_s if sign is not None else time.monotonic() - attempt.asked
             if silent < SILENT_S:
                 continue
