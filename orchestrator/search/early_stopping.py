@@ -24,17 +24,20 @@ class _AfterWarmup:
 
     Rows of the warm-up are the same in all trials that share it, and come all at once. A training that has reached
     its last epoch goes on to its CAMs; one that an earlier run finished only shows how good others must be. A training
-    that was paused is another trial of Tune when it goes on, and its earlier epochs count once.
+    that was paused is another trial of Tune when it goes on: its earlier epochs count once, and it is judged as if it
+    had not been.
     """
 
     spec: SweepSpec
     trainings: dict[str, TrainConfig]
     judged: dict[str, int]
     """The last epoch of each training that the scheduler has seen."""
+    known_as: dict[str, _Standing]
+    """Of each training the trial that the scheduler takes it for, whichever of Tune's runs it now."""
 
     def read_epochs(self, spec: SweepSpec) -> None:
         """Prepare for a run; to be called before the first row."""
-        self.spec, self.trainings, self.judged = spec, {}, {}
+        self.spec, self.trainings, self.judged, self.known_as = spec, {}, {}, {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if "epoch" not in result or result.get("complete"):
@@ -48,10 +51,15 @@ class _AfterWarmup:
             return TrialScheduler.CONTINUE
         self.judged[training] = epoch
         row = {**result, OWN_EPOCHS: epoch - train.warmup}
-        action: str = super().on_trial_result(tune_controller, trial, row)  # type: ignore[misc]
-        if action == TrialScheduler.CONTINUE or epoch >= train.epochs or trial.config.get(REPLAYED):
-            return TrialScheduler.CONTINUE
-        return TrialScheduler.STOP
+        known = self.known_as.setdefault(training, _Standing(trial.trial_id, trial.config))
+        action: str = super().on_trial_result(tune_controller, known, row)  # type: ignore[misc]
+        if action != TrialScheduler.CONTINUE and epoch < train.epochs and not trial.config.get(REPLAYED):
+            return TrialScheduler.STOP
+        self.spare(known)
+        return TrialScheduler.CONTINUE
+
+    def spare(self, known: _Standing) -> None:
+        """Take further rows of a trial that goes on, whatever was decided."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """The last report repeats the last row, or has none."""
@@ -60,11 +68,13 @@ class _AfterWarmup:
 class _AfterWarmupASHA(_AfterWarmup, ASHAScheduler): ...
 
 
-class _AfterWarmupMedian(_AfterWarmup, MedianStoppingRule): ...
+class _AfterWarmupMedian(_AfterWarmup, MedianStoppingRule):
+    def spare(self, known: _Standing) -> None:
+        self._stopped_trials.discard(known)
 
 
 @dataclass(frozen=True, eq=False)
-class _Earlier:
+class _Standing:
     """Stands for one of Tune's trials."""
 
     trial_id: str
@@ -83,7 +93,7 @@ def scheduler(spec: SweepSpec, seen: Iterable[Seen] = ()) -> TrialScheduler:
     chosen = _asha(spec.scheduler, spec.own_epochs()) if asha else _median(spec.scheduler)
     chosen.read_epochs(spec)
     for number, trial in enumerate(seen):
-        stored: Any = _Earlier(f"earlier-{number}", {"values": trial.values, "seed": trial.seed, REPLAYED: True})
+        stored: Any = _Standing(f"earlier-{number}", {"values": trial.values, "seed": trial.seed, REPLAYED: True})
         chosen.on_trial_add(None, stored)
         for row in trial.rows:
             chosen.on_trial_result(None, stored, dict(row))

@@ -109,11 +109,57 @@ def test_a_training_that_was_paused_is_counted_once(spec):
 
 
 @pytest.mark.parametrize("settings", ["scheduler: {grace_epochs: 2}\n", "scheduler: {name: median, min_trials: 1}\n"])
+def test_a_pause_changes_nothing_about_who_is_stopped_and_when(spec, settings):
+    def ends(*, paused):
+        stopping, before = scheduler(spec(settings)), FakeTrial("early good")
+        after = FakeTrial("after its pause", point="early good") if paused else before
+        again = range(1, EPOCHS + 1) if paused else range(WARMUP + 4, EPOCHS + 1)  # a resumed training tells all rows
+        stopping.on_trial_add(None, before)
+        for epoch in range(1, WARMUP + 4):
+            row = {"epoch": float(epoch), "val/map": 0.7}
+            assert stopping.on_trial_result(None, before, row) == TrialScheduler.CONTINUE
+        for other in ("a", "b", "c"):
+            train(stopping, other, 0.8)
+        train(stopping, "poor", 0.6)
+        if paused:
+            stopping.on_trial_complete(None, before, {"paused": 1.0})
+            stopping.on_trial_add(None, after)
+        for epoch in again:
+            row = {"epoch": float(epoch), "val/map": 0.7 if epoch < WARMUP + 4 else 0.75}
+            if stopping.on_trial_result(None, after, row) != TrialScheduler.CONTINUE:
+                return epoch
+        return None
+
+    assert ends(paused=True) == ends(paused=False)
+
+
+def test_the_best_of_before_a_pause_counts(spec):
+    stopping = scheduler(spec("scheduler: {name: median, min_trials: 1}\n"))
+    assert train(stopping, "other", 0.5) == EPOCHS
+    before, after = FakeTrial("before"), FakeTrial("after", point="before")
+    stopping.on_trial_add(None, before)
+    for epoch in range(1, WARMUP + 4):
+        stopping.on_trial_result(None, before, {"epoch": float(epoch), "val/map": 0.9})
+    stopping.on_trial_add(None, after)
+    for epoch in range(WARMUP + 4, EPOCHS + 1):
+        row = {"epoch": float(epoch), "val/map": 0.1}
+        assert stopping.on_trial_result(None, after, row) == TrialScheduler.CONTINUE
+
+
+@pytest.mark.parametrize("settings", ["scheduler: {grace_epochs: 2}\n", "scheduler: {name: median, min_trials: 1}\n"])
 def test_what_an_earlier_run_finished_is_compared_with_but_not_stopped(spec, settings):
     stopping = scheduler(spec(settings))
     assert train(stopping, "good", 0.9, replayed=True) == EPOCHS
     assert train(stopping, "poor but finished", 0.1, replayed=True) == EPOCHS
     assert train(stopping, "poor", 0.05) < EPOCHS
+
+
+def test_a_finished_training_is_compared_with_to_its_end_however_poor(spec):
+    """The median of 0.9, 0.1 and 0.1 lets 0.6 go on, at every epoch."""
+    stopping = scheduler(spec("scheduler: {name: median, min_trials: 1}\n"))
+    for number, score in enumerate((0.9, 0.1, 0.1)):
+        train(stopping, f"finished {number}", score, replayed=True)
+    assert train(stopping, "new", 0.6) == EPOCHS
 
 
 def test_a_grace_longer_than_the_training_is_refused(spec):
