@@ -42,10 +42,8 @@ class RunRecords:
             return True
         try:
             self.known[key] = self.records.record(key)
-        except ArtifactNotFound:
+        except (ArtifactNotFound, ArtifactCorrupt):  # whoever needs a damaged one computes it again, and says so
             return False
-        except ArtifactCorrupt:  # told to whoever wants to know more
-            return True
         return True
 
     def record(self, key: str) -> ArtifactRecord:

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import sweep_results
 
+from orchestrator.preflight.preview import summarise
 from orchestrator.results.ranking import measured
+from orchestrator.results.records import RunRecords
 from orchestrator.spec.settings import goal
+from workers.artifacts.record import record_name
 
 
 @pytest.fixture
@@ -61,6 +64,21 @@ def test_what_is_not_stored_is_not_ranked(plan, store):
     assert len(ranking) == 4
     gone = next(entry for entry in ranking if entry.config["inference.layers"] == "none")
     assert gone.seeds == [1]
+
+
+def test_a_damaged_record_counts_as_absent_so_that_its_stage_is_run_again(plan, store):
+    """As after a power cut; the rest of the sweep is ranked meanwhile."""
+    trials = plan.grid()
+    sweep_results.compute(store, trials, sweep_results.alpha_score)
+    damaged = trials[0].variants[0].stages.labels.key
+    store.storage.write(record_name(damaged), b"")
+    records = RunRecords(store)
+    keys = {stage.key for trial in trials for stage in trial.stages()}
+    assert records.present(keys) == keys - {damaged}
+    ranking = sweep_results.ranked(plan, store)
+    assert len(ranking) == 12
+    assert [entry.seeds for entry in ranking if len(entry.seeds) == 1] == [[1]]
+    assert {row.key for row in summarise(plan, store).stages if not row.stored} == {damaged}
 
 
 def test_configurations_without_the_metric_are_not_ranked_and_can_be_written(plan, store):
