@@ -84,7 +84,8 @@ def summarise(
     proposals = spec.search.trials - len(points) if spec.search else 0
     counts = Counter(stage.key for trial in trials for stage in trial.stages())
     ordered = {stage.key: stage for trial in trials for stage in trial.stages()}
-    stored = {key for key in ordered | begun if store.has(key)}
+    records = RememberedRecords(store)
+    stored = records.present(ordered | begun)
     rows = [
         StageRow(key, stage.name, counts[key], key in stored, [parent.key for parent in stage.inputs.values()])
         for key, stage in ordered.items()
@@ -117,7 +118,7 @@ def summarise(
             for trial in trials
         ],
         remarks=remarks(spec),
-        other_code=by_other_code((ordered | begun).values(), RememberedRecords(store)),
+        other_code=by_other_code((ordered | begun).values(), records),
         why={one.key: one.words for one in reasons(missing, readable_records(store))} if why else None,
         banks=[len(group) for group in banks(left, spec.resources.trial.most_in_a_bank)],
         more_banks=spec.resources.trial.bank == "auto",
@@ -140,9 +141,11 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
     if plan.search:
         for key, title in titles.items():
             console.print(escape(f"  trial at the axis bounds: {key}  {title}"))
+    below: dict[str, list[StageRow]] = {}
     for row in plan.stages:
-        if not row.inputs:
-            console.print(_tree(row, plan.stages, titles))
+        below.setdefault(row.inputs[0] if row.inputs else "", []).append(row)
+    for row in below.get("", []):
+        console.print(_tree(row, below, titles))
     stored = sum(row.stored for row in plan.stages)
     if plan.stages:
         console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
@@ -159,14 +162,13 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
         console.print(line)
 
 
-def _tree(row: StageRow, rows: Sequence[StageRow], titles: Mapping[str, str]) -> Tree:
-    """A stage and what is computed from it; a stage of two inputs stands under the first."""
+def _tree(row: StageRow, below: Mapping[str, Sequence[StageRow]], titles: Mapping[str, str]) -> Tree:
+    """A stage and what is computed from it; a stage of two inputs stands under the first, as ``below`` has it."""
     shared = f"  shared by {row.shared_by} trials" if row.shared_by > 1 else ""
     title = f"  {titles[row.key]}" if row.key in titles else ""
     tree = Tree(escape(f"{row.key}{title}{shared}{'  stored' if row.stored else ''}"))
-    for child in rows:
-        if child.inputs and child.inputs[0] == row.key:
-            tree.add(_tree(child, rows, titles))
+    for child in below.get(row.key, ()):
+        tree.add(_tree(child, below, titles))
     return tree
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from workers.pipelines import BASELINE, trains_as
 
 ENOUGH_SEEDS = 3
 """Fewer say nothing about chance."""
+Axes = tuple[str, ...]
 
 
 def paired_differences(entries: Sequence[Mapping[str, Any]], rank: Goal) -> list[dict[str, Any] | None]:
@@ -19,10 +21,14 @@ def paired_differences(entries: Sequence[Mapping[str, Any]], rank: Goal) -> list
     The baseline is the best entry whose method adds nothing to the host, all axes outside the method equal. None for
     the baseline itself, where there is no such entry, or no seed that both have.
     """
-    plain = [position for position, entry in enumerate(entries) if without_loss(entry["method"])]
+    baselines: dict[Axes, dict[str, int]] = {}
+    for position, entry in enumerate(entries):
+        if without_loss(entry["method"]):
+            keys = tuple(sorted(key for key in entry["config"] if key.split(".")[0] != "method"))
+            baselines.setdefault(keys, {}).setdefault(_values(entry["config"], keys), position)
     found: list[dict[str, Any] | None] = []
     for position, entry in enumerate(entries):
-        other = next((known for known in plain if _same_but_method(entries[known]["config"], entry["config"])), None)
+        other = _baseline(entry["config"], baselines)
         if other is None or other == position:
             found.append(None)
         else:
@@ -30,10 +36,15 @@ def paired_differences(entries: Sequence[Mapping[str, Any]], rank: Goal) -> list
     return found
 
 
-def _same_but_method(baseline: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """An axis that exists only with another method is no difference."""
-    kept = {key: value for key, value in baseline.items() if key.split(".")[0] != "method"}
-    return all(key in config and config[key] == value for key, value in kept.items())
+def _baseline(config: Mapping[str, Any], baselines: Mapping[Axes, Mapping[str, int]]) -> int | None:
+    """Of those whose axes all stand at the same values; an axis that exists only with another method is no
+    difference."""
+    same = (known.get(_values(config, keys)) for keys, known in baselines.items() if config.keys() >= set(keys))
+    return min((position for position in same if position is not None), default=None)
+
+
+def _values(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return json.dumps([config[key] for key in keys], sort_keys=True)
 
 
 def _difference(

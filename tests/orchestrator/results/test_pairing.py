@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from orchestrator.reporting.sections import difference
@@ -57,6 +59,29 @@ def test_the_baseline_is_the_best_with_the_other_axes_equal():
     found = paired_differences(entries, goal("pseudo/miou", "max"))
     assert found[0]["baseline"] == 2
     assert [pair is None for pair in found] == [False, True, True, False, True]
+
+
+def test_the_baseline_is_the_one_that_a_look_at_all_pairs_finds():
+    rng = random.Random(0)
+    entries = []
+    for _ in range(300):
+        method = rng.choice(["aream", "mctformer"])
+        axes = {"method__alpha_low": rng.random(), "labels__refiner": rng.choice(["none", {"name": "par"}, [0, 1]])}
+        if rng.random() < 0.5:
+            axes["inference__layers"] = rng.choice(["all", None, [0, 1], 1])
+        entries.append(entry(method, [rng.random()], **axes))
+
+    def outside(one):
+        return {key: value for key, value in one["config"].items() if not key.startswith("method")}
+
+    differences = paired_differences(entries, goal("pseudo/miou"))
+    for position, (one, found) in enumerate(zip(entries, differences, strict=True)):
+        fitting = [
+            at
+            for at, other in enumerate(entries)
+            if other["method"] == "mctformer" and outside(other).items() <= outside(one).items()
+        ]
+        assert (found and found["baseline"]) == (None if fitting[:1] in ([], [position]) else fitting[0])
 
 
 def test_lower_may_be_better():
