@@ -37,6 +37,7 @@ class RequeueingSearcher(Searcher):
         paused: Callable[[], bool],
         can_run: Callable[[Config, str | None], bool],
         cancelled: Callable[[Config], bool],
+        dropped: Callable[[Config], None],
     ) -> None:
         """
         Args:
@@ -47,11 +48,12 @@ class RequeueingSearcher(Searcher):
             paused: whether nothing is to begin for now.
             can_run: whether a point may run, given the key of its stage that another process computed, if any.
             cancelled: whether a point that came back is never to run.
+            dropped: told of such a point, once.
         """
         super().__init__(metric=points.metric, mode=points.mode)
         self.points, self.problem = points, problem
         self.poll, self.closed, self.paused = poll, closed, paused
-        self.can_run, self.cancelled = can_run, cancelled
+        self.can_run, self.cancelled, self.dropped = can_run, cancelled, dropped
         self.running: dict[str, tuple[str, Config]] = {}
         """Tune's trial id -> the source's name, and the point."""
         self.returned: list[Returned] = []
@@ -71,6 +73,7 @@ class RequeueingSearcher(Searcher):
             if self.cancelled(back.config):
                 del self.returned[index]
                 self.points.on_trial_complete(back.inner, None, error=True)
+                self.dropped(back.config)
                 return None
             if self.can_run(back.config, back.computed_elsewhere):
                 del self.returned[index]

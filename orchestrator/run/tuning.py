@@ -41,7 +41,7 @@ from orchestrator.run.requeue import DeferredError, RequeueingSearcher
 from orchestrator.run.tune_callback import RECORDS, Listening, NodeUnreachable, TrialListener
 from orchestrator.search.early_stopping import scheduler
 from orchestrator.search.searchers import ListedPoints, SearchedPoints, planned
-from orchestrator.search.stopped_trials import Seen
+from orchestrator.search.stopped_trials import BY_HAND, Seen
 from orchestrator.workspace import Workspace
 from workers.failures import may_pass, told
 from workers.processes.gpu_memory import give_back
@@ -178,6 +178,7 @@ def _fit(
             supervisor.desired_state(key(config)) == "run" and (awaited is None or watch.free(awaited))
         ),
         cancelled=lambda config: supervisor.desired_state(key(config)) == "stop",
+        dropped=lambda config: listener.stopped_early(planned(planner, config), BY_HAND),
     )
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, planner=planner, workspace=workspace, stopped=stopped, channel=channel.actor),

@@ -41,7 +41,9 @@ class Desk:
             paused=lambda: self.resting,
             can_run=lambda config, awaited: self.value(config) not in self.blocked,
             cancelled=lambda config: self.value(config) in self.gone,
+            dropped=lambda config: self.dropped.append(self.value(config)),
         )
+        self.dropped: list[float] = []
 
     def look(self) -> None:
         self.looks += 1
@@ -88,6 +90,7 @@ def test_what_was_stopped_while_it_waited_is_dropped():
     assert desk.gate.suggest("b") is None
     assert desk.gate.suggest("b") == Searcher.FINISHED
     assert desk.points.told == [("a", None, True)]
+    assert desk.dropped == [0.0]  # whoever shows trials would take it for paused
 
 
 def test_a_paused_gate_waits():
