@@ -97,7 +97,7 @@ class Planner:
             stages = variant_stages(self.spec.trial(point, seed), self.fingerprint, self.spec.analyses, train)
             variants.setdefault(stages.labels.key, Variant(point, shown(point, self.spec.axes), stages))
         trial = TrialPlan(dict(values), shown(values, self.spec.axes), seed, train, tuple(variants.values()))
-        return functools.reduce(_merged, (self.trial(other, seed) for other in merged), trial)
+        return functools.reduce(united, (self.trial(other, seed) for other in merged), trial)
 
     def grid(self) -> list[TrialPlan]:
         """All trials of a grid: one for every distinct training and seed, variants of equal trainings merged; none
@@ -110,7 +110,7 @@ class Planner:
                 if known is None:
                     trials[trial.key] = trial
                 else:
-                    trials[trial.key] = _merged(known, trial)
+                    trials[trial.key] = united(known, trial)
         return list(trials.values())
 
     def corners(self) -> list[TrialPlan]:
@@ -122,7 +122,7 @@ class Planner:
         return [self.trial(values, seed) for values in ends if values is not None for seed in self.spec.seeds]
 
 
-def _merged(first: TrialPlan, second: TrialPlan) -> TrialPlan:
+def united(first: TrialPlan, second: TrialPlan) -> TrialPlan:
     """Two points with one training: their variants beside each other."""
     variants = {variant.stages.labels.key: variant for variant in (*first.variants, *second.variants)}
     return dataclasses.replace(first, variants=tuple(variants.values()), merged=(*first.merged, second.values))

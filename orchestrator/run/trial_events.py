@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.monitor.progress import ProgressDisplay
 from orchestrator.monitor.state import SweepState
 from orchestrator.monitor.supervisor import Supervisor
-from orchestrator.plan.planner import TrialPlan
+from orchestrator.plan.planner import TrialPlan, united
 from orchestrator.results.records import Records, RunRecords, stage_metrics
 from orchestrator.search.stopped_trials import BY_SCHEDULER, Seen, Stopped, add_stopped, read_stopped
 from orchestrator.spec.metrics import of_training
@@ -139,6 +139,8 @@ class TrialLife:
 
     def add(self, trial: TrialPlan) -> None:
         known = self.plans.get(trial.key)
+        if known is not None and trial.values not in (known.values, *known.merged):
+            trial = united(known, trial)  # another point of a search with the same training
         if known is None or len(trial.variants) >= len(known.variants):
             self.plans[trial.key] = trial
             self.hold.add(stage.key for stage in trial.stages())

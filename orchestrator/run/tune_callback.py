@@ -91,9 +91,9 @@ class Listening(tune.Callback):
     def _last_plan(self, trial: Trial) -> TrialPlan:
         plan = self.plan(trial)
         del self.plans[trial.trial_id]
-        self.running.pop(plan.key, None)
-        self.begun.pop(plan.key, None)
-        self.killed.pop(plan.key, None)
+        if all(other.key != plan.key for other in self.plans.values()):  # two points of a search may be one training
+            for known in (self.running, self.begun, self.killed):
+                known.pop(plan.key, None)
         # Averages of every metric, for an analysis of Tune's that nobody asks for: most of what an ended trial holds.
         trial.run_metadata.metric_analysis.clear()
         trial.run_metadata.metric_n_steps.clear()

@@ -1,0 +1,36 @@
+"""What the listener of trials keeps of them."""
+
+from __future__ import annotations
+
+from sweep_results import compute, planner, workspace
+
+from orchestrator.monitor.state import SweepState
+from orchestrator.monitor.supervisor import Supervisor
+from orchestrator.results.ranking import rank
+from orchestrator.results.records import RunRecords
+from orchestrator.run.trial_events import Listeners, TrialLife
+from orchestrator.spec.settings import Limits
+from workers.artifacts.holds import Hold
+
+SEARCH = (
+    "backbone={name: vit, vit: vit_tiny_patch16_224, patch_size: 8, dim: 12, depth: 4, heads: 2, pooling: class_token, "
+    "head_kernel: 1}", "method={name: acr}", "search={trials: 3}", "seeds=[0]",
+    "axes={method.localisation: {choice: [gradient, host]}, inference.layers: [all]}",
+)  # fmt: skip
+
+
+def test_points_of_a_search_with_one_training_are_all_ranked(tmp_path):
+    plan = planner(tmp_path, *SEARCH)
+    place = workspace(plan)
+    store, scores = place.store(), {"gradient": 0.5, "host": 0.4}
+    first, second = (plan.trial({"method.localisation": way}, 0) for way in scores)
+    assert first.key == second.key
+    told = Listeners(SweepState(place.state_file, "s"), None, None, None, None)
+    supervisor, hold = Supervisor(place.control_file, place.spent_file, Limits()), Hold(store.storage, "5eed" * 8, "s")
+    life = TrialLife(plan.spec, RunRecords(store), told, supervisor, hold, place.folder / "stopped.json")
+    for trial in (first, second, first, second):  # when it is begun, and when it has ended
+        life.add(trial)
+    compute(store, (first, second), lambda trial, variant: scores[variant.values["method.localisation"]])
+    ranked = rank(list(life.plans.values()), store, plan.spec.ranked_by)
+    assert [(one.config["method.localisation"], one.metrics["pseudo/miou"]) for one in ranked] == [*scores.items()]
+    assert hold.keys >= {stage.key for trial in (first, second) for stage in trial.stages()}
