@@ -86,6 +86,7 @@ class TrialLife:
     def finished(self, trial: TrialPlan, handed: Sequence[ArtifactRecord] = ()) -> None:
         """``handed``: records of its stages that the worker has read, and the driver need not read again."""
         self.rows.pop(trial.key, None)
+        self.failures.pop(trial.key, None)  # a search may have tried it again, after nodes fell silent
         self.records.take(handed)
         records = self.records
         self._note_best(trial, records)

@@ -62,8 +62,13 @@ class Listening(tune.Callback):
         channel: WorkerChannel,
         watch: LeaseWatch,
         problem: DeferredError,
+        over: dict[str, str],
     ) -> None:
-        """``problem`` keeps what goes wrong in ``listener``."""
+        """
+        Args:
+            problem: keeps what goes wrong in ``listener``.
+            over: is given the keys of trials that ended without a result, and how: ``failed`` or ``stopped``.
+        """
         self.planner, self.listener, self.supervisor, self.channel, self.watch = (
             planner,
             listener,
@@ -71,7 +76,7 @@ class Listening(tune.Callback):
             channel,
             watch,
         )
-        self.problem = problem
+        self.problem, self.over = problem, over
         self.plans: dict[str, TrialPlan] = {}
         self.running: dict[str, float] = {}
         self.begun: dict[str, float] = {}
@@ -164,8 +169,7 @@ class Listening(tune.Callback):
 
     def _ended(self, plan: TrialPlan, last: dict[str, Any]) -> None:
         if last.get("failure"):
-            self.supervisor.count_failure()
-            self.listener.failed(plan, last["failure"])
+            self._failed(plan, last["failure"])
         elif last.get("complete"):
             handed = json.loads(last.pop(RECORDS, "[]"))  # no longer kept by Tune
             self.listener.finished(plan, [ArtifactRecord(**record) for record in handed])
@@ -177,13 +181,20 @@ class Listening(tune.Callback):
             self.listener.waits(plan, "paused", last["away"])
         elif last.get("paused"):
             if self.supervisor.desired_state(plan.key) == "stop":
-                self.listener.stopped_early(plan, BY_HAND)
+                self._stopped(plan, BY_HAND)
             else:
                 self.listener.waits(plan, "paused", None)
         else:
-            self.listener.stopped_early(
-                plan, BY_HAND if self.supervisor.desired_state(plan.key) == "stop" else BY_SCHEDULER
-            )
+            self._stopped(plan, BY_HAND if self.supervisor.desired_state(plan.key) == "stop" else BY_SCHEDULER)
+
+    def _stopped(self, plan: TrialPlan, reason: str) -> None:
+        self.over[plan.key] = "stopped"
+        self.listener.stopped_early(plan, reason)
+
+    def _failed(self, plan: TrialPlan, reason: str) -> None:
+        self.over[plan.key] = "failed"
+        self.supervisor.count_failure()
+        self.listener.failed(plan, reason)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         tries, allowed = trial.run_metadata.num_failures + 1, trial.max_failures + 1
@@ -193,6 +204,5 @@ class Listening(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         plan, tries = self._last_plan(trial), trial.run_metadata.num_failures
         with self.problem.capture():
-            self.supervisor.count_failure()
             often = f"failed {tries} times; the last time: " if tries > 1 else ""
-            self.listener.failed(plan, f"{often}{why_trial(trial)}")
+            self._failed(plan, f"{often}{why_trial(trial)}")

@@ -131,16 +131,20 @@ def run_trials(
         seen: what the scheduler knows from earlier runs.
     """
     train_in_banks(planner, workspace, listener, supervisor, channel, listed)
+    over: dict[str, str] = {}
     for _ in range(TRIES_AFTER_STALLS):
         try:
-            _fit(planner, workspace, listener, supervisor, channel, listed=listed, stopped=stopped, seen=seen)
+            _fit(
+                planner, workspace, listener, supervisor, channel, listed=listed, stopped=stopped, seen=seen, over=over
+            )
         except NodeUnreachable as error:
             log.warning("%s is on a node that does not answer; the trials that are left start anew", error)
             store = workspace.store()
             done = {trial.key for trial in listed if all(store.has(stage.key) for stage in trial.stages())}
             judged = [trial for trial in listed if trial.key in done]
             seen = [*seen, *(Seen(trial.values, trial.seed, store.record(trial.key).history) for trial in judged)]
-            listed = [trial for trial in listed if trial.key not in done]
+            listed = [trial for trial in listed if trial.key not in done and trial.key not in over]
+            stopped |= {key for key, how in over.items() if how == "stopped"}
         else:
             return
     supervisor.end(f"nodes fell silent {TRIES_AFTER_STALLS} times")
@@ -156,6 +160,7 @@ def _fit(
     listed: Sequence[TrialPlan],
     stopped: frozenset[str],
     seen: Sequence[Seen],
+    over: dict[str, str],
 ) -> None:
     spec = planner.spec
     points, count = _points(planner, workspace, listed)
@@ -167,7 +172,7 @@ def _fit(
     def key(config: Mapping[str, Any]) -> str:
         return planned(planner, config).key
 
-    listening = Listening(planner, listener, supervisor, channel, watch, problem)
+    listening = Listening(planner, listener, supervisor, channel, watch, problem, over)
     gate = RequeueingSearcher(
         points,
         problem,

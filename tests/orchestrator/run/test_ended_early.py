@@ -60,11 +60,13 @@ def test_a_folder_that_cannot_be_written_is_named_by_its_key(run, tmp_path, caps
 @pytest.mark.parametrize("silent", [1, tuning.TRIES_AFTER_STALLS])
 def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, monkeypatch, silent):
     supervisor = Supervisor(tmp_path / "orders.json", tmp_path / "spent.json", Limits())
-    tries, seen = [], []
+    tries, seen, stopped = [], [], []
 
     def fit(*args, **kwargs):
         tries.append(kwargs["listed"])
         seen.append([one.rows for one in kwargs["seen"]])
+        stopped.append(kwargs["stopped"])
+        kwargs["over"].update(lost="failed", bad="stopped")
         if len(tries) <= silent:
             raise NodeUnreachable("train_cam-0123456789abcdef")
 
@@ -74,13 +76,14 @@ def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, mo
     )
     trials = [
         SimpleNamespace(key=key, values={}, seed=0, stages=lambda key=key: [SimpleNamespace(key=key)])
-        for key in ("done", "left")
+        for key in ("done", "left", "lost", "bad")
     ]
     workspace = SimpleNamespace(store=lambda: stored)
     planner = SimpleNamespace(spec=SimpleNamespace(resources=Resources()))
     tuning.run_trials(planner, workspace, None, supervisor, None, listed=trials)
     assert tries[0] == trials
-    assert all(again == trials[1:] for again in tries[1:])
+    assert all(again == trials[1:2] for again in tries[1:])  # what failed or was stopped is not taken up again
+    assert stopped == [set(), *[{"bad"}] * (len(tries) - 1)]
     assert all(known == [[{"epoch": 1.0}]] for known in seen[1:])  # a scheduler judges by what has ended
     assert supervisor.is_over() is (silent == tuning.TRIES_AFTER_STALLS)
 
