@@ -225,7 +225,7 @@ class Driver:
             elif trial.key in early and trial.key not in present:
                 self.state.update(trial.key, status="stopped", error=BY_SCHEDULER)
                 seen.append(Seen(trial.values, trial.seed, early[trial.key]))
-            else:
+            elif not self.trials.fails_at_once(trial):
                 pending.append(trial)
         if pending or self.spec.search:
             self._adopt(self.auto.for_trials(self.planner, pending or self.planner.corners()))

@@ -116,6 +116,14 @@ class TrialLife:
         self.progress.changed(trial.key)
         self.webhook.tell("failed", f"{trial.title} failed: {error}", self.state.counts())
 
+    def fails_at_once(self, trial: TrialPlan) -> bool:
+        """True, and told, where a stage that its training needs has failed: it would fail there again."""
+        lacking = next((stage.key for stage in trial.train.ancestry() if stage.key in self.failures), None)
+        if lacking is not None:
+            self.supervisor.count_failure()
+            self.failed(trial, f"its input {lacking} failed")
+        return lacking is not None
+
     def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None:
         self.state.update(trial.key, status=status, error=reason)
         self.progress.changed(trial.key)

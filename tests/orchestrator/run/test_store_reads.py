@@ -108,6 +108,15 @@ def test_the_end_of_a_trial_is_waited_for_by_nobody(desk):
     assert [trial.key for trial in desk.trials] == [key for key, step in steps if step == -1]
 
 
+def test_a_trial_whose_shared_stage_failed_is_not_run_into_the_same_error(desk):
+    """Of dozens of trials each would train its way there again."""
+    desk.life.failures[desk.trials[0].train.inputs["warmup"].key] = "KeyError: 'no such thing'"
+    hit = [trial.key for trial in desk.trials if desk.life.fails_at_once(trial)]
+    assert hit == [trial.key for trial in desk.trials if trial.seed == desk.trials[0].seed]
+    assert all(desk.life.failures[key].endswith("failed") for key in hit)
+    assert desk.life.supervisor.failed == len(hit)
+
+
 def test_a_finished_segmentation_job_shows_its_miou_while_others_run(desk):
     trial = desk.trials[0]
     spec = desk.plan.spec
