@@ -107,6 +107,12 @@ def test_a_store_is_where_the_command_runs_whichever_folder_its_workers_run_in(s
         assert os.path.realpath(open_store(uri, tmp_path / "default").storage.root) == str(tmp_path / "shelf")
 
 
+@pytest.mark.parametrize("uri", ["file:shelf", "file:./shelf", "file:///a#b", "file:///a?b"])
+def test_a_uri_that_names_no_folder_is_refused(spec, uri):
+    with pytest.raises(ConfigError, match=r"store\.uri: given .*; need file:///folder"):
+        prepare(spec(f"store: {{uri: '{uri}'}}\n"))
+
+
 @pytest.mark.parametrize("name", ["a b%2F#?c'd", "x:y", "50%", "é", "a&b=c"])
 def test_a_store_may_have_any_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

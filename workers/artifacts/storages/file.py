@@ -29,10 +29,12 @@ def open_storage(parts: SplitResult, endpoint: str | None, waits: Waits = USUAL)
     """``file:///folder``, which is not waited for.
 
     Raises:
-        ConfigError: a host or an endpoint is given.
+        ConfigError: a host or an endpoint is given, or something else than an absolute path.
     """
     if parts.netloc or endpoint:
         raise ConfigError(f"store.uri: given {parts.geturl()!r}; a folder has no host: need file:///folder")
+    if not parts.path.startswith("/") or parts.query or parts.fragment:
+        raise ConfigError(f"store.uri: given {parts.geturl()!r}; need file:///folder, in it %3F for ? and %23 for #")
     return FolderStorage(Path(unquote(parts.path)))
 
 
