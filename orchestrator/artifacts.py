@@ -96,7 +96,8 @@ def _open(options: argparse.Namespace) -> ArtifactStore:
     if options.sweep:
         given, store = "--sweep", locate(options.sweep, options.runs).store()
     elif options.store:
-        given, store = "--store", open_store(options.store, Path(options.runs).absolute(), options.endpoint)
+        views_beside = Path(options.runs).absolute() / "artifacts"
+        given, store = "--store", open_store(options.store, views_beside, options.endpoint)
     else:
         folder = runs_folder(options.runs) / "artifacts"
         given, store = "--runs", open_store(None, folder, options.endpoint)

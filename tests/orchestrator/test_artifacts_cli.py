@@ -20,7 +20,10 @@ CAMS, LABELS = "infer_cam-0123456789abcdef", "pseudo_label-0123456789abcdef"
 
 @pytest.fixture
 def store(tmp_path):
-    store = open_store(None, tmp_path / "artifacts")
+    return filled(open_store(None, tmp_path / "artifacts"))
+
+
+def filled(store):
     store.put(CAMS, store.staging(), record(CAMS))
     source = store.staging()
     (source / "labels").mkdir()
@@ -68,6 +71,15 @@ def test_export(run, tmp_path):
     assert "1 labels" in run("export", LABELS, str(tmp_path / "voc"))
     assert (tmp_path / "voc" / "SegmentationClassAug" / "a.png").exists()
     assert "is there already" in run("export", LABELS, str(tmp_path / "voc"), expect=2)
+
+
+def test_views_of_a_store_elsewhere_lie_in_the_runs_folder(bucket, s3_endpoint, tmp_path, monkeypatch):
+    uri = f"s3://{bucket}"
+    filled(open_store(uri, tmp_path / "there" / "artifacts", s3_endpoint))
+    monkeypatch.chdir(tmp_path)
+    assert artifacts.main(["export", LABELS, "labels", "--store", uri, "--endpoint", s3_endpoint]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "labels", "runs"}
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cache"]
 
 
 def test_gc(run, store):
