@@ -85,15 +85,22 @@ class Views:
         if self.max_bytes is None:
             found = view.is_dir()
         else:
-            lock = self.locks.get(view.name) or FileLock(self.scratch / LOCKS / view.name)
-            self.locks[view.name] = lock
-            while not lock.try_shared():  # it is being evicted
-                time.sleep(LOOK_S)
-            lock.used()
+            self._held(view.name).used()
             found = view.is_dir()
         if not found:
             self.trusted.discard(view.name)
         return found
+
+    def _held(self, name: str) -> FileLock:
+        """The lock of a view, held shared."""
+        while True:
+            lock = self.locks.get(name) or FileLock(self.scratch / LOCKS / name)
+            self.locks[name] = lock
+            while not lock.try_shared():  # it is being evicted
+                time.sleep(LOOK_S)
+            if not lock.removed():  # with the view, while it was waited for
+                return lock
+            self.locks.pop(name).release()
 
     def _build(self, record: ArtifactRecord, view: Path, fill: Callable[[Path], None]) -> None:
         self._make_room(view, _size(record))
@@ -144,7 +151,7 @@ class Views:
             self._remove(view)
             return True
         with FileLock(self.scratch / LOCKS / view.name) as lock:
-            if view.name in self.locks or not lock.try_exclusive():
+            if view.name in self.locks or not lock.try_exclusive() or lock.removed():
                 return False
             log.info("evicted the view %s", view.name)
             self._remove(view)

@@ -51,6 +51,13 @@ class FileLock:
         os.pwrite(self.descriptor, json.dumps(f"pid {os.getpid()} on {socket.gethostname()}").encode(), 0)
         return True
 
+    def removed(self) -> bool:
+        """True if its file is gone, and whoever opens the path now locks another one."""
+        try:
+            return not os.path.samestat(os.fstat(self.descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return True
+
     def take_exclusive(self, purpose: str) -> None:
         """Wait for it, saying once for whom."""
         if self.try_exclusive():

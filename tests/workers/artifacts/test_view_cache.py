@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from artifact_stores import record, reopened
@@ -10,6 +12,8 @@ from elsewhere import begun
 
 from aream.errors import ConfigError
 from workers.artifacts.opening import VIEW_BYTES
+from workers.artifacts.views import LOCKS
+from workers.processes.file_lock import FileLock
 from workers.processes.identity import machine_id
 
 KEYS = [f"infer_cam-{number:016x}" for number in range(6)]
@@ -67,6 +71,24 @@ def test_what_a_process_uses_stays(cached, tmp_path):
         with open(f"{path}/cams", "rb") as file:
             assert file.read() == random.Random(0).randbytes(SIZE)
         reader.communicate()
+
+
+def test_what_is_evicted_while_it_is_waited_for_is_kept_once_it_is_there_again(cached, tmp_path):
+    reader, evictor = reopened(cached, tmp_path), reopened(cached, tmp_path)
+    view = reader.get(KEYS[0])
+    reader.views.locks.pop(view.name).release()  # as a process that has not used it yet
+    lock = FileLock(evictor.scratch / LOCKS / view.name)
+    assert lock.try_exclusive()
+    with ThreadPoolExecutor(1) as beside:
+        waiting = beside.submit(reader.get, KEYS[0])
+        while view.name not in reader.views.locks:
+            time.sleep(0.01)
+        evictor.views._remove(view)
+        lock.path.unlink()
+        lock.release()
+        assert waiting.result(60) == view
+    assert not evictor.views._evict(view)
+    assert (view / "cams").read_bytes() == random.Random(0).randbytes(SIZE)
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "1e9", "much"])
