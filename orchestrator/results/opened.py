@@ -79,7 +79,7 @@ class Results:
             else:
                 spread = {f"{name} std": value for name, value in entry["spread"].items()}
                 rows.append({"rank": rank, **shown, "seeds": len(entry["seeds"]), **entry["metrics"], **spread})
-        return pandas.DataFrame(rows).set_index("rank")
+        return pandas.DataFrame(rows, columns=None if rows else ["rank"]).set_index("rank")
 
     def labels(self, rank: int = 1, seed: int | None = None) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """Image ids with their pseudo-labels: background 0, classes from 1, ignore 255.
@@ -143,6 +143,8 @@ class Results:
 
     def _entry(self, rank: int, seed: int | None) -> tuple[dict[str, Any], int]:
         ranking = self.content["ranking"]
+        if not ranking:
+            raise ConfigError("rank: the sweep has ranked nothing yet")
         if not 1 <= rank <= len(ranking):
             raise ConfigError(f"rank: need 1..{len(ranking)}, got {rank}")
         entry = ranking[rank - 1]

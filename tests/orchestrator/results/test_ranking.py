@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import sweep_results
 
+from aream.errors import ConfigError
 from orchestrator.preflight.preview import summarise
+from orchestrator.results.opened import Results
 from orchestrator.results.ranking import measured
 from orchestrator.results.records import RunRecords
 from orchestrator.spec.settings import goal
@@ -90,6 +92,16 @@ def test_configurations_without_the_metric_are_not_ranked_and_can_be_written(pla
     assert [("pseudo/miou" in entry.metrics) for entry in ranking] == [True] * 4
     (left, *_) = [entry for entry in measured(plan.grid(), store) if entry not in ranking]
     assert left.to_json(goal("pseudo/miou"))["label_artifact"]
+
+
+@pytest.mark.parametrize("per_seed", [False, True])
+def test_a_sweep_in_which_all_failed_is_an_empty_table(plan, per_seed):
+    content, _ = sweep_results.summarised(plan, {trial.key: "KeyError: 'no such thing'" for trial in plan.grid()})
+    found = Results(sweep_results.workspace(plan))
+    assert found.table(per_seed=per_seed).empty
+    assert found.failures == content["failures"]
+    with pytest.raises(ConfigError, match="the sweep has ranked nothing yet"):
+        found.labels()
 
 
 def test_every_record_is_fetched_once(plan, store):
