@@ -47,7 +47,7 @@ def segmentation_jobs(planner: Planner, ranking: Sequence[Ranked]) -> list[Segme
             labels = external_labels_stage(config.labels, spec.base.data, planner.fingerprint)
             for seed in spec.seeds:
                 stage = segmentation_stage(config, spec.trial({}, seed), labels, planner.fingerprint, hardware)
-                title = f"labels from {config.labels}, seed={seed}"
+                title = f"labels from {config.labels}, seed={seed}{', ' + text if text else ''}"
                 jobs[stage.key] = SegmentationJob(stage, labels, title, None, seed, None, text)
             continue
         for position, entry in selected(spec, config.select, ranking):
