@@ -79,7 +79,14 @@ def handed_on() -> dict[str, str]:
 
 
 def staging_folder() -> Path:
-    return Path(os.environ.get(FOLDER) or "~/.cache/aream").expanduser().absolute()
+    """
+    Raises:
+        ConfigError: an invalid setting of this node.
+    """
+    folder = Path(os.environ.get(FOLDER) or "~/.cache/aream").expanduser()
+    if not folder.is_absolute():  # each trial runs in a folder of its own
+        raise ConfigError(f"{FOLDER}: need an absolute path, got {str(folder)!r}")
+    return folder
 
 
 def artifact_key(location: str) -> str | None:

@@ -256,6 +256,12 @@ def test_an_impossible_limit(folder, monkeypatch, limit):
         staged(folder.put("a", b"a"))
 
 
+def test_a_relative_folder_would_be_another_one_in_every_trial(folder, monkeypatch):
+    monkeypatch.setenv(cache.FOLDER, "staging")
+    with pytest.raises(ConfigError, match=f"{cache.FOLDER}: need an absolute path, got 'staging'"):
+        staged(folder.put("a", b"a"))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk(folder, tmp_path, monkeypatch):
     disk = tmp_path / "disk"
