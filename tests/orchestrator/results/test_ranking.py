@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import statistics
+
 import pytest
 import sweep_results
 
@@ -102,6 +104,18 @@ def test_a_sweep_in_which_all_failed_is_an_empty_table(plan, per_seed):
     assert found.failures == content["failures"]
     with pytest.raises(ConfigError, match="the sweep has ranked nothing yet"):
         found.labels()
+
+
+def test_the_spread_of_segmenters_is_over_seeds_and_not_over_their_settings(tmp_path):
+    more = "segmentation: {train: {crop: 32}, axes: {train.epochs: [1, 2, 3]}, select: {top: 1}}"
+    plan = sweep_results.planner(tmp_path, more=more)
+    sweep_results.compute(sweep_results.workspace(plan).store(), plan.grid(), sweep_results.alpha_score)
+    (best, *_), jobs = (content := sweep_results.summarised(plan)[0])["ranking"], content["segmentation"]
+    assert len(jobs) == 3 * len(plan.spec.seeds)
+    by_seed = [own["seg/miou"] for own in best["per_seed"].values()]
+    assert by_seed == pytest.approx([0.6, 0.7])
+    assert best["metrics"]["seg/miou"] == pytest.approx(statistics.fmean(by_seed))
+    assert best["spread"]["seg/miou"] == pytest.approx(statistics.stdev(by_seed))
 
 
 def test_every_record_is_fetched_once(plan, store):
