@@ -73,6 +73,7 @@ class _Look:
             prefix: list(self.storage.list(prefix))
             for prefix in (RECORDS, BLOBS, CHECKPOINTS, "claims/", PROBES, LEASES)
         }
+        self.views = store.views.by_key()
         self.leases = Leases(self.storage)
         self.living = {name for name in _lease_names(self.listed[LEASES]) if self.leases.alive(name) is not None}
         others = any(not name.startswith(COLLECTION) for name in self.living)
@@ -109,9 +110,9 @@ class _Look:
         return self._is_doomed(info) if info.name.startswith(RECORDS) else not self._is_wanted_checkpoint(info)
 
     def removed(self, info: ObjectInfo) -> None:
-        key = key_of(info.name)
-        if info.name.startswith(RECORDS) and key is not None:
-            self.store.views.drop(key)
+        if info.name.startswith(RECORDS):
+            for view in self.views.get(str(key_of(info.name)), ()):
+                self.store.views.remove(view)
 
     def _read_holds(self) -> None:
         self.holds = sorted(self.storage.list(HOLDS), key=lambda hold: hold.name)

@@ -50,7 +50,7 @@ class Views:
         view = self.path(record)
         while not self._in_use(view):
             if view.name not in self.trusted and view.is_dir() and not _intact(record, view, files()):
-                self._remove(view)
+                self.remove(view)
             if not view.is_dir():
                 self._build(record, view, fill)
             self.trusted.add(view.name)
@@ -68,9 +68,14 @@ class Views:
         self.trusted.add(view.name)
 
     def drop(self, key: str) -> None:
+        for view in self.by_key().get(key, ()):
+            self.remove(view)
+
+    def by_key(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
         for view in self._all():
-            if view.name.partition(".")[0] == key:
-                self._remove(view)
+            found.setdefault(view.name.partition(".")[0], []).append(view)
+        return found
 
     def trim(self, needed: Collection[str], oldest: float) -> None:
         """Remove views of artifacts that nobody needs, unused since ``oldest``."""
@@ -148,13 +153,13 @@ class Views:
     def _evict(self, view: Path) -> bool:
         """Remove the view if nobody uses it; True if it was removed."""
         if self.max_bytes is None:
-            self._remove(view)
+            self.remove(view)
             return True
         with FileLock(self.scratch / LOCKS / view.name) as lock:
             if view.name in self.locks or not lock.try_exclusive() or lock.removed():
                 return False
             log.info("evicted the view %s", view.name)
-            self._remove(view)
+            self.remove(view)
             (self.scratch / SIZES / view.name).unlink(missing_ok=True)
             lock.path.unlink(missing_ok=True)
             return True
@@ -167,7 +172,7 @@ class Views:
         for name in names:
             yield self.scratch / VIEWS / name
 
-    def _remove(self, view: Path) -> None:
+    def remove(self, view: Path) -> None:
         """Remove a view; it is renamed first, so that readers see all of it or nothing."""
         self.trusted.discard(view.name)
         aside = temporary.new_path(self.scratch / STAGING)

@@ -18,6 +18,7 @@ from workers.artifacts.holds import Hold, all_holds, release
 from workers.artifacts.lineage import ancestors, descendants
 from workers.artifacts.opening import was_used
 from workers.artifacts.storages.protocol import PROBES
+from workers.artifacts.views import Views
 from workers.files.voc_export import export_labels
 from workers.processes.temporary import new_name
 
@@ -70,6 +71,14 @@ def test_what_a_sweep_names_and_its_ancestors_stay(chain):
         chain.verify(key)
         chain.get(key)
     assert removed(chain) == set()
+
+
+def test_views_are_listed_as_often_for_many_artifacts_as_for_one(chain, monkeypatch):
+    listed, views = [], Views.by_key
+    monkeypatch.setattr(Views, "by_key", lambda self: (listed.append(1), views(self))[1])
+    assert {f"records/{key}.json" for key in INPUTS} <= removed(chain)
+    assert len(listed) == 1
+    assert not any((chain.scratch / "views").iterdir())
 
 
 def test_nothing_younger_than_the_grace_period_goes(chain):

@@ -83,7 +83,7 @@ def test_what_is_evicted_while_it_is_waited_for_is_kept_once_it_is_there_again(c
         waiting = beside.submit(reader.get, KEYS[0])
         while view.name not in reader.views.locks:
             time.sleep(0.01)
-        evictor.views._remove(view)
+        evictor.views.remove(view)
         lock.path.unlink()
         lock.release()
         assert waiting.result(60) == view
