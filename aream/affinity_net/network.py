@@ -18,7 +18,7 @@ from aream.config import added, config, location
 from aream.errors import ConfigError
 from aream.networks.checkpoint import fit_state_dict, weights_fingerprint
 from aream.networks.resnet38 import MEAN, STD, ResNet38
-from aream.networks.resnet38_weights import counters, read_resnet38
+from aream.networks.resnet38_weights import read_resnet38
 
 FROZEN = ("conv1a", "b2", "b2_1", "b2_2")
 """Parts that PSA keeps as they were trained for classification."""
@@ -63,9 +63,8 @@ def build(config: AffinityNetConfig) -> AffinityNet:
     """
     network = AffinityNet(config)
     if config.weights is not None:
-        new = [*NEW, *counters(network)]
         fit_state_dict(
-            network, read_resnet38(config.weights, config.weights_key), config.weights, new=new, drop=_unwanted
+            network, read_resnet38(config.weights, config.weights_key), config.weights, new=NEW, drop=_unwanted
         )
     return network
 
@@ -77,7 +76,7 @@ def trained(config: AffinityNetConfig, path: str) -> AffinityNet:
         DataError: a weight file that cannot be read, or does not hold all of the network.
     """
     network = AffinityNet(config)
-    fit_state_dict(network, read_resnet38(path, config.weights_key), path, new=counters(network), drop=_unwanted)
+    fit_state_dict(network, read_resnet38(path, config.weights_key), path, drop=_unwanted)
     return network
 
 

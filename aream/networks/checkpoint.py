@@ -24,6 +24,9 @@ from aream.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
+COUNTER = "num_batches_tracked"
+"""Last part of the name of a batch norm's count of batches. Nothing reads it, and older files, such as torchvision's,
+have none."""
 NUMBERED = re.compile(r"(.*?\.)(\d+)(\..*)", re.DOTALL)
 USUAL = ("model", "model.state_dict", "state_dict", "state_dict.model")
 """Keys under which a training file has the weights that it is about, the first that there is."""
@@ -138,7 +141,7 @@ def fit_state_dict(
     new: Iterable[str] = (),
     drop: Callable[[str, Tensor], bool] = lambda name, value: False,
 ) -> None:
-    """Load ``state`` so that every parameter is accounted for.
+    """Load ``state`` so that every parameter is accounted for; batch norms may be without their counts of batches.
 
     Args:
         new: parameters that may be missing (a head that is new to this task).
@@ -150,7 +153,7 @@ def fit_state_dict(
     """
     kept = {name: value for name, value in state.items() if not drop(name, value)}
     own = module.state_dict()
-    missing = sorted(set(own) - set(kept) - set(new))
+    missing = sorted(name for name in set(own) - set(kept) - set(new) if name.rpartition(".")[2] != COUNTER)
     unexpected = sorted(set(kept) - set(own))
     shapes = [
         f"{name}: file {tuple(kept[name].shape)}, model {tuple(own[name].shape)}"

@@ -34,7 +34,6 @@ def load_resnet38(trunk: ResNet38, path: str | Path, key: str | None = None) -> 
         trunk,
         read_resnet38(path, key),
         str(path),
-        new=counters(trunk),
         drop=lambda name, value: name.split(".")[0].startswith(_HEADS),
     )
 
@@ -49,11 +48,6 @@ def read_resnet38(path: str | Path, key: str | None = None) -> dict[str, Tensor]
         DataError: the file cannot be read.
     """
     return from_mxnet(read_params(path), str(path)) if Path(path).suffix == ".params" else read_state_dict(path, key)
-
-
-def counters(trunk: ResNet38) -> list[str]:
-    """Names of counts of batches, which frozen batch norm does not read: MXNet and old PyTorch files have none."""
-    return [name for name in trunk.state_dict() if name.endswith("num_batches_tracked")]
 
 
 def from_mxnet(arrays: dict[str, Tensor], origin: str) -> dict[str, Tensor]:

@@ -161,6 +161,19 @@ def test_every_network_takes_the_key(saved, name):
     assert all(torch.equal(found[key], tensor) for key, tensor in other.items())
 
 
+@pytest.mark.parametrize("name", sorted(set(BUILDS) - {"mctformer"}))
+def test_batch_norms_of_old_files_have_no_counts(saved, name):
+    """torchvision's ``resnet50-0676ba61.pth`` is one: torch loads it, whose batch norms read no count."""
+    configured, build = BUILDS[name]
+    state = {key: torch.full_like(tensor, 0.25) for key, tensor in build(configured()).state_dict().items()}
+    old = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    found = build(configured(weights=saved(old))).state_dict()
+    assert len(old) < len(state) == len(found)
+    assert all(torch.equal(found[key], tensor) for key, tensor in old.items())
+    with pytest.raises(DataError, match=r"missing: .*running_var"):
+        build(configured(weights=saved({key: one for key, one in old.items() if not key.endswith("running_var")})))
+
+
 @pytest.mark.parametrize("name", sorted(set(BUILDS) - {"affinity_net"}))
 def test_a_key_without_a_file_is_refused(name):
     with pytest.raises(ConfigError, match="weights_key: 'teacher' is looked up in a file"):
