@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -61,7 +60,6 @@ class TimmConfig:
         return IMAGENET_MEAN_STD if self.normalisation == "imagenet" else HALF_MEAN_STD
 
 
-@functools.lru_cache(maxsize=16)
 def fingerprint(config: TimmConfig) -> str:
     """Identity of the initial weights."""
     return weights_fingerprint(config.weights, config.vit)

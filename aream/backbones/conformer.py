@@ -10,7 +10,6 @@ of warm-up, ``lr: 5e-5``, ``head_lr_scale: 10``, ``weight_decay: 0.01``, ``sched
 
 from __future__ import annotations
 
-import functools
 from typing import Literal
 
 import torch
@@ -86,7 +85,6 @@ class Config:
             )
 
 
-@functools.lru_cache(maxsize=16)
 def fingerprint(config: Config) -> str:
     """Identity of the initial weights."""
     return weights_fingerprint(config.weights, "conformer")

@@ -174,6 +174,23 @@ def test_batch_norms_of_old_files_have_no_counts(saved, name):
         build(configured(weights=saved({key: one for key, one in old.items() if not key.endswith("running_var")})))
 
 
+FINGERPRINTS = {"mctformer": mctformer_v2, "vit": vit, **{module.__name__.rpartition(".")[2]: module for module in (
+    conformer, deeplab, deeplab_largefov, deeplab_v3)}}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_a_file_that_is_written_anew_has_another_identity(saved, name):
+    """In a notebook one process starts sweep after sweep."""
+    module = FINGERPRINTS[name]
+
+    def identity(count: int) -> str:
+        return module.fingerprint(module.Config(weights=saved({"layer.weight": torch.zeros(count)})))
+
+    first = identity(1)
+    assert identity(2000) != first
+    assert identity(1) == first
+
+
 @pytest.mark.parametrize("name", sorted(set(BUILDS) - {"affinity_net"}))
 def test_a_key_without_a_file_is_refused(name):
     with pytest.raises(ConfigError, match="weights_key: 'teacher' is looked up in a file"):
