@@ -1,7 +1,7 @@
 """CAMs as published code writes them: a dict an image, pickled by numpy. None is executed.
 
-PSA, MCTformer and AReAM have ``{class: map}``, IRN ``{"keys": classes, "high_res": maps, ...}``; classes count from 0
-and are those of the image's label, maps are of the image's size and in [0, 1].
+PSA and MCTformer have ``{class: map}``, IRN ``{"keys": classes, "high_res": maps, ...}``, AReAM ``{"key": classes,
+"cam": maps}``; classes count from 0 and are those of the image's label, maps are of the image's size and in [0, 1].
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from aream.data.files import read_bounded, reason
 from aream.data.pickled import ArraysOnly, pickled_dict
 from aream.errors import DataError
 
-IRN_CLASSES, IRN_MAPS = "keys", "high_res"
+LISTED = {"keys": "high_res", "key": "cam"}
+"""Where IRN and AReAM have the classes, and where the maps of these."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,21 @@ def read_cam_dictionary(path: Path, classes: int, size: tuple[int, int]) -> CamD
 
 
 def _read(table: Mapping[Any, Any], classes: int, size: tuple[int, int]) -> CamDictionary:
-    if IRN_CLASSES in table or IRN_MAPS in table:
-        if not {IRN_CLASSES, IRN_MAPS} <= table.keys():
-            raise ValueError(f"need {IRN_CLASSES} and {IRN_MAPS} together, it has {', '.join(map(str, table))}")
-        keys, maps = np.asarray(table[IRN_CLASSES]).reshape(-1), np.asarray(table[IRN_MAPS])
+    pairs = dict(table)
+    for of_classes, of_maps in LISTED.items():
+        if of_classes not in table:
+            continue
+        if of_maps not in table:
+            raise ValueError(f"need {of_classes} and {of_maps} together, it has {', '.join(map(str, table))}")
+        keys, maps = np.asarray(table[of_classes]).reshape(-1), np.asarray(table[of_maps])
         if len(keys) != len(maps):
-            raise ValueError(f"it has {len(keys)} {IRN_CLASSES} and {len(maps)} maps")
+            raise ValueError(f"it has {len(keys)} {of_classes} and {len(maps)} maps")
         pairs = dict(zip(keys.tolist(), maps, strict=True))
-    else:
-        pairs = dict(table)
     found: dict[int, Float32[np.ndarray, "h w"]] = {}
     for key, value in pairs.items():
         if not isinstance(key, int | np.integer) or isinstance(key, bool) or not 0 <= key < classes:
             raise ValueError(
-                f"the key {str(key)[:80]!r} is no class; need 0..{classes - 1}, {IRN_CLASSES} or {IRN_MAPS}"
+                f"the key {str(key)[:80]!r} is no class; need 0..{classes - 1}, or a list under {' or '.join(LISTED)}"
             )
         array = np.asarray(value)
         if array.dtype.kind != "f" or array.shape != size:

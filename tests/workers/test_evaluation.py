@@ -40,7 +40,8 @@ def maps_of(dataset, image_id: str, rng) -> dict[int, np.ndarray]:
 
 
 LAYOUTS = {
-    "psa, mctformer, aream": lambda maps: maps,
+    "psa, mctformer": lambda maps: maps,
+    "aream": lambda maps: {"key": np.array(list(maps)), "cam": np.stack(list(maps.values()))},
     "irn": lambda maps: {
         "keys": torch.tensor(list(maps)),
         "cam": torch.zeros(len(maps), 3, 3),
@@ -149,6 +150,7 @@ class Evil:
         ({0: np.zeros((3, 3), np.float32)}, r"of shape \(3, 3\); need numbers of \(40, 48\)"),
         ({0: np.full((40, 48), np.nan, np.float32)}, "not finite"),
         ({"keys": [0]}, "need keys and high_res together"),
+        ({"key": [0]}, "need key and cam together"),
         ({"keys": [0, 1], "high_res": np.zeros((1, 40, 48))}, "2 keys and 1 maps"),
         ({0: Evil()}, "refused as a dictionary of CAMs: it asks for posix.system"),
     ],
