@@ -15,7 +15,7 @@ from aream.config import Component, component, config
 from aream.data.evidence import is_held_out
 from aream.errors import ConfigError, DataError
 from aream.labels import label_free
-from aream.labels.thresholds import BINS, CPU, ScoreLevels, ThresholdCounts
+from aream.labels.thresholds import BINS, CPU, ScoreLevels, ThresholdCounts, bins_of
 from aream.metrics import class_iou, counted_classes, mean_iou
 from aream.refiners import none
 
@@ -42,7 +42,7 @@ class LabelsConfig:
     """``auto``: best mIoU on the train masks (the field's habit); ``held_out``: best on a fifth of them, scored on the
     rest; ``otsu``, ``edges`` (aream/labels/label_free.py) or a number in (0, 1): no ground truth used."""
     thresholds: tuple[float, float, float] = (0.01, 0.79, 0.01)
-    """First, last and step of the search (AReAM's authors)."""
+    """First, last and step of the search (AReAM's authors); the number of steps is rounded."""
     absent_classes: Literal["skip", "zero"] = "skip"
     """How classes without a pixel in the ground truth count in the mIoU: left out (AFA) or as 0 (MCTformer)."""
 
@@ -57,6 +57,7 @@ class LabelsConfig:
                 "thresholds: need 0 <= first <= last < 1 and at most 250 steps of a positive size, "
                 f"got {list(self.thresholds)}"
             )
+        bins_of(self.grid().astype(np.float32))
 
     @property
     def rule(self) -> str:

@@ -14,6 +14,21 @@ BINS = 4096
 CPU = torch.device("cpu")
 
 
+def bins_of(thresholds: Float32[np.ndarray, " t"]) -> Int64[np.ndarray, " t"]:
+    """The bin of each threshold among ``BINS`` equal ones.
+
+    Raises:
+        ConfigError: they do not ascend in [0, 1), at most 255 of them, further apart than a bin.
+    """
+    bins = (thresholds * BINS).astype(np.int64)
+    if len(thresholds) > 255 or np.any(np.diff(bins) < 1) or np.any(bins < 0) or np.any(bins >= BINS):
+        raise ConfigError(
+            f"thresholds: need at most 255 in [0, 1), ascending by more than 1/{BINS}; "
+            f"got {len(thresholds)} from {thresholds.min():g} to {thresholds.max():g}"
+        )
+    return bins
+
+
 class ScoreLevels:
     """How many thresholds each score exceeds, exactly, by one table look-up and one comparison a pixel.
 
@@ -22,14 +37,8 @@ class ScoreLevels:
     """
 
     def __init__(self, thresholds: Float32[np.ndarray, " t"], device: torch.device = CPU) -> None:
-        """``thresholds`` ascend in [0, 1), at most 255 of them, further apart than 1/4096.
-
-        Raises:
-            ConfigError: they do not.
-        """
-        bins = (thresholds * BINS).astype(np.int64)
-        if len(thresholds) > 255 or np.any(np.diff(bins) < 1) or np.any(bins < 0) or np.any(bins >= BINS):
-            raise ConfigError(f"thresholds: need at most 255 in [0, 1), ascending by more than 1/{BINS}")
+        """Raises ConfigError for ``thresholds`` that :func:`bins_of` refuses."""
+        bins = bins_of(thresholds)
         below = np.searchsorted(bins, np.arange(BINS + 1), side="left").astype(np.uint8)
         inside = np.full(BINS + 1, np.inf, dtype=np.float32)
         inside[bins] = thresholds

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import oracles
 import pytest
@@ -7,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aream.errors import ConfigError
 from aream.labels.label_free import Contrast
 from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
 from aream.labels.thresholds import ScoreLevels, ThresholdCounts
@@ -45,6 +48,21 @@ def test_counts_beyond_32_bits():
     assert confusions[0, 80, 80] == len(THRESHOLDS) * before + 20
     assert confusions[0, 80, 0] == before
     assert confusions.sum(axis=(1, 2)).tolist() == [(len(THRESHOLDS) + 1) * before + 20] * len(THRESHOLDS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "got"),
+    [
+        ({"thresholds": (0.1, 0.9, 0.3)}, "got 4 from 0.1 to 1"),
+        ({"thresholds": (0.1, 0.11, 0.0001)}, "got 101 from 0.1 to 0.11"),
+        ({"background_threshold": 0.99999999}, "got 80 from 0.01 to 1"),
+    ],
+)
+def test_thresholds_that_cannot_be_counted_are_refused_before_anything_is_trained(settings, got):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"need at most 255 in [0, 1), ascending by more than 1/4096; {got}")
+    ):
+        LabelsConfig(**settings)
 
 
 @pytest.mark.gpu
