@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
 from torch import nn
 
-from aream.errors import ConfigError, DataError
+from aream.data.files import reason
+from aream.errors import AreamError, ConfigError, DataError
 from aream.networks.timm_names import architecture, check_tag
 
 NEEDED = ("forward_intermediates", "num_prefix_tokens", "patch_embed", "blocks", "norm", "fc_norm")
@@ -48,15 +50,7 @@ def create_transformer(name: str, *, pretrained: bool, image_size: int | None, *
         vit = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **changes)
     except (OSError, *FAILURES) as error:
         refuse_other_networks(plain)
-        said = str(error).strip().splitlines()
-        reason = said[0] if said else type(error).__name__
-        if pretrained:
-            raise DataError(
-                f"weights of {name} cannot be fetched from timm's hub, or do not fit ({reason}); "
-                "give a local file in backbone.weights"
-            ) from error
-        given = ", ".join(f"{key}={value}" for key, value in changes.items())
-        raise ConfigError(f"vit: timm cannot build {name} with {given}: {reason}") from error
+        raise not_built(name, changes, error, pretrained=pretrained) from error
     _refuse(plain, vit)
     if getattr(vit, "attn_pool", None) is not None:
         vit.attn_pool = None  # pools tokens for a classifier that is not there
@@ -64,6 +58,17 @@ def create_transformer(name: str, *, pretrained: bool, image_size: int | None, *
         if hasattr(part, "fused_attn"):
             part.fused_attn = True  # whatever TIMM_FUSED_ATTN says: queries and keys are read where it is called
     return vit
+
+
+def not_built(name: str, changes: Mapping[str, Any], error: Exception, *, pretrained: bool) -> AreamError:
+    """What a sweep is told of an error that timm raised."""
+    if pretrained:
+        return DataError(
+            f"weights of {name} cannot be fetched from timm's hub, or do not fit ({reason(error)}); "
+            "give a local file in backbone.weights"
+        )
+    given = ", ".join(f"{key}={value}" for key, value in changes.items())
+    return ConfigError(f"vit: timm cannot build {name} with {given}: {reason(error)}")
 
 
 def check_published(name: str) -> None:

@@ -14,9 +14,10 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from aream.backbones._timm_transformer import FAILURES, not_built
 from aream.backbones.protocol import COMPILED_BY
 from aream.cams.affinity import LayerQK
-from aream.errors import ConfigError, DataError
+from aream.errors import ConfigError
 from aream.networks.timm_names import architecture, check_tag
 
 
@@ -30,7 +31,7 @@ def create_vit(name: str, *, pretrained: bool = False, **changes: Any) -> Vision
     """A ViT with one class token, learnt positions and standard pre-norm blocks.
 
     Raises:
-        ConfigError: timm has no such ViT, or it is not a plain one.
+        ConfigError: timm has no such ViT, it is not a plain one, or it cannot be built with the changes.
         DataError: pretrained weights were asked for and timm's hub cannot be reached.
     """
     if architecture(name) not in plain_vit_names():
@@ -41,13 +42,8 @@ def create_vit(name: str, *, pretrained: bool = False, **changes: Any) -> Vision
     check_tag("vit", name)
     try:
         vit = timm.create_model(name, pretrained=pretrained, num_classes=0, **changes)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        raise DataError(
-            f"weights of {name} cannot be fetched from timm's hub ({str(error).splitlines()[0]}); "
-            "give a local file in backbone.weights"
-        ) from error
+    except (OSError, *FAILURES) as error:
+        raise not_built(name, changes, error, pretrained=pretrained) from error
     plain = (
         isinstance(vit, VisionTransformer)
         and vit.num_prefix_tokens == 1

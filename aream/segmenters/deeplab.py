@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.config import PRETRAINED, added, config, location
+from aream.data.files import reason
 from aream.errors import ConfigError, DataError
 from aream.networks.checkpoint import check_weights_key, fit_state_dict, read_state_dict, weights_fingerprint
 from aream.networks.timm_names import architecture, check_tag
@@ -115,15 +116,14 @@ def _encoder(config: Config, image_size: int) -> Any:
         )
     except (OSError, RuntimeError) as error:
         if config.weights != PRETRAINED:
-            raise ConfigError(f"encoder: {config.encoder} gives no features: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"encoder: {config.encoder} gives no features: {reason(error)}") from error
         raise DataError(
-            f"weights of {config.encoder} cannot be fetched from timm's hub "
-            f"({str(error).splitlines()[0]}); give a local file"
+            f"weights of {config.encoder} cannot be fetched from timm's hub ({reason(error)}); give a local file"
         ) from error
     except (TypeError, NotImplementedError, AssertionError, IndexError, ValueError) as error:
         raise ConfigError(
             f"encoder, output_stride, level: {config.encoder} gives no level {config.level} features of stride "
-            f"{config.output_stride}: {error}"
+            f"{config.output_stride}: {reason(error)}"
         ) from error
     if config.weights and config.weights != PRETRAINED:
         _load(encoder, config.weights, config.weights_key)

@@ -82,6 +82,16 @@ def test_other_networks_are_refused(name):
         mctformer_v2.shape(mctformer_v2.Config(vit=name))
 
 
+@pytest.mark.parametrize("changes", [{"dim": 64}, {"heads": 5}])
+@pytest.mark.parametrize("name", ["mctformer_v1", "mctformer_v2", "mctformer_plus", "vit"])
+def test_sizes_that_timm_cannot_build_are_refused(name, changes):
+    """The other size is the named model's: 384 and 6 heads."""
+    module = discover.load(backbones, name)
+    said = r"timm cannot build deit_small_patch16_224 with .*: dim should be divisible by num_heads"
+    with pytest.raises(ConfigError, match=said):
+        module.shape(module.Config(vit="deit_small_patch16_224", **changes))
+
+
 def test_positions_of_another_grid_follow_the_published_interpolation():
     host = mctformer_v2.build(TINY, 2, 32)
     found = host.positions(6, 5)
