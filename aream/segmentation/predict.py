@@ -62,10 +62,14 @@ class _Seen:
 
 
 def _seen(segmenter: Predictor, image: Image.Image, config: SegmentationEvaluation) -> _Seen:
-    width, height = image.size if config.image_size is None else (config.image_size, config.image_size)
-    sizes = [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in config.scales]
-    scaled = [image.resize(size, Image.Resampling.BICUBIC) for size in sizes]
+    scaled = [image.resize(size, Image.Resampling.BICUBIC) for size in seen_sizes(image.size, config)]
     return _Seen(torch.from_numpy(np.array(image)), [to_tensor(one, segmenter.mean, segmenter.std) for one in scaled])
+
+
+def seen_sizes(size: tuple[int, int], config: SegmentationEvaluation) -> list[tuple[int, int]]:
+    """Width and height at which a network sees an image of this size, at one scale after the other."""
+    width, height = size if config.image_size is None else (config.image_size, config.image_size)
+    return [(max(1, round(width * scale)), max(1, round(height * scale))) for scale in config.scales]
 
 
 def merged(views: Iterable[Float[Tensor, "k h w"]], rule: Merge) -> Float[Tensor, "k h w"]:

@@ -103,8 +103,8 @@ class DeepLab(nn.Module):
 
 def _encoder(config: Config, image_size: int) -> Any:
     changes: dict[str, object] = {} if config.output_stride is None else {"output_stride": config.output_stride}
-    vit = architecture(config.encoder) in timm.list_models(module="vision_transformer")
-    if vit:
+    plain = architecture(config.encoder)
+    if any(plain in timm.list_models(module=family) for family in ("vision_transformer", "deit")):
         changes = {"img_size": image_size, "dynamic_img_size": True, "dynamic_img_pad": True}
     try:
         encoder = timm.create_model(

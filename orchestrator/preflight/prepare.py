@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aream import discover
 from aream.config import Component, plain
+from aream.data.dataset import Dataset
 from aream.errors import DataError
 from aream.refiners.protocol import network_of
 from orchestrator.cluster.auto_gpus import expected
@@ -170,7 +171,16 @@ def _check_networks(spec: SweepSpec, trials: Sequence[TrialConfig]) -> None:
     for refiner in _distinct([trial.labels.refiner for trial in label_points(spec)]):
         check_affinity_net(refiner, len(dataset.ids("train")))
     for point in _segmentation_points(spec):
-        check_segmenter(spec.segmentation_config(point), len(dataset.class_names) + 1, len(dataset.ids("train")))
+        classes, images = len(dataset.class_names) + 1, len(dataset.ids("train"))
+        check_segmenter(spec.segmentation_config(point), classes, images, _size_of_first(dataset))
+
+
+def _size_of_first(dataset: Dataset) -> tuple[int, int] | None:
+    """Width and height of a val image; None: there is none that can be read, which is told elsewhere."""
+    try:
+        return next((dataset.image(image_id).size for image_id in dataset.ids("val")), None)
+    except DataError:
+        return None
 
 
 def _identity(content: Content, reread: bool) -> str:

@@ -16,10 +16,12 @@ from aream import discover, methods
 from aream.affinity_net import network as affinity_network
 from aream.backbones.protocol import has_batch_norm
 from aream.config import Component
+from aream.data.files import reason
 from aream.engine.steps import OutOfMemoryPolicy
 from aream.errors import AreamError, ConfigError, within
 from aream.methods.protocol import says
 from aream.refiners import psa
+from aream.segmentation.predict import seen_sizes
 from aream.train_config import TrainConfig
 from workers.components import build_backbone, build_method, build_segmenter, refuse_untrained
 from workers.staging.locations import localised
@@ -91,12 +93,43 @@ def _network(method: Component, host: Any, classes: int, train: TrainConfig) -> 
     return build_method(resolved, host, classes, train.image_size, entropies=entropies).network
 
 
-def check_segmenter(segmentation: SegmentationConfig, classes: int, images: int) -> None:
-    """The same of a segmenter; ``classes`` counts the background."""
-    train = segmentation.train
+def check_segmenter(
+    segmentation: SegmentationConfig, classes: int, images: int, size: tuple[int, int] | None = None
+) -> None:
+    """The same of a segmenter, and that it takes images of the sizes it will see: some encoders have one size alone.
+
+    Args:
+        classes: with the background.
+        size: width and height of an image that it is scored on; None: not known.
+    """
+    train, evaluate = segmentation.train, segmentation.evaluate
     segmenter = build_segmenter(segmentation.model, classes, train.crop)
+    sizes = {(train.crop, train.crop): "segmentation.train.crop"}
+    if size is not None:
+        for scale, seen in zip(evaluate.scales, seen_sizes(size, evaluate), strict=True):
+            sizes.setdefault(seen, f"segmentation.evaluate, scale {scale:g} of an image of {size[0]} x {size[1]}")
+    for (width, height), what in sizes.items():
+        if _cannot(segmenter, height, width, "meta") is None:
+            continue
+        # Without numbers more may fail than the network itself does.
+        again = build_segmenter(segmentation.model, classes, train.crop)
+        if (error := _cannot(again, height, width, "cpu")) is not None:
+            raise ConfigError(
+                f"segmentation.model: {segmentation.model.name} cannot see {width} x {height} pixels ({what}): "
+                f"{reason(error)}"
+            ) from error
     batch = min(train.batch_size, images)
     _try_step(segmenter, segmenter, batch, train.crop, "segmentation.train", train.out_of_memory)
+
+
+def _cannot(segmenter: Any, height: int, width: int, device: str) -> Exception | None:
+    """What a segmenter raises at an image of a size."""
+    try:
+        with torch.no_grad(), contextlib.suppress(NotImplementedError):
+            segmenter.to(torch.device(device)).eval()(torch.zeros(1, 3, height, width, device=device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return error
+    return None
 
 
 def check_affinity_net(refiner: Component, images: int) -> None:
