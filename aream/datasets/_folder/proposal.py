@@ -99,11 +99,10 @@ def _pair(root: Path, pictures: Sequence[str]) -> tuple[str, str | None]:
     if found:
         _, _, images, masks = max(found)
         return images, masks
+    stems = {path: without_ending(path) for path in pictures}
+    known = {*stems.values()}
     for suffix in MASK_SUFFIXES:
-        stems = {without_ending(path) for path in pictures}
-        mine = [
-            path for path in pictures if without_ending(path).removesuffix(suffix) in stems - {without_ending(path)}
-        ]
+        mine = [path for path, stem in stems.items() if stem.endswith(suffix) and stem.removesuffix(suffix) in known]
         if mine and len({PurePosixPath(path).suffix for path in mine}) == 1:
             base = _common(pictures)
             pattern = f"{base}/{{path}}{suffix}{PurePosixPath(mine[0]).suffix}".removeprefix("/")

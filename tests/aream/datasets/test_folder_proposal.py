@@ -57,3 +57,15 @@ def test_masks_are_found_among_many_folders_whose_files_are_called_alike(tmp_pat
     assert {(each["images"], each["masks"]) for each in found.settings} == {("images", "truth")}
     depth_and_the_values_of_masks = 3
     assert max(read.values()) <= depth_and_the_values_of_masks
+
+
+def test_masks_beside_their_images_are_told_by_their_ending(tmp_path):
+    for name, draw in (("a", photo), ("a_mask", mask), ("b", photo), ("b_mask", mask), ("_mask", photo)):
+        Image.fromarray(draw()).save(tmp_path / f"{name}.png")
+    found = proposal.candidates(tmp_path)
+    assert {(each["images"], each["masks"]) for each in found.settings} == {("**", "{path}_mask.png")}
+
+
+def test_names_are_not_held_against_each_other(tmp_path):
+    """All pairs of so many would take half a minute."""
+    assert proposal._pair(tmp_path, [f"{number}.png" for number in range(20_000)]) == ("", None)
