@@ -40,8 +40,10 @@ def resolve_layers(subset: LayerSubset, depth: int, first_deep: int, key: str = 
         return tuple(range(depth))
     if subset == "shallow":
         return tuple(range(first_deep))
-    if subset == "deep":
+    if subset == "deep" and first_deep < depth:
         return tuple(range(first_deep, depth))
+    if subset == "deep":
+        raise ConfigError(f"{key}: the backbone has no deep layer, its depth is {depth}; need all, shallow or [0]")
     if not subset or len(set(subset)) != len(subset) or not all(0 <= layer < depth for layer in subset):
         raise ConfigError(
             f"{key}: need one or more different layers in 0..{depth - 1}, or all, shallow, deep; got {list(subset)}"

@@ -19,10 +19,10 @@ from aream.cams.affinity import LayerQK
 
 Padding = Literal["before_flip", "after_flip"]
 DEFAULT_PADDING: Padding = "after_flip"
-COMPILED_BY = "compiled_by"
-"""Attribute of a transformer block whose functions are to be compiled: what compiles one."""
 """AReAM's authors on MCTformer: an image is mirrored, then padded to whole patches. A backbone that was published with
 another order says so (``PUBLISHED_PADDING`` of its module, ``published_padding`` of what it builds)."""
+COMPILED_BY = "compiled_by"
+"""Attribute of a transformer block whose functions are to be compiled: what compiles one."""
 
 HostLosses = Callable[[Float[Tensor, "b c"]], Mapping[str, Float[Tensor, ""]]]
 """Weighted scalar terms by name, from the image labels (0 or 1); each a mean over the images."""

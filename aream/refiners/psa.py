@@ -14,7 +14,8 @@ of those who use it since:
 A walk of class scores is a mean of scores, so a constant background is the same after it: the published constant is
 nothing but the threshold on the walked scores, given, or searched as ``labels.background_threshold`` says.
 
-An image of at most 32 rows or 64 columns has no pair of positions that a walk could use, and stays as it is.
+An image of at most 32 rows or 64 columns has no pair of positions that a walk could use: its scores are averaged over
+positions of 8 x 8 pixels, as all are, and go nowhere from there.
 """
 
 from __future__ import annotations

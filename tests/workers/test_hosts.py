@@ -205,3 +205,7 @@ def test_a_single_layer_is_shallow():
     trial = with_method(with_host(TRIAL, depth=1), "mean_affinity")
     trial = dataclasses.replace(trial, inference=InferenceSection(image_size=32, layers="shallow"))
     assert variant_stages(trial, fingerprint).labels.config.layers == (0,)
+    with pytest.raises(ConfigError, match="layers: the backbone has no deep layer, its depth is 1"):
+        variant_stages(dataclasses.replace(trial, inference=InferenceSection(layers="deep")), fingerprint)
+    with pytest.raises(ConfigError, match=r"method.supervised_layers: the backbone has no deep layer"):
+        training_stage(with_method(trial, "aream"), fingerprint)
