@@ -5,11 +5,15 @@ Source: Chen et al., "DeepLab" (LargeFOV: a 3x3 convolution of rate 12; ASPP: se
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
 import timm
 import torch
 from jaxtyping import Float
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,13 +23,16 @@ from aream.errors import ConfigError, DataError
 from aream.networks.checkpoint import check_weights_key, fit_state_dict, read_state_dict, weights_fingerprint
 from aream.networks.timm_names import architecture, check_tag
 
+log = logging.getLogger(__name__)
+
 
 @config
 class Config:
     encoder: str = "resnet18"
     """timm name of a model that gives features (a convolutional one, or a plain ViT)."""
     weights: str | None = location(None)
-    """Weight file of the encoder, ``pretrained`` for timm's hub, or null for random weights."""
+    """Weight file of the encoder, ``pretrained`` for timm's hub, or null for random weights. A ViT's positions are
+    brought to the grid of the crop."""
     weights_key: str | None = added(None)
     """Name of the state dict to read from a weight file that holds several, such as ``model_ema``; null: the only one,
     else ``model`` or ``state_dict``."""
@@ -133,7 +140,22 @@ def _encoder(config: Config, image_size: int) -> Any:
 def _load(encoder: nn.Module, path: str, key: str | None) -> None:
     """Encoder weights by their timm names; classifier entries of the file are left over, nothing may be missing."""
     state = read_state_dict(path, key)
+    vit, positions = getattr(encoder, "model", None), state.get("pos_embed")
+    if isinstance(vit, VisionTransformer) and vit.pos_embed is not None and positions is not None:
+        state["pos_embed"] = _on_own_grid(positions, vit, path)
     own = encoder.state_dict()
     prefix = "model." if all(name.startswith("model.") for name in own) else ""
     state = {prefix + name: value for name, value in state.items()}
     fit_state_dict(encoder, state, path, drop=lambda name, value: name not in own)
+
+
+def _on_own_grid(positions: Tensor, vit: Any, path: str) -> Tensor:
+    """A file's positions on the grid of the crop, as timm brings those there that it fetches; of no square as they
+    are."""
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    patches = positions.shape[1] - prefix if positions.ndim == 3 else 0
+    if positions.shape == vit.pos_embed.shape or patches < 1 or math.isqrt(patches) ** 2 != patches:
+        return positions
+    log.warning("%s: positions of %d tokens are interpolated to %d", path, positions.shape[1], vit.pos_embed.shape[1])
+    found: Tensor = resample_abs_pos_embed(positions, list(vit.patch_embed.grid_size), num_prefix_tokens=prefix)
+    return found

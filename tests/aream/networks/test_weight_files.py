@@ -6,7 +6,9 @@ import logging
 import re
 
 import pytest
+import timm
 import torch
+from timm.models import vision_transformer
 
 from aream.affinity_net.network import AffinityNetConfig
 from aream.affinity_net.network import build as build_affinity_net
@@ -81,6 +83,29 @@ def test_positions_of_another_grid_are_interpolated_and_that_is_said(saved, capl
         with caplog.at_level(logging.WARNING):
             module.build(module.Config(**small, weights=saved(state)), 3, 384)
         assert "interpolated" not in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["vit_tiny_patch16_224", "vit_wee_patch16_reg1_gap_256"])
+def test_a_vit_of_any_file_is_an_encoder_of_any_crop(saved, encoder, caplog):
+    """The positions are those that timm makes of what it fetches."""
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in timm.create_model(encoder, num_classes=5).state_dict().items()}
+    state = {name: torch.randn(shape) / 8 for name, shape in shapes.items()}
+    path = saved(state)
+    for crop in (64, 40, 448):
+        with caplog.at_level(logging.WARNING):
+            built = deeplab.build(deeplab.Config(encoder=encoder, weights=path), 3, crop).encoder.model
+        assert "interpolated" in caplog.text
+        expected = vision_transformer.checkpoint_filter_fn(dict(state), built)["pos_embed"]
+        torch.testing.assert_close(built.pos_embed.detach(), expected)
+        caplog.clear()
+    built = deeplab.build(deeplab.Config(encoder=encoder, weights=path), 3, int(encoder[-3:])).encoder.model
+    assert torch.equal(built.pos_embed, state["pos_embed"])
+    assert not caplog.text
+    state["pos_embed"] = state["pos_embed"][:, :-1]
+    with pytest.raises(DataError, match=r"other shape: model\.pos_embed"):
+        deeplab.build(deeplab.Config(encoder=encoder, weights=saved(state)), 3, 64)
 
 
 def test_every_unknown_key_is_named(saved):
