@@ -101,6 +101,16 @@ class TrainConfig:
                 "method_lr: need a rate above 0, at least lr_floor, and schedule constant or restart, "
                 f"got {self.method_lr} with schedule {self.schedule} and lr_floor {self.lr_floor}"
             )
+        behind = int(self.schedule_step == "epoch")  # an epoch has the rate of the one before
+        if (
+            self.schedule == "constant"
+            and self.method_lr not in (None, self.lr)
+            and 0 < self.lr_warmup > self.warmup - behind
+        ):
+            raise ConfigError(
+                "method_lr: need the rise to lr to be over when the warm-up is, "
+                f"lr_warmup_epochs <= {max(0, self.warmup - behind)}, got {self.lr_warmup}"
+            )
         if self.head_lr_scale <= 0 or self.weight_decay < 0:
             raise ConfigError(
                 f"head_lr_scale, weight_decay: need a positive scale and a decay >= 0, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from small_networks import CONFIG, CPU, host
 from aream.backbones import conformer, mctformer_plus
 from aream.datasets import shapes
 from aream.errors import ConfigError
-from aream.optimiser import parameter_groups
+from aream.optimiser import epoch_rate, iteration_rate, parameter_groups
 from aream.train import Training
 from aream.train_config import TrainConfig
 
@@ -184,3 +185,19 @@ def test_what_does_not_decay(backbone, undecayed):
     for name, parameter in built.named_parameters():
         none = parameter.ndim == 1 or name in undecayed
         assert found[name] == (0.0 if none else 0.1, 10.0 if id(parameter) in heads else 1.0), name
+
+
+@pytest.mark.parametrize("by", ["epoch", "iteration"])
+def test_a_rise_to_lr_does_not_reach_into_the_epochs_that_have_another_peak(by):
+    for warmup, rise in itertools.product(range(4), range(5)):
+        given = {"epochs": 5, "warmup_epochs": warmup, "lr_warmup_epochs": rise, "schedule": "constant", "lr": LR}
+        plain = TrainConfig(schedule_step=by, **given)
+        if by == "epoch":
+            found = [epoch_rate(plain, epoch) for epoch in range(warmup, 5)]
+        else:
+            found = [iteration_rate(plain, step, STEPS) for step in range(warmup * STEPS, 5 * STEPS)]
+        if set(found) == {LR}:
+            assert TrainConfig(schedule_step=by, method_lr=LR / 4, **given).method_lr == LR / 4
+        else:
+            with pytest.raises(ConfigError, match="method_lr: need the rise to lr to be over when the warm-up is"):
+                TrainConfig(schedule_step=by, method_lr=LR / 4, **given)
