@@ -103,7 +103,7 @@ def _of_file(
     if split is not None:
         raise DataError(f"data.split.column: {path} has no columns; give lists as split.train and split.val")
     if path.is_dir():
-        return _of_annotations(root, asked.file, found)
+        return _of_annotations(root, str(PurePosixPath(asked.file)), found)
     if ending not in DICT_ENDINGS:
         raise DataError(
             f"data.labels: {path}: need {FOLDERS}, {FROM_MASKS}, a folder of XML, or a file that ends with "

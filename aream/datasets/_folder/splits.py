@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from aream.data.files import refuse_link_out
 from aream.data.findings import Findings
@@ -95,8 +95,7 @@ def _of_place(
     """The images of a folder, or of a list with a name a line."""
     path = root / place
     if path.is_dir():
-        folder = place.removesuffix("/")
-        return [one for one, image in pairs.images.items() if image.startswith(f"{folder}/")]
+        return [one for one, image in pairs.images.items() if image.startswith(f"{PurePosixPath(place)}/")]
     refuse_link_out(path, (root, path.parent))
     ids: dict[str, int] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_folder import config, names_csv, refused, scene, write_folder
+from small_folder import config, names_csv, refused, scene, write_folder, xml_folder
 
 from aream.data.findings import Findings
 from aream.datasets import folder
@@ -91,3 +91,15 @@ def test_every_image_left_out_is_counted_and_named(root):
     assert left | used == {path.name for path in (root / "images").iterdir()}
     assert not found.hard
     refused(config(root, "l.csv", missing="refuse"), "l.csv:11", "'gone.jpg'")
+
+
+def test_a_folder_is_the_same_however_its_path_is_written(root):
+    labels = write_folder(root)
+    xml_folder(root / "xml", labels)
+    (root / "images" / "kept").mkdir()
+    for name in list(labels)[:3]:
+        (root / "images" / name).rename(root / "images" / "kept" / name)
+    for path in ("{}", "./{}", "{}/", "{}//", "./{}/"):
+        given = {key: path.format(key) for key in ("images", "masks")}
+        dataset = folder.build(config(root, path.format("xml"), split=Split(val=path.format("images/kept")), **given))
+        assert (len(dataset.ids("train")), len(dataset.ids("val"))) == (9, 3), path
