@@ -217,11 +217,11 @@ def _plain_types(kind: Any) -> tuple[Any, ...]:
 def _allowed(error: ValidationError) -> str:
     """List what pydantic would have accepted, each alternative once."""
     problems = error.errors()
-    places = [problem["loc"][-1] for problem in problems if problem["type"] == "missing"]  # that a list lacks
+    lacking = [int(problem["loc"][-1]) for problem in problems if problem["type"] == "missing"]  # places of a list
 
     def words(problem: Any) -> str:
         if problem["type"] in ("missing", "too_long"):
-            return f"a list of {problem.get('ctx', {}).get('max_length') or max(places) + 1}"
+            return f"a list of {problem.get('ctx', {}).get('max_length') or max(lacking) + 1}"
         return str(problem["msg"]).removeprefix("Input should be ")
 
     text = " or ".join(dict.fromkeys(map(words, problems)))
