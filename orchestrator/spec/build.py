@@ -217,10 +217,10 @@ def _plain_types(kind: Any) -> tuple[Any, ...]:
 def _allowed(error: ValidationError) -> str:
     """List what pydantic would have accepted, each alternative once."""
     problems = error.errors()
-    lacking = [int(problem["loc"][-1]) for problem in problems if problem["type"] == "missing"]  # places of a list
+    lacking = [at for problem in problems if problem["type"] == "missing" and isinstance(at := problem["loc"][-1], int)]
 
     def words(problem: Any) -> str:
-        if problem["type"] in ("missing", "too_long"):
+        if problem["type"] == "too_long" or (lacking and problem["type"] == "missing"):
             return f"a list of {problem.get('ctx', {}).get('max_length') or max(lacking) + 1}"
         return str(problem["msg"]).removeprefix("Input should be ")
 
