@@ -103,7 +103,7 @@ def _digest(text: str) -> str:
 def _facts(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     data, seeds = content["data"], content["seeds"]
     return [
-        ("Made", content["created"][:16].replace("T", " ")),
+        ("Made", f"{content['created'][:16].replace('T', ' ')} UTC"),
         ("Ranked by", called(content["rank"]["metric"])),
         ("Configurations", str(len(content["ranking"]))),
         ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if len(seeds) > 1 else f"one ({seeds[0]})"),
