@@ -27,8 +27,11 @@ MODELINE = """
 # yaml-language-server: $schema={schema}
 # Editors complete and check this file by that one: aream schema --out {place}
 """
+LABEL_AXIS = "  inference.layers: {grid: [none, shallow, all]}\n"
+"""Of a template; what it compares, masks alone tell apart."""
 WITHOUT_MASKS = """
-# No train image has a mask, so that the threshold is set, and trainings are ranked, without ground truth.
+# No train image has a mask, so that the threshold is set, and trainings are ranked, without ground truth; labels of one
+# training cannot be, so no axis of inference or labels is tried.
 labels: {background_threshold: otsu}
 rank: {metric: val/map}
 """
@@ -116,7 +119,7 @@ def _proposed(text: str, root: Path) -> tuple[str, list[str]]:
     text = text.replace(PLACEHOLDER, readable({"data": data}).rstrip())
     ids = {split: seen.dataset.ids(split) for split in ("train", "val")}
     if all(seen.dataset.mask_path(one) is None for one in ids["train"]):
-        text += WITHOUT_MASKS
+        text = text.replace(LABEL_AXIS, "") + WITHOUT_MASKS
     said = [
         f"{', '.join(f'{len(found)} {split}' for split, found in ids.items())} images, "
         f"{len(seen.dataset.class_names)} classes: {', '.join(seen.dataset.class_names)}"

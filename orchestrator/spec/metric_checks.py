@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from aream.errors import ConfigError
-from orchestrator.spec.metrics import better, downstream, every, every_epoch, known, results
-from orchestrator.text import show
+from orchestrator.spec.metrics import TRAINING, better, downstream, every, every_epoch, known, results
+from orchestrator.text import listed, show
 from workers import analysis
 from workers.metric import Better, found, one
 from workers.trial import TrialConfig
@@ -50,7 +50,22 @@ def problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 
 
 def remarks(spec: SweepSpec) -> list[str]:
-    """Warnings about settings that are allowed but seldom meant: a metric ranked by its bad end."""
+    """Warnings about settings that are allowed but seldom meant."""
+    return [*_equal_by_rank(spec), *_bad_ends(spec)]
+
+
+def _equal_by_rank(spec: SweepSpec) -> Iterator[str]:
+    """Labels of one training, ranked by a metric of that training."""
+    entry = found(spec.rank.metric, every())
+    axes = [axis.key for axis in spec.axes if axis.variant and len(axis.values) > 1]
+    if axes and entry is not None and entry.stage == TRAINING:
+        yield (
+            f"rank.metric: given {spec.rank.metric}, which is of a training; what differs in {listed(axes)} alone is "
+            "equal by it, and what is listed first counts as the best"
+        )
+
+
+def _bad_ends(spec: SweepSpec) -> list[str]:
     return [
         f"{key}.mode: given {ranked.mode}, but {ranked.metric} is better the {'higher' if good == 'max' else 'lower'}; "
         f"the {'highest' if ranked.mode == 'max' else 'lowest'} will count as the best"

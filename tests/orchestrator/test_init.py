@@ -14,6 +14,7 @@ from small_voc import write_voc
 
 from orchestrator import init, sweep
 from orchestrator.init import TEMPLATES
+from orchestrator.spec.metric_checks import remarks
 from orchestrator.spec.named_data import named_data
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.yaml_source import read_source
@@ -173,3 +174,5 @@ def test_a_folder_is_looked_at_and_understood(here, capsys, write):
     masks = {one.split: one.count for one in found.looked if one.check == "masks"}
     assert sum(masks.values()) == (0 if write is own_in_folders else 12)
     assert (spec.base.labels.rule == "otsu") == (write is own_in_folders)
+    assert any(axis.variant for axis in spec.axes) == (write is not own_in_folders)
+    assert remarks(spec) == []

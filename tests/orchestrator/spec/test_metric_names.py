@@ -110,6 +110,22 @@ def test_the_better_end_is_the_metrics_own(read):
     assert remarks(spec) == []
 
 
+@pytest.mark.parametrize(
+    ("metric", "axis", "said"),
+    [
+        ("val/map", "inference.layers: [none, all]", True),
+        ("val/map", "inference.layers: [all]", False),
+        ("val/map", "train.lr: [1e-3, 1e-4]", False),
+        ("pseudo/miou", "inference.layers: [none, all]", False),
+        ("cost/seconds", "inference.layers: [none, all]", False),
+    ],
+)
+def test_what_a_ranking_cannot_tell_apart_is_said(read, metric, axis, said):
+    found = remarks(read(f"axes: {{{axis}}}\nrank: {{metric: {metric}}}\n"))
+    words = "rank.metric: given val/map, which is of a training; what differs in inference.layers alone is equal by it"
+    assert [remark.startswith(words) for remark in found] == [True] * said
+
+
 def test_the_bad_end_is_said(read, tmp_path, capsys, monkeypatch):
     text = (
         ALPHAS + "rank: {metric: pseudo/miou, mode: min}\nscheduler: {metric: train/classification_loss, mode: max}\n"
