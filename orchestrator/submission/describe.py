@@ -40,7 +40,10 @@ def describe(path: Path, lab: Lab, overrides: Sequence[str] = (), image: str | N
     runs = str(source.data["runs"])
     if not Path(runs).is_absolute():
         raise ConfigError(f"{source.where('runs')}: runs: given {runs!r}; need an absolute folder of the cluster's")
-    _check_places(spec, lab, runs)
+    store_uri = source.data.get("store", {}).get("uri")  # as given: that of ``spec`` is absolute here
+    _check_places(spec, store_uri, lab, runs)
+    if store_uri is not None:
+        _refuse_relative("store.uri", store_uri)
     _check_locations(spec, source.data)
     asked = [spec.resources.trial]
     if spec.segmentation_data is not None:
@@ -72,10 +75,10 @@ def _refuse_passwords(path: Path, text: str, settings: Sequence[str]) -> None:
             )
 
 
-def _check_places(spec: SweepSpec, lab: Lab, runs: str) -> None:
+def _check_places(spec: SweepSpec, store_uri: str | None, lab: Lab, runs: str) -> None:
     """Results must lie where all nodes reach them, and tracking must not end with the job."""
-    if not lab.shared and (spec.store_uri is None or not spec.store_uri.startswith("s3://")):
-        given = f"given {spec.store_uri}" if spec.store_uri else f"not given, so {runs}/artifacts"
+    if not lab.shared and (store_uri is None or not store_uri.startswith("s3://")):
+        given = f"given {store_uri}" if store_uri else f"not given, so {runs}/artifacts"
         raise ConfigError(
             f"store.uri: {given}: a folder that other nodes do not see; set it to s3://BUCKET/PREFIX in the sweep or in"
             " the lab's `overrides`, or say `shared: true` in the lab file where every node mounts that folder"
@@ -94,8 +97,6 @@ def _check_locations(spec: SweepSpec, data: Mapping[str, Any]) -> None:
     for place in data.get("plugins", []):
         if place.endswith(".py"):
             _refuse_relative("plugins", place)
-    if spec.store_uri is not None:
-        _refuse_relative("store.uri", spec.store_uri)
     storage = (data.get("search") or {}).get("storage")
     file = None if storage is None else sqlite_file(storage)
     if file is not None and not file.is_absolute():
