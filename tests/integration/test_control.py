@@ -126,6 +126,21 @@ def test_one_trial_stopped_is_left_out_until_it_is_resumed(undisturbed, tmp_path
     assert sweeps.results(tmp_path) == undisturbed
 
 
+def test_a_trial_that_is_paused_and_then_stopped_has_not_failed(tmp_path, told):
+    sweep = write_sweep(tmp_path)
+    key, title = sweeps.planned(sweep)["trials"][0]["key"], "method.alpha_low=0.25, seed=0"
+    with sweeps.started(sweep) as process:
+        sweeps.read_until(process, f"trial running epoch 1/15  {title}")
+        with sweeps.standing_still(tmp_path, key, after_s=sweeps.HEARD_S):
+            sweeps.control(sweep, "pause", "--trial", key)
+        wait_for(sweep, "paused")
+        sweeps.control(sweep, "stop", "--trial", key)
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert events(told) == ["done"]
+    assert told[-1]["counts"]["stopped"] == 1
+
+
 def test_a_frozen_worker_is_killed_and_its_trial_goes_on(undisturbed, tmp_path, told):
     sweep = sweeps.changed(write_sweep(tmp_path), limits="{stalled_minutes: 0.3}")
     with sweeps.started(sweep) as process:
