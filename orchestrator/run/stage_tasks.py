@@ -257,12 +257,13 @@ class StageTasks:
                 self._again(attempt.stage, f"no sign of life for {silent:.0f} s")
 
     def _again(self, stage: Stage, reason: str) -> None:
-        self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
-        if self.lost[stage.key] > self.limits.retries:
-            self._fail(stage, f"failed {self.lost[stage.key]} times; the last time: {reason}")
+        tries = self.lost[stage.key] = self.lost.get(stage.key, 0) + 1
+        if tries > self.limits.retries:
+            often = f"failed {tries} times; the last time: " if tries > 1 else ""
+            self._fail(stage, f"{often}{reason}")
             return
         self.waiting[stage.key] = stage
-        count = f"try {self.lost[stage.key] + 1} of {self.limits.retries + 1}"
+        count = f"try {tries + 1} of {self.limits.retries + 1}"
         self.on_event(TaskEvent(stage, "waiting", error=f"{reason}; {count} follows"))
 
     def _fail(self, stage: Stage, reason: str) -> None:
