@@ -84,6 +84,8 @@ class DeepLab(nn.Module):
         super().__init__()
         encoder = _encoder(config, image_size)
         self.encoder: nn.Module = encoder
+        vit = getattr(encoder, "model", None)
+        self.padded_to = int(vit.patch_embed.patch_size[0]) if isinstance(vit, VisionTransformer) else 1
         channels = int(encoder.feature_info.channels()[-1])
         self.branches = nn.ModuleList(
             nn.Sequential(
@@ -102,7 +104,10 @@ class DeepLab(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b k height width"]:
         features = self.encoder(images)[-1]
         logits = self.classifier(torch.cat([branch(features) for branch in self.branches], dim=1))
-        return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
+        height, width = images.shape[2:]
+        # A ViT pads an image to whole patches on the right and below: its features are of the padded one.
+        whole = [-(-side // self.padded_to) * self.padded_to for side in (height, width)]
+        return F.interpolate(logits, size=whole, mode="bilinear", align_corners=False)[:, :, :height, :width]
 
     def head_parameters(self) -> list[nn.Parameter]:
         return [*self.branches.parameters(), *self.classifier.parameters()]

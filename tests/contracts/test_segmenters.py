@@ -17,7 +17,7 @@ from aream.errors import ConfigError, DataError, Interrupted
 from aream.networks.resnet38 import ResNet38
 from aream.segmentation.config import SegmentationTraining
 from aream.segmentation.train import SegmentationRun
-from aream.segmenters import deeplab_largefov, deeplab_v3
+from aream.segmenters import deeplab, deeplab_largefov, deeplab_v3
 from aream.segmenters.protocol import Segmenter
 
 NAMES = discover.names(segmenters)
@@ -299,3 +299,16 @@ def test_an_image_of_one_class_can_be_learnt():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(21, 40), (32, 47), (48, 32)])
+def test_logits_of_a_vit_lie_where_its_patches_do(size):
+    """It pads the image on the right and below, here as by hand; what it says of that is cut off."""
+    torch.manual_seed(3)
+    config = deeplab.Config(encoder="vit_tiny_patch16_224", rates=(1,), channels=8)
+    built = deeplab.build(config, 4, 32).eval()
+    images = torch.randn(2, 3, *size)
+    whole = F.pad(images, (0, -size[1] % 16, 0, -size[0] % 16))
+    with torch.no_grad():
+        torch.testing.assert_close(built(images), built(whole)[:, :, : size[0], : size[1]])

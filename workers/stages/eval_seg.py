@@ -21,7 +21,7 @@ from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 from workers.stages.pseudo_label import OVERLAYS, OVERLAYS_FOLDER
 
-VERSION = 3
+VERSION = 4
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 PREDICTIONS_FOLDER, IOU_FILE, IMAGES_FILE = "predictions", "iou.json", "images.json"
 """Predicted class ids of every val image as label PNGs; IoU of each class by its name; the same of each image with a

@@ -21,7 +21,7 @@ from workers.stages._training import keep, train
 from workers.stages.pseudo_label import LABELS_FOLDER
 from workers.stages.warmup import IN_PIECES
 
-VERSION = 2
+VERSION = 3
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     Metric("train/segmentation_loss", "the segmenter's loss, mean over an epoch", "", "min", epochs=True),
