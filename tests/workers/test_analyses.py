@@ -17,6 +17,7 @@ from aream.engine.batches import resized
 from aream.errors import ConfigError, DataError, StageFailed
 from aream.images import to_tensor
 from aream.infer import infer_cams
+from aream.labels.pseudo_labels import LabelsConfig
 from aream.methods import more
 from aream.methods.aream import layer_entropies
 from aream.segmentation.config import SegmentationEvaluation
@@ -152,6 +153,16 @@ def test_held_out_images_are_cut_at_the_thresholds_of_train_images(work):
             if (truth == c).any()
         ]
         assert metrics[f"held_out/{name}/miou"] == pytest.approx(np.mean(ious), abs=1e-3)  # scores are counted in bins
+
+
+def test_held_out_images_at_a_threshold_of_zero(work):
+    """The first that published searches try, and the best one where a CAM is constant."""
+    trial = dataclasses.replace(TRIAL, labels=LabelsConfig(thresholds=(0.0, 0.0, 0.01)))
+    (stage,) = variant_stages(trial, fingerprint, [chosen("held_out_gain")]).analyses
+    metrics = work.runner.run(stage).metrics
+    gain = json.loads((work.store.get(stage.inputs["gain"].key) / "layers.json").read_text())
+    assert {each["threshold"] for each in gain.values()} == {0.0}
+    assert 0 < metrics["held_out/all/miou"] < 1
 
 
 @pytest.mark.slow

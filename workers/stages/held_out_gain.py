@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from aream.config import config
@@ -62,12 +63,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     """
     dataset, cams = infer_cam.cams_of(config.infer, inputs, "val", context.runtime)
     found = json.loads((inputs["gain"] / layer_gain.LAYERS_FILE).read_text(encoding="utf-8"))
-    subsets = layer_gain.subsets(config.depth)
-    rules = {
-        name: dataclasses.replace(config.labels, background_threshold=found[name]["threshold"]) for name in subsets
-    }
+    subsets, grid = layer_gain.subsets(config.depth), config.labels.grid()
     device, classes = context.runtime.device, len(dataset.class_names) + 1
-    counts = {name: ThresholdSearch(rule.grid(), classes, device) for name, rule in rules.items()}
+    counts = {name: ThresholdSearch(grid, classes, device) for name in subsets}
     for image in context.watched(cams):
         mask = dataset.mask(image.image_id)
         if mask is None:
@@ -75,10 +73,13 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         for name, layers in subsets.items():
             ids, scores = [c + 1 for c in image.classes], image.combined(layers, device)
             counts[name].add(image.image_id, scores, ids, torch.from_numpy(mask).to(device))
-    choices = {name: count.choose(rules[name], dataset.scored_classes) for name, count in counts.items()}
-    mious = {name: choice.miou for name, choice in choices.items() if choice.miou is not None}
-    if not mious:
+    if not counts["none"].masks:
         raise DataError("held_out_gain needs masks of val images, and none has one")
+    every = dataclasses.replace(config.labels, background_threshold="auto")
+    mious = {}
+    for name, count in counts.items():
+        at_threshold = int(np.argmin(np.abs(grid - found[name]["threshold"])))
+        mious[name] = count.choose(every, dataset.scored_classes).curve[at_threshold]
     marks = {"none": mious["none"], "all layers": mious["all"]}
     values = tuple(mious[name] for name in subsets if name not in ("none", "all"))
     write_figures(out, [Curve("miou", "mIoU, val", CAPTION, values, marks)])
