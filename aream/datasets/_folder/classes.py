@@ -73,7 +73,9 @@ def read_classes(path: Path) -> Classes:
 
 
 def _by_id(found: Mapping[str, str], path: Path) -> Classes:
-    wrong = next((key for key in found if not (key.isascii() and key.isdigit() and int(key[:4]) <= 255)), None)
+    wrong = next(
+        (key for key in found if not (key.isascii() and key.isdigit() and len(key) < 9 and int(key) <= 255)), None
+    )
     if wrong is not None:
         raise DataError(f"{path}: the id {shown(wrong[:20])!r} is no number in 0..255")
     ordered = sorted((int(key), name) for key, name in found.items())

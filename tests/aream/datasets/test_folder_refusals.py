@@ -96,6 +96,13 @@ def test_what_is_not_there_is_named(root, changes, words):
     refused(config(root, **{"labels": "l.csv", **changes}), *words)
 
 
+@pytest.mark.parametrize("key", ["256", "00010000", "9" * 5000, "-1", "polyp", ""])
+def test_ids_of_classes_are_those_of_a_byte(root, key):
+    names_csv(root / "l.csv", write_folder(root))
+    (root / "c.json").write_text(f'{{"{key}": "polyp", "2": "ulcer", "003": "bleeding"}}')
+    refused(config(root, "l.csv", classes="c.json"), "c.json: the id '", "is no number in 0..255")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
