@@ -62,6 +62,8 @@ def propose(root: Path) -> Proposal:
                     remarks = [ORDER] if len(names) > 1 else []
             found = Findings()
             dataset = Folder(as_config(root, settings), found)
+            for path in seen.outside:
+                found.add("images", "pictures lie outside of data.images and data.masks", shown(path), hard=False)
         except (DataError, ConfigError, ValueError) as error:
             refusals.append(f"{settings['labels']}: {error}")
         else:

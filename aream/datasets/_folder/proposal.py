@@ -44,6 +44,8 @@ class Candidates:
     remarks: Sequence[str]
     named: bool
     """True if a file names the classes; else they have names to be replaced."""
+    outside: Sequence[str]
+    """Pictures that are neither among the images nor among their masks."""
 
 
 def candidates(root: Path) -> Candidates:
@@ -67,7 +69,8 @@ def candidates(root: Path) -> Candidates:
         settings |= _masks(root, masks, pictures, classes is not None, remarks)
     settings |= _split(files, images, of_images)
     made = [{**settings, "labels": place} for place in _labels(files, images, of_images, classes, masks is not None)]
-    return Candidates(made, remarks, classes is not None)
+    read = {*of_images, *(path for path in pictures if masks and _under(path, masks))}
+    return Candidates(made, remarks, classes is not None, [path for path in pictures if path not in read])
 
 
 def _under(path: str, folder: str) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aream.datasets import folder
 from aream.datasets._folder import proposal
 
 FOLDERS, FILES = 6, 3
@@ -64,6 +65,19 @@ def test_masks_beside_their_images_are_told_by_their_ending(tmp_path):
         Image.fromarray(draw()).save(tmp_path / f"{name}.png")
     found = proposal.candidates(tmp_path)
     assert {(each["images"], each["masks"]) for each in found.settings} == {("**", "{path}_mask.png")}
+
+
+def test_pictures_that_the_proposal_does_not_read_are_told(tmp_path):
+    """No pattern of masks says that of images in several folders, each with its own."""
+    for split, count in (("train", 6), ("val", 4)):
+        for number in range(count):
+            for place, draw in (("images", photo), ("masks", mask)):
+                (tmp_path / split / place).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(draw()).save(tmp_path / split / place / f"{split}{number}.png")
+    found = folder.propose(tmp_path)
+    assert (found.settings["images"], found.settings["masks"]) == ("train/images", "train/masks")
+    (told,) = [one for one in found.found if "outside" in one.kind]
+    assert (told.count, told.hard, told.examples[0]) == (8, False, "val/images/val0.png")
 
 
 def test_names_are_not_held_against_each_other(tmp_path):
