@@ -21,6 +21,7 @@ from aream.backbones._patch_head import PatchHeadConfig, PatchHeadHost, decision
 from aream.backbones._rank_pooling import rank_pooling
 from aream.backbones._timm_config import fingerprint
 from aream.backbones.protocol import BackboneOutput
+from aream.cams.precision import without_autocast
 from aream.config import config
 from aream.errors import ConfigError
 
@@ -147,7 +148,7 @@ def class_token_contrast(class_tokens: Float[Tensor, "l b c dim"], labels: Float
     the classes present in the image; an image without any counts as 0.
     """
     tokens = F.normalize(class_tokens.float(), dim=-1)
-    with torch.autocast(tokens.device.type, enabled=False):
+    with without_autocast(tokens):
         cosine = tokens @ tokens.transpose(-1, -2)
     surprise = -cosine.log_softmax(dim=-1).diagonal(dim1=-2, dim2=-1)
     per_image = (surprise * labels).sum(dim=-1) / labels.sum(dim=-1).clamp(min=1)

@@ -17,6 +17,7 @@ from aream.backbones._mctformer_config import MCTformerConfig
 from aream.backbones._mctformer_weights import build_host, shape_of
 from aream.backbones._timm_config import fingerprint
 from aream.backbones.protocol import BackboneOutput
+from aream.cams.precision import without_autocast
 from aream.config import config
 
 __all__ = ["Config", "MCTformerV1", "build", "decisions", "fingerprint", "shape"]
@@ -48,7 +49,7 @@ class MCTformerV1(MCTformer):
         the attention that it pays to the patches, summed over the last layers.
         """
         encoded = self.encode(images)
-        with torch.autocast(images.device.type, enabled=False):  # elsewhere maps are made in float32 too
+        with without_autocast(images):  # elsewhere maps are made in float32 too
             attention = self.class_attention(encoded.layers)
         b, _, h, w = encoded.features.shape
         return BackboneOutput(

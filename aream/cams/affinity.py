@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aream.cams.maps import normalise, refine
+from aream.cams.precision import widened, without_autocast
 
 GPU_ELEMENTS = 2**26
 """Most elements of the attention maps that are on a GPU at the same time."""
@@ -32,11 +33,6 @@ def affinity_logits(layer: LayerQK, prefix_tokens: int) -> Float[Tensor, "b n n"
         return logits
     bias = layer.bias[..., t:]
     return logits + (bias if bias.shape[2] == 1 else bias[:, :, t:]).mean(dim=1)
-
-
-def widened(tensor: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-    """The same numbers in 32 bits at least."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def mean_attention(layer: LayerQK, rows: slice, prefix_tokens: int) -> Float[Tensor, "b rows n"]:
@@ -67,7 +63,8 @@ def attention(layer: LayerQK, rows: slice, columns: slice) -> Float[Tensor, "b r
     total = scaled.new_zeros(b, count, len(range(tokens)[columns]))
     for first in range(0, heads, together):
         some = slice(first, first + together)
-        logits = scaled[:, some] @ widened(keys[:, some]).transpose(2, 3)
+        with without_autocast(scaled):
+            logits = scaled[:, some] @ widened(keys[:, some]).transpose(2, 3)
         if bias is not None:
             logits += bias[:, some]
         maps = logits.softmax(dim=-1)[..., columns]

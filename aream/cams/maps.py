@@ -6,6 +6,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from aream.cams.precision import widened, without_autocast
+
 
 def normalise(cam: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
     """Rectify, subtract the spatial minimum, divide by (maximum + 1e-6): each map to [0, 1) (AReAM Eq. 2).
@@ -18,8 +20,11 @@ def normalise(cam: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
 
 
 def refine(cam: Float[Tensor, "b c h w"], affinity: Float[Tensor, "b n n"]) -> Float[Tensor, "b c h w"]:
-    """Position m takes the mean of the map weighted by its affinity row: sum_n A_mn M_c,n (AReAM Eq. 9)."""
-    return (cam.flatten(2) @ affinity.to(cam.dtype).transpose(1, 2)).reshape(cam.shape)
+    """Position m takes the mean of the map weighted by its affinity row: sum_n A_mn M_c,n (AReAM Eq. 9); in 32 bits at
+    least."""
+    maps = widened(cam)
+    with without_autocast(maps):
+        return (maps.flatten(2) @ affinity.to(maps.dtype).transpose(1, 2)).reshape(maps.shape)
 
 
 def pick_maps(maps: Float[Tensor, "b c h w"], order: Int64[Tensor, "b k"]) -> Float[Tensor, "b k h w"]:

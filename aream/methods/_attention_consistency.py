@@ -14,7 +14,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from aream.cams.affinity import LayerQK, widened
+from aream.cams.affinity import LayerQK
+from aream.cams.precision import widened, without_autocast
 from aream.methods._second_view import Order
 
 Parts = tuple[Tensor, ...]
@@ -71,7 +72,7 @@ def mean_map(parts: Parts, count: int) -> Float[Tensor, "b count count"]:
 
     Numbers of 16 bits are widened before they are multiplied: a logit rounded to 8 bits would be a difference.
     """
-    with torch.autocast(parts[0].device.type, enabled=False):
+    with without_autocast(parts[0]):
         queries, keys, *bias = map(widened, parts)
         logits = (queries[:, :, :count] * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
         if bias:

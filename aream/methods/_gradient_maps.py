@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from aream.backbones.protocol import Backbone, BackboneOutput
-from aream.cams.affinity import LayerQK, widened
+from aream.cams.affinity import LayerQK
+from aream.cams.precision import widened, without_autocast
 from aream.errors import ConfigError
 
 Mode = Literal["gradient", "attention_gradient", "gradient_squared", "attention_gradient_squared"]
@@ -91,7 +92,8 @@ def _map(
     k, b = (torch.arange(count, device=rows.device) for count in rows.shape)
     of_rows, patches = widened(gradient[k[:, None], b, :, rows]), slice(prefix_tokens, None)
     assert layer.values is not None
-    raw = torch.einsum("kbhd,bhnd->kbhn", of_rows, widened(layer.values[:, :, patches]))
+    with without_autocast(of_rows):
+        raw = torch.einsum("kbhd,bhnd->kbhn", of_rows, widened(layer.values[:, :, patches]))
     rectified = raw.relu()
     if mode == "gradient":
         return rectified.mean(dim=2)
@@ -105,7 +107,8 @@ def _attention(layer: LayerQK, rows: Int64[Tensor, "k b"]) -> Float[Tensor, "k b
     """Each head's softmax attention of the rows, over all keys."""
     images = torch.arange(rows.shape[1], device=rows.device)
     queries, keys = widened(layer.queries[images, :, rows]), widened(layer.keys)
-    logits = torch.einsum("kbhd,bhnd->kbhn", queries * keys.shape[-1] ** -0.5, keys)
+    with without_autocast(queries):
+        logits = torch.einsum("kbhd,bhnd->kbhn", queries * keys.shape[-1] ** -0.5, keys)
     if layer.bias is not None:
         logits = logits + layer.bias.expand(*keys.shape[:3], keys.shape[2])[images, :, rows]
     return logits.softmax(dim=-1)

@@ -20,8 +20,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from aream.backbones.protocol import Backbone, BackboneOutput
-from aream.cams.affinity import patch_affinity, widened
+from aream.cams.affinity import patch_affinity
 from aream.cams.maps import refine
+from aream.cams.precision import widened
 from aream.config import config
 from aream.engine.batches import Batch
 from aream.engine.losses import classification_loss

@@ -22,7 +22,6 @@ are read from a file, not at every step from 14 x 14.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from torch.nn import functional as F
 from aream import discover, refiners
 from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.cams.maps import pick_maps
+from aream.cams.precision import without_autocast
 from aream.engine.batches import Batch
 from aream.engine.losses import PairCounts, count_pairs
 from aream.engine.ranks import ALONE, Ranks
@@ -135,7 +135,7 @@ class More:
     ) -> tuple[BackboneOutput, Float[Tensor, "b k h w"]]:
         """LAMs of each image's ``classes``, less their minimum: normalising, which rectifies, then cuts nothing off."""
         output = backbone(images)
-        with _single_precision(images):
+        with without_autocast(images):
             tokens, patches = self._tokens(backbone, output)
             maps = pick_maps(attention_map(tokens, patches, output.grid), classes)
         return output, maps - maps.amin(dim=(2, 3), keepdim=True)
@@ -146,7 +146,7 @@ class More:
     ) -> Float[Tensor, "b k height width"]:
         """Logits of the decoder at the size of the images, background first."""
         output = backbone(images)
-        with _single_precision(images):
+        with without_autocast(images):
             logits = self._decoded(backbone, output)
             return F.interpolate(logits, size=tuple(images.shape[2:]), mode="bilinear", align_corners=False)
 
@@ -189,7 +189,7 @@ class More:
         segmenting = self.config.segment and _begun(progress, self.config.segment_start)
 
         def read(output: BackboneOutput) -> Maps:
-            with _single_precision(output.cam):
+            with without_autocast(output.cam):
                 auxiliary = self.network.auxiliary_map(self._middle(backbone, output), output.grid)
             main = [full(output.cam)] if by_main or segmenting else []
             return [pick_maps(maps, classes) for maps in (auxiliary, *main)]
@@ -238,7 +238,7 @@ class More:
     ) -> Terms:
         config, labels, share = self.config, part.labels, len(part.ids) / len(part.all_ids)
         present = labels > 0
-        with _single_precision(part.images):
+        with without_autocast(part.images):
             tokens, patches = self._tokens(backbone, output)
             logits = self.network.auxiliary_logits(self._middle(backbone, output))
             losses = {
@@ -281,7 +281,3 @@ def _begun(progress: Progress, share: float) -> bool:
     """Return True if what comes after this share of the training has begun; at share 0 it has from the first step
     on."""
     return share == 0 or progress.share > share
-
-
-def _single_precision(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast(tensor.device.type, enabled=False)

@@ -44,7 +44,7 @@ from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
 
-VERSION = 2
+VERSION = 3
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 BATCH = 8
 PICTURED = (0, 4, 8, 11)

@@ -20,7 +20,7 @@ from workers.processes.hardware import Part
 from workers.stage import Row, Stage, StageContext
 from workers.stages import infer_cam, layer_gain
 
-VERSION = 1
+VERSION = 2
 COMPUTES_ON: tuple[Part, ...] = ("device", "threads")
 NEEDS_TRAIN_MASKS = True
 CAPTION = (

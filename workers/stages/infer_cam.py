@@ -15,7 +15,7 @@ from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
 from workers.stage import Row, StageContext
 
-VERSION = 3
+VERSION = 4
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 IMAGES = Metric("images", "train images that went through", "images")
 METRICS = (IMAGES,)

@@ -21,7 +21,7 @@ from workers.metric import Metric, each_layer
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
 
-VERSION = 2
+VERSION = 3
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 METRICS = (
     Metric(

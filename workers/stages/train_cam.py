@@ -28,7 +28,7 @@ from workers.stages._training import keep, resume, train
 
 log = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 COMPUTES_ON: tuple[Part, ...] = ("device",)
 GRADIENT = Metric(
     "train/method_gradient", "norm of the method's gradient as a multiple of the host's own, on the supervised layers; "
