@@ -30,7 +30,12 @@ Background = Literal["power", "constant"]
 
 @config
 class Config:
-    """The defaults are what PSA, MCTformer and AReAM make labels with; other published settings stand below."""
+    """The defaults are what PSA, MCTformer and AReAM make labels with.
+
+    Others that are published: TransCAM's hard labels, ``bilateral_sxy: 50, bilateral_srgb: 5``; the segmenters of
+    MCTformer and AReAM at test time, ``gaussian_sxy: 4, bilateral_sxy: 83, bilateral_srgb: 5, bilateral_compat: 3``;
+    TransCAM's, ``iterations: 1, bilateral_sxy: 32``.
+    """
 
     iterations: int = 10
     """Iterations of mean field, in 1..1000."""
@@ -64,12 +69,6 @@ class Config:
 
 PSA = Config()
 """CRF labels of PSA, MCTformer and AReAM."""
-TRANSCAM_LABELS = Config(bilateral_sxy=50.0, bilateral_srgb=5.0)
-"""Settings of TransCAM, on hard labels."""
-MCTFORMER_SEGMENTATION = Config(gaussian_sxy=4.0, bilateral_sxy=83.0, bilateral_srgb=5.0, bilateral_compat=3.0)
-"""Test time of the segmentation step of MCTformer and AReAM."""
-TRANSCAM_SEGMENTATION = Config(iterations=1, bilateral_sxy=32.0)
-"""Test time of TransCAM's segmentation step."""
 
 
 class PairwiseKernel:
@@ -139,16 +138,6 @@ class DenseCRF:
             DataError: sizes differ, or a probability is NaN or infinite.
         """
         return self.infer(self.kernel(image), probabilities)
-
-    def apply_labels(
-        self, image: Num[Tensor, "3 h w"], labels: Int[Tensor, "h w"], classes: int
-    ) -> Float[Tensor, "c h w"]:
-        """Posterior from hard labels in 0..classes-1, which are right with probability ``gt_prob``; 255 is unsure.
-
-        Raises:
-            DataError: sizes differ, or a label is out of range.
-        """
-        return self.apply(image, label_probabilities(labels, classes, self.config.gt_prob))
 
     @torch.no_grad()
     def infer(self, kernel: PairwiseKernel, probabilities: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
@@ -240,26 +229,3 @@ def with_background(
         strongest = cams.amax(dim=0, keepdim=True) if len(cams) else cams.new_zeros(1, *cams.shape[1:])
         score = (1 - strongest).clamp_(min=0) ** alpha
     return torch.cat([score, cams])
-
-
-def crf_scores(
-    image: Num[Tensor, "3 h w"],
-    cams: Float[Tensor, "k h w"],
-    alpha: float,
-    config: Config = PSA,
-    *,
-    background: Background = "power",
-    kernel: PairwiseKernel | None = None,
-) -> Float[Tensor, "k1 h w"]:
-    """Posterior of background (channel 0) and of the k present classes (1..k): PSA's CRF labels.
-
-    Args:
-        image: RGB, integers in 0..255 or floats in [0, 1].
-        cams: of the classes present in the image, normalised to [0, 1]; k may be 0.
-        alpha: of the background score, see ``with_background``.
-        kernel: ``DenseCRF(config).kernel(image)``, to share it between several alphas.
-
-    Source: Ahn and Kwak (PSA), CVPR 2018; alpha 4, 16, 24, 32 there, 1 and 12 in MCTformer and AReAM.
-    """
-    crf = DenseCRF(config)
-    return crf.infer(kernel or crf.kernel(image), with_background(cams, alpha, background))

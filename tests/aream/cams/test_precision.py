@@ -24,7 +24,9 @@ MAPS = {
     "entropy of shares": lambda: map_entropy(patch_affinity(LAYER, 2), CAM, PRESENT, entropy_prob="sum"),
     "consistency": lambda: _attention_consistency.mean_map((LAYER.queries, LAYER.keys), 11),
     "gradient": lambda: _gradient_maps._map(LAYER, drawn(1, 2, 3, 11, 8), ROWS, 2, "gradient"),
-    "gradient times attention": lambda: _gradient_maps._map(LAYER, drawn(1, 2, 3, 11, 8), ROWS, 2, "attention_gradient"),
+    "gradient times attention": lambda: _gradient_maps._map(
+        LAYER, drawn(1, 2, 3, 11, 8), ROWS, 2, "attention_gradient"
+    ),
 }
 
 

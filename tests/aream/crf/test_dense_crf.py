@@ -5,8 +5,7 @@ import pytest
 import torch
 from test_permutohedral import gaussian_sum, lattice_filter, pixel_features, smooth_image
 
-from aream.crf import dense_crf
-from aream.crf.dense_crf import Config, DenseCRF, crf_scores, label_probabilities, with_background
+from aream.crf.dense_crf import Config, DenseCRF, label_probabilities, with_background
 from aream.errors import ConfigError, DataError
 
 SMALL = Config(iterations=5, gaussian_sxy=2.0, bilateral_sxy=8.0, bilateral_srgb=20.0)
@@ -128,7 +127,8 @@ def test_unsure_pixels_take_the_label_of_like_colour():
     image[:, :, 10:] = 1
     labels = torch.full((20, 20), 255)
     labels[:, :4], labels[:, 16:] = 0, 1
-    found = DenseCRF(dense_crf.TRANSCAM_LABELS).apply_labels(image, labels, 2).argmax(dim=0)
+    crf = Config(bilateral_sxy=50.0, bilateral_srgb=5.0)
+    found = DenseCRF(crf).apply(image, label_probabilities(labels, 2, crf.gt_prob)).argmax(dim=0)
     assert (found[:, :10] == 0).all()
     assert (found[:, 10:] == 1).all()
 
@@ -142,12 +142,10 @@ def test_background_scores():
 
 def test_scores_of_an_image_with_and_without_classes():
     image, cams = as_image(smooth_image(20, 24)).float(), blurred_object(20, 24, 3)[1:].float()
-    found = crf_scores(image, cams, 4.0, SMALL)
-    torch.testing.assert_close(found, DenseCRF(SMALL).apply(image, with_background(cams, 4.0)))
-    kernel = DenseCRF(SMALL).kernel(image)
-    assert torch.equal(found, crf_scores(image, cams, 4.0, SMALL, kernel=kernel))
-    assert torch.equal(crf_scores(image, cams[:0], 4.0, SMALL), torch.ones(1, 20, 24))
-    more, less = (crf_scores(image, cams, alpha, SMALL)[0].mean() for alpha in (1.0, 12.0))
+    crf = DenseCRF(SMALL)
+    kernel = crf.kernel(image)
+    assert torch.equal(crf.infer(kernel, with_background(cams[:0], 4.0)), torch.ones(1, 20, 24))
+    more, less = (crf.infer(kernel, with_background(cams, alpha))[0].mean() for alpha in (1.0, 12.0))
     assert more > less
 
 
@@ -168,7 +166,7 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(DataError, match="finite"):
         crf.apply(image + torch.nan, torch.rand(2, 4, 5))
     with pytest.raises(DataError, match="or 255, got 7"):
-        crf.apply_labels(image, torch.full((4, 5), 7), 2)
+        label_probabilities(torch.full((4, 5), 7), 2, 0.7)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from refining import refined
 
-from aream.crf.dense_crf import DenseCRF, crf_scores, label_probabilities, with_background
+from aream.crf.dense_crf import DenseCRF, label_probabilities, with_background
 from aream.errors import ConfigError
 from aream.labels.training_labels import reliable_labels
 from aream.refiners import crf
@@ -26,7 +26,8 @@ def scenes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_refined_maps_are_foreground_posteriors_of_the_crf_with_a_background():
     images, cams = scenes(2)
     found = refined(crf.build(SMALL), images, cams)
-    expected = torch.stack([crf_scores(image, cam, 4.0, SMALL)[1:] for image, cam in zip(images, cams, strict=True)])
+    pairs = zip(images, cams, strict=True)
+    expected = torch.stack([DenseCRF(SMALL).apply(image, with_background(cam, 4.0))[1:] for image, cam in pairs])
     assert torch.equal(found, expected)
 
 
