@@ -34,8 +34,9 @@ def main(path: str) -> None:
     hosts: dict[str, dict[str, Rows]] = {}
     for entry in summary["ranking"]:
         config = entry["config"]
-        if config["inference.layers"] == "all":
-            hosts.setdefault(_host(config["backbone"]), {})[_method(config["method"])] = entry["per_seed"]
+        if config.get("inference.layers", "all") == "all":
+            host = _host(config["backbone"]) if "backbone" in config else str(summary["settings"]["backbone.name"])
+            hosts.setdefault(host, {})[_method(config["method"])] = entry["per_seed"]
     if missing := [host for host, methods in hosts.items() if not set(ALONE) & set(methods)]:
         sys.exit(f"{path}: {', '.join(missing)} was not trained alone; nothing to compare with")
     _print(hosts)
