@@ -27,6 +27,8 @@ SHOWN = {
     "val/map": "val mAP",
 }
 COST = "cost/seconds"
+OTHERS = ("C0", "C1", "C2", "C4", "C5", "C8")
+"""Colours of methods; the host alone is C3."""
 
 
 def main(path: str) -> None:
@@ -89,7 +91,7 @@ def _print(hosts: Mapping[str, Mapping[str, Rows]]) -> None:
 def _draw(hosts: Mapping[str, Mapping[str, Rows]], picture: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.6 * len(hosts), 4.4), layout="constrained")
+    figure = Figure(figsize=(4.4 if len(hosts) == 1 else 3.6 * len(hosts), 4.4), layout="constrained")
     panels = list(figure.subplots(1, len(hosts), squeeze=False, sharey=True)[0])
     for axes, (host, methods) in zip(panels, hosts.items(), strict=True):
         for number, method in enumerate(sorted(methods, key=lambda name: (name != _alone(methods), name))):
@@ -97,7 +99,7 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], picture: Path) -> None:
             first = next(iter(rows.values()))
             layers = sorted(name for name in first if name.startswith("layer/") and name.split("/")[1].isdigit())
             curve = [fmean(row[name] for row in rows.values()) for name in layers]
-            colour = "C3" if number == 0 else f"C{(number - 1) % 3}"
+            colour = "C3" if number == 0 else OTHERS[(number - 1) % len(OTHERS)]
             axes.plot(range(len(curve)), curve, color=colour, label=method)
             axes.axhline(fmean(row["cam/miou"] for row in rows.values()), color=colour, linestyle=":", linewidth=1)
         axes.set_title(host)
