@@ -21,6 +21,9 @@ HOSTS = {
     "mctformer_v2": lambda: mctformer("v2"),
     "conformer": random_host,
     **{name: functools.partial(transformer, small(name, drop_path=0.1)) for name in FAMILIES},
+    "shared_mass": functools.partial(
+        transformer, small("vit_tiny_patch16_224", drop_path=0.1, class_tokens="per_class", class_token_mass="split")
+    ),
 }
 
 
@@ -49,7 +52,7 @@ def apart_by(one: torch.Tensor, other: torch.Tensor) -> float:
 def compared(name: str) -> dict[str, object]:
     torch._dynamo.reset()
     counters.clear()
-    side = 224 if name in FAMILIES else 32
+    side = 32 if name in ("mctformer_v2", "conformer") else 224
     host, images = HOSTS[name]().train(), torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     names, plain = [*host.state_dict()], passed(host, images)
     compile_blocks(host, backend="aot_eager")
