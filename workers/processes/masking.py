@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
-SECRET_NAME = re.compile(r"(?i)secret|passw|token|credential|access_?key|api_?key|webhook")
+SECRET_NAME = re.compile(r"(?i)secret|passw|token(?!iz)|credential|access_?key|api_?key|webhook")
 """Pattern of names of variables whose values are secret."""
 _A_PLACE = re.compile(r"(?i)_(path|file|dir|uri|url|mode)$")
 _SHORTEST = 8

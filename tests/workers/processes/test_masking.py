@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from workers.processes.masking import hide, masked, masked_content
+from workers.processes.masking import SECRET_NAME, hide, masked, masked_content
 from workers.processes.structured_log import JsonLines
 
 SECRET = "s3cr.t-V4lue_0"
@@ -60,6 +60,16 @@ def test_values_of_secret_variables_go_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/run/secrets/token")
     assert masked(f"refused: {SECRET} at /run/secrets/token") == "refused: *** at /run/secrets/token"
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "AWS_SESSION_TOKEN", "tokens", "DB_PASSWORD", "MY_API_KEY"])
+def test_a_name_tells_a_secret(name):
+    assert SECRET_NAME.search(name)
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS", "NCCL_DEBUG"])
+def test_settings_of_libraries_are_no_secrets(name):
+    assert not SECRET_NAME.search(name)
 
 
 def test_a_hidden_url_goes_with_its_parts():
