@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from aream.engine.batches import Batch, SquareImages, TrainingBatches
+from aream.engine.device_images import DeviceImages
 from aream.engine.loop import Place
 from aream.engine.randomness import random_state, restore_random_state
 from aream.errors import AreamError
@@ -94,13 +95,16 @@ class Bank:
         wait for a step may fall into the turn of the next one."""
         self.batches: Any = None
         self.val_images: Any = None
+        self.kept_images: DeviceImages | None = None
 
     def add(self, training: Training, moves: Iterator[Place]) -> None:
         """Args: moves: of the training. It is made, or restored, just before: its random numbers go on from here."""
         if not self.going:
             self.batches = _TrainingBatches(training.batches, training.device)
             self.val_images = _ValImages(training.val_images)
+            self.kept_images = training.pieces.spare
         training.batches, training.val_images = self.batches, self.val_images
+        training.pieces.spare = self.kept_images
         training.pieces.may_shrink = False  # memory that others have is no reason
         self.seconds.append(0.0)
         self.going[len(self.seconds) - 1] = _Member(training, moves)

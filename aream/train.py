@@ -18,6 +18,7 @@ from aream.data.dataset import Dataset
 from aream.engine.batches import Batch, SquareImages, TrainingBatches
 from aream.engine.checkpoints import Checkpoints
 from aream.engine.compiled import compile_blocks
+from aream.engine.device_images import DeviceImages
 from aream.engine.gradient_share import GradientShare
 from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.loop import Place, TrainingLoop
@@ -57,8 +58,12 @@ class Training(TrainingLoop[Batch]):
         device: torch.device,
         loading: Loading = HERE,
         ranks: Ranks = ALONE,
+        kept_images: DeviceImages | None = None,
     ) -> None:
-        """``method`` None trains the warm-up only.
+        """
+        Args:
+            method: None trains the warm-up only.
+            kept_images: on the device, where the augmentation changes pixels there.
 
         Raises:
             ConfigError: what several ``ranks`` cannot train.
@@ -87,6 +92,7 @@ class Training(TrainingLoop[Batch]):
             rank=ranks.rank,
             ranks=ranks.size,
             device=device,
+            kept=kept_images,
         )
         self.val_images = SquareImages(dataset, config.image_size, (backbone.mean, backbone.std), loading)
         groups = parameter_groups(
@@ -97,6 +103,7 @@ class Training(TrainingLoop[Batch]):
             weight_decay=config.weight_decay,
         )
         pieces = MicroBatches(self.batches.batch_size, config.out_of_memory, advice("train", config, "image_size"))
+        pieces.spare = kept_images
         pieces.size = -(-pieces.batch_size // ranks.size)  # the most images of one process
         super().__init__(
             networks,

@@ -26,6 +26,7 @@ from aream.data.decoded import OwnImages
 from aream.datasets import voc2012
 from aream.engine.batches import Batch, TrainingBatches
 from aream.engine.compiled import compile_blocks
+from aream.engine.device_images import DeviceImages
 from aream.engine.steps import autocast
 from aream.infer import CamInference, infer_cams
 from aream.labels.pseudo_labels import LabelsConfig
@@ -129,7 +130,14 @@ def loader(place: Place) -> Iterator[Row]:
         wait(place.device)
         return count / (time.perf_counter() - began)
 
-    batches = {"": training.batches, ", changed on the device": made_batches(training, place, "deit_on_device")}
+    changed, kept = ", changed on the device", ", changed and kept on the device"
+    batches = {
+        "": training.batches,
+        changed: made_batches(training, place, "deit_on_device"),
+        kept: made_batches(
+            training, place, "deit_on_device", DeviceImages(Runtime(gpu=place.device.type == "cuda").memory_left)
+        ),
+    }
     yield part("first epoch, decodes", epoch(training.batches), "images/s")
     loaded_by = training.batches.loader.loader
     yield part("processes that load", 0 if loaded_by is None else loaded_by.num_workers, "processes")

@@ -18,6 +18,7 @@ from aream.config import Component
 from aream.data.decoded import DecodedOnce, OwnImages
 from aream.datasets import voc2012
 from aream.engine.batches import Batch, SquareImages, TrainingBatches
+from aream.engine.device_images import DeviceImages
 from aream.engine.loading import HERE, Loading
 from aream.layers import DEFAULT_SPLIT, first_deep_layer
 from aream.methods import aream, mean_affinity
@@ -131,7 +132,9 @@ def made_training(place: Place, batch: int, way: str, images: str = "train", epo
     return training
 
 
-def made_batches(training: Training, place: Place, augmentation: str) -> TrainingBatches:
+def made_batches(
+    training: Training, place: Place, augmentation: str, kept: DeviceImages | None = None
+) -> TrainingBatches:
     """Those of the training, changed by another augmentation's defaults."""
     host, module = training.backbone, discover.load(augmentations, augmentation)
     return TrainingBatches(
@@ -144,6 +147,7 @@ def made_batches(training: Training, place: Place, augmentation: str) -> Trainin
         seed=0,
         loading=place.loading,
         device=place.device,
+        kept=kept,
     )
 
 

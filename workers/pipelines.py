@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aream import backbones, discover, methods, refiners
+from aream import augmentations, backbones, discover, methods, refiners
+from aream.augmentations.protocol import DeviceAugment
 from aream.backbones.protocol import DEFAULT_PADDING, Padding
 from aream.config import Component
 from aream.errors import ConfigError, within
@@ -282,4 +283,14 @@ def _check_fit(trial: TrialConfig) -> tuple[int, int]:
     ):
         if side is not None and side % patch:
             raise ConfigError(f"{key}: need a multiple of the patch size {patch}, got {side}")
+    if getattr(trial.data.config, "cache", None) == "device" and not _changes_on_device(trial.train.augmentation):
+        raise ConfigError(
+            "data.cache: device keeps images where a training changes them, and train.augmentation "
+            f"{trial.train.augmentation.name} changes them on the CPU; need deit_on_device there, or memory here"
+        )
     return depth, patch
+
+
+def _changes_on_device(augmentation: Component) -> bool:
+    module = discover.load(augmentations, augmentation.name)
+    return isinstance(module.build(augmentation.config, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), DeviceAugment)

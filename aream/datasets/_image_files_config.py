@@ -27,9 +27,11 @@ class ImageFilesConfig:
     """Image-level labels; null: those that are there."""
     scored_classes: tuple[int, ...] | None = None
     """Mask ids over which the headline mIoU is averaged, 0 is background; null: all."""
-    cache: Literal["none", "memory"] | None = setting(None)
+    cache: Literal["none", "memory", "device"] | None = setting(None)
     """Where a node keeps decoded images for all that read them: in ``memory``, as many as go into 60% of its Ray's
-    object store, which is 30% of its memory; null: there if all fit, else ``none``: each is decoded at each reading."""
+    object store, which is 30% of its memory; ``device``: there, and those of a training that changes pixels on a GPU
+    (``train.augmentation: deit_on_device``) stay on it too; null: in memory if all fit, else ``none``: each is decoded
+    at each reading."""
 
     def __post_init__(self) -> None:
         scored, folder = self.scored_classes, Path(self.masks)

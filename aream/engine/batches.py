@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from aream.augmentations.protocol import Augment, DeviceAugment
 from aream.config import Component
 from aream.data.dataset import Dataset
 from aream.data.decoded import Place, packed, unpacked
+from aream.engine.device_images import DeviceImages
 from aream.engine.loading import HERE, Loader, Loading
 from aream.engine.ranks import part_of
 from aream.errors import ConfigError
@@ -33,6 +34,8 @@ from aream.images import MAX_SCALE, MAX_SCALES, Statistics, to_tensor
 CPU = torch.device("cpu")
 Sample = tuple[Tensor, Tensor, str, Tensor | None]
 """Pixels, labels, id, and where the pixels are no padding."""
+Key = tuple[int, int, tuple[int, int] | None]
+"""Epoch, index, and width and height of an image that the device has."""
 
 
 def check_scales(key: str, scales: Sequence[float]) -> None:
@@ -117,21 +120,19 @@ class _Undone:
     """A batch on its way to the device that changes its pixels: in one tensor, as many would take a file descriptor
     each."""
 
+    ids: Sequence[str]
     places: list[Place]
+    """Of those that the device had not when the batch was asked for."""
     pixels: UInt8[Tensor, " n"]
     draws: list[Any]
     labels: Float[Tensor, "b c"]
 
     @classmethod
-    def of(cls, samples: list[tuple[UInt8[np.ndarray, "h w 3"], Any, Tensor, str]]) -> _Undone:
+    def of(cls, samples: list[tuple[UInt8[np.ndarray, "h w 3"] | None, Any, Tensor, str]]) -> _Undone:
         images, draws, labels, ids = zip(*samples, strict=True)
-        places, pixels = packed(zip(ids, images, strict=True))
-        return cls(places, torch.from_numpy(pixels), list(draws), torch.stack(labels))
-
-    def done(self, augment: DeviceAugment, device: torch.device) -> Batch:
-        pixels = self.pixels.to(device, non_blocking=True)
-        ids, images = zip(*unpacked(self.places, pixels), strict=True)
-        return Batch(augment.changed(images, self.draws), self.labels, ids)
+        brought = ((image_id, image) for image_id, image in zip(ids, images, strict=True) if image is not None)
+        places, pixels = packed(brought)
+        return cls(ids, places, torch.from_numpy(pixels), list(draws), torch.stack(labels))
 
 
 class _TrainingImages:
@@ -150,24 +151,27 @@ class _TrainingImages:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def made(self, key: tuple[int, int]) -> Sample:
-        """Of an epoch and an index."""
-        image_id, image, labels = self._read(key)
-        with seeded(self.seed, key[0], image_id):
+    def made(self, key: Key) -> Sample:
+        epoch, image_id = key[0], self.ids[key[1]]
+        image = self.dataset.image(image_id)
+        with seeded(self.seed, epoch, image_id):
             pixels, valid = self.augment(image)
-        return pixels, labels, image_id, valid
+        return pixels, self._labels(image_id), image_id, valid
 
-    def drawn(self, key: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h w 3"], Any, Tensor, str]:
-        """The image as it is, and what is to happen to it."""
+    def drawn(self, key: Key) -> tuple[UInt8[np.ndarray, "h w 3"] | None, Any, Tensor, str]:
+        """The image as it is, where the device has it not, and what is to happen to it."""
         assert isinstance(self.augment, DeviceAugment)
-        image_id, image, labels = self._read(key)
-        with seeded(self.seed, key[0], image_id):
-            draws = self.augment.draw(image.size)
-        return np.array(image), draws, labels, image_id
+        epoch, image_id, size = key[0], self.ids[key[1]], key[2]
+        pixels = None
+        if size is None:
+            image = self.dataset.image(image_id)
+            pixels, size = np.array(image), image.size
+        with seeded(self.seed, epoch, image_id):
+            draws = self.augment.draw(size)
+        return pixels, draws, self._labels(image_id), image_id
 
-    def _read(self, key: tuple[int, int]) -> tuple[str, Image.Image, Tensor]:
-        image_id = self.ids[key[1]]
-        return image_id, self.dataset.image(image_id), torch.from_numpy(self.dataset.labels(image_id))
+    def _labels(self, image_id: str) -> Tensor:
+        return torch.from_numpy(self.dataset.labels(image_id))
 
 
 class TrainingBatches:
@@ -187,14 +191,20 @@ class TrainingBatches:
         rank: int = 0,
         ranks: int = 1,
         device: torch.device = CPU,
+        kept: DeviceImages | None = None,
     ) -> None:
-        """``device``: that of the network, where an augmentation changes pixels that can."""
+        """
+        Args:
+            device: that of the network, where an augmentation changes pixels that can.
+            kept: images that stay there, of such an augmentation alone; None: they are brought there in each epoch.
+        """
         self.images, self.seed, self.device = (
             _TrainingImages(dataset, side, augmentation, (mean, std), seed),
             seed,
             device,
         )
-        self.loader: Loader[tuple[int, int], Batch | _Undone]
+        self.kept = kept
+        self.loader: Loader[Key, Batch | _Undone]
         if isinstance(self.images.augment, DeviceAugment):
             self.loader = Loader(self.images.drawn, _Undone.of, dataset, loading)
         else:
@@ -216,17 +226,33 @@ class TrainingBatches:
             order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             for step in range(first_step, len(self))
         ]
-        keys = [[(epoch, index) for index in step[self.part]] for step in steps]
+        keys = ([(epoch, index, self._size_there(index)) for index in step[self.part]] for step in steps)
         for step, loaded in zip(steps, self.loader.batches(keys), strict=True):
             whole = [self.images.ids[index] for index in step]
             batch = self._done(loaded)
             yield dataclasses.replace(batch, first=self.part.start, whole=whole)
 
+    def _size_there(self, index: int) -> tuple[int, int] | None:
+        return None if self.kept is None else self.kept.size(self.images.ids[index])
+
     def _done(self, loaded: Batch | _Undone) -> Batch:
         if isinstance(loaded, Batch):
             return loaded
         assert isinstance(self.images.augment, DeviceAugment)
-        return loaded.done(self.images.augment, self.device)
+        pixels = loaded.pixels.to(self.device, non_blocking=True)
+        brought = dict(unpacked(loaded.places, pixels))
+        if self.kept is not None:
+            self.kept.offer(brought, pixels.nbytes)
+        images = [self._there(image_id, brought) for image_id in loaded.ids]
+        return Batch(self.images.augment.changed(images, loaded.draws), loaded.labels, loaded.ids)
+
+    def _there(self, image_id: str, brought: Mapping[str, UInt8[Tensor, "h w 3"]]) -> UInt8[Tensor, "h w 3"]:
+        image = brought.get(image_id)
+        if image is None and self.kept is not None:
+            image = self.kept.images.get(image_id)
+        if image is None:  # it has left the device since the batch was asked for
+            image = torch.from_numpy(np.array(self.images.dataset.image(image_id))).to(self.device)
+        return image
 
 
 class SquareImages:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from aream.engine.device_images import DeviceImages
 from aream.engine.pending import PendingChecks
 from aream.engine.randomness import random_state, restore_random_state
 from aream.errors import DivergedError, OutOfMemory
@@ -24,7 +25,8 @@ class MicroBatches:
 
     Then the step is done again with half as many, down to one, and what held is kept for the rest of the training.
     Gradients of the pieces add up to the whole batch's, apart from rounding, and apart from what sees other images of
-    its batch or draws random numbers for it: batch norm, dropout, drop path.
+    its batch or draws random numbers for it: batch norm, dropout, drop path. Memory that a step
+    can do without is let go first.
     """
 
     def __init__(self, batch_size: int, policy: OutOfMemoryPolicy, advice: str) -> None:
@@ -32,6 +34,8 @@ class MicroBatches:
         self.batch_size, self.policy, self.advice = batch_size, policy, advice
         self.size = batch_size
         self.may_shrink = policy == "accumulate"
+        self.spare: DeviceImages | None = None
+        """Lets go of its memory first."""
 
     def row(self) -> dict[str, float]:
         """Return what the training reports of it."""
@@ -49,7 +53,8 @@ class MicroBatches:
             OutOfMemory: memory does not hold it, and the policy allows no smaller piece.
         """
         while True:
-            if not self.may_shrink or self.size == 1:
+            spare = self.spare is not None and self.spare.bytes > 0
+            if not spare and (not self.may_shrink or self.size == 1):
                 with self.guarded(place):
                     return gradients(self.size)
             generators = random_state()
@@ -60,7 +65,8 @@ class MicroBatches:
                 if not is_out_of_memory(error):
                     raise
             # Outside of `except`: the error holds the frames, and they hold what must be freed.
-            self.size //= 2
+            if self.spare is None or not self.spare.let_go():
+                self.size //= 2
             restore_random_state(generators)
             with torch.no_grad():
                 for buffer, before in buffers:

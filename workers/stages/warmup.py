@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from aream.config import Component, added, config
+from aream.engine.device_images import DeviceImages
 from aream.engine.ranks import ALONE, Ranks
 from aream.methods.protocol import Method
 from aream.train import Training, seed_everything
@@ -72,6 +73,8 @@ def prepared(
     dataset = build_dataset(config.data, runtime)
     seed_everything(config.seed)
     backbone = build_backbone(config.backbone, len(dataset.class_names), config.train.image_size)
+    # Ranks must find memory, or none, alike.
+    keeps = runtime.gpu and ranks.size == 1 and getattr(config.data.config, "cache", None) == "device"
     return Training(
         backbone,
         method(backbone, len(dataset.class_names)),
@@ -81,4 +84,5 @@ def prepared(
         device=runtime.device,
         loading=runtime.loading,
         ranks=ranks,
+        kept_images=DeviceImages(runtime.memory_left) if keeps else None,
     )

@@ -132,7 +132,7 @@ class Config:
     """Treatment of images without a label, and of labels without an image: left out and told, or an error."""
     scored_classes: tuple[int, ...] | None = None
     """Mask ids over which the headline mIoU is averaged, 0 is background; null: all."""
-    cache: Literal["none", "memory"] | None = setting(None)
+    cache: Literal["none", "memory", "device"] | None = setting(None)
     """Where a node keeps decoded images for all that read them, as of voc2012."""
 
     def __post_init__(self) -> None:
