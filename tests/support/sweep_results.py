@@ -125,3 +125,17 @@ def summarised(
     summary = Summary(plan.spec, ranking, jobs, failures or {}, plan.fingerprints, run, unranked=left)
     write_summary(summary, place, store)
     return json.loads(place.summary_file.read_text()), place.folder
+
+
+def finished_grid(folder: Path) -> tuple[dict[str, Any], Path]:
+    """(content, folder) of twelve configurations at two seeds, a segmenter on the best two, written there."""
+    plan = planner(folder, more="segmentation: {select: {top: 2}}")
+    store = workspace(plan).store()
+    compute(store, plan.grid()[:2], alpha_score, created="2025-01-01T00:00:00+00:00")
+    compute(store, plan.grid(), alpha_score, created="2026-01-02T00:00:00+00:00")
+    run = SweepState(folder / "state.json", "grid", clock=lambda: 1767225600.5)  # 2026-01-01
+    for trial in plan.grid():
+        run.add(trial.key, trial.title, "trial", 4)
+    for trial in plan.grid()[:2]:
+        run.update(trial.key, cached=True, status="done")
+    return summarised(plan, {"train_cam-0": "out of memory"}, run)
