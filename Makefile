@@ -8,7 +8,7 @@ INSTALL := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode -c
 
 SWEEP ?= sweeps/thresholds.yaml
 
-.PHONY: sweep test test-slow test-integration test-chaos test-radosgw lint bench bench-gpu ui clean
+.PHONY: sweep test test-slow test-integration test-chaos test-radosgw lint bench bench-sweeps bench-gpu ui clean
 
 sweep: .venv/.installed
 	$(BIN)/python -m orchestrator.sweep $(SWEEP)
@@ -33,6 +33,10 @@ lint: .venv/.installed-test
 
 bench: .venv/.installed-test
 	$(BIN)/python -m benchmarks.run
+
+# Against plain Ray Tune, and on a simulated cluster.
+bench-sweeps: .venv/.installed-test
+	$(BIN)/python -m benchmarks.run --sweeps
 
 # At most 8 minutes on any CUDA machine.
 bench-gpu: .venv/.installed-test

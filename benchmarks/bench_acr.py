@@ -18,10 +18,10 @@ from aream.engine.ranks import ALONE, Ranks
 from aream.labels.training_labels import present_first
 from aream.methods import acr
 from aream.methods.protocol import FIRST, Losses, Progress, Terms
-from benchmarks.measure import CPU, Result, median_seconds, peak_bytes
+from benchmarks.measure import CPU, Kind, Result, median_seconds, peak_bytes
 from benchmarks.step_cost import Case, drawn_batch, step_of, training_of
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 HOST = {"vit": "vit_small_patch16_384", "head_kernel": 1, "pooling": "class_token", "final_norm": False}
 SIDE, IMAGES, REPEATS = 384, 8, 2
 MOST = {"acr_step": 2.4, "acr_step_memory": 1.5, "acr_localising": 2.0}

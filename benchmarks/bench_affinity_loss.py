@@ -6,12 +6,12 @@ import torch
 
 from aream.cams.affinity import LayerQK, affinity_logits
 from aream.engine.losses import affinity_loss
-from benchmarks.measure import Result, cpu_seconds, peak_bytes
+from benchmarks.measure import Kind, Result, cpu_seconds, peak_bytes
 from benchmarks.published import affinity_loss_per_head, logits_per_head
 
 LAYERS, BATCH, HEADS, TOKENS, WIDTH = 3, 8, 6, 576, 64
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 
 
 def measure() -> list[Result]:

@@ -19,7 +19,7 @@ from aream.engine import loading
 from aream.methods import aream
 from aream.refiners import par
 from aream.train_config import TrainConfig
-from benchmarks.measure import Result, cpu_seconds
+from benchmarks.measure import Kind, Result, cpu_seconds
 from workers.checkpoint import NoCheckpoint
 from workers.components import WEIGHTS_FILE
 from workers.processes.runtime import Runtime
@@ -37,7 +37,7 @@ HOST = Component(
     config=mctformer_v2.Config(vit="vit_tiny_patch16_224", patch_size=8, dim=24, depth=3, heads=2),
 )
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 
 
 def measure() -> list[Result]:

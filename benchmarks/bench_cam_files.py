@@ -10,11 +10,11 @@ import torch
 
 from aream.labels.pseudo_labels import LabelsConfig, ThresholdSearch
 from benchmarks.bench_labels import LAYERS, data, noisy_cams
-from benchmarks.measure import CPU, Result
+from benchmarks.measure import CPU, Kind, Result
 from workers.components import build_dataset
 from workers.files.cams import read_cams, write_cams
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 IMAGES = 200
 MOST = 1e-4
 """mIoU, at any threshold."""

@@ -17,9 +17,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from aream.crf.dense_crf import PSA, DenseCRF
-from benchmarks.measure import Result
+from benchmarks.measure import Kind, Result
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 HEIGHT, WIDTH, CLASSES = 375, 500, 21
 SCENES = 4
 ROUNDS = 3

@@ -18,7 +18,7 @@ from aream.datasets import shapes
 from aream.images import to_tensor
 from aream.infer import CamInference
 from aream.labels.pseudo_labels import LabelsConfig
-from benchmarks.measure import CPU, Result, median_seconds
+from benchmarks.measure import CPU, Kind, Result, median_seconds
 from workers.components import WEIGHTS_FILE, build_backbone, build_dataset
 from workers.processes.runtime import Runtime
 from workers.stage import StageContext
@@ -30,7 +30,7 @@ MOST = {"cpu": 2.0, "cuda": 1.5}
 DATA = Component(name="shapes", config=shapes.Config(image_size=SIDE, train_images=IMAGES, val_images=1))
 HOST = Component(name="mctformer_v2", config=mctformer_v2.Config(vit="vit_tiny_patch16_224"))
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 
 
 def measure(device: torch.device = CPU) -> list[Result]:

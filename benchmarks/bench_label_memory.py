@@ -23,13 +23,13 @@ from aream.config import Component
 from aream.datasets import shapes
 from aream.infer import ImageCams, ScaleMaps
 from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
-from benchmarks.measure import Result
+from benchmarks.measure import Kind, Result
 from workers.files.cams import read_cams, write_cams
 from workers.processes.runtime import Runtime
 from workers.stage import StageContext
 from workers.stages import pseudo_label
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 FEW, MORE, MANY = 500, 5_000, 50_000
 SIDE, GRID, CLASSES, LAYERS = 64, 4, 20, (0, 1, 2)
 DATA = Component(name="shapes", config=shapes.Config(image_size=SIDE, train_images=1, val_images=1))

@@ -22,7 +22,7 @@ from aream.datasets import shapes, voc2012
 from aream.infer import ImageCams, ScaleMaps
 from aream.labels.pseudo_labels import LabelsConfig
 from aream.refiners import par
-from benchmarks.measure import Result, cpu_seconds
+from benchmarks.measure import Kind, Result, cpu_seconds
 from workers.checkpoint import NoCheckpoint
 from workers.components import build_dataset
 from workers.files.cams import write_cams
@@ -30,7 +30,7 @@ from workers.processes.runtime import Runtime
 from workers.stage import StageContext, Work
 from workers.stages import pseudo_label
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 IMAGES, PATCH, LAYERS = 24, 16, 12
 REAL = Path(os.environ.get("AREAM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "voc12_animals"
 DRAWN = Component(name="shapes", config=shapes.Config(image_size=384, train_images=IMAGES, val_images=1))

@@ -14,11 +14,11 @@ import torch
 from aream.data.decoded import DecodedOnce
 from aream.datasets import voc2012
 from benchmarks.bench_loading import DATA
-from benchmarks.measure import Result
+from benchmarks.measure import Kind, Result
 
 READERS, MEMORY, STORE_BYTES = 4, 1.1, 700 << 20
 
-WALL_TIME = True
+KIND: Kind = "wall"
 
 
 def measure() -> list[Result]:

@@ -9,10 +9,10 @@ import torch
 from aream.backbones import vit
 from aream.methods import mean_affinity, more
 from aream.methods.protocol import HostShape, Method
-from benchmarks.measure import CPU, Result, median_seconds, peak_bytes
+from benchmarks.measure import CPU, Kind, Result, median_seconds, peak_bytes
 from benchmarks.step_cost import CLASSES, Case, drawn_batch, step_of, training_of
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 HOST = {
     "vit": "vit_small_patch16_224", "class_tokens": "per_class", "registers": 4, "head_kernel": 1, "head_bias": False,
     "rectified": False, "pooling": "channel_max",

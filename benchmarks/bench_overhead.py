@@ -12,10 +12,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import Result
+from benchmarks.measure import Kind, Result
 from benchmarks.sides import EQUAL, ROOT, Side, largest_difference, run_ours, run_plain
 
-WALL_TIME = True
+KIND: Kind = "sweep"
 TRAININGS = 16
 FEW, MANY = 8, 64
 RUNS = 3

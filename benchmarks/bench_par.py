@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from aream.refiners import par
-from benchmarks.measure import Result, cpu_seconds
+from benchmarks.measure import Kind, Result, cpu_seconds
 from benchmarks.published import par_convolutions
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 
 
 def measure() -> list[Result]:

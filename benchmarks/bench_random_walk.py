@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from aream.affinity_net.random_walk import random_walk
-from benchmarks.measure import Result, cpu_seconds
+from benchmarks.measure import Kind, Result, cpu_seconds
 from benchmarks.published import psa_walk
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 HEIGHT, WIDTH = 47, 63
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import Result
+from benchmarks.measure import Kind, Result
 from benchmarks.sides import ROOT, largest_difference, run_ours, run_plain, same_ranking
 
-WALL_TIME = True
+KIND: Kind = "sweep"
 
 
 def measure() -> list[Result]:

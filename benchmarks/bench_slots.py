@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.measure import Result
+from benchmarks.measure import Kind, Result
 from benchmarks.sides import ROOT
 
-WALL_TIME = True
+KIND: Kind = "sweep"
 TRIALS, NODES, GPUS, SHARE = 200, 2, 4, 0.25
 SLOTS = int(NODES * GPUS / SHARE)
 BUSY = 0.90

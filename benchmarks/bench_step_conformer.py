@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.measure import CPU, Result
+from benchmarks.measure import CPU, Kind, Result
 from benchmarks.step_cost import Case, step_cost
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 
 
 def measure(device: torch.device = CPU) -> list[Result]:

@@ -8,14 +8,14 @@ import torch
 from aream.labels.pseudo_labels import LevelMap
 from aream.labels.thresholds import ScoreLevels, ThresholdCounts
 from aream.metrics import mean_iou
-from benchmarks.measure import Result, cpu_seconds
+from benchmarks.measure import Kind, Result, cpu_seconds
 from benchmarks.published import miou_at
 
-IMAGES, CLASSES = 40, 21
+IMAGES, CLASSES = 10, 21
 THRESHOLDS = np.round(np.arange(60) * 0.01, 6)
 SIZE = (375, 500)
 
-WALL_TIME = False
+KIND: Kind = "cpu"
 
 
 def scenes() -> list[tuple[np.ndarray, list[int], np.ndarray]]:

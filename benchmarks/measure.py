@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -20,6 +20,9 @@ from workers.processes.provenance import code_revision, library_versions
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
+Kind = Literal["cpu", "wall", "sweep"]
+"""What a benchmark counts: CPU seconds, so that others may run beside it; wall time, with nothing beside it; or that of
+whole sweeps, minutes each."""
 
 
 @dataclass

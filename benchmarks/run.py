@@ -1,7 +1,8 @@
-"""Run every CPU benchmark, each in a process of its own on one thread; the table comes last.
+"""Run the benchmarks, each in a process of its own on one thread; the table comes last.
 
-    python -m benchmarks.run [--only NAME ...] [--device cuda]
+    python -m benchmarks.run [--sweeps | --only NAME ...] [--device cuda]
 
+Of parts, or with ``--sweeps`` of whole sweeps, against plain Ray Tune and on a simulated cluster.
 On a GPU only those run whose ``measure`` takes a device. A result is printed and written when it is there: what is done
 stays, also where the rest is interrupted.
 
@@ -28,12 +29,14 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks
-from benchmarks.measure import Result
+from benchmarks.measure import Kind, Result
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run the CPU benchmarks.")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of benchmarks, such as par")
+    parser = argparse.ArgumentParser(description="Run the benchmarks.")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--sweeps", action="store_true", help="those of whole sweeps in place of those of parts")
+    chosen.add_argument("--only", nargs="+", metavar="NAME", help="names of benchmarks, such as par")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -43,13 +46,14 @@ def main() -> int:
     if options.device != "cpu":
         names = [name for name in names if _takes_device(name)]
     known = {name.removeprefix("bench_"): name for name in names}
+    usual = [short for short, name in known.items() if (_kind(name) == "sweep") == options.sweeps]
     if unknown := [name for name in options.only or () if name not in known]:
         parser.error(f"--only: no benchmark {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
     results: list[Result] = []
     broken: list[str] = []
     interrupted = False
     try:
-        for name, done in _run_all([known[name] for name in options.only or known], options.device):
+        for name, done in _run_all([known[name] for name in options.only or usual], options.device):
             if done.returncode:
                 broken.append(name)
                 print(f"{done.stderr}\n{name} did not finish", file=sys.stderr)
@@ -69,7 +73,7 @@ def main() -> int:
 
 def _run_all(names: Sequence[str], device: str) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
     """Those that count CPU seconds beside each other, one a core; those of wall time alone, after them."""
-    alone = [name for name in names if device != "cpu" or importlib.import_module(f"benchmarks.{name}").WALL_TIME]
+    alone = [name for name in names if device != "cpu" or _kind(name) != "cpu"]
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:
         running = {pool.submit(_run, name, device): name for name in names if name not in alone}
@@ -79,6 +83,11 @@ def _run_all(names: Sequence[str], device: str) -> Iterator[tuple[str, subproces
         pool.shutdown(cancel_futures=True)
     for name in alone:
         yield name, _run(name, device)
+
+
+def _kind(name: str) -> Kind:
+    kind: Kind = importlib.import_module(f"benchmarks.{name}").KIND
+    return kind
 
 
 def _takes_device(name: str) -> bool:
