@@ -127,21 +127,23 @@ def _draw(hosts: Mapping[str, Mapping[str, Rows]], plain: Mapping[str, str], pic
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.4 * (len(hosts) + 1), 3.8), layout="constrained")
-    panels = list(figure.subplots(1, len(hosts) + 1, squeeze=False)[0])
+    panels = list(figure.subplots(1, len(hosts) + 1, squeeze=False, sharey=True)[0])
     for axes, (host, entries) in zip(panels, hosts.items(), strict=False):
         best = max((title for title in entries if title != plain[host]), key=lambda t: _mean(entries[t], "all"))
+        drawn = False
         for title, rows in entries.items():
             layers = _layers(next(iter(rows.values())))
             columns = [[row[name] for row in rows.values()] for name in layers]
-            colour = {plain[host]: "C3", best: "C0"}.get(title, "0.75")
-            errors = [stdev(column) if len(column) > 1 and colour != "0.75" else 0.0 for column in columns]
-            axes.errorbar(
-                range(len(layers)), [fmean(column) for column in columns], errors, color=colour, capsize=2,
-                label=title.split("method=")[-1] if colour != "0.75" else None, zorder=1 if colour == "0.75" else 2,
-            )  # fmt: skip
-            if colour != "0.75":
-                axes.axhline(_mean(rows, "all"), color=colour, linestyle="--", linewidth=1)
-                axes.axhline(_mean(rows, "none"), color=colour, linestyle=":", linewidth=1)
+            means, name = [fmean(column) for column in columns], title.split("method=")[-1]
+            if title not in (plain[host], best):
+                axes.plot(means, color="0.75", zorder=1, label=None if drawn else "other forms")
+                drawn = True
+                continue
+            colour = "C3" if title == plain[host] else "C0"
+            errors = [stdev(column) if len(column) > 1 else 0.0 for column in columns]
+            axes.errorbar(range(len(layers)), means, errors, color=colour, capsize=2, label=name, zorder=2)
+            axes.axhline(_mean(rows, "all"), color=colour, linestyle="--", linewidth=1)
+            axes.axhline(_mean(rows, "none"), color=colour, linestyle=":", linewidth=1)
         axes.set_title(f"{host}, here")
     for (name, points), colour in zip(PAPER_SHAPE.items(), ("C3", "C0"), strict=True):
         panels[-1].plot(*zip(*points, strict=True), color=colour, label=name)
