@@ -155,7 +155,7 @@ class Training(TrainingLoop[Batch]):
                 return
 
     def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
-        row = self.figures.means() | self.validated
+        row = self.figures.means(f"epoch {self.epoch + 1}") | self.validated
         row |= {"epoch": float(self.epoch + 1), "lr": self.optimizer.param_groups[0]["lr"]}
         after_warmup = self.epoch >= self.config.warmup
         if after_warmup and (self.best is None or rank(row, self.judged_by) > rank(self.best, self.judged_by)):
@@ -221,6 +221,8 @@ class Training(TrainingLoop[Batch]):
                 raise ConfigError(f"method: its term {min(clash)} has the name of one of the host's own")
             self._backward(losses, terms, place, part.ids, gradients_of_terms)
             row = {f"train/{name}_loss": term.detach().double() for name, term in (losses | terms.losses).items()}
+            for name, applies in terms.applies.items():
+                row[f"train/{name}_loss"] = row[f"train/{name}_loss"].where(applies, torch.nan)
             row |= {f"train/{name}_share": value.double() * share for name, value in terms.measures.items()}
             for name, value in row.items():
                 sums[name] = sums[name] + value if name in sums else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -22,6 +23,8 @@ from aream.engine.loading import Loader
 from aream.engine.pending import PendingChecks
 from aream.engine.randomness import random_state, restore_random_state
 from aream.engine.steps import MicroBatches, apply_gradients, refuse_row
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -69,7 +72,7 @@ class TrainingLoop(ABC, Generic[B]):
 
     @abstractmethod
     def gradients(self, batch: B, size: int, place: str) -> dict[str, Float64[Tensor, ""]]:
-        """The batch's losses by the names they are reported under, those left out that it has nothing to measure by,
+        """The batch's losses by the names they are reported under, left out or NaN where it has nothing to measure by,
         and its gradients from passes of at most ``size`` images; starts from no gradient. Losses stay on the device,
         which would stand still to be asked for them; that they are finite is among the ``checks``."""
 
@@ -149,6 +152,7 @@ class TrainingLoop(ABC, Generic[B]):
             while self.epoch < until:
                 self.networks.train()
                 batches = self.batches_left()
+                scale, first = self.scaler.get_scale(), self.step
                 yield self.epoch, 0, self.step
                 for batch in batches:
                     self.figures.add(self.train_step(batch))
@@ -156,6 +160,7 @@ class TrainingLoop(ABC, Generic[B]):
                     checkpoints.after_step(self.state)
                     yield self.epoch, 0, self.step
                 self.checks.settle()
+                self._tell_if_none_counts(scale, self.step - first)
                 yield from self.at_epoch_end(checkpoints)
                 row = self.epoch_row(checkpoints) | self.pieces.row()
                 refuse_row(row, f"epoch {self.epoch + 1}")
@@ -169,6 +174,12 @@ class TrainingLoop(ABC, Generic[B]):
                     checkpoints.leave_if_asked(self.state)
         finally:
             self._close()
+
+    def _tell_if_none_counts(self, scale: float, steps: int) -> None:
+        """Warn where the scaler has left out every one of the ``steps`` since it scaled by ``scale``."""
+        fell = self.scaler.is_enabled() and steps > 0
+        if fell and self.scaler.get_scale() <= scale * self.scaler.get_backoff_factor() ** steps:
+            log.warning("epoch %d: gradients of all its steps overflow in fp16: it changed no weight", self.epoch + 1)
 
     def rehearse(self, steps: int) -> None:
         """A few steps, for what they take; the state is of no use afterwards."""

@@ -139,8 +139,9 @@ class PolySgdRun(TrainingLoop[Samples]):
             group["lr"] = group["peak_lr"] * (1 - done / self.total) ** self.power
 
     def epoch_row(self, checkpoints: Checkpoints) -> dict[str, float]:
-        self.figures.refuse_nothing(self.LOSS, f"epoch {self.epoch + 1}", self.NOTHING.format(len(self.ids)))
-        return {"epoch": float(self.epoch + 1)} | self.figures.means()
+        place = f"epoch {self.epoch + 1}"
+        self.figures.refuse_nothing(self.LOSS, place, self.NOTHING.format(len(self.ids)))
+        return {"epoch": float(self.epoch + 1)} | self.figures.means(place)
 
 
 def _stacked(samples: list[tuple[Tensor, ...]]) -> list[Tensor]:

@@ -16,6 +16,8 @@ from aream.errors import DivergedError, OutOfMemory
 
 OutOfMemoryPolicy = Literal["fail", "accumulate"]
 NO_MEMORY = ("out of memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc", "Cannot allocate memory")
+LEAST_SCALE = 2.0**-16
+"""Loss scale below which no gradient that makes sense overflows in fp16: as far below 1 as a scaler begins above it."""
 T = TypeVar("T")
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -152,8 +154,9 @@ def apply_gradients(
     """Step the optimizer; under fp16 the scaler leaves a step with gradients that overflow out, and scales less.
 
     Raises:
-        DivergedError: a gradient is NaN or infinite though no scaling explains it, when ``checks`` are asked. Asked at
-            once, as on a CPU, the weights are as before.
+        DivergedError: a gradient is NaN or infinite though no scaling explains it, when ``checks`` are asked; under
+            fp16 after the steps in which the scale has fallen so far. Asked at once, as on a CPU, the weights are as
+            before.
     """
     if not scaler.is_enabled():
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -162,6 +165,12 @@ def apply_gradients(
         checks.add(torch.isfinite(largest), lambda: DivergedError(said))
     scaler.step(optimizer)
     scaler.update()
+    if scaler.is_enabled():
+        scale = scaler.scale(torch.ones((), device=optimizer.param_groups[0]["params"][0].device))
+        often = (
+            f"gradient is not finite in {place} and the steps before it, at any loss scale; images: {', '.join(ids)}"
+        )
+        checks.add(scale >= LEAST_SCALE, lambda: DivergedError(often))
 
 
 def refuse_row(row: Mapping[str, float], place: str) -> None:

@@ -33,6 +33,11 @@ class Regions:
     """Share of patches without a label, padding left out, of the mask that patches are drawn from."""
 
 
+def count_certain(regions: Regions) -> Int64[Tensor, ""]:
+    """Number of patches that surely are of a class."""
+    return ((regions.certain != BACKGROUND) & (regions.certain != IGNORE)).sum()
+
+
 @torch.no_grad()
 def find_regions(
     batch: Batch,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -106,6 +106,9 @@ class Config:
         refuse_network(self.refiner)
 
 
+OF_ENTROPY: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Config) if f.name.startswith("entropy_")}
+
+
 def resolve(config: Config, depth: int) -> Config:
     """Name the layers one by one, and of settings without effect the one that all with the same effect share.
 
@@ -115,6 +118,8 @@ def resolve(config: Config, depth: int) -> Config:
     split = first_deep_layer(depth, config.layer_index)
     if config.label_mode == "online":
         config = dataclasses.replace(config, label_scales=(1.0,), label_flip=False)
+    if config.weights == "uniform":
+        config = dataclasses.replace(config, **OF_ENTROPY)
     return dataclasses.replace(
         config,
         layer_index=None,
@@ -195,7 +200,7 @@ class AReAM:
         labels = [self._labels(backbone, part, only or make_views(part), weights) for part in parts]
         counts = None
         if len(parts) > 1 or ranks.size > 1:
-            grid = _grid(backbone, parts[0])
+            grid = parts[0].images.shape[2] // backbone.patch_size, parts[0].images.shape[3] // backbone.patch_size
             positive, negative = zip(*(count_pairs(affinity_labels(each, grid)) for each in labels), strict=True)
             counts = torch.stack(positive).sum(), torch.stack(negative).sum()
             ranks.add(counts)
@@ -226,13 +231,14 @@ class AReAM:
             counts,
         )
         positive, negative = count_pairs(pairs)
+        alike, unlike = counts or (positive, negative)
         measures = {
             "uncertain": uncertain,
             "positive": positive.double() / pairs.numel(),
             "negative": negative.double() / pairs.numel(),
         }
         reach = {"affinity": min(self.supervised)} if self.config.affinity_reach == "deep" else {}
-        return Terms({"affinity": scale * loss}, measures, reach)
+        return Terms({"affinity": scale * loss}, measures, reach, applies={"affinity": alike + unlike > 0})
 
     def _labels(
         self,
@@ -291,7 +297,3 @@ class AReAM:
         entropies = shares @ torch.stack(means)
         ranks.add([entropies])
         return layer_weights(entropies)
-
-
-def _grid(backbone: Backbone, batch: Batch) -> tuple[int, int]:
-    return batch.images.shape[2] // backbone.patch_size, batch.images.shape[3] // backbone.patch_size

@@ -48,7 +48,7 @@ from aream.methods._more_hosts import check_host, check_shape
 from aream.methods._more_losses import certain_loss, class_contrast, patch_contrast, patch_pairs, uncertain_loss
 from aream.methods._more_masks import combined_maps
 from aream.methods._more_network import MoreNetwork, attention_map, full
-from aream.methods._more_regions import Regions, find_regions
+from aream.methods._more_regions import Regions, count_certain, find_regions
 from aream.methods.protocol import FIRST, HostShape, Losses, Progress, Terms
 from aream.refiners.protocol import Refiner
 
@@ -174,12 +174,14 @@ class More:
     ) -> list[Losses]:
         """The losses of every part; masks are made here."""
         regions = [self._regions(backbone, part, passes, progress) for part in parts]
-        counts = [(*count_pairs(patch_pairs(each.pairs)), (each.picked >= 0).sum()) for each in regions]
-        alike, unlike, picked = (torch.stack(each).sum() for each in zip(*counts, strict=True))
+        counts = [
+            (*count_pairs(patch_pairs(each.pairs)), (each.picked >= 0).sum(), count_certain(each)) for each in regions
+        ]
+        alike, unlike, picked, certain = (torch.stack(each).sum() for each in zip(*counts, strict=True))
         labelled = alike.new_zeros(2) + sum(count_pixels(each.pixels) for each in regions if each.pixels is not None)
-        ranks.add([alike, unlike, picked, labelled])
+        ranks.add([alike, unlike, picked, certain, labelled])
         return [
-            functools.partial(self._terms, backbone, part, each, (alike, unlike), picked, labelled, progress)
+            functools.partial(self._terms, backbone, part, each, (alike, unlike), picked, certain, labelled, progress)
             for part, each in zip(parts, regions, strict=True)
         ]
 
@@ -232,6 +234,7 @@ class More:
         regions: Regions,
         pairs: PairCounts,
         picked: Int64[Tensor, ""],
+        certain: Int64[Tensor, ""],
         labelled: PixelCounts,
         progress: Progress,
         output: BackboneOutput,
@@ -246,18 +249,25 @@ class More:
                 "class_contrast": config.class_weight * share * class_contrast(tokens).mean(),
             }
             losses = dict.fromkeys(declared_losses(config), logits.new_zeros(())) | losses
+            applies = {}
             if _begun(progress, config.patch_start):
                 contrast = patch_contrast(patches, patch_pairs(regions.pairs), pairs, share)
                 losses["patch_contrast"] = config.patch_weight * contrast
+                applies["patch_contrast"] = pairs[0] + pairs[1] > 0
             if _begun(progress, config.region_start):
                 looked = certain_loss(tokens, patches, regions.certain.flatten(1), present, config.temperature)
                 losses["certain"] = config.certain_weight * share * looked.mean()
                 pulled = uncertain_loss(tokens, patches, regions.picked, present)
                 losses["uncertain"] = config.uncertain_weight * pulled / picked.clamp(min=1)
+                applies["certain"] = certain > 0
+                if config.uncertain_weight > 0:  # else none are drawn
+                    applies["uncertain"] = picked > 0
             if regions.pixels is not None:
                 said = self._decoded(backbone, output)
                 losses["segmentation"] = config.segment_weight * segmentation_loss(said, regions.pixels, labelled)
-        return Terms(losses, {"uncertain": regions.uncertain}, classifying=frozenset({"auxiliary"}))
+                applies["segmentation"] = labelled.sum() > 0
+        measures = {"uncertain": regions.uncertain}
+        return Terms(losses, measures, classifying=frozenset({"auxiliary"}), applies=applies)
 
     def _tokens(
         self, backbone: Backbone, output: BackboneOutput

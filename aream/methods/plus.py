@@ -155,7 +155,7 @@ class Plus:
         merged, classifying = Terms({}), set[str]()
         for name, own in zip(self.parts, losses, strict=True):
             terms = own(output)
-            for kind in ("losses", "measures", "taught_from"):
+            for kind in ("losses", "measures", "taught_from", "applies"):
                 found = {f"{name}.{term}": value for term, value in getattr(terms, kind).items()}
                 getattr(merged, kind).update(found)
             classifying |= {f"{name}.{term}" for term in terms.classifying}

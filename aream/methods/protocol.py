@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from aream.backbones.protocol import Backbone, BackboneOutput
@@ -85,6 +85,9 @@ class Terms:
     classifying: frozenset[str] = frozenset()
     """Names of terms that are classification losses too: where the method's gradient is held against the host's own,
     theirs belongs to the latter."""
+    applies: dict[str, Bool[Tensor, ""]] = field(default_factory=dict)
+    """Whether the whole batch has anything that a term is made of, by the term's name; those not named always do. Where
+    it has nothing, the step is left out of the mean that is reported of an epoch."""
 
 
 FIRST = Progress()

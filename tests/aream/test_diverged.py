@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from small_networks import CPU, SEGMENTATION, Hungry, host, labels_of, segmenter, train
+from small_networks import CONFIG, CPU, SEGMENTATION, Hungry, host, labels_of, segmenter, train
 
 from aream.backbones.protocol import BackboneOutput
 from aream.datasets import shapes
@@ -14,7 +16,7 @@ from aream.errors import DivergedError
 from aream.segmentation.config import SegmentationEvaluation
 from aream.segmentation.predict import predict
 from aream.segmentation.train import SegmentationRun
-from aream.train import Checkpoints
+from aream.train import Checkpoints, Training, seed_everything
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +81,33 @@ def test_a_scaler_leaves_the_step_out_and_scales_less():
         apply_gradients(optimizer, scaler, PendingChecks(CPU), "here", ["a"])
         assert parameter.tolist() == pytest.approx([value] * 3)
         assert scaler.get_scale() == scale
+
+
+def test_gradients_that_no_scale_helps_end_the_training():
+    """Else every step would be left out, to the end."""
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    scaler, checks = torch.amp.GradScaler("cpu"), PendingChecks(CPU)
+
+    def step(number):
+        optimizer.zero_grad()
+        scaler.scale((parameter * torch.nan).sum()).backward()
+        apply_gradients(optimizer, scaler, checks, f"step {number}", ["a", "b"])
+
+    for number in range(32):  # from 2 ** 16 to 2 ** -16
+        step(number)
+    with pytest.raises(DivergedError, match=r"not finite in step 32 and the steps before it.*images: a, b"):
+        step(32)
+    assert parameter.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize(("where", "told"), [("gradient", 2), ("nowhere", 0)])
+def test_an_epoch_that_changed_no_weight_says_so(dataset, where, told, caplog):
+    seed_everything(0)
+    backbone = host()
+    backbone.__class__, backbone.where = Poisoned, where
+    training = Training(backbone, None, dataset, dataclasses.replace(CONFIG, epochs=2), 0, device=CPU)
+    training.scaler = torch.amp.GradScaler("cpu")
+    training.run(report=lambda row: None)
+    found = [text for text in caplog.messages if "overflow in fp16: it changed no weight" in text]
+    assert [text.split(":")[0] for text in found] == ["epoch 1", "epoch 2"][:told]

@@ -110,5 +110,14 @@ def test_on_mctformer_the_two_maps_weigh_layers_differently():
     torch.manual_seed(3)
     config = aream.Config()
     assert config.entropy_map == "cam"
-    resolved = [aream.resolve(aream.Config(entropy_map=name), 3) for name in ("cam", "localised")]
+    weighed = [aream.Config(weights="entropy_online", entropy_map=name) for name in ("cam", "localised")]
+    resolved = [aream.resolve(config, 3) for config in weighed]
     assert resolved[0] != resolved[1]
+
+
+@pytest.mark.parametrize("unlike", [{"entropy_map": "localised"}, {"entropy_input": "minmax"}, {"entropy_prob": "sum"}])
+@pytest.mark.parametrize("weights", ["uniform", "entropy_offline", "entropy_online"])
+def test_entropies_that_nothing_is_weighed_by_make_no_other_training(weights, unlike):
+    """Each would be computed by itself, with the same bytes."""
+    plain, changed = (aream.resolve(aream.Config(weights=weights, **more), 3) for more in ({}, unlike))
+    assert (plain == changed) == (weights == "uniform")

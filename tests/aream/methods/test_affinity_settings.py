@@ -13,11 +13,13 @@ from aream.backbones.protocol import BackboneOutput
 from aream.cams.affinity import LayerQK
 from aream.config import Component
 from aream.datasets import shapes
+from aream.engine.ranks import ALONE
 from aream.errors import ConfigError
 from aream.labels.training_labels import affinity_labels
 from aream.methods import aream, mean_affinity
 from aream.methods._label_views import label_views
-from aream.methods.protocol import Progress
+from aream.methods.protocol import FIRST, Progress
+from aream.metrics import IGNORE
 from aream.refiners import none
 from aream.train import Training, seed_everything
 
@@ -201,3 +203,46 @@ def test_shares_of_labels_and_pairs_are_reported(dataset):
     assert row["train/positive_share"] == pytest.approx((pairs == 1).sum().item() / pairs.numel(), abs=0.02)
     assert row["train/negative_share"] == pytest.approx((pairs == 0).sum().item() / pairs.numel(), abs=0.02)
     assert 0 < row["train/uncertain_share"] < 1
+
+
+class Unsure(aream.AReAM):
+    """Is sure of no pixel in some of the steps."""
+
+    def __init__(self, config, unsure) -> None:
+        super().__init__(config, None)
+        self.unsure, self.step = unsure, 0
+
+    def losses_of_parts(self, backbone, parts, ranks=ALONE, progress=FIRST):
+        self.step = progress.step
+        return super().losses_of_parts(backbone, parts, ranks, progress)
+
+    def _labels(self, backbone, batch, views, weights):
+        labels = super()._labels(backbone, batch, views, weights)
+        return torch.full_like(labels, IGNORE) if self.step in self.unsure else labels
+
+
+@pytest.mark.parametrize("memory", [{}, {"out_of_memory": "accumulate"}])
+def test_a_step_without_a_pair_is_no_loss_of_0(dataset, memory, caplog):
+    """It would make the mean of the epoch look better; an epoch without any has none, and says so."""
+
+    def rows(unsure):
+        seed_everything(0)
+        config = dataclasses.replace(CONFIG, epochs=2, warmup_epochs=0, batch_size=2, lr=1e-12, lr_floor=0.0, **memory)
+        chosen = Unsure(method().config, unsure)
+        training = Training(host(), chosen, dataset, config, 0, device=CPU)
+        if memory:
+            training.pieces.size = 1
+        found = []
+        training.run(report=found.append)
+        return found
+
+    alone = [rows({0, 1, 2} - {step})[0]["train/affinity_loss"] for step in (0, 1, 2)]
+    assert min(alone) > 0
+    assert rows(set())[0]["train/affinity_loss"] == pytest.approx(sum(alone) / 3)
+    assert rows({1})[0]["train/affinity_loss"] == pytest.approx((alone[0] + alone[2]) / 2)
+    caplog.clear()
+    first, second = rows({0, 1, 2})
+    assert "train/affinity_loss" not in first
+    assert first["train/uncertain_share"] == 1
+    assert second["train/affinity_loss"] > 0
+    assert caplog.messages == ["epoch 1: no step had anything to make train/affinity_loss from: it taught nothing"]

@@ -124,6 +124,21 @@ def test_terms_come_in_when_their_time_has_come():
     assert started[16] == {*more.losses(method.config)}
 
 
+def test_terms_say_whether_a_batch_has_what_they_are_made_of():
+    """No patch is surely a class's in images that have none."""
+    backbone, batch = told_apart(host()), batch_of(2)
+    method = method_for(backbone, patch_start=0.0, region_start=0.0)
+    method.network.double()
+
+    def said(given):
+        (losses,) = method.losses_of_parts(backbone, [given], progress=Progress(40, 100))
+        return {name: bool(value) for name, value in losses(backbone(given.images)).applies.items()}
+
+    assert said(batch) == {"patch_contrast": True, "certain": True, "uncertain": True}
+    nothing = dataclasses.replace(batch, labels=torch.zeros_like(batch.labels))
+    assert said(nothing) == {"patch_contrast": True, "certain": False, "uncertain": True}
+
+
 def test_the_main_cam_makes_the_masks_after_half_of_the_training():
     backbone, batch = told_apart(host()), batch_of(3)
     method = method_for(backbone)
