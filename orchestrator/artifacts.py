@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.console.command import NOT_ALL_WELL, command, run
+from orchestrator.console.parser import refuse_idle
 from orchestrator.console.streams import output_is_lost
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def _open(options: argparse.Namespace) -> ArtifactStore:
     if options.sweep and options.store:
         raise ConfigError(f"--store: given {options.store!r} beside --sweep, whose store is meant: need one of them")
     if options.sweep:
+        refuse_idle(options, "of the server of --store, and a sweep names its own", "endpoint")
         given, store = "--sweep", locate(options.sweep, options.runs).store()
     elif options.store:
         views_beside = Path(options.runs).absolute() / "artifacts"

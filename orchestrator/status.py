@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.console.command import command, run
-from orchestrator.console.parser import add_sweep
+from orchestrator.console.parser import add_sweep, refuse_idle
 from orchestrator.console.streams import output_is_lost
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def main(options: argparse.Namespace) -> int:
 
     workspace = locate(options.sweep, options.runs)
     if options.log is not None:
+        refuse_idle(options, "of the state, not of a log, which is printed as text and once", "watch", "json")
         from orchestrator.monitor.logs import log_text
 
         for line in log_text(workspace.log_folder, options.log):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from aream.errors import ConfigError
 from orchestrator.console.command import DONE, INTERRUPTED, NOT_ALL_WELL, REFUSED, command, run
-from orchestrator.console.parser import add_overrides
+from orchestrator.console.parser import add_overrides, refuse_idle
 
 if TYPE_CHECKING:
     from orchestrator.submission.targets.protocol import Target
@@ -56,6 +56,8 @@ def main(options: argparse.Namespace) -> int:
     wishes = [options.sweep, options.status, options.follow, options.stop]
     if sum(wish is not None for wish in wishes) != 1:
         raise ConfigError("give a SWEEP.yaml, or one of --status, --follow and --stop with an ID")
+    if options.sweep is None:
+        refuse_idle(options, "of a sweep that is sent, and this looks after a job", "set", "image", "dry_run", "detach")
     return _act(options)
 
 

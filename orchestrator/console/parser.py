@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from aream.errors import ConfigError
+
 
 class Wrong(Exception):
     """Arguments that a parser cannot read; it reports them once no other reading is left to try."""
@@ -58,6 +60,16 @@ def add_sweep(parser: argparse.ArgumentParser, **settings: Any) -> None:
     parser.add_argument(
         "--runs", metavar="FOLDER", default="runs", help="the runs folder (default: runs; a YAML names its own)"
     )
+
+
+def refuse_idle(options: argparse.Namespace, why: str, *names: str) -> None:
+    """
+    Raises:
+        ConfigError: one of these was given, which would be passed over.
+    """
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) not in (None, False, [])]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {why}: leave {'it' if len(given) == 1 else 'them'} out")
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:

@@ -139,6 +139,25 @@ def test_a_sweep_has_a_store_of_its_own(folder, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        (submit, "--to slurm --status 7 --set train.lr=1", "--set: of a sweep that is sent"),
+        (submit, "--to slurm --follow 7 --detach --dry-run", "--dry-run, --detach: of a sweep that is sent"),
+        (submit, "--to slurm --stop 7 --image other", "--image: of a sweep that is sent"),
+        (status, "grid --log sweep --json", "--json: of the state, not of a log"),
+        (status, "grid --log sweep --watch", "--watch: of the state, not of a log"),
+        (artifacts, "ls --sweep grid --endpoint http://h:1", "--endpoint: of the server of --store"),
+    ],
+)
+def test_an_option_that_would_be_passed_over_is_refused(folder, monkeypatch, command, arguments, words, capsys):
+    monkeypatch.chdir(folder)
+    assert command.main(arguments.split()) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "leave" in said
+
+
+@pytest.mark.parametrize(
     ("command", "orders"),
     [
         (status, ["grid --watch", "--watch grid", "--watch=2 grid"]),
