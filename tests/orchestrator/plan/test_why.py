@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import random
 
 import pytest
 from small_trials import TRIAL, fingerprint
 
+from orchestrator.plan import why
 from orchestrator.plan.why import Difference, reasons
 from workers.pipelines import training_stage, variant_stages
 from workers.processes.hardware import Hardware
@@ -79,3 +82,45 @@ def test_a_record_differs_in_nothing_from_its_own_stage():
     for stage in variant_stages(TRIAL, fingerprint).all():
         on = dataclasses.replace(stage, hardware=Hardware("cpu", 2))
         assert reasons([on], [record(on)])[0].differences == ()
+
+
+def test_each_stage_is_compared_with_few_of_many_that_are_stored(monkeypatch):
+    """Compared in pairs, a sweep of thousands beside a store of thousands would take minutes to plan."""
+    stored = [
+        dataclasses.replace(
+            record(trained(lr=lr, lr_floor=0.0, weight_decay=decay, batch_size=size)), key=f"{number:05d}"
+        )
+        for number, (lr, decay, size) in enumerate(itertools.product((0.1, 0.2, 0.3), (0.0, 0.1, 0.2), range(1, 5)))
+    ]
+    asked = [trained(lr=0.1, lr_floor=0.0, weight_decay=decay, batch_size=3) for decay in (0.5, 0.6, 0.7)]
+    compared = []
+    for name in ("_apart", "_differences"):
+        real = getattr(why, name)
+        monkeypatch.setattr(why, name, lambda *both, real=real: compared.append(both) or real(*both))
+    found = why.reasons(asked, stored)
+    assert [len(one.differences) for one in found] == [2] * 3  # the warm-up's too
+    assert len(compared) == len(asked)
+
+
+def test_the_table_finds_what_comparing_all_does():
+    draw, columns = random.Random(0), [f"c{number}" for number in range(5)]
+
+    def drawn(values):
+        return {name: str(draw.randrange(values)) for name in columns if draw.random() < 0.9}
+
+    template = record(trained())
+    for values, count in ((2, 3), (3, 40), (6, 200)):
+        stored = [
+            dataclasses.replace(template, config=drawn(values), key=f"{n:03d}", created=str(draw.randrange(3)))
+            for n in range(count)
+        ]
+        kin = why._Kin(stored)
+        for _ in range(50):
+            asked = why._of_record(dataclasses.replace(template, config=drawn(values + 1)))
+
+            def apart(one, asked=asked):
+                return len(list(why._differences(why._of_record(one), asked)))
+
+            fewest = min(map(apart, stored))
+            expected = max((one for one in stored if apart(one) == fewest), key=lambda one: (one.created, one.key))
+            assert kin.nearest(asked) == expected
