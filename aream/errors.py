@@ -79,7 +79,14 @@ class Interrupted(AreamError):
 
 
 class StageFailed(AreamError):
-    """A stage raised; the message carries its key and the cause."""
+    """A stage raised, for a reason of its own."""
+
+    def __init__(self, key: str, cause: str) -> None:
+        super().__init__(key, cause)
+        self.key, self.cause = key, cause
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.cause}"
 
 
 @contextlib.contextmanager

@@ -35,10 +35,10 @@ def failure_of(key: str, error: AreamError | OSError) -> Exception:
     """What a stage is said to have failed with: ``StageFailed``, ``StoreUnavailable`` for a full disk, or the error
     itself where another try may go better."""
     if isinstance(error, AreamError):
-        return StageFailed(f"{key}: {error}")
+        return StageFailed(key, str(error))
     if error.errno in FULL:
         return StoreUnavailable(f"{key}: {error.filename or 'disk'}: {error.strerror}")
-    return error if may_pass(error) else StageFailed(f"{key}: {error.filename or ''}: {error.strerror or error}")
+    return error if may_pass(error) else StageFailed(key, f"{error.filename or ''}: {error.strerror or error}")
 
 
 def told(error: BaseException) -> str:

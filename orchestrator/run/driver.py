@@ -43,7 +43,6 @@ from orchestrator.tracking.webhook import Webhook
 from orchestrator.workspace import Workspace
 from workers.artifacts.collection import tidy
 from workers.artifacts.holds import Hold
-from workers.processes.masking import masked
 from workers.stage import Stage
 
 if TYPE_CHECKING:
@@ -290,7 +289,7 @@ class Driver:
             self.trials.short,
             channel,
         )
-        self.trials.failures |= {key: masked(why) for key, why in tasks.run().items()}
+        self.trials.stages_failed(tasks.run())
         self._leave_if_store_is_away()
 
     def _close(self, summary: Summary, files: Sequence[Path]) -> None:

@@ -35,6 +35,7 @@ class RequeueingSearcher(Searcher):
         poll: Callable[[], None],
         closed: Callable[[], bool],
         paused: Callable[[], bool],
+        fails: Callable[[Config], bool],
         can_run: Callable[[Config, str | None], bool],
         cancelled: Callable[[Config], bool],
         dropped: Callable[[Config], None],
@@ -46,6 +47,7 @@ class RequeueingSearcher(Searcher):
             poll: called at every question: while nothing runs, Tune asks for points and does nothing else.
             closed: whether nothing more is to begin.
             paused: whether nothing is to begin for now.
+            fails: whether a point needs what has failed already, and is told to have failed too.
             can_run: whether a point may run, given the key of its stage that another process computed, if any.
             cancelled: whether a point that came back is never to run.
             dropped: told of such a point, once.
@@ -53,7 +55,7 @@ class RequeueingSearcher(Searcher):
         super().__init__(metric=points.metric, mode=points.mode)
         self.points, self.problem = points, problem
         self.poll, self.closed, self.paused = poll, closed, paused
-        self.can_run, self.cancelled, self.dropped = can_run, cancelled, dropped
+        self.fails, self.can_run, self.cancelled, self.dropped = fails, can_run, cancelled, dropped
         self.running: dict[str, tuple[str, Config]] = {}
         """Tune's trial id -> the source's name, and the point."""
         self.returned: list[Returned] = []
@@ -75,6 +77,10 @@ class RequeueingSearcher(Searcher):
                 self.points.on_trial_complete(back.inner, None, error=True)
                 self.dropped(back.config)
                 return None
+            if self._fails(back.config):
+                del self.returned[index]
+                self.points.on_trial_complete(back.inner, None, error=True)
+                return None
             if self.can_run(back.config, back.computed_elsewhere):
                 del self.returned[index]
                 self.running[trial_id] = back.inner, back.config
@@ -83,12 +89,20 @@ class RequeueingSearcher(Searcher):
             found = self.points.suggest(trial_id)
             if found == Searcher.FINISHED:
                 self.exhausted = True
+            elif found is not None and self._fails(found):
+                self.points.on_trial_complete(trial_id, None, error=True)
+                return None
             elif found is not None:
                 self.running[trial_id] = trial_id, dict(found)
                 return dict(found)
             else:
                 return None
         return None if self.running or self.returned else Searcher.FINISHED
+
+    def _fails(self, config: Config) -> bool:
+        with self.problem.capture():
+            return self.fails(config)
+        return False  # and Tune ends before it runs
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self.problem.capture():

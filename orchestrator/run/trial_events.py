@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,8 @@ class TrialLife:
         self.stopped_file = stopped_file
         self.plans: dict[str, TrialPlan] = {}
         self.failures: dict[str, str] = {}
+        self.broken: dict[str, str] = {}
+        """Key of a stage -> why it failed, and would fail again for whoever needs it."""
         self.rows: dict[str, dict[float, Row]] = {}
         """Epochs of the trials that a scheduler may stop."""
         self.interrupted_phase = ""
@@ -106,9 +108,12 @@ class TrialLife:
         self.recorder.trial_ended(trial, "KILLED", reason)
         self.progress.changed(trial.key)
 
-    def failed(self, trial: TrialPlan, error: str) -> None:
+    def failed(self, trial: TrialPlan, error: str, stage: str | None = None) -> None:
+        """``stage``: key of the one of its own that failed, where another try would fail too."""
         self.add(trial)
         error = masked(error)
+        if stage is not None:
+            self.broken[stage] = error
         self.failures[trial.key] = error
         self.metrics.add("failures", kind="trial")
         self.state.update(trial.key, status="failed", error=error)
@@ -118,11 +123,17 @@ class TrialLife:
 
     def fails_at_once(self, trial: TrialPlan) -> bool:
         """True, and told, where a stage that its training needs has failed: it would fail there again."""
-        lacking = next((stage.key for stage in trial.train.ancestry() if stage.key in self.failures), None)
+        lacking = next((stage.key for stage in trial.train.ancestry() if stage.key in self.broken), None)
         if lacking is not None:
             self.supervisor.count_failure()
-            self.failed(trial, f"its input {lacking} failed")
+            self.failed(trial, self.broken[lacking] if lacking == trial.key else f"its input {lacking} failed")
         return lacking is not None
+
+    def stages_failed(self, errors: Mapping[str, str]) -> None:
+        """Of stages that were run by themselves, by their keys."""
+        told = {key: masked(why) for key, why in errors.items()}
+        self.failures |= told
+        self.broken |= told
 
     def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None:
         self.state.update(trial.key, status=status, error=reason)

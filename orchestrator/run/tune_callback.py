@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 RECORDS = "records"
 """Key of a trial's last result: records of its stages, as JSON, since Tune flattens nested values."""
+FAILED_STAGE = "failed_stage"
+"""Key of a trial's last result: that of the stage which failed, of this trial or of several."""
 KILL_S = 120.0
 """A stalled worker that is still there so long after it was killed is on a node that Ray has not given up yet."""
 
@@ -40,7 +42,8 @@ class TrialListener(Protocol):
     def row(self, trial: TrialPlan, row: Row) -> None: ...
     def finished(self, trial: TrialPlan, handed: Sequence[ArtifactRecord]) -> None: ...
     def stopped_early(self, trial: TrialPlan, reason: str) -> None: ...
-    def failed(self, trial: TrialPlan, error: str) -> None: ...
+    def failed(self, trial: TrialPlan, error: str, stage: str | None = None) -> None: ...
+    def fails_at_once(self, trial: TrialPlan) -> bool: ...
     def waits(self, trial: TrialPlan, status: str, reason: str | None) -> None: ...
     def again(self, trial: TrialPlan, reason: str) -> None: ...
     def stalled(self, key: str) -> None: ...
@@ -169,7 +172,7 @@ class Listening(tune.Callback):
 
     def _ended(self, plan: TrialPlan, last: dict[str, Any]) -> None:
         if last.get("failure"):
-            self._failed(plan, last["failure"])
+            self._failed(plan, last["failure"], last.get(FAILED_STAGE))
         elif last.get("complete"):
             handed = json.loads(last.pop(RECORDS, "[]"))  # no longer kept by Tune
             self.listener.finished(plan, [ArtifactRecord(**record) for record in handed])
@@ -191,10 +194,10 @@ class Listening(tune.Callback):
         self.over[plan.key] = "stopped"
         self.listener.stopped_early(plan, reason)
 
-    def _failed(self, plan: TrialPlan, reason: str) -> None:
+    def _failed(self, plan: TrialPlan, reason: str, stage: str | None = None) -> None:
         self.over[plan.key] = "failed"
         self.supervisor.count_failure()
-        self.listener.failed(plan, reason)
+        self.listener.failed(plan, reason, stage)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         tries, allowed = trial.run_metadata.num_failures + 1, trial.max_failures + 1

@@ -26,7 +26,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
-from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
+from aream.errors import AreamError, Interrupted, StageFailed, StageHeld, StoreUnavailable
 from orchestrator.cluster.node_images import NodeStore
 from orchestrator.cluster.resources import requested
 from orchestrator.cluster.stage_runner import stage_runner
@@ -37,8 +37,8 @@ from orchestrator.results.records import RememberedRecords, lineage_cost, stage_
 from orchestrator.run.banks import train_in_banks
 from orchestrator.run.channel import WorkerChannel, WorkerEnd
 from orchestrator.run.lease_watch import LeaseWatch
-from orchestrator.run.requeue import DeferredError, RequeueingSearcher
-from orchestrator.run.tune_callback import RECORDS, Listening, NodeUnreachable, TrialListener
+from orchestrator.run.requeue import Config, DeferredError, RequeueingSearcher
+from orchestrator.run.tune_callback import FAILED_STAGE, RECORDS, Listening, NodeUnreachable, TrialListener
 from orchestrator.search.early_stopping import scheduler
 from orchestrator.search.searchers import ListedPoints, SearchedPoints, planned
 from orchestrator.search.stopped_trials import BY_HAND, Seen
@@ -79,6 +79,8 @@ def run_trial(
         tune.report({"paused": 1.0})
     except StoreUnavailable as error:
         tune.report({"away": str(error)})
+    except StageFailed as error:
+        tune.report({"failure": str(error), FAILED_STAGE: error.key})
     except AreamError as error:
         tune.report({"failure": str(error)})
     except Exception as error:
@@ -172,6 +174,12 @@ def _fit(
     def key(config: Mapping[str, Any]) -> str:
         return planned(planner, config).key
 
+    def fails(config: Config) -> bool:
+        trial = planned(planner, config)
+        if failed := listener.fails_at_once(trial):
+            over[trial.key] = "failed"
+        return failed
+
     listening = Listening(planner, listener, supervisor, channel, watch, problem, over)
     gate = RequeueingSearcher(
         points,
@@ -179,6 +187,7 @@ def _fit(
         poll=listening.look,
         closed=supervisor.is_over,
         paused=lambda: supervisor.paused,
+        fails=fails,
         can_run=lambda config, awaited: (
             supervisor.desired_state(key(config)) == "run" and (awaited is None or watch.free(awaited))
         ),

@@ -31,7 +31,10 @@ class Listener:
             raise StoreUnavailable("s3://bucket/records: 503 after 5 tries")
         self.ended.append(trial.key)
 
-    def failed(self, trial, error) -> None:
+    def fails_at_once(self, trial) -> bool:
+        return False
+
+    def failed(self, trial, error, stage=None) -> None:
         self.failures.append(error)
 
     def row(self, trial, row) -> None: ...

@@ -133,3 +133,16 @@ def test_an_error_in_a_stage_that_trials_share_is_named_too(run, tmp_path):
     trials = [line for line in said.splitlines() if line.startswith("failed: train_cam-")]
     assert len(trials) == 2, said
     assert all("its input warmup-" in line for line in trials)
+
+
+@pytest.mark.integration
+def test_a_search_runs_into_an_error_of_what_its_points_share_once(run, tmp_path):
+    axes = (
+        f"{{train.augmentation: {{choice: [{breaking('code', tmp_path)}]}}, method.alpha_low: {{uniform: [0.1, 0.3]}}}}"
+    )
+    status, said, marks = run(f"{axes}\nsearch: {{trials: 4}}", warmup=1, epochs=2)
+    assert status == 1, said
+    assert marks["code"] == 1
+    trials = [line for line in said.splitlines() if line.startswith("failed: train_cam-")]
+    assert len(trials) == 4, said
+    assert all("its input warmup-" in line for line in trials)

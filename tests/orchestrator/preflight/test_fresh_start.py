@@ -143,3 +143,28 @@ def test_lists_that_cannot_be_read_are_named_before_anything_goes(sweep):
     place.store().storage.delete(held)
     begin_anew(planner, place)
     assert not go_on(place).store().has(PROPOSED)
+
+
+def test_a_collection_after_a_fresh_run_takes_what_it_replaced_and_nothing_that_is_named(sweep):
+    planner, place = sweep
+    fresh = begin_anew(planner, place).store()
+
+    def blobs(key):
+        store = place.store()
+        return store.blobs.listed(store.record(key).index, key)
+
+    old, foreign = blobs(SHARED) - blobs(FOREIGN), blobs(FOREIGN)
+    fresh.put(SHARED, fill(fresh.staging(), "new"), record(SHARED, seconds=7.0))
+    fresh.put(PROPOSED, fill(fresh.staging(), PROPOSED), record(PROPOSED, seconds=7.0))  # the same bytes
+    with Hold(fresh.storage, sweep_id(place), "swept", [PROPOSED, SHARED], replaced(place)):
+        pass
+    computed(place)
+    list(collect(place.store(), 0.0, dry_run=False, now=lambda: 1e12))
+    assert set(place.store().keys()) == {PROPOSED, FOREIGN, SHARED}
+    for key in (PROPOSED, FOREIGN, SHARED):
+        place.store().verify(key)
+    assert (place.store().get(SHARED) / "labels" / "a.png").read_text() == "new"
+    left = {info.name for info in place.store().storage.list("blobs/")}
+    assert left == blobs(PROPOSED) | blobs(FOREIGN) | blobs(SHARED)
+    assert foreign <= left
+    assert old - left

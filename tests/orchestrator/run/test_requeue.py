@@ -32,6 +32,7 @@ class Desk:
     def __init__(self, count: int) -> None:
         self.problem = DeferredError()
         self.points, self.blocked, self.gone, self.looks = Told(count), set(), set(), 0
+        self.broken: set[float] = set()
         self.shut = self.resting = False
         self.gate = RequeueingSearcher(
             self.points,
@@ -39,6 +40,7 @@ class Desk:
             poll=self.look,
             closed=lambda: self.shut,
             paused=lambda: self.resting,
+            fails=lambda config: self.value(config) in self.broken,
             can_run=lambda config, awaited: self.value(config) not in self.blocked,
             cancelled=lambda config: self.value(config) in self.gone,
             dropped=lambda config: self.dropped.append(self.value(config)),
@@ -91,6 +93,19 @@ def test_what_was_stopped_while_it_waited_is_dropped():
     assert desk.gate.suggest("b") == Searcher.FINISHED
     assert desk.points.told == [("a", None, True)]
     assert desk.dropped == [0.0]  # whoever shows trials would take it for paused
+
+
+def test_what_needs_something_that_failed_never_runs():
+    """Neither what is new, nor what waited for somebody else who computed it, and failed."""
+    desk = Desk(3)
+    desk.gate.suggest("a")
+    desk.gate.on_trial_complete("a", {COMPUTED_ELSEWHERE: "warmup-0123456789abcdef"})
+    desk.broken = {0.0, 0.1}
+    assert [desk.gate.suggest(name) for name in "bc"] == [None, None]
+    assert desk.points.told == [("a", None, True), ("c", None, True)]
+    assert desk.value(desk.gate.suggest("d")) == 0.2
+    desk.gate.on_trial_complete("d", {"complete": 1.0})
+    assert desk.gate.suggest("e") == Searcher.FINISHED
 
 
 def test_a_paused_gate_waits():
