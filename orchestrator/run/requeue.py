@@ -100,9 +100,10 @@ class RequeueingSearcher(Searcher):
         return None if self.running or self.returned else Searcher.FINISHED
 
     def _fails(self, config: Config) -> bool:
-        with self.problem.capture():
-            return self.fails(config)
-        return False  # and Tune ends before it runs
+        failed = False
+        with self.problem.capture():  # Tune then ends before it runs
+            failed = self.fails(config)
+        return failed
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self.problem.capture():

@@ -170,6 +170,11 @@ class TrialLife:
         """The trials that a scheduler stopped early, in this run or an earlier one."""
         return read_stopped(self.stopped_file)
 
+    def seen_stopped(self) -> list[Seen]:
+        """Those of them that this run knows, for another scheduler to compare with."""
+        early = self.stopped().by(self.spec.scheduler)
+        return [Seen(plan.values, plan.seed, early[key]) for key, plan in self.plans.items() if key in early]
+
     def _note_best(self, trial: TrialPlan, records: Records) -> None:
         metric = self.spec.ranked_by.metric
         best = self.spec.ranked_by.best(stage_metrics(variant.stages.all(), records) for variant in trial.variants)

@@ -145,6 +145,7 @@ def run_trials(
             done = {trial.key for trial in listed if all(store.has(stage.key) for stage in trial.stages())}
             judged = [trial for trial in listed if trial.key in done]
             seen = [*seen, *(Seen(trial.values, trial.seed, store.record(trial.key).history) for trial in judged)]
+            seen = [*seen, *listener.seen_stopped()]
             listed = [trial for trial in listed if trial.key not in done and trial.key not in over]
             stopped |= {key for key, how in over.items() if how == "stopped"}
         else:

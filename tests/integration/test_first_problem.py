@@ -34,6 +34,9 @@ class Listener:
     def fails_at_once(self, trial) -> bool:
         return False
 
+    def seen_stopped(self) -> list:
+        return []
+
     def failed(self, trial, error, stage=None) -> None:
         self.failures.append(error)
 

@@ -16,6 +16,7 @@ from orchestrator.console import command as entry
 from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.run import tuning
 from orchestrator.run.tune_callback import NodeUnreachable
+from orchestrator.search.stopped_trials import Seen
 from orchestrator.spec.settings import Limits, Resources
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,11 +81,14 @@ def test_nodes_that_keep_falling_silent_end_the_sweep_as_unfinished(tmp_path, mo
     ]
     workspace = SimpleNamespace(store=lambda: stored)
     planner = SimpleNamespace(spec=SimpleNamespace(resources=Resources()))
-    tuning.run_trials(planner, workspace, None, supervisor, None, listed=trials)
+    known = [Seen({}, 1, [{"epoch": 2.0}])]
+    listener = SimpleNamespace(seen_stopped=lambda: known)
+    tuning.run_trials(planner, workspace, listener, supervisor, None, listed=trials)
     assert tries[0] == trials
     assert all(again == trials[1:2] for again in tries[1:])  # what failed or was stopped is not taken up again
     assert stopped == [set(), *[{"bad"}] * (len(tries) - 1)]
-    assert all(known == [[{"epoch": 1.0}]] for known in seen[1:])  # a scheduler judges by what has ended
+    # A scheduler judges by what has ended, and by what the one before it stopped.
+    assert all(rows[:2] == [[{"epoch": 1.0}], [{"epoch": 2.0}]] for rows in seen[1:])
     assert supervisor.is_over() is (silent == tuning.TRIES_AFTER_STALLS)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from sweep_results import compute, planner, workspace
 
 from orchestrator.monitor.state import SweepState
@@ -9,6 +11,7 @@ from orchestrator.monitor.supervisor import Supervisor
 from orchestrator.results.ranking import rank
 from orchestrator.results.records import RunRecords
 from orchestrator.run.trial_events import Listeners, TrialLife
+from orchestrator.search.stopped_trials import BY_HAND, BY_SCHEDULER
 from orchestrator.spec.settings import Limits
 from workers.artifacts.holds import Hold
 
@@ -34,3 +37,21 @@ def test_points_of_a_search_with_one_training_are_all_ranked(tmp_path):
     ranked = rank(list(life.plans.values()), store, plan.spec.ranked_by)
     assert [(one.config["method.localisation"], one.metrics["pseudo/miou"]) for one in ranked] == [*scores.items()]
     assert hold.keys >= {stage.key for trial in (first, second) for stage in trial.stages()}
+
+
+def test_trials_that_the_scheduler_stopped_are_what_the_next_one_is_shown(tmp_path):
+    plan = planner(tmp_path, "scheduler={}")
+    place = workspace(plan)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    recorder = SimpleNamespace(trial_row=lambda trial, row: None, trial_ended=lambda *said: None)
+    told = Listeners(SweepState(place.state_file, "s"), SimpleNamespace(changed=lambda key: None), recorder, None, None)
+    store = place.store()
+    supervisor, hold = Supervisor(place.control_file, place.spent_file, Limits()), Hold(store.storage, "5eed" * 8, "s")
+    life = TrialLife(plan.spec, RunRecords(store), told, supervisor, hold, place.folder / "stopped.json")
+    bad, by_hand, *_ = plan.grid()
+    for trial, reason in ((bad, BY_SCHEDULER), (by_hand, BY_HAND)):
+        life.add(trial)
+        life.row(trial, {"epoch": 1.0, "val/map": 0.25})
+        life.stopped_early(trial, reason)
+    (seen,) = life.seen_stopped()
+    assert (seen.values, seen.seed, seen.rows) == (bad.values, bad.seed, [{"epoch": 1.0, "val/map": 0.25}])
