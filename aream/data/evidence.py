@@ -14,8 +14,8 @@ from aream.errors import DataError
 from aream.metrics import IGNORE, LEAST_CLASSES
 
 TOO_FEW = "masks show too few classes to take a mean over"
-NO_TRAIN_MASKS = "train images have no mask"
-NO_VAL_MASKS = "val images have no mask"
+NO_TRAIN_MASK = "no train image has a mask"
+NO_VAL_MASK = "no val image has a mask"
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,18 @@ def check_evidence(dataset: Dataset, found: Findings, use: Use) -> None:
 
 def _refuse_maskless(found: Findings, use: Use) -> None:
     for key in use.searched:
-        words = f"{key} needs masks of train images, and none has one"
-        found.add("masks", NO_TRAIN_MASKS, "; ".join([words, *use.instead]), "train")
+        words = f"{key} needs masks of train images"
+        found.add("masks", NO_TRAIN_MASK, "; ".join([words, *use.instead]), "train")
     if not use.searched:
         words = "no figure is made of train images; labels.background_threshold must be otsu, edges or a number"
-        found.add("masks", NO_TRAIN_MASKS, words, "train", hard=False)
+        found.add("masks", NO_TRAIN_MASK, words, "train", hard=False)
 
 
 def _refuse_unscored(found: Findings, use: Use) -> None:
     for key in use.scored:
-        found.add("masks", NO_VAL_MASKS, f"{key} needs masks of val images, and none has one; leave it out", "val")
+        found.add("masks", NO_VAL_MASK, f"{key} needs masks of val images; leave it out", "val")
     if not use.scored:
-        found.add("masks", NO_VAL_MASKS, "none has one: no segmenter can be scored", "val", hard=False)
+        found.add("masks", NO_VAL_MASK, "no segmenter can be scored", "val", hard=False)
 
 
 def _check_part(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from aream.data.dataset import Dataset
-from aream.data.evidence import NO_SWEEP, NO_VAL_MASKS, Use, check_evidence
+from aream.data.evidence import NO_SWEEP, Use, check_evidence
 from aream.data.findings import SPLITS, Check, Findings, Looked
 from aream.data.reading import in_threads
 from aream.errors import DataError
@@ -30,6 +30,8 @@ STRANGE_SHARE = 0.5
 """Share of the images with a mask beyond which masks and labels that have no class in common do not belong together."""
 READER = b"images upright, 2"
 """Part of a content's identity: what is seen of the same bytes changes with how they are read."""
+UNMASKED = "val images have no mask"
+"""Of some of them; that none has one is told by what the masks are used for."""
 SAID_EVERY = 10_000
 
 
@@ -96,7 +98,7 @@ def examine(
                 say(f"{split}: {len(seen)} of {len(chosen)} images decoded")
         masks = sum(one.masked for one in seen.values())
         for problem in (problem for one in seen.values() for problem in one.problems):
-            if masks or problem.kind != NO_VAL_MASKS:  # where none has one, that depends on what it is used for
+            if masks or problem.kind != UNMASKED:
                 found.add(problem.check, problem.kind, problem.words, split, hard=problem.hard)
         found.looked += [Looked("images", split, len(chosen), len(ids)), Looked("masks", split, masks, len(ids))]
         if len(chosen) < len(labelled):
@@ -189,7 +191,7 @@ def _look(dataset: Dataset, split: str, image_id: str) -> _Seen:
     except DataError as error:
         return _Seen([_Problem("masks", "masks cannot be used", str(error))], image=image)
     if looked is None:
-        missing = [_Problem("masks", NO_VAL_MASKS, image_id)] if split == "val" else []
+        missing = [_Problem("masks", UNMASKED, image_id)] if split == "val" else []
         return _Seen(missing, image=image, content=image)
     mask, digest = looked
     if mask.shape != size[::-1]:

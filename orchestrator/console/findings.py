@@ -53,8 +53,9 @@ def _words(number: int, finding: Finding) -> list[str]:
     warning = "" if finding.hard else "warning: "
     shown = finding.examples[:EXAMPLES]
     more = finding.count - len(shown)
+    count = f": {finding.count}" if finding.count > 1 else ""  # one case is the line below
     return [
-        f"[{number}] {warning}{finding.where}: {finding.count}",
+        f"[{number}] {warning}{finding.where}{count}",
         *(f"    {words}" for words in shown),
         *([f"    and {more} more"] if more else []),
     ]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from aream.errors import AreamError, ConfigError
 from orchestrator.spec import metric_checks, paper
 from orchestrator.spec.axes import (
+    KINDS,
     SEGMENTATION_SECTIONS,
     TRAINING_SECTIONS,
     VARIANT_SECTIONS,
@@ -141,6 +142,11 @@ class _SweepReader:
             return ()
         axes = []
         for key, value in given.items():
+            axis, _, part = key.rpartition(".")
+            if axis in given and part in (*KINDS, "when"):  # as `--set axes.method.alpha_low.grid=[0.1]` says it
+                whole = f"{join(section, axis)}={{grid: [...]}}"
+                self.report(join(section, key), f"an axis is given whole, as in {whole}")
+                continue
             try:
                 axes.append(parse_axis(key, value, sections))
             except ConditionError as error:

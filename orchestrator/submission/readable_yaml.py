@@ -25,4 +25,4 @@ _Dumper.add_representer(str, _text)
 
 
 def readable(data: dict[str, Any]) -> str:
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

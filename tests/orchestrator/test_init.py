@@ -75,6 +75,10 @@ def test_names_stay_names_in_a_file_that_is_written(here, name):
     assert read_source(here / "x.yaml", ()).data == {"name": name, name: [name]}
 
 
+def test_names_can_be_read_in_a_file_that_is_written():
+    assert readable({"root": "/Büro", "classes": ["狐"]}) == "root: /Büro\nclasses:\n- 狐\n"
+
+
 def test_data_in_a_store_keeps_its_uri(here):
     assert init.main(["first", "--data", "coco2014", "--root", "s3://lab/coco.tar#coco2014"]) == 0
     assert load_spec(here / "first" / "sweep.yaml").base.data.config.root == "s3://lab/coco.tar#coco2014"

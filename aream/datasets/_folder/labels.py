@@ -50,7 +50,7 @@ def read_labels(root: Path, config: Config, pairs: Pairs, found: Findings) -> La
             raise DataError("data.classes: labels from_masks need the names of the classes")
         assert masks is not None
         reader = MaskReader(masks, given)
-        return Labelled(given, _of_masks(root, pairs, given, reader, found), {}, FROM_MASKS, reader)
+        return Labelled(given, _of_masks(root, pairs, given, reader, found), {}, "the masks", reader)
     if config.labels == FOLDERS:
         table, source = _of_folders(pairs, given, config.no_class), "the names of folders"
     else:

@@ -110,7 +110,22 @@ def _pair(root: Path, pictures: Sequence[str]) -> tuple[str, str | None]:
             base = _common(pictures)
             pattern = f"{base}/{{path}}{suffix}{PurePosixPath(mine[0]).suffix}".removeprefix("/")
             return base, pattern
-    return _common(pictures), None
+    return _with_endings(pictures) or (_common(pictures), None)
+
+
+def _with_endings(pictures: Sequence[str]) -> tuple[str, str] | None:
+    """The folder of the images, and the pattern of masks in a folder of theirs alone: ``truth/{name}_mask.png``."""
+    folders: dict[PurePosixPath, list[PurePosixPath]] = {}
+    for path in map(PurePosixPath, pictures):
+        folders.setdefault(path.parent, []).append(path)
+    for folder, masks in folders.items():
+        rest = [path for path in pictures if PurePosixPath(path).parent != folder]
+        names, endings = {PurePosixPath(path).stem for path in rest}, {path.suffix for path in masks}
+        for suffix in MASK_SUFFIXES:
+            ours = all(path.stem.endswith(suffix) and path.stem.removesuffix(suffix) in names for path in masks)
+            if ours and len(endings) == 1 and _common(rest):
+                return _common(rest), f"{folder}/{{name}}{suffix}{masks[0].suffix}".removeprefix("./")
+    return None
 
 
 def _common(paths: Sequence[str]) -> str:

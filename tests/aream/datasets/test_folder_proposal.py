@@ -67,6 +67,18 @@ def test_masks_beside_their_images_are_told_by_their_ending(tmp_path):
     assert {(each["images"], each["masks"]) for each in found.settings} == {("**", "{path}_mask.png")}
 
 
+def test_masks_in_a_folder_of_their_own_are_told_by_their_ending_too(tmp_path):
+    for place, ending, draw in (("input", "", photo), ("truth", "_segmentation", mask)):
+        (tmp_path / place).mkdir()
+        for name in "ab":
+            Image.fromarray(draw()).save(tmp_path / place / f"ISIC_{name}{ending}.png")
+    found = proposal.candidates(tmp_path)
+    assert [(each["images"], each["masks"], each["labels"]) for each in found.settings] == [
+        ("input", "truth/{name}_segmentation.png", "from_masks")
+    ]
+    assert not found.outside
+
+
 def test_pictures_that_the_proposal_does_not_read_are_told(tmp_path):
     """No pattern of masks says that of images in several folders, each with its own."""
     for split, count in (("train", 6), ("val", 4)):

@@ -159,6 +159,14 @@ def test_objectives_of_a_search(write):
     assert [(one.metric, one.mode) for one in load_spec(default).objectives] == [("cam/miou", "max")]
 
 
+def test_a_part_of_an_axis_is_no_axis(write):
+    path = write("name: x\ndata: {name: shapes}\naxes: {train.lr: {grid: [1e-4, 2e-4]}}\n")
+    given = "axes.train.lr.grid=[1e-4]"
+    assert problems(path, given) == [
+        f"--set {given}: axes.train.lr.grid: an axis is given whole, as in axes.train.lr={{grid: [...]}}"
+    ]
+
+
 def test_overrides_are_validated_like_the_file(write):
     path = write("name: x\nlabels: {refiner: par}\n")
     spec = load_spec(

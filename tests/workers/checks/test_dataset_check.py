@@ -302,7 +302,7 @@ def test_a_dataset_that_checks_nothing_itself():
         "labels, train: labels are not zeros and ones": 1,
         "masks, train: masks have ids out of range": 1,
         "masks, train: masks show too few classes to take a mean over": 1,
-        "masks, val: val images have no mask": 1,
+        "masks, val: no val image has a mask": 1,
     }
 
 

@@ -74,7 +74,7 @@ class Kubectl:
         """
         command = [*self.command, f"--request-timeout={ANSWER_S}s", *arguments]
         try:
-            done = subprocess.run(command, input=content, capture_output=True, text=True, timeout=within_s)
+            done = subprocess.run(command, input=content, capture_output=True, encoding="utf-8", timeout=within_s)
         except FileNotFoundError as error:
             raise ConfigError("kuberay: kubectl is not on the PATH; or print the manifest with --dry-run") from error
         except subprocess.TimeoutExpired as error:
