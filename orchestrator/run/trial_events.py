@@ -122,12 +122,14 @@ class TrialLife:
         self.webhook.tell("failed", f"{trial.title} failed: {error}", self.state.counts())
 
     def fails_at_once(self, trial: TrialPlan) -> bool:
-        """True, and told, where a stage that its training needs has failed: it would fail there again."""
+        """True, and told, where a stage that its training needs has failed: it would fail there again, unless it is
+        trained already."""
         lacking = next((stage.key for stage in trial.train.ancestry() if stage.key in self.broken), None)
-        if lacking is not None:
-            self.supervisor.count_failure()
-            self.failed(trial, self.broken[lacking] if lacking == trial.key else f"its input {lacking} failed")
-        return lacking is not None
+        if lacking is None or self.records.has(trial.key):
+            return False
+        self.supervisor.count_failure()
+        self.failed(trial, self.broken[lacking] if lacking == trial.key else f"its input {lacking} failed")
+        return True
 
     def stages_failed(self, errors: Mapping[str, str]) -> None:
         """Of stages that were run by themselves, by their keys."""
