@@ -220,9 +220,7 @@ class Training(TrainingLoop[Batch]):
             if clash := losses.keys() & terms.losses.keys():
                 raise ConfigError(f"method: its term {min(clash)} has the name of one of the host's own")
             self._backward(losses, terms, place, part.ids, gradients_of_terms)
-            row = {f"train/{name}_loss": term.detach().double() for name, term in (losses | terms.losses).items()}
-            for name, applies in terms.applies.items():
-                row[f"train/{name}_loss"] = row[f"train/{name}_loss"].where(applies, torch.nan)
+            row = {f"train/{name}_loss": term.detach().double() for name, term in (losses | terms.figures()).items()}
             row |= {f"train/{name}_share": value.double() * share for name, value in terms.measures.items()}
             for name, value in row.items():
                 sums[name] = sums[name] + value if name in sums else value

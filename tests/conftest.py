@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +18,9 @@ from workers import plugins
 pytest_plugins = ("store_fixtures",)
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same of a closed terminal under nohup: a handler, unlike ignoring, is not inherited.

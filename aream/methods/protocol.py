@@ -89,6 +89,13 @@ class Terms:
     """Whether the whole batch has anything that a term is made of, by the term's name; those not named always do. Where
     it has nothing, the step is left out of the mean that is reported of an epoch."""
 
+    def figures(self) -> dict[str, Float[Tensor, ""]]:
+        """The losses as they are reported: NaN where a term has nothing that it is made of."""
+        return {
+            name: term.where(self.applies[name], torch.nan) if name in self.applies else term
+            for name, term in self.losses.items()
+        }
+
 
 FIRST = Progress()
 Losses = Callable[[BackboneOutput], Terms]

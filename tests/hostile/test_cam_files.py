@@ -60,7 +60,7 @@ def test_an_index_that_is_missing_or_a_pipe(cams):
         list(read_cams(cams))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10_000), powers=st.lists(st.integers(-120, 120), min_size=2, max_size=2))
 def test_maps_of_any_size_keep_eleven_bits(tmp_path_factory, seed, powers):
     """Against a double loop over classes and values, each rounded by itself."""
@@ -167,7 +167,7 @@ def test_a_pickle_as_a_shard_is_not_executed(cams, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     changes=st.lists(
         st.tuples(st.sampled_from(["index.jsonl", "cams-00000.safetensors"]), st.integers(0, 999), st.integers(0, 255)),

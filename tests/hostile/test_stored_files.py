@@ -173,7 +173,7 @@ def weights(folder) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(["zip.pth", "legacy.pth", "a.safetensors"]),
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6),

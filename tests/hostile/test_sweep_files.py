@@ -296,7 +296,7 @@ def mutated(draw) -> str:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(text=mutated())
 def test_mutated_sweeps_load_or_are_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("mutated") / "sweep.yaml"
@@ -310,7 +310,7 @@ KEYS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(overrides=st.lists(st.tuples(KEYS, SCALARS).map("=".join), min_size=1, max_size=3))
 def test_mutated_overrides_load_or_are_refused(tmp_path_factory, overrides):
     path = tmp_path_factory.mktemp("overrides") / "sweep.yaml"

@@ -35,7 +35,7 @@ def test_attention_has_all_keys_and_the_affinity_among_them():
     torch.testing.assert_close(found[:, :, 2:], patch_affinity(layer, 2))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 5), more=st.integers(0, 3))
 def test_hellinger_against_the_equation(seed, n, more):
     attention = distributions(seed, n, n + more)
@@ -69,7 +69,7 @@ def test_rows_that_differ_in_the_fourth_digit_are_told_apart():
     assert float(hellinger_distance(attention)) == pytest.approx(exact, rel=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6))
 def test_effective_rank_against_the_singular_value_decomposition(seed, n):
     affinity = distributions(seed, n, n)
@@ -88,7 +88,7 @@ def test_rank_of_uniform_identity_and_nothing(n):
     assert effective_rank(maps).tolist() == pytest.approx([1, n, 0], abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6))
 def test_mass_and_gini_against_loops(seed, n):
     affinity = distributions(seed, n, n)

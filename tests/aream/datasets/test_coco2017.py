@@ -149,7 +149,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.fixed_dictionaries(
         {
@@ -171,7 +171,7 @@ def test_any_json_is_labels_or_one_clear_error(tmp_path_factory, content):
     assert len(said) < 5000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(name=st.text(max_size=40) | st.from_regex(r"(COCO_(train|val)201[47]_)?[0-9]{0,14}(\.jpg)?"))
 def test_a_line_is_twelve_digits_or_no_image(name):
     for split in ("train", "val"):

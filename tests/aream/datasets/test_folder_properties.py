@@ -23,7 +23,7 @@ from aream.errors import DataError
 
 NAMES = ("polyp", "große Läsion", "c,d;")
 SEPARATOR = " & "
-SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 LETTERS = st.characters(codec="utf-8", exclude_characters="/\\\0", exclude_categories=["Cs", "Cc"])
 STEMS = st.text(LETTERS, min_size=1, max_size=12).filter(lambda name: name.strip() == name and not name.startswith("."))
 ENDINGS = st.sampled_from([".jpg", ".JPG", ".jpeg", ".png", ".PNG", ".webp", ".tif", ".bmp"])

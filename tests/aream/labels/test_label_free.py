@@ -41,7 +41,7 @@ def excess(image: np.ndarray, labels: np.ndarray) -> float:
     return sum(difference / mean - 1 for difference, boundary in pairs if boundary) if mean else 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), steps=st.integers(1, 5), height=st.integers(1, 4), width=st.integers(1, 4))
 def test_edges_against_a_loop_over_thresholds_and_pairs(seed, steps, height, width):
     rng = np.random.default_rng(seed)

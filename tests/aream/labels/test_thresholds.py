@@ -17,7 +17,7 @@ from aream.labels.thresholds import ScoreLevels, ThresholdCounts
 THRESHOLDS = np.round(np.arange(0, 0.6, 0.05), 6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), present=st.integers(0, 3))
 def test_every_threshold_is_that_of_the_plain_loop(seed, present):
     rng = np.random.default_rng(seed)

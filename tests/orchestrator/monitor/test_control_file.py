@@ -48,7 +48,7 @@ def test_what_holds_no_orders_is_refused(tmp_path, content):
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(content=st.binary() | (VALUES | ORDERS).map(lambda value: json.dumps(value).encode()))
 def test_whatever_the_file_holds_is_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("sweep") / "orders.json"

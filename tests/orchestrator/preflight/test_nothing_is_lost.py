@@ -313,7 +313,5 @@ class Store(RuleBasedStateMachine):
             store.verify(key)
 
 
-Store.TestCase.settings = settings(
-    max_examples=1000, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Store.TestCase.settings = settings(max_examples=1000, stateful_step_count=12, suppress_health_check=list(HealthCheck))
 TestStore = pytest.mark.slow(Store.TestCase)

@@ -51,7 +51,7 @@ def test_after_a_kill_what_was_not_finished_comes_first(search, tmp_path):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.floats(0, 1))
 def test_a_log_cut_anywhere_is_continued(search, tmp_path, cut):
     """Whatever was written when the process was killed: no result is lost that was there, no point comes twice."""

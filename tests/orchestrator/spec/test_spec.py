@@ -227,7 +227,7 @@ def test_where_removes_points_and_reads_unvaried_keys(write):
     assert len(spec.training_points()) == 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example(text="a]: 0")
 @given(text=st.text(alphabet="abn:{}[]&*!?|>-#'\"\\ \n\t0.1e,~%@`\x00", max_size=60))
 def test_junk_is_refused_and_never_crashes(tmp_path_factory, text):

@@ -72,7 +72,7 @@ def met(terms, joint, values) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(conditioned_axes())
 def test_a_grid_with_conditions_is_what_trying_everything_gives(tmp_path_factory, axes):
     path = tmp_path_factory.mktemp("grid") / "sweep.yaml"

@@ -62,7 +62,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_misspelt_field_does_not_pass(schema, tmp_path, data):
     job, config = labs.described(tmp_path, kuberay=FULL, worker=SAME_SIZE, shared=True)

@@ -204,7 +204,7 @@ LEASES = st.fixed_dictionaries({}, optional=dict.fromkeys(("owner", "process", "
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(content=st.binary() | (VALUES | LEASES).map(lambda value: json.dumps(value).encode()))
 def test_whatever_a_lease_holds_it_can_be_taken_over(tmp_path_factory, content):
     storage = FolderStorage(tmp_path_factory.mktemp("store"))
