@@ -96,7 +96,7 @@ def _megabytes(kind: str, images: int) -> float:
 
 
 def _stage(folder: Path, dataset: OnePicture) -> None:
-    pseudo_label.build_dataset = lambda component: dataset
+    pseudo_label.build_dataset = lambda component, runtime: dataset
     config = pseudo_label.Config(data=DATA, layers=LAYERS, labels=LabelsConfig())
     context = StageContext(Runtime(), None, lambda row: None, lambda: False)
     out = folder / "out"
