@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
+import sweep_results
 from searching import ORDERED, RANGES
 
 from orchestrator.plan.planner import Planner
@@ -21,3 +23,14 @@ def search(tmp_path):
         return SearchedPoints(Planner(load_spec(path), {}), tmp_path / folder)
 
     return search
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(content, folder) of what a sweep wrote."""
+    return sweep_results.finished_grid(tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture
+def content(finished):
+    return copy.deepcopy(finished[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import html
 import io
@@ -20,16 +19,6 @@ from orchestrator.reporting.tracker_page import tracker_page
 from orchestrator.reporting.write import write_report
 
 HOSTILE = "<script>alert(1)</script>\"'|`[x](javascript:y)\n# $\\frac{$"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return sweep_results.finished_grid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture
-def content(finished):
-    return copy.deepcopy(finished[0])
 
 
 @pytest.fixture

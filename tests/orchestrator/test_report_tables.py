@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
 import re
@@ -19,16 +18,6 @@ from orchestrator.reporting.latex import as_latex
 from orchestrator.reporting.ranking_csv import ranking_csv
 from orchestrator.results.configurations import command_for
 from orchestrator.spec.reader import load_spec
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return sweep_results.finished_grid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture
-def content(finished):
-    return copy.deepcopy(finished[0])
 
 
 def test_csv_has_a_row_a_configuration_and_seed(finished, capsys):
