@@ -192,7 +192,7 @@ class Training(TrainingLoop[Batch]):
         layers = () if method is None else method.supervised_layers()
         if not layers or self.step not in {index * steps // MEASURED for index in range(MEASURED)}:
             return None
-        return GradientShare([part for layer in layers for part in self.backbone.layer_parameters(layer)])
+        return GradientShare({layer: list(self.backbone.layer_parameters(layer)) for layer in layers})
 
     def _method(self) -> Method | None:
         return self.method if self.epoch >= self.config.warmup else None
@@ -241,13 +241,10 @@ class Training(TrainingLoop[Batch]):
 
         every = {**own, **terms.losses}
         refuse_loss(self.checks, every, torch.stack([*every.values()]).sum(), place, ids)
-        compared = terms.losses.keys() - terms.classifying
-        if compared and gradients_of_terms is not None:
-            gradients_of_terms.add(
-                scaled(term for name, term in every.items() if name not in compared),
-                scaled(terms.losses[name] for name in compared),
-            )
-        reach = terms.taught_from
+        reach, compared = terms.taught_from, [name for name in terms.losses if name not in terms.classifying]
+        if gradients_of_terms is not None:
+            for first in {reach.get(name, 0) for name in compared}:
+                gradients_of_terms.add(scaled(terms.losses[n] for n in compared if reach.get(n, 0) == first), first)
         for first in sorted(set(reach.values())):
             layers = range(first, self.backbone.depth)
             taught = [part for layer in layers for part in self.backbone.layer_parameters(layer)]

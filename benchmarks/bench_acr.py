@@ -50,8 +50,6 @@ def _step(config: acr.Config, device: torch.device) -> list[Result]:
     case = Case("acr", "vit", HOST, SIDE, batch=2 if device.type == "cpu" else IMAGES, repeats=REPEATS)
     methods: dict[str, acr.ACR] = {"ours": acr.ACR(config), "baseline": TwoViews(config)}
     trainings = {name: training_of(case, method, device) for name, method in methods.items()}
-    for training in trainings.values():
-        training.step = 1  # as most steps: gradients are not held against the host's
     batch = drawn_batch(trainings["ours"], case)
     steps = {name: step_of(training, batch) for name, training in trainings.items()}
     for step in steps.values():  # the first makes the optimizer's state

@@ -1,7 +1,8 @@
 """What AReAM adds to a training step of its host: time and peak memory against the classifier's own step.
 
-A step is the whole one of ``Training``: labels, forward, losses, backward, AdamW; images are decoded before. The step
-as published is measured beside them for context.
+A step is the whole one of ``Training``: labels, forward, losses, backward, AdamW; images are decoded before. Times are
+of one like most; memory is of one like few in an epoch, in which the method's gradient is held against the host's own
+too: a machine must hold that one. What such a step takes, and the step as published, are measured for context.
 """
 
 from __future__ import annotations
@@ -67,12 +68,14 @@ def step_cost(case: Case, device: torch.device) -> Iterator[Result]:
     steps = {name: step_of(training, batch) for name, training in trainings.items()}
     for step in steps.values():  # the first makes the optimizer's state
         step()
-    peaks = {name: peak_bytes(step, device) for name, step in steps.items()}
+    comparing = {name: step_of(training, batch, comparing=True) for name, training in trainings.items()}
+    peaks = {name: peak_bytes(step, device) for name, step in comparing.items()}
     once = median_seconds({"published": steps.pop("published")}, 1, device) if case.published else {}
-    seconds = median_seconds(steps, case.repeats, device) | once
+    seconds = median_seconds(steps | {"comparing": comparing["online"]}, case.repeats, device) | once
     about = f"batch {case.batch}, {case.side} px, {CLASSES} classes, random weights"
-    for name in (*WAYS, *once):
+    for name in (*WAYS, "comparing", *once):
         yield _result(f"step_{case.name}_{name}", name, seconds, device, about, difference)
+    for name in (*WAYS, *once):
         yield _result(f"step_{case.name}_{name}_memory", "memory", peaks, device, about, difference, of=name)
 
 
@@ -101,8 +104,11 @@ def drawn_batch(training: Training, case: Case) -> Batch:
     return Batch(images, labels, ids)
 
 
-def step_of(training: Training, batch: Batch) -> Callable[[], None]:
+def step_of(training: Training, batch: Batch, comparing: bool = False) -> Callable[[], None]:
+    """``comparing``: one in which the method's gradient is held against the host's own, as the first of an epoch."""
+
     def step() -> None:
+        training.step = 0 if comparing else 1
         training.train_step(batch)
 
     return step
