@@ -32,6 +32,7 @@ from workers.components import (
 )
 from workers.files.labels import PALETTE, write_labels
 from workers.files.model_export import write_cam_dictionary
+from workers.files.pictures import write_picture
 from workers.processes.runtime import Runtime
 
 BATCH = 16
@@ -150,7 +151,7 @@ def _write_picture(
     labels: UInt8[np.ndarray, "h w"],
 ) -> None:
     write_labels(out / LABELS / f"{image_id}.png", labels)
-    overlay(image, heat, labels, None, PALETTE).save(out / OVERLAYS / f"{image_id}.png")
+    write_picture(out / OVERLAYS / f"{image_id}.png", overlay(image, heat, labels, None, PALETTE))
 
 
 def _folders(out: Path, *names: str) -> None:

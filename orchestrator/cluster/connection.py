@@ -17,6 +17,8 @@ from workers.staging import cache
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Else an object that nobody wants any more keeps its memory for a second, in which a worker decodes a hundred images.
+os.environ.setdefault("RAY_free_objects_period_milliseconds", "100")
 
 import ray
 import torch
@@ -43,7 +45,7 @@ def connect(address: str | None, spec: SweepSpec) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         gpus = None if torch.cuda.device_count() else 0  # Ray also counts GPUs that this torch cannot use
-        _start(num_cpus=usable_cores(), num_gpus=gpus, runtime_env=workers, **quiet)
+        start(num_cpus=usable_cores(), num_gpus=gpus, runtime_env=workers, **quiet)
     else:
         _refuse_silence(address)
         _join(address, runtime_env=workers, **quiet)
@@ -72,7 +74,7 @@ def _join(address: str, **options: Any) -> None:
             raise ConfigError(f"--address: {address}: {reason}") from error
 
 
-def _start(**options: Any) -> None:
+def start(**options: Any) -> None:
     """A cluster on this machine. Ray gives itself 30 s, which a busy machine may not keep: then once more.
 
     Raises:

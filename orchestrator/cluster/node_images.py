@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.6
 """Of a node's object store; the rest is for rows, results and what is on its way."""
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 ANSWER_S = 20.0
 """Seconds that a worker waits for the actor, or for an object, before it decodes by itself."""
 MOST_UNKNOWN = 2 * CHUNK_BYTES
@@ -54,7 +54,7 @@ class _NodeImages:
         """Keep images that are new, while there is room."""
         known = self.known.setdefault(data, set())
         new = {image_id: image for image_id, image in unpacked(places, pixels) if image_id not in known}
-        own_places, own = packed(new.items())
+        own_places, own = (places, pixels) if len(new) == len(places) else packed(new.items())
         self.full = self.full or self.bytes + own.nbytes > self.room
         if new and not self.full:
             self.chunks.setdefault(data, []).append((ray.put(own), own_places))

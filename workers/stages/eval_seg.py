@@ -16,6 +16,7 @@ from aream.segmentation.config import SegmentationEvaluation
 from aream.segmentation.predict import predict
 from workers.components import build_dataset, build_segmenter, load_weights
 from workers.files.labels import PALETTE, write_labels
+from workers.files.pictures import write_picture
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.stage import Row, StageContext
@@ -69,7 +70,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
         mask = dataset.mask(image_id)
         if index < OVERLAYS:
             picture = overlay(dataset.image(image_id), np.zeros(labels.shape), labels, mask, PALETTE)
-            picture.save(out / OVERLAYS_FOLDER / f"{image_id}.png")
+            write_picture(out / OVERLAYS_FOLDER / f"{image_id}.png", picture)
         if mask is not None:
             own = confusion_matrix(labels, mask, len(names))
             confusion += own

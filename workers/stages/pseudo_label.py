@@ -24,6 +24,7 @@ from workers.components import WEIGHTS_FILE, build_dataset, build_refiner
 from workers.files.cams import read_cams
 from workers.files.labels import PALETTE, write_labels
 from workers.files.levels import LevelFile
+from workers.files.pictures import write_picture
 from workers.metric import Metric
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
@@ -168,7 +169,7 @@ def _write_overlays(work: Work, dataset: Dataset, index: int, kept: LevelFile) -
             continue
         heat, labels = cams.combine(work.config.layers).max(axis=0), levels.labels(index).numpy()
         picture: Image.Image = overlay(dataset.image(image_id), heat, labels, mask, PALETTE)
-        picture.save(work.out / OVERLAYS_FOLDER / f"{image_id}.png")
+        write_picture(work.out / OVERLAYS_FOLDER / f"{image_id}.png", picture)
         written += 1
         if written == OVERLAYS:
             return

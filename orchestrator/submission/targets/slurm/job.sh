@@ -231,7 +231,8 @@ trap 'interrupt end "Slurm ends the job"' TERM
 trap end_ray EXIT
 unset RAY_ADDRESS RAY_AUTH_TOKEN # of the login shell
 export PYTHONUNBUFFERED=1 RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$attempt/token" RAY_USAGE_STATS_ENABLED=0 \
-    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 AUTOSCALER_METRIC_PORT=0 DASHBOARD_METRIC_PORT=0 \
+    RAY_free_objects_period_milliseconds=100 RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 \
+    AUTOSCALER_METRIC_PORT=0 DASHBOARD_METRIC_PORT=0 \
     RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # when Ray is told to end, nothing on it is to be waited for
 # On a node of its own Ray needs no one else; with this switch it listens on loopback only.
 ((nodes > 1)) || export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
