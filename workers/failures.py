@@ -14,6 +14,7 @@ from workers.artifacts.storages.file import FULL
 from workers.ranks.process_group import RankLost
 
 LONGEST = 500
+NOTE = "in stage "
 OF_THE_MACHINE = ("DataLoader worker", "CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "NCCL")
 """Parts of the messages of torch's RuntimeErrors for a killed process or a failed GPU."""
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +40,20 @@ def failure_of(key: str, error: AreamError | OSError) -> Exception:
     if error.errno in FULL:
         return StoreUnavailable(f"{key}: {error.filename or 'disk'}: {error.strerror}")
     return error if may_pass(error) else StageFailed(key, f"{error.filename or ''}: {error.strerror or error}")
+
+
+def note_stage(error: BaseException, key: str) -> None:
+    """Note on an error which stage raised it: one that an input of the stage asked for raised keeps its own."""
+    if stage_of(error) is None:
+        error.add_note(f"{NOTE}{key}")
+
+
+def stage_of(error: BaseException) -> str | None:
+    """Key of the stage that raised an error; None where no stage had begun."""
+    if isinstance(error, StageFailed):
+        return error.key
+    notes = getattr(error, "__notes__", ())
+    return next((note.removeprefix(NOTE) for note in notes if note.startswith(NOTE)), None)
 
 
 def told(error: BaseException) -> str:

@@ -28,7 +28,7 @@ from workers.artifacts.leases import Lease, Leases
 from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.checkpoint import CheckpointFile, NoCheckpoint
-from workers.failures import failure_of
+from workers.failures import failure_of, note_stage
 from workers.images import ImageStore, OwnStore
 from workers.processes.gpu_memory import GpuMemory
 from workers.processes.hardware import threads
@@ -250,6 +250,9 @@ class StageRunner:
             if (failure := failure_of(stage.key, error)) is error:
                 raise
             raise failure from error
+        except Exception as error:
+            note_stage(error, stage.key)
+            raise
 
     @contextlib.contextmanager
     def _context(self, stage: Stage, work: Work, stop: Callable[[], bool]) -> Iterator[StageContext]:

@@ -84,12 +84,9 @@ def needs_entropy(config: Config) -> bool:
     return False
 
 
-def declared_losses(config: Config) -> tuple[str, ...]:
+def losses(config: Config) -> tuple[str, ...]:
     own = ("auxiliary", "class_contrast", "patch_contrast", "certain", "uncertain")
     return (*own, "segmentation") if config.segment else own
-
-
-losses = declared_losses
 
 
 def measures(config: Config) -> tuple[str, ...]:
@@ -153,7 +150,7 @@ class More:
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
     ) -> Sequence[Losses]:
-        """Weighted terms, as far as their time has come; those whose time has not are 0.
+        """Weighted terms, those whose time has come.
 
         Pairs and drawn patches are counted over the whole batch. So where it comes in parts, the masks of all of them
         are made before the first loss; with masks ``online`` that takes a forward pass more.
@@ -248,7 +245,6 @@ class More:
                 "auxiliary": config.auxiliary_weight * share * F.multilabel_soft_margin_loss(logits, labels),
                 "class_contrast": config.class_weight * share * class_contrast(tokens).mean(),
             }
-            losses = dict.fromkeys(declared_losses(config), logits.new_zeros(())) | losses
             applies = {}
             if _begun(progress, config.patch_start):
                 contrast = patch_contrast(patches, patch_pairs(regions.pairs), pairs, share)

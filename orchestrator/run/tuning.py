@@ -26,7 +26,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
-from aream.errors import AreamError, Interrupted, StageFailed, StageHeld, StoreUnavailable
+from aream.errors import AreamError, Interrupted, StageHeld, StoreUnavailable
 from orchestrator.cluster.node_images import NodeStore
 from orchestrator.cluster.resources import requested
 from orchestrator.cluster.stage_runner import stage_runner
@@ -43,7 +43,7 @@ from orchestrator.search.early_stopping import scheduler
 from orchestrator.search.searchers import ListedPoints, SearchedPoints, planned
 from orchestrator.search.stopped_trials import BY_HAND, Seen
 from orchestrator.workspace import Workspace
-from workers.failures import may_pass, told
+from workers.failures import may_pass, stage_of, told
 from workers.processes.gpu_memory import give_back
 from workers.stage import Row, Stage
 
@@ -79,14 +79,12 @@ def run_trial(
         tune.report({"paused": 1.0})
     except StoreUnavailable as error:
         tune.report({"away": str(error)})
-    except StageFailed as error:
-        tune.report({"failure": str(error), FAILED_STAGE: error.key})
     except AreamError as error:
-        tune.report({"failure": str(error)})
+        tune.report({"failure": str(error), FAILED_STAGE: stage_of(error)})
     except Exception as error:
         if may_pass(error) or isinstance(error, ray.exceptions.RayError):
             raise
-        tune.report({"failure": told(error)})
+        tune.report({"failure": told(error), FAILED_STAGE: stage_of(error)})
     finally:
         give_back()  # this process may wait for its next trial while others want the memory
 

@@ -9,7 +9,8 @@ import torch
 from PIL import UnidentifiedImageError
 from small_trials import TRIAL, Work, fingerprint
 
-from workers.failures import may_pass, told
+from aream.errors import DataError
+from workers.failures import may_pass, stage_of, told
 from workers.pipelines import training_stage
 from workers.ranks.process_group import RankLost
 from workers.stages import warmup
@@ -59,11 +60,25 @@ def test_one_line_names_type_message_and_place():
 
 @pytest.mark.parametrize("error", [KeyError("lr"), OSError(errno.EIO, "Input/output error", "/data/a.jpg")])
 def test_a_stage_lets_what_is_not_ours_through_as_it_is(tmp_path, monkeypatch, error):
+    caught = caught_of_warmup(tmp_path, monkeypatch, error)
+    assert caught is error
+
+
+@pytest.mark.parametrize("error", [KeyError("lr"), DataError("a.jpg: no image"), UnidentifiedImageError("a.jpg")])
+def test_what_would_fail_again_names_the_stage_that_raised_it(tmp_path, monkeypatch, error):
+    """Of the one that was asked for or of its input."""
+    key = training_stage(TRIAL, fingerprint).inputs["warmup"].key
+    assert stage_of(caught_of_warmup(tmp_path, monkeypatch, error)) == key
+    assert stage_of(KeyError("lr")) is None
+
+
+def caught_of_warmup(tmp_path, monkeypatch, error) -> BaseException:
     def run(config, inputs, out, context):
         raise error
 
     monkeypatch.setattr(warmup, "run", run)
-    work = Work(tmp_path)
-    with pytest.raises(type(error)) as caught:
-        work.runner.run(training_stage(TRIAL, fingerprint))
-    assert caught.value is error
+    try:
+        Work(tmp_path).runner.run(training_stage(TRIAL, fingerprint))
+    except Exception as caught:
+        return caught
+    pytest.fail("it raised nothing")
