@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.console.command import NOT_ALL_WELL, command, run
 from orchestrator.console.parser import refuse_idle
 from orchestrator.console.streams import output_is_lost
+from orchestrator.text import many
 
 if TYPE_CHECKING:
     from workers.artifacts.store import ArtifactStore
 
 FILES_SHOWN = 20
 BEST = "best"
-EXPORTS = ("labels", "cams", "weights", "segmenter")
+EXPORTS = {"labels": "label map", "cams": "CAM file", "weights": "weight file", "segmenter": "weight file"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +102,7 @@ def _open(options: argparse.Namespace) -> ArtifactStore:
         views_beside = Path(options.runs).absolute() / "artifacts"
         given, store = "--store", open_store(options.store, views_beside, options.endpoint)
     else:
+        refuse_idle(options, "of a server that --store is on, and this store is a folder", "endpoint")
         folder = runs_folder(options.runs) / "artifacts"
         given, store = "--runs", open_store(None, folder, options.endpoint)
     if not was_used(store.storage):
@@ -115,18 +117,26 @@ def _full_key(store: ArtifactStore, beginning: str) -> str:
     found = [key for key in store.keys() if key.startswith(beginning) or key.partition("-")[2].startswith(beginning)]
     exact = [key for key in found if key == beginning]
     if len(exact or found) != 1:
-        raise ConfigError(f"{beginning!r} names {len(found)} artifacts of {store.storage.uri}; give one key in full")
+        count = many(len(found), "artifact")
+        raise ConfigError(f"{beginning!r} names {count} of {store.storage.uri}; give one key in full")
     return (exact or found)[0]
 
 
 def _ls(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from aream.errors import ConfigError
     from workers.artifacts.lineage import readable_records
 
+    stages = set()
     for record in readable_records(store):
         if output_is_lost():
-            break
+            return 0
+        stages.add(record.stage)
         if options.stage in (None, record.stage):
-            print(f"{record.key}  {record.files} files  {record.size} bytes  {record.seconds:g} s  {record.created}")
+            files = many(record.files, "file")
+            print(f"{record.key}  {files}  {record.size} bytes  {record.seconds:g} s  {record.created}")
+    if options.stage not in (None, *stages):
+        there = ", ".join(sorted(stages)) or "none"
+        raise ConfigError(f"ls: given {options.stage!r}: no artifact is of such a stage; there are: {there}")
     return 0
 
 
@@ -150,7 +160,7 @@ def _show(store: ArtifactStore, options: argparse.Namespace) -> int:
     print(f"from it were computed{'' if down else ': nothing yet'}")
     for depth, key in down:
         print(f"{'  ' * depth}{key}")
-    print(f"{record.files} files, {record.size} bytes")
+    print(f"{many(record.files, 'file')}, {record.size} bytes")
     for number, entry in enumerate(store.files(record)):
         if number == FILES_SHOWN:
             print(f"  and {record.files - FILES_SHOWN} more")
@@ -172,7 +182,8 @@ def _verify(store: ArtifactStore, options: argparse.Namespace) -> int:
             print(f"damaged: {error}")
             if options.discard:
                 store.discard(key)
-    print(f"{len(keys)} artifacts read, {damaged} damaged{' and forgotten' if damaged and options.discard else ''}")
+    forgotten = " and forgotten" if damaged and options.discard else ""
+    print(f"{many(len(keys), 'artifact')} read, {damaged} damaged{forgotten}")
     return 1 if damaged else 0
 
 
@@ -180,8 +191,7 @@ def _export(store: ArtifactStore, options: argparse.Namespace) -> int:
     content = _summary(options)
     key = _best(content) if options.key == BEST else _full_key(store, options.key)
     count = _exported(store, key, options.what, options.folder, content)
-    files = {"weights": "weight files", "segmenter": "weight files"}.get(options.what, options.what)
-    print(f"{count} {files} of {key} in {options.folder}")
+    print(f"{many(count, EXPORTS[options.what])} of {key} in {options.folder}")
     return 0
 
 
@@ -243,7 +253,7 @@ def _sweeps(store: ArtifactStore, options: argparse.Namespace) -> int:
     from workers.artifacts.holds import all_holds
 
     for hold in all_holds(store.storage):
-        print(f"{hold.sweep_id}  {hold.name}  {len(hold.keys)} artifacts{'  running' if hold.live else ''}")
+        print(f"{hold.sweep_id}  {hold.name}  {many(len(hold.keys), 'artifact')}{'  running' if hold.live else ''}")
     return 0
 
 
@@ -269,7 +279,8 @@ def _gc(store: ArtifactStore, options: argparse.Namespace) -> int:
     for garbage in collect(store, options.grace * 3600.0, dry_run=options.dry_run):
         print(f"{garbage.name}  {garbage.size} bytes  {garbage.why}")
         count, size = count + 1, size + garbage.size
-    print(f"{count} objects of {size} bytes {'would be' if options.dry_run else 'were'} removed")
+    verb = "would be" if options.dry_run else "was" if count == 1 else "were"
+    print(f"{many(count, 'object')} of {size} bytes {verb} removed")
     return 0
 
 

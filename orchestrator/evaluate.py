@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from aream.errors import ConfigError
 from orchestrator.console.command import command, run
 from orchestrator.console.parser import add_overrides
+from orchestrator.text import many
 
 if TYPE_CHECKING:
     from workers.evaluation import Evaluation
@@ -83,8 +84,8 @@ def _text(found: Evaluation, names: Sequence[str], split: str, searched: bool) -
     shown = zip(names, found.class_iou, strict=True)
     lines = [f"{name:<{width}}  {'' if iou is None else f'{iou:.4f}'}".rstrip() for name, iou in shown]
     lines += [
-        f"mIoU {found.miou:.4f} over {found.classes} scored classes, {found.miou_all:.4f} over all; "
-        f"{found.pixel_accuracy:.4f} of the pixels right; {found.images} {split} images with a mask"
+        f"mIoU {found.miou:.4f} over {many(found.classes, 'scored class')}, {found.miou_all:.4f} over all; "
+        f"{found.pixel_accuracy:.4f} of the pixels right; {many(found.images, f'{split} image')} with a mask"
     ]
     if found.threshold is not None:
         how = ", the best of those tried on these masks" if searched else ""

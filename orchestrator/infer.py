@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aream.errors import ConfigError
 from orchestrator.console.command import command, run
+from orchestrator.text import many
 
 if TYPE_CHECKING:
     from workers.inference import HostModel, SegmenterModel
@@ -90,8 +91,8 @@ def main(options: argparse.Namespace) -> int:
         every = len(images.ids("val"))
         for number, _ in enumerate(done, start=1):
             if number % SAID_EVERY == 0:
-                print(f"{number} of {every} images", file=sys.stderr, flush=True)
-    print(f"{every} images in {options.out}")
+                print(f"{number} of {many(every, 'image')}", file=sys.stderr, flush=True)
+    print(f"{many(every, 'image')} in {options.out}")
     for path, why in images.left_out.items():
         print(f"left out: {path}: {why}")
     return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aream.errors import ConfigError
 from orchestrator.console.command import DONE, command, run
+from orchestrator.text import many
 
 TEMPLATES = Path(__file__).parent / "templates"
 WITHOUT_ROOT = "shapes"
@@ -122,7 +123,7 @@ def _proposed(text: str, root: Path) -> tuple[str, list[str]]:
         text = text.replace(LABEL_AXIS, "") + WITHOUT_MASKS
     said = [
         f"{', '.join(f'{len(found)} {split}' for split, found in ids.items())} images, "
-        f"{len(seen.dataset.class_names)} classes: {', '.join(seen.dataset.class_names)}"
+        f"{many(len(seen.dataset.class_names), 'class')}: {', '.join(seen.dataset.class_names)}"
     ]
     said += [f"{one.kind}: {one.count}, such as {one.examples[0]}" for one in seen.found]
     said += [f"look at data.classes and data.masks: {words}" for words in seen.remarks]

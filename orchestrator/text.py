@@ -58,6 +58,11 @@ def first_sentence(text: str) -> tuple[str, str]:
     return (first[0], text[first.end() :].strip()) if first else (text, "")
 
 
+def many(count: int, noun: str) -> str:
+    """``1 training``, ``2 trainings``, ``2 classes``."""
+    return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

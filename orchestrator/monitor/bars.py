@@ -13,6 +13,7 @@ from rich.text import Text
 from orchestrator.monitor.forecast import Forecast
 from orchestrator.monitor.state import SweepState, is_over
 from orchestrator.monitor.tasks import ENDED, ORDER, TaskState
+from orchestrator.text import many
 
 WIDTH = 30
 
@@ -44,7 +45,7 @@ def progress_of(state: SweepState, task: TaskState) -> str:
         return ""
     done, every = tally(state, task.kind)
     end = ends_at(state.forecast(), state.clock())
-    return ", ".join(part for part in (f"{done} of {every} {_plural(task.kind, every)}", end) if part)
+    return ", ".join(part for part in (f"{done} of {many(every, _words(task.kind))}", end) if part)
 
 
 def bars(state: SweepState) -> RenderableType:
@@ -53,7 +54,7 @@ def bars(state: SweepState) -> RenderableType:
     for kind in _kinds(state):
         done, every = tally(state, kind)
         grid.add_row(
-            Text(_plural(kind, 2)), ProgressBar(total=every, completed=done, width=WIDTH), Text(f"{done} of {every}")
+            Text(f"{_words(kind)}s"), ProgressBar(total=every, completed=done, width=WIDTH), Text(f"{done} of {every}")
         )
     end = "" if is_over(state.phase) else ends_at(state.forecast(), state.clock())
     return Group(grid, Text(end)) if end else grid
@@ -72,6 +73,5 @@ def _expected(state: SweepState, kind: str) -> int:
     return 0 if is_over(state.phase) else state.expected.get(kind, 0)
 
 
-def _plural(kind: str, count: int) -> str:
-    word = "segmentation job" if kind == "segmentation" else kind
-    return word if count == 1 else f"{word}s"
+def _words(kind: str) -> str:
+    return "segmentation job" if kind == "segmentation" else kind

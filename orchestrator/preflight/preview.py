@@ -22,7 +22,7 @@ from orchestrator.results.origins import by_other_code, other_code_sentence
 from orchestrator.results.records import RememberedRecords
 from orchestrator.search.record import STOPPED, Recorded
 from orchestrator.spec.metric_checks import remarks
-from orchestrator.text import duration
+from orchestrator.text import duration, many
 from workers.artifacts.lineage import readable_records
 from workers.artifacts.store import ArtifactStore
 
@@ -131,12 +131,12 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
         print(json.dumps(asdict(plan), indent=1))
         return
     console = Console(width=None if os.isatty(1) else 160, highlight=False)
-    jobs = f", at most {plan.segmentation_jobs} segmentation jobs" if plan.segmentation_jobs else ""
-    variants = "variants unknown" if plan.search and not plan.trials else f"{plan.variants} variants"
-    console.print(f"{plan.name}: {plan.trainings} trainings, {variants}{jobs}")
+    jobs = f", at most {many(plan.segmentation_jobs, 'segmentation job')}" if plan.segmentation_jobs else ""
+    variants = "variants unknown" if plan.search and not plan.trials else many(plan.variants, "variant")
+    console.print(f"{plan.name}: {many(plan.trainings, 'training')}, {variants}{jobs}")
     if plan.search:
         known = f", {plan.search['known']} of them from earlier runs" if plan.search["known"] else ""
-        console.print(f"search: {plan.search['algorithm']}, {plan.search['trials']} points{known}")
+        console.print(f"search: {plan.search['algorithm']}, {many(plan.search['trials'], 'point')}{known}")
     titles = {trial["key"]: trial["title"] for trial in plan.trials}
     if plan.search:
         for key, title in titles.items():
@@ -148,11 +148,11 @@ def print_plan(plan: PlanSummary, *, as_json: bool) -> None:
         console.print(_tree(row, below, titles))
     stored = sum(row.stored for row in plan.stages)
     if plan.stages:
-        console.print(f"{len(plan.stages)} stages, {stored} stored, {len(plan.stages) - stored} to run")
+        console.print(f"{many(len(plan.stages), 'stage')}, {stored} stored, {len(plan.stages) - stored} to run")
     if plan.banks:
         console.print(
-            f"{sum(plan.banks)} trainings in {len(plan.banks)} banks{' or more' if plan.more_banks else ''}, at most "
-            f"{max(plan.banks)} in one process"
+            f"{many(sum(plan.banks), 'training')} in {many(len(plan.banks), 'bank')}"
+            f"{' or more' if plan.more_banks else ''}, at most {max(plan.banks)} in one process"
         )
     for key, words in (plan.why or {}).items():
         console.print(f"why {key}: {words}", markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.spec.metrics import GPU_SECONDS, known, number, of_segmentation
 from orchestrator.spec.metrics import columns as listed_columns
 from orchestrator.spec.settings import Goal
-from orchestrator.text import duration, shown_beside
+from orchestrator.text import duration, many, shown_beside
 
 TO_BASELINE = "difference to the baseline"
 OVER_ALL = "_all"
@@ -268,7 +268,7 @@ def _left_out(content: Mapping[str, Any]) -> Section | None:
     if not images:
         return None
     counts = Counter(images.values())
-    sentences = [f"{count} images are left out: {why}." for why, count in counts.items()]
+    sentences = [f"{many(count, 'image')} left out: {why}." for why, count in counts.items()]
     rows = [[image, why] for image, why in images.items()]
     return Section("Images left out", sentences, Table(["image", "why"], rows, text=frozenset({0, 1})))
 

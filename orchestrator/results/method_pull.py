@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from orchestrator.text import many
 from workers.stages.train_cam import GRADIENT
 
 IDLE, TAKEN_OVER = 1e-2, 1.0
@@ -19,16 +20,16 @@ def pull_remarks(metrics: Iterable[Mapping[str, float]]) -> list[str]:
     pulls = [row[GRADIENT.name] for row in metrics if GRADIENT.name in row]
     idle = [pull for pull in pulls if pull < IDLE]
     strong = [pull for pull in pulls if pull > TAKEN_OVER]
-    remarks = []
+    every, remarks = many(len(pulls), "training"), []
     if idle:
         remarks.append(
-            f"the method's loss did next to nothing in {len(idle)} of {len(pulls)} trainings: its gradient on the "
+            f"the method's loss did next to nothing in {len(idle)} of {every}: its gradient on the "
             f"layers that it supervises is {min(idle):.2g} of the host's own at the least (under {IDLE:g}); a "
             "greater weight, a learning rate that does not end with the warm-up, or more epochs after it let it act"
         )
     if strong:
         remarks.append(
-            f"the method's loss took over in {len(strong)} of {len(pulls)} trainings: its gradient on the layers that "
+            f"the method's loss took over in {len(strong)} of {every}: its gradient on the layers that "
             f"it supervises is {max(strong):.2g} times the host's own at the most; maps may get worse where it does"
         )
     return remarks

@@ -35,6 +35,7 @@ from orchestrator.spec.metric_checks import remarks
 from orchestrator.spec.metrics import of_segmentation, of_training
 from orchestrator.spec.settings import Resource
 from orchestrator.spec.spec import SweepSpec
+from orchestrator.text import many
 from orchestrator.tracking.prometheus import Metrics
 from orchestrator.tracking.recorder import Recorder
 from orchestrator.tracking.run_names import SWEEP
@@ -203,7 +204,7 @@ class Driver:
         if open_trials and (spent := self.supervisor.budget_spent()):  # before Ray is started for nothing
             self.supervisor.end(spent)
         if shared and not self.supervisor.is_over():
-            self.progress.phase(f"{len(shared)} stages shared by several trials")
+            self.progress.phase(f"{many(len(shared), 'stage')} shared by several trials")
             self._run_stages(shared, "shared stage", self.auto.whole(self.spec, "trial"))
 
     def _adopt(self, spec: SweepSpec) -> None:

@@ -71,7 +71,7 @@ def test_from_a_folder_to_a_segmenter(tmp_path, names):
     assert "pseudo/miou" not in content["ranking"][0]["metrics"], "there is no train mask to score on"
     assert 0 <= content["ranking"][0]["metrics"]["seg/miou"] <= 1
     report = (folder / "report.html").read_text()
-    assert "1 images are left out: images have no labels" in report
+    assert "1 image left out: images have no labels" in report
     assert images[3] in report
     assert shlex.split(sweep)[:2] == ["aream", "sweep"]
 

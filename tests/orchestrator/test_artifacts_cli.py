@@ -45,6 +45,9 @@ def run(store, tmp_path, capsys):
 def test_ls_and_show(run):
     assert [line.split()[0] for line in run("ls").splitlines()] == [CAMS, LABELS]
     assert run("ls", "infer_cam").count("\n") == 1
+    assert "given 'infer': no artifact is of such a stage; there are: infer_cam, pseudo_label" in run(
+        "ls", "infer", expect=2
+    )
     shown = run("show", "pseudo_label-0123")
     assert f"cams: {CAMS}" in shown
     assert "labels/a.png" in shown
@@ -68,7 +71,7 @@ def test_verify(run, store):
 
 
 def test_export(run, tmp_path):
-    assert "1 labels" in run("export", LABELS, str(tmp_path / "voc"))
+    assert "1 label map of" in run("export", LABELS, str(tmp_path / "voc"))
     assert (tmp_path / "voc" / "SegmentationClassAug" / "a.png").exists()
     assert "is there already" in run("export", LABELS, str(tmp_path / "voc"), expect=2)
 
@@ -86,7 +89,7 @@ def test_gc(run, store):
     with Hold(store.storage, "5eed", "alphas") as hold:
         hold.add([CAMS])
         hold.save()
-        assert "5eed  alphas  1 artifacts  running" in run("sweeps")
+        assert "5eed  alphas  1 artifact  running" in run("sweeps")
         assert "is running" in run("gc", "--forget", "5eed", expect=2)
     assert f"records/{LABELS}.json" in run("gc", "--dry-run", "--grace", "0")
     assert list(store.keys()) == [CAMS, LABELS]

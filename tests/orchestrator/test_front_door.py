@@ -136,6 +136,8 @@ def test_a_sweep_has_a_store_of_its_own(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert artifacts.main(["ls", "--sweep", "grid", "--store", "elsewhere"]) == 2
     assert "--store: given 'elsewhere' beside --sweep" in capsys.readouterr().err
+    assert artifacts.main(["ls", "--endpoint", "http://127.0.0.1:9"]) == 2
+    assert "--endpoint: of a server that --store is on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

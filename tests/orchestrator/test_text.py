@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.text import first_sentence, short_titles
+from orchestrator.text import first_sentence, many, short_titles
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,9 @@ def test_the_first_sentence_or_question_is_told_from_the_rest(text, first, rest)
 )
 def test_titles_have_the_short_names_of_their_axes(titles, short):
     assert short_titles(titles) == short
+
+
+def test_one_is_told_from_many():
+    assert [many(count, noun) for count in (0, 1, 2) for noun in ("training", "class")] == [
+        "0 trainings", "0 classes", "1 training", "1 class", "2 trainings", "2 classes"
+    ]  # fmt: skip

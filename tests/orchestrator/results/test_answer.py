@@ -14,7 +14,6 @@ from scipy import stats
 from orchestrator.reporting.answer_section import effects_section
 from orchestrator.results.answer import answer
 from orchestrator.results.effects import axis_effects, half_width
-from orchestrator.results.pareto import told_front
 from orchestrator.results.ties import ties
 from orchestrator.spec.settings import Goal
 
@@ -290,37 +289,3 @@ def test_segmenters_are_compared_seed_by_seed():
     assert "A segmenter on the labels of #1: segmenter mIoU 0.5" in said(entries)[-1]
     assert "+0.02" in said(entries)[-1]
     assert "to those of #6, beyond seed noise." in said(entries)[-1]
-
-
-def priced(points, seeds=3):
-    """Entries of (mIoU, seconds), with a little noise in both."""
-    entries = []
-    for number, (miou, seconds) in enumerate(points):
-        own = {
-            str(seed): {"pseudo/miou": miou + noise(number, seed), "cost/seconds": seconds + noise(seed, number)}
-            for seed in range(seeds)
-        }
-        means = {name: sum(values[name] for values in own.values()) / seeds for name in own["0"]}
-        keys = [f"train_cam-{number}-{seed}" for seed in range(seeds)]
-        entries.append(
-            {"config": {"n": number}, "metrics": means, "seeds": [*range(seeds)], "trial_keys": keys, "per_seed": own}
-        )
-    return sorted(entries, key=lambda each: -RANK.merit(each["metrics"]))
-
-
-def test_noise_puts_nothing_on_the_front():
-    entries = priced([(0.6, 10.0), (0.5, 5.0), (0.5, 9.0)])
-    on_it = [entries[position]["config"]["n"] for position in told_front(entries, [RANK, COST], asked=False)]
-    assert sorted(on_it) == [0, 1]
-    same = priced([(0.5, 5.0), (0.5, 5.0), (0.5, 5.0)])
-    assert len(told_front(same, [RANK, COST], asked=False)) == 1
-    dear = priced([(0.5, 5.0), (0.5005, 50.0)])
-    on_it = [dear[position]["config"]["n"] for position in told_front(dear, [RANK, COST], asked=False)]
-    assert on_it == [0]
-
-
-def test_a_front_of_one_seed_is_there_only_if_a_search_looked_for_it():
-    entries = priced([(0.6, 10.0), (0.5, 5.0)], seeds=1)
-    assert told_front(entries, [RANK, COST], asked=False) == []
-    assert len(told_front(entries, [RANK, COST], asked=True)) == 2
-    assert told_front([], [RANK, COST], asked=False) == []

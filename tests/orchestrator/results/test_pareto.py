@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 import sweep_results
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.results.pareto import front, objectives
+from orchestrator.results.pareto import front, objectives, told_front
 from orchestrator.spec.settings import Goal, goal
 
 FEW = st.integers(0, 4)
+RANK, COST = Goal(metric="pseudo/miou", mode="max"), Goal(metric="cost/seconds", mode="min")
 
 
 def beats(one: dict, other: dict, goals: list[Goal]) -> bool:
@@ -59,3 +62,41 @@ def test_a_result_without_a_metric_is_not_compared():
 def test_what_is_compared(tmp_path, overrides, expected):
     spec = sweep_results.planner(tmp_path, *overrides).spec
     assert [(wanted.metric, wanted.mode) for wanted in objectives(spec)] == expected
+
+
+def noise(*key):
+    return random.Random(repr(key)).gauss(0, 0.002)
+
+
+def priced(points, seeds=3):
+    """Entries of (mIoU, seconds), with a little noise in both."""
+    entries = []
+    for number, (miou, seconds) in enumerate(points):
+        own = {
+            str(seed): {"pseudo/miou": miou + noise(number, seed), "cost/seconds": seconds + noise(seed, number)}
+            for seed in range(seeds)
+        }
+        means = {name: sum(values[name] for values in own.values()) / seeds for name in own["0"]}
+        keys = [f"train_cam-{number}-{seed}" for seed in range(seeds)]
+        entries.append(
+            {"config": {"n": number}, "metrics": means, "seeds": [*range(seeds)], "trial_keys": keys, "per_seed": own}
+        )
+    return sorted(entries, key=lambda each: -RANK.merit(each["metrics"]))
+
+
+def test_noise_puts_nothing_on_the_front():
+    entries = priced([(0.6, 10.0), (0.5, 5.0), (0.5, 9.0)])
+    on_it = [entries[position]["config"]["n"] for position in told_front(entries, [RANK, COST], asked=False)]
+    assert sorted(on_it) == [0, 1]
+    same = priced([(0.5, 5.0), (0.5, 5.0), (0.5, 5.0)])
+    assert len(told_front(same, [RANK, COST], asked=False)) == 1
+    dear = priced([(0.5, 5.0), (0.5005, 50.0)])
+    on_it = [dear[position]["config"]["n"] for position in told_front(dear, [RANK, COST], asked=False)]
+    assert on_it == [0]
+
+
+def test_a_front_of_one_seed_is_there_only_if_a_search_looked_for_it():
+    entries = priced([(0.6, 10.0), (0.5, 5.0)], seeds=1)
+    assert told_front(entries, [RANK, COST], asked=False) == []
+    assert len(told_front(entries, [RANK, COST], asked=True)) == 2
+    assert told_front([], [RANK, COST], asked=False) == []
