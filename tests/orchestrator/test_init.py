@@ -170,7 +170,7 @@ def test_a_folder_is_looked_at_and_understood(here, capsys, write):
     write(here / AWKWARD)
     assert init.main(["mine", "--data", AWKWARD]) == 0
     path, counts, *_ = capsys.readouterr().out.splitlines()
-    assert sum(int(word) for word in counts.split() if word.isdigit()) == 12 + int(counts.partition(" classes")[0][-1])
+    assert sum(int(word) for word in counts.split() if word.isdigit()) == 12 + int(counts.partition(" class")[0][-1])
     spec = load_spec(here / path)
     found = check_dataset(spec.base.data, sample=None)
     assert not found.hard, [one.examples for one in found if one.hard]

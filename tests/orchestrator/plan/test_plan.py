@@ -60,9 +60,9 @@ def test_banks_are_said(grid, capsys):
     assert planned(grid, capsys)["banks"] == []
     assert planned(grid, capsys, "resources.trial.bank=2")["banks"] == [2]  # the third trains by itself
     assert sweep.main([str(grid), "--plan", "--set=resources.trial.bank=3"]) == 0
-    assert "3 trainings in 1 banks, at most 3 in one process" in capsys.readouterr().out
+    assert "3 trainings in 1 bank, at most 3 in one process" in capsys.readouterr().out
     assert sweep.main([str(grid), "--plan", "--set=resources.trial.bank=auto"]) == 0
-    assert "3 trainings in 1 banks or more, at most 3 in one process" in capsys.readouterr().out
+    assert "3 trainings in 1 bank or more, at most 3 in one process" in capsys.readouterr().out
 
 
 def test_points_that_mean_the_same_training_are_one(grid, capsys):
