@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     export.add_argument(
         "--what",
-        choices=EXPORTS,
+        choices=tuple(EXPORTS),
         default="labels",
         help="labels: PASCAL VOC's layout (default); cams: ID.npy with a dict of maps; weights: the host behind the "
         "labels, with model.json; segmenter: the one trained on them (these two need --sweep)",
