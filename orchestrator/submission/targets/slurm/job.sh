@@ -69,7 +69,7 @@ own_address() {
 
 # One Ray node, in a step of its own, until it is told to end. The first argument: the number of the step's first node.
 ray_node() {
-    local number=$(($1 + SLURM_NODEID)) place log ray status=0
+    local number=$(($1 + SLURM_NODEID)) place log ray status
     shift
     read_secrets
     place=$local_folder/ray-$SLURM_JOB_ID-$number
@@ -84,10 +84,7 @@ ray_node() {
         >"$log" 2>&1 &
     ray=$!
     trap ': >"$attempt/told"; kill -TERM "$ray" 2>/dev/null' TERM
-    while kill -0 "$ray" 2>/dev/null; do
-        wait "$ray"
-        status=$?
-    done
+    until wait "$ray"; status=$?; ! kill -0 "$ray" 2>/dev/null; do :; done
     if [[ -e $attempt/told ]]; then
         status=0
     else
@@ -106,7 +103,10 @@ start_step() {
 }
 
 start_ray() {
-    local client=() port until=$((SECONDS + join_s)) found=$local_folder/ray-$SLURM_JOB_ID-0/ray/ray_current_cluster
+    local client=() port until=$((SECONDS + join_s)) place=$local_folder/ray-$SLURM_JOB_ID-0 found
+    found=$place/ray/ray_current_cluster
+    # An attempt that was killed may have left its address here.
+    [[ ! -O $place ]] || rm -rf "$place"
     port=$(inside python -c "$free_client_port") || return 1
     [[ -z $port ]] || client=(--ray-client-server-port "$port")
     start_step 1 --nodelist="$SLURMD_NODENAME" \
@@ -131,6 +131,7 @@ run() {
     local status
     "$@" &
     running=$!
+    [[ -z $told ]] || kill -TERM "$running" 2>/dev/null # told before its number was known
     while kill -0 "$running" 2>/dev/null; do
         [[ -n $told ]] || is_up || interrupt lost "Ray's head is gone"
         [[ -z $deadline ]] || ((SECONDS < deadline)) || kill -KILL "$running"
@@ -148,7 +149,8 @@ interrupt() {
     [[ $told == end ]] || told=$1
     say "$2; the sweep saves its state"
     [[ $told == lost ]] || : >"$attempt/told"
-    [[ -n $deadline ]] || deadline=$((SECONDS + save_s))
+    [[ -z $deadline ]] || return # it is saving its state already, and a second signal would cut that short
+    deadline=$((SECONDS + save_s))
     [[ -z $running ]] || kill -TERM "$running" 2>/dev/null
 }
 
@@ -208,10 +210,14 @@ main() {
     else
         told=${told:-lost}
     fi
-    end_ray
     [[ $told != lost || ! -e $attempt/told ]] || told=moved # the steps were told, and this shell was not
+    end_ray                                                 # tells the steps that are left
+    case $told in
+        lost) rm -f "$attempt/told" ;;
+        ?*) : >"$attempt/told" ;;
+    esac
     case $told:$status in
-        *:[02] | :* | save:1) exit "$status" ;;
+        *:0 | :* | save:[12] | end:2) exit "$status" ;; # without Ray it refuses whatever it is given
         end:*) exit 130 ;;
     esac
     if [[ $told == lost ]] && (($(lost_attempts) >= retries)); then
