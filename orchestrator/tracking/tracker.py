@@ -146,10 +146,14 @@ class Tracker:
         log.warning("%s refuses %s: %s; kept in %s", self.where, what, reason, self.refused_file)
 
     def _kept(self, name: str, content: bytes) -> str:
-        kept = self.spool_dir / "files" / uuid.uuid4().hex / name
-        kept.parent.mkdir(parents=True)
-        kept.write_bytes(content)
+        """The file, from the spool's folder on: a sweep goes on where its folder was moved or copied to."""
+        kept = Path("files", uuid.uuid4().hex, masked(name))  # as its event has it
+        (self.spool_dir / kept).parent.mkdir(parents=True)
+        (self.spool_dir / kept).write_bytes(content)
         return str(kept)
+
+    def _located(self, event: Event) -> Event:
+        return {**event, "path": str(self.spool_dir / event["path"])} if "path" in event else event
 
     def _append(self, kind: str, run: str, **content: Any) -> None:
         self.spool.append({"kind": kind, "run": run, "time": int(time.time() * 1000), **masked_content(content)})
@@ -162,7 +166,7 @@ class Tracker:
             closing = self.closing.is_set()  # before reading: what is appended last comes before the closing
             try:
                 events = self.spool.pending(BATCH)
-                self.delivery.write([event for event, _ in events])
+                self.delivery.write([self._located(event) for event, _ in events])
                 if events:
                     self.spool.done(events[-1][1])
             except Exception as error:  # whatever the server, its database or a disk does must not reach the training

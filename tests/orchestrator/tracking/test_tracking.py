@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from orchestrator.monitor.state import MANY_TASKS, SweepState, read_state
 from orchestrator.tracking.backends.mlflow import MlflowBackend
+from orchestrator.tracking.backends.protocol import Backend, Delivery
+from orchestrator.tracking.events import kept_file
 from orchestrator.tracking.recorded_steps import last_steps
 from orchestrator.tracking.spool import Spool
 from orchestrator.tracking.tracker import Tracker
@@ -147,6 +150,43 @@ def test_a_server_that_is_away_costs_nothing_and_is_told_later(open_tracker, tmp
     assert left == len((tmp_path / "spool" / "events.jsonl").read_text().splitlines()) > 0
     assert open_tracker().close(PATIENCE_S) == 0
     check(tmp_path)
+
+
+class Kept(Backend, Delivery):
+    """A record in memory of the files it was given; one that is away takes nothing."""
+
+    where, remote = "memory", False
+
+    def __init__(self, away: bool = False) -> None:
+        self.away, self.files = away, {}
+
+    def delivery(self, sweep_id, refuse):
+        return self
+
+    def write(self, events):
+        for event in events:
+            if self.away:
+                raise OSError("away")
+            path = kept_file(event)
+            self.files[event["run"]] = path and path.read_bytes()
+            shutil.rmtree(Path(event["path"]).parent)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_files_that_wait_are_sent_from_where_the_folder_is_now(tmp_path, monkeypatch, picture, copied):
+    monkeypatch.setenv("LAB_PASSWORD", "group-of-mine")  # what masks it in events is no part of a path
+    first, now = tmp_path / "group-of-mine" / "spool", tmp_path / "elsewhere"
+    tracker = Tracker(Kept(away=True), "sweep-1", first)
+    tracker.log_file("trial/a", picture)
+    tracker.log_content("trial/b", "group-of-mine.txt", b"text")
+    assert tracker.close(0.1) == 2
+    shutil.copytree(first, now)
+    if not copied:
+        shutil.rmtree(first)
+    for folder in [now, first] if copied else [now]:
+        backend = Kept()
+        assert Tracker(backend, "sweep-1", folder).close(20) == 0
+        assert backend.files == {"trial/a": b"png", "trial/b": b"text"}
 
 
 @pytest.mark.slow
