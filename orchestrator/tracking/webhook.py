@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import re
 import threading
 import urllib.request
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from aream.errors import ConfigError
 from orchestrator.spec.settings import Notify
@@ -53,6 +54,17 @@ def _is_usable(url: str) -> bool:
     return usable and url.isascii() and not re.search(r"[\s\x00-\x1f\x7f]", url)
 
 
+def _addressed(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without a user and password, which ``urllib`` takes for a part of the host, and the header with them."""
+    parts = urlsplit(url)
+    given, _, host = parts.netloc.rpartition("@")
+    if not given:
+        return url, {}
+    user, _, password = given.partition(":")
+    credentials = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {credentials}"}
+
+
 class Webhook:
     def __init__(self, sweep: str, settings: Notify) -> None:
         """Raises ``ConfigError`` as :func:`webhook_url` does."""
@@ -74,10 +86,10 @@ class Webhook:
             thread.join(TIMEOUT_S)
 
     def _send(self, body: bytes) -> None:
-        headers = {"Content-Type": "application/json"}
+        url, headers = _addressed(self.url)
         for _ in range(TRIES):
             try:
-                request = urllib.request.Request(self.url, body, headers)
+                request = urllib.request.Request(url, body, {**headers, "Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S):
                     return
             except Exception as error:  # http.client raises errors of its own for answers that are none

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class Answering(ThreadingHTTPServer):
         """Statuses of the first answers, in their order."""
         self.bodies: list[bytes] = []
         """What came with requests that got the answer."""
+        self.headers: list[Message] = []
+        """Of the same requests."""
 
     @property
     def url(self) -> str:
@@ -37,6 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if status == self.server.status:
             self.server.bodies.append(received)
+            self.server.headers.append(self.headers)
         self.send_response(status)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))

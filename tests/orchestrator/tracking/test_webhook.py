@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 
@@ -33,6 +34,15 @@ def test_events_arrive(receiver):
     assert received(receiver) == [
         {"text": "alphas: a trial failed", "event": "failed", "sweep": "alphas", "counts": {"failed": 1, "done": 2}}
     ]
+
+
+def test_a_user_and_password_of_the_address_are_sent_as_http_has_them(receiver, monkeypatch):
+    monkeypatch.setenv("AREAM_WEBHOOK", receiver.url.replace("://", "://lab%40home:p%3Ass@") + "/hook")
+    webhook = Webhook("alphas", Notify())
+    webhook.tell("done", "x", {})
+    webhook.close()
+    assert [body["event"] for body in received(receiver)] == ["done"]
+    assert receiver.headers[0]["Authorization"] == f"Basic {base64.b64encode(b'lab@home:p:ss').decode()}"
 
 
 def test_only_what_was_asked_for(receiver):
