@@ -93,7 +93,7 @@ class TrialLife:
         records = self.records
         self._note_best(trial, records)
         self.state.update(trial.key, status="done")
-        self.recorder.trial_done(trial, records)
+        self.recorder.trial_done(self._with_merged(trial), records)
         self.metrics.finished(trial, records, self.spec.resources.trial)
         self.progress.changed(trial.key)
 
@@ -166,7 +166,7 @@ class TrialLife:
         if known is None or len(trial.variants) >= len(known.variants):
             self.plans[trial.key] = trial
             self.hold.add(stage.key for stage in trial.stages())
-        self.state.add(trial.key, trial.title, "trial", self.spec.base.train.epochs)
+        self.state.add(trial.key, trial.title, "trial", trial.train.config.train.epochs)
 
     def stopped(self) -> Stopped:
         """The trials that a scheduler stopped early, in this run or an earlier one."""
@@ -176,6 +176,12 @@ class TrialLife:
         """Those of them that this run knows, for another scheduler to compare with."""
         early = self.stopped().by(self.spec.scheduler)
         return [Seen(plan.values, plan.seed, early[key]) for key, plan in self.plans.items() if key in early]
+
+    def _with_merged(self, trial: TrialPlan) -> TrialPlan:
+        """With the variants of other points that are the same training, once all of them are there."""
+        known = self.plans.get(trial.key, trial)
+        more = len(known.variants) > len(trial.variants) and all(self.records.has(one.key) for one in known.stages())
+        return known if more else trial
 
     def _note_best(self, trial: TrialPlan, records: Records) -> None:
         metric = self.spec.ranked_by.metric

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from aream.config import plain
 from aream.errors import ArtifactCorrupt, ArtifactNotFound, DataError
 from orchestrator.plan.planner import TrialPlan, Variant
 from orchestrator.results.origins import origin_of
@@ -19,7 +17,8 @@ from orchestrator.text import show
 from orchestrator.tracking.later import BackgroundQueue
 from orchestrator.tracking.pages import RecordPages
 from orchestrator.tracking.recorded_steps import RecordedSteps
-from orchestrator.tracking.run_names import SWEEP, segmentation_run, trial_run, variant_run
+from orchestrator.tracking.run_names import SWEEP, analysis_of, segmentation_run, trial_run, variant_run
+from orchestrator.tracking.run_parameters import params, title
 from orchestrator.tracking.tracker import Tracker
 from workers.artifacts.blobs import by_blob
 from workers.artifacts.record import ArtifactRecord
@@ -30,7 +29,6 @@ from workers.processes.masking import masked, masked_content
 from workers.processes.provenance import code_revision
 from workers.stage import Row, Stage
 from workers.stages.pseudo_label import OVERLAYS_FOLDER
-from workers.trial import TrialConfig
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class Recorder:
         self.tracker, self.spec, self.store = tracker, spec, store
         self.later = BackgroundQueue("recording")
         self.ending: set[str] = set()
-        """Trials whose results wait to be recorded."""
+        """What waits to be recorded, by the names that it ends under."""
         self.folder = folder
         self.recorded = RecordedSteps(tracker)
         self.data_digest = "+".join(sorted({digest[:16] for digest in fingerprints.values()}))
@@ -94,7 +92,7 @@ class Recorder:
             return
         self.tracker.start_run(
             trial_run(trial.key),
-            name=_title(trial.shown, trial.seed),
+            name=title(trial.shown, trial.seed),
             parent=SWEEP,
             tags={
                 "aream.kind": "trial",
@@ -120,12 +118,14 @@ class Recorder:
         self.row(trial.key, row, trial_run(trial.key))
 
     def trial_done(self, trial: TrialPlan, records: Records) -> None:
-        """Variants as runs of their own; the trial carries the best of them.
+        """Variants as runs of their own; the trial carries the best of them. Later runs may bring more of a training.
 
         It takes dozens of reads of the store, for pictures, so another thread does it.
         """
-        if self.tracker.records and not self.recorded.has_ended(trial.key) and trial.key not in self.ending:
-            self.ending.add(trial.key)
+        names = {trial.key, *(_name(trial, variant) for variant in trial.variants), *_analyses(trial)}
+        new = {name for name in names if not self.recorded.has_ended(name)} - self.ending
+        if self.tracker.records and new:
+            self.ending |= new
             self.later.do(lambda: self._trial_done(trial, records))
 
     def drop(self) -> None:
@@ -133,22 +133,33 @@ class Recorder:
         self.later.drop()
 
     def _trial_done(self, trial: TrialPlan, records: Records) -> None:
-        labels = [variant.stages.labels.key for variant in trial.variants]
+        ended = self.recorded.has_ended
+        results = [stage_metrics((trial.train, *variant.stages.all()), records) for variant in trial.variants]
+        new = {_name(trial, variant): variant for variant in trial.variants if not ended(_name(trial, variant))}
+        labels = [variant.stages.labels.key for variant in new.values()]
         pictures = {key: self._pictures(key, records, "curve.json") for key in labels}
-        results = [(variant, self._variant(trial, variant, records, pictures)) for variant in trial.variants]
-        best = self.spec.ranked_by.best(metrics for _, metrics in results)
-        epochs = len(records.record(trial.key).history)
+        for variant, metrics in zip(trial.variants, results, strict=True):
+            if (name := _name(trial, variant)) in new:
+                self._variant(name, trial, variant, metrics, pictures[variant.stages.labels.key], records)
+                self.recorded.end(name)
+        best = self.spec.ranked_by.best(results)
         if best:
-            variant = next(variant for variant, metrics in results if metrics is best)
+            variant = next(variant for variant, metrics in zip(trial.variants, results, strict=True) if metrics is best)
             # Its curves end at the last epoch; what the labels were made with is that of the selected one.
             shown = {selected(name): value for name, value in best.items()}
-            self.tracker.log_metrics(trial_run(trial.key), shown, epochs)
-            self._log_files(trial_run(trial.key), pictures[variant.stages.labels.key], OVERLAYS_FOLDER)
+            self.tracker.log_metrics(trial_run(trial.key), shown, len(records.record(trial.key).history))
+            changed = not ended(trial.key) or _name(trial, variant) in new
+            if changed:
+                files = pictures.get(key := variant.stages.labels.key) or self._pictures(key, records)
+                self._log_files(trial_run(trial.key), files, OVERLAYS_FOLDER)
             for analysis in variant.stages.analyses:
-                self._analysis(trial_run(trial.key), analysis, records)
+                if changed or not ended(analysis_of(trial.key, analysis.key)):
+                    self._analysis(trial_run(trial.key), analysis, records)
         self.tracker.set_tags(trial_run(trial.key), _origin_tags(records.record(trial.key)))
         self.tracker.end_run(trial_run(trial.key), "FINISHED")
-        self.recorded.end(trial.key)
+        for name in (*_analyses(trial), trial.key):
+            if not ended(name):
+                self.recorded.end(name)
 
     def trial_ended(self, trial: TrialPlan, status: str, reason: str) -> None:
         """Failed or stopped early; some fail before they start."""
@@ -201,13 +212,17 @@ class Recorder:
         return [name for name in columns("always") if name not in of_segmentation()]
 
     def _variant(
-        self, trial: TrialPlan, variant: Variant, records: Records, pictures: Mapping[str, Mapping[str, bytes]]
-    ) -> dict[str, float]:
-        metrics = stage_metrics((trial.train, *variant.stages.all()), records)
-        run = variant_run(trial.key, variant.stages.labels.key)
+        self,
+        run: str,
+        trial: TrialPlan,
+        variant: Variant,
+        metrics: Mapping[str, float],
+        pictures: Mapping[str, bytes],
+        records: Records,
+    ) -> None:
         self.tracker.start_run(
             run,
-            name=_title(variant.shown, trial.seed),
+            name=title(variant.shown, trial.seed),
             parent=trial_run(trial.key),
             tags={
                 "aream.kind": "variant",
@@ -217,12 +232,11 @@ class Recorder:
                 "aream.data": self.data_digest,
                 **_origin_tags(records.record(variant.stages.labels.key)),
             },
-            params=_params(self.spec.trial(variant.values, trial.seed), variant.values, trial.seed),
+            params=params(self.spec.trial(variant.values, trial.seed), variant.values, trial.seed),
         )
         self.tracker.log_metrics(run, metrics, 0)
-        self._log_files(run, pictures[variant.stages.labels.key])
+        self._log_files(run, pictures)
         self.tracker.end_run(run, "FINISHED")
-        return metrics
 
     def _pictures(self, key: str, records: Records, *others: str) -> dict[str, bytes]:
         """Overlays and ``others`` of an artifact by path: its thousands of labels stay where they are."""
@@ -271,26 +285,16 @@ class Recorder:
             self.tracker.log_content(run, f"{shown[path]}.png", picture, stage.name)
 
 
-def _title(shown: Mapping[str, str], seed: int) -> str:
-    """Tells a configuration from every other one of the sweep."""
-    return ", ".join([*(f"{key.rpartition('.')[2]} {text}" for key, text in shown.items()), f"seed {seed}"])
-
-
-def _params(trial: TrialConfig, values: Mapping[str, Any], seed: int) -> dict[str, str]:
-    """The value on every axis, then the whole configuration, a key of the sweep file each."""
-    axes = {key: show(value) for key, value in values.items()}
-    return {**axes, "seed": str(seed), **{k: text for k, text in _flat(plain(trial)) if k not in axes and k != "seed"}}
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """A component's own settings stand behind its name, as in the sweep file."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _flat(item, key if name == "config" else f"{key}.{name}".lstrip("."))
-    else:
-        yield key, show(value)
-
-
 def _origin_tags(record: ArtifactRecord) -> dict[str, str]:
     """Tags for the origin of a result, which an earlier run of other code may have stored."""
     return {f"aream.{name}": value for name, value in origin_of(record).items()}
+
+
+def _name(trial: TrialPlan, variant: Variant) -> str:
+    return variant_run(trial.key, variant.stages.labels.key)
+
+
+def _analyses(trial: TrialPlan) -> list[str]:
+    """Names under which its analyses end, whichever of its variants they are of."""
+    keys = {analysis.key for variant in trial.variants for analysis in variant.stages.analyses}
+    return [analysis_of(trial.key, key) for key in sorted(keys)]

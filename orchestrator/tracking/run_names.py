@@ -15,3 +15,8 @@ def variant_run(training: str, labels: str) -> str:
 
 def segmentation_run(evaluation: str) -> str:
     return f"segmentation/{evaluation}"
+
+
+def analysis_of(training: str, analysis: str) -> str:
+    """No run of its own: it is shown with its trial."""
+    return f"analysis/{training}/{analysis}"

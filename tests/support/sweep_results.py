@@ -21,7 +21,8 @@ from workers.artifacts.record import ArtifactRecord
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
 
-SECONDS = {"warmup": 10.0, "train_cam": 100.0, "infer_cam": 20.0, "pseudo_label": 5.0, "layer_entropy": 7.0}
+SECONDS = {"warmup": 10.0, "train_cam": 100.0, "infer_cam": 20.0, "pseudo_label": 5.0, "layer_entropy": 7.0,
+           "layer_gain": 3.0}  # fmt: skip
 SEGMENTATION_SECONDS = {"train_seg": 50.0, "eval_seg": 2.0}
 LAYERS = ("none", "all", "shallow", [0, 3])
 GRID = """
