@@ -32,8 +32,13 @@ class Measures:
     def done(self) -> bool:
         return len(self.rows) == len(self.ids) or self.failure is not None
 
+    def take_failure(self) -> str | None:
+        """Why no more are measured, told once: whoever asks again has it tried again."""
+        failure, self.failure = self.failure, None
+        return failure
+
     def go_on(self) -> None:
-        """Measure some more; what cannot be measured ends it."""
+        """Measure some more; what cannot be measured ends it for now."""
         try:
             for image_id in self.ids[len(self.rows) : len(self.rows) + AT_A_TIME]:
                 self.rows.append(self.measure(image_id))

@@ -119,7 +119,7 @@ class _Routes:
         found = self.sweep.measures(request.path_params["key"], request.query_params.get("other"))
         since = _number(request, "since", int, 0)
         rows = found.rows[max(0, since) :]
-        return _json({"since": since, "rows": rows, "of": len(found.ids), "failure": found.failure})
+        return _json({"since": since, "rows": rows, "of": len(found.ids), "failure": found.take_failure()})
 
     def image(self, request: Request) -> Response:
         labelled, image_id = self._asked(request)

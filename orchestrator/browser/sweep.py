@@ -80,6 +80,9 @@ class BrowsedSweep:
         labelled = self.labelled(key)
         name = (key,) if other is None else tuple(sorted((key, other)))
         second = None if other is None else self.labelled(other)
+        ids = labelled.ids  # which may have to be fetched, while others ask for what is here
+        if second is not None and second.ids != ids:
+            raise ConfigError(f"other: {other} labels other images than {key}")
         with self.changing:
             if name not in self.measured:
                 file = self.workspace.folder / FOLDER / f"{'-'.join(name)}.json"
@@ -91,9 +94,6 @@ class BrowsedSweep:
                     agreement = labelled.agreement(image_id, labels)
                     return [None if agreement is None else agreement["iou"], labelled.uncertainty(image_id)]
 
-                ids = labelled.ids
-                if second is not None and second.ids != ids:
-                    raise ConfigError(f"other: {other} labels other images than {key}")
                 self.measured[name] = Measures(ids, measure, file)
             measures = self.measured[name]
         self.measurer.want(measures)

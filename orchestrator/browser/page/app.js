@@ -4,7 +4,7 @@ const TILE = { width: 180, height: 204 }, AHEAD = 2, IDLE_MS = 70, POLL_MS = 120
 const element = (id) => document.getElementById(id)
 const state = {
   sweep: null, ids: [], present: [], iou: [], uncertain: [], differing: [],
-  shown: [], current: 0, chosen: new Set(), generation: 0, image: null, remade: null,
+  opened: null, shown: [], current: 0, chosen: new Set(), generation: 0, image: null, remade: null,
 }
 
 async function ask(address, signal) {
@@ -21,13 +21,16 @@ function tell(what, error = null) {
   if (error) problems.set(what, error.message)
   else problems.delete(what)
   const text = [...new Set(problems.values())].join("; ")
-  if (element("problem").textContent !== text) element("problem").textContent = text  // else it is read out again
+  for (const place of document.querySelectorAll(".problem")) {
+    if (place.textContent !== text) place.textContent = text  // else it is read out again
+  }
 }
 
 const percent = (value) => (value == null ? "–" : `${(100 * value).toFixed(0)} %`)
 const figure = (value) => (value == null ? "–" : value.toFixed(3))
 const first = () => element("first").value
 const second = () => element("second").value
+const selected = () => `${first()} ${second()}`
 const configuration = (key) => state.sweep.configurations.find((one) => one.key === key)
 const className = (id) => (id === 255 ? "ignored" : state.sweep.classes[id]?.name ?? `class ${id}`)
 const path = (kind, key, id) => `/${kind}/${key}/${encodeURIComponent(id)}`
@@ -63,13 +66,17 @@ function lookAgain() {
   setTimeout(async () => {
     try {
       await lookAtSweep()
-      if (!state.ids.length) await open()
+      if (!state.ids.length || state.opened !== selected()) {  // labels that were deleted are offered no more
+        offerDifferences()
+        await open()
+      }
     } catch (error) { tell("sweep", error) } finally { lookAgain() }
   }, RUNNING_MS)
 }
 
 async function open() {
   const generation = ++state.generation
+  state.opened = selected()
   if (!first()) {
     element("count").textContent = "no labels are stored yet; they appear here as the sweep makes them"
     return
@@ -109,7 +116,7 @@ async function measure(what, generation, key, other, take) {
 
 // The list
 
-const value = (id) => Number(element(id).value)
+const value = (id) => Number(element(id).value || element(id).defaultValue)  // an empty field bounds nothing
 
 function passes(index) {
   const wanted = element("class").value
@@ -271,6 +278,9 @@ async function view() {
   element("chosen").checked = state.chosen.has(id)
   element("photo").src = path("photo", first(), id)
   element("photo").alt = id
+  for (const name of ["layer-first", "layer-second"]) put(name, null)  // those of the image before
+  element("shown-iou").textContent = ""
+  table([])
   remember()
   try {
     const keys = [first(), ...(second() ? [second()] : [])]

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from aream.errors import DataError
+from aream.errors import DataError, StoreUnavailable
 from aream.metrics import confusion_matrix
 from orchestrator.browser.measures import Measurer, Measures
 
@@ -43,6 +43,27 @@ def test_a_broken_image_is_told_and_other_lists_are_measured(tmp_path, broken):
     assert whole.failure is None
     assert whole.rows == [[0.5]] * len(IDS)
     assert not (tmp_path / "damaged.json").exists()
+
+
+def test_what_could_not_be_measured_is_tried_again_when_somebody_asks_again(tmp_path):
+    away = {IDS[BROKEN]}
+
+    def measure(image_id):
+        if image_id in away:
+            raise StoreUnavailable("the store is away")
+        return [0.5]
+
+    measurer, measures = Measurer(), Measures(IDS, measure, tmp_path / "rows.json")
+    for _ in range(2):
+        measurer.want(measures)
+        until(lambda: measures.done)
+        assert measures.take_failure() == "the store is away"
+        assert measures.take_failure() is None
+    away.clear()
+    measurer.want(measures)
+    until(lambda: measures.done)
+    assert measures.rows == [[0.5]] * len(IDS)
+    assert (tmp_path / "rows.json").exists()
 
 
 def until(done):
