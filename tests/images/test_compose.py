@@ -124,6 +124,16 @@ def test_settings_are_those_that_are_read():
     assert offered == read
 
 
+def test_every_build_that_is_told_of_names_its_commit():
+    """The Dockerfile builds nothing without."""
+    root = FOLDER.parent
+    told = [root / "README.md", *(root / "docs").rglob("*.md"), COMPOSE, FOLDER / ".env.example"]
+    lines = [line for file in told for line in file.read_text().splitlines()]
+    builds = [line for line in lines if "docker compose" in line and " up " in line and "--build" in line]
+    assert len(builds) >= 2
+    assert [line for line in builds if "REVISION=" not in line] == []
+
+
 def test_the_example_holds_no_secret():
     values = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", SETTINGS, re.MULTILINE))
     assert [values[name] for name in SECRETS] == [""] * len(SECRETS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,8 +12,24 @@ from pathlib import Path
 import pytest
 from tools import tool
 
-SCRIPT = Path(__file__).resolve().parents[2] / "docker" / "build_and_check.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "docker" / "build_and_check.py"
 PATIENCE_S = 1800
+
+
+@pytest.mark.slow
+def test_what_is_run_in_the_image_is_what_the_default_sweep_is_now(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def printed(*more: str) -> str:
+        command = [sys.executable, *script.PLAN[1:], *more, "--set", f"runs={tmp_path}"]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300).stdout
+
+    assert script.PLANNED in printed()
+    assert "small: 1 training, 1 variant\n" in printed(*script.small_sweep())
 
 
 @pytest.mark.slow
