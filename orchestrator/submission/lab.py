@@ -65,7 +65,8 @@ class Lab:
     """Names of variables that hold secrets; the values are the cluster's and never pass through here."""
     worker: Worker = Worker()
     retries: int = 3
-    """Restarts of a job that was lost as a whole (its head node died), if the target supports them."""
+    """Restarts of a job that was lost as a whole (its head node died), if the target supports them. KubeRay restarts
+    every job that did not end well."""
 
     def __post_init__(self) -> None:
         if not Path(self.runs).is_absolute():

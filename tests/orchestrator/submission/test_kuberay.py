@@ -108,6 +108,16 @@ def test_the_autoscaler_decides_only_where_it_has_a_choice(tmp_path):
     assert cluster["workerGroupSpecs"][0]["replicas"] == 4
 
 
+@pytest.mark.parametrize("worker", [labs.LAB["worker"], SAME_SIZE])
+def test_nobody_asks_kubernetes_but_the_autoscaler(tmp_path, worker):
+    job, config = labs.described(tmp_path, worker=worker)
+    spec = manifest(job, config, 1)["spec"]
+    cluster = spec["rayClusterSpec"]
+    pods = [spec["submitterPodTemplate"], *(group["template"] for group in cluster["workerGroupSpecs"])]
+    pods += [] if cluster["enableInTreeAutoscaling"] else [cluster["headGroupSpec"]["template"]]
+    assert [pod["spec"].get("automountServiceAccountToken") for pod in pods] == [False] * len(pods)
+
+
 @pytest.mark.parametrize(
     "override", ["where=['train.lr<1']", "axes={train.lr: [1e-2, 1e-3]}", "name=$(touch x)'\"`id`\\ é"]
 )

@@ -141,6 +141,8 @@ def _head(job: Job, settings: Config, labels: Data) -> Data:
     ]
     spec = {
         **_pod(settings),
+        # Ray's autoscaler, which runs beside the head, asks Kubernetes for workers.
+        **({} if job.worker.most > job.worker.least else {"automountServiceAccountToken": False}),
         "containers": [container],
         "volumes": [*_volumes(job, settings, runs=True), {"name": "files", "downwardAPI": {"items": items}}],
     }
