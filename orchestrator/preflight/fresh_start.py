@@ -28,7 +28,8 @@ from workers.processes.temporary import new_name
 FILES = (
     "sweep_id", "store.json", "record.json", "state.json", "orders.json", "spent.json", "stopped.json", "gpus.json",
     "config.json", "summary.json", "report.html", "report.md", "ranking.csv", SEARCH_FILE, "tracking/*/recorded.jsonl",
-    "tracking/*/events.jsonl", "tracking/*/offset", "logs/*.log", "logs/*.log.1", "figures/*.png", "browser/*.json",
+    "tracking/*/events.jsonl", "tracking/*/offset", "tracking/*/record", "logs/*.log", "logs/*.log.1",
+    "figures/*.png", "browser/*.json",
 )  # fmt: skip
 """All that this project writes into a sweep's folder; Ray Tune's folder beside it is removed as a whole."""
 TUNE, TUNES_OWN = "tune", ("tuner.pkl", ".validate_storage_marker", "experiment_state-*.json")

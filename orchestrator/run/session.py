@@ -16,7 +16,7 @@ from orchestrator.preflight.prepare import Prepared
 from orchestrator.preflight.sweep_folder import locked, sweep_id
 from orchestrator.run.driver import Driver
 from orchestrator.run.outcome import SweepOutcome
-from orchestrator.tracking.record_place import remember_record
+from orchestrator.tracking.record_place import remember_record, spool_folder
 from orchestrator.tracking.tracker import NoTracker, Tracker
 from orchestrator.workspace import remember_store
 
@@ -46,9 +46,11 @@ def run_sweep(
 
             prepare_record(planner, workspace.folder, fresh=fresh)
         remember_store(workspace)
-        backend, spool_dir = prepared.tracking, workspace.folder / "tracking" / spec.tracking.name
-        remember_record(workspace, spec.tracking.name, backend.where if backend else "")
-        tracker = Tracker(backend, sweep_id(workspace), spool_dir) if backend else NoTracker()
+        backend, name = prepared.tracking, spec.tracking.name
+        tracker: Tracker = NoTracker()
+        if backend is not None:
+            tracker = Tracker(backend, sweep_id(workspace), spool_folder(workspace, name, backend))
+        remember_record(workspace, name, backend.where if backend else "")
         session = _RaySession(prepared, address)
         driver = Driver(planner, workspace, tracker, session.start, prepared.artifacts)
         try:

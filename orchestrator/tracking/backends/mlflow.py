@@ -78,7 +78,7 @@ class MlflowBackend(Backend):
             shown_by: the command that shows a record that no server has.
         """
         self.uri, self.experiment, self.shown_by = uri, experiment, shown_by
-        self.where, self.remote = masked(uri), uri.startswith(SERVERS)
+        self.where, self.remote, self.part = masked(uri), uri.startswith(SERVERS), experiment
 
     def check(self) -> str | None:
         """Ask for the experiment; makes no database."""

@@ -50,6 +50,8 @@ class Backend(Protocol):
     """The record, for people: without a password."""
     remote: bool
     """True if a server keeps the record; it may be unreachable."""
+    part: str = ""
+    """Of what lies at ``where``, if it holds several records."""
 
     def check(self) -> str | None:
         """Ask, before anything is trained, whether events will be taken; makes no record.

@@ -6,9 +6,12 @@ import pytest
 from sweep_results import compute, planner, workspace
 
 from orchestrator.results.records import RunRecords
+from orchestrator.tracking.backends.mlflow import MlflowBackend
 from orchestrator.tracking.backends.protocol import Backend, Delivery
+from orchestrator.tracking.record_place import remember_record, spool_folder
 from orchestrator.tracking.recorder import Recorder
 from orchestrator.tracking.tracker import Tracker
+from orchestrator.workspace import Workspace
 
 ONE_TRAINING = ("seeds=[0]", "method.alpha_low=0.3")
 
@@ -16,10 +19,10 @@ ONE_TRAINING = ("seeds=[0]", "method.alpha_low=0.3")
 class Told(Backend, Delivery):
     """Keeps the events that it is given."""
 
-    where, remote = "memory", False
+    remote = False
 
-    def __init__(self):
-        self.events = []
+    def __init__(self, where="memory"):
+        self.where, self.events = where, []
 
     def delivery(self, sweep_id, refuse):
         return self
@@ -28,15 +31,15 @@ class Told(Backend, Delivery):
         self.events += events
 
 
-def recorded(folder, scores, *overrides):
+def recorded(folder, scores, *overrides, where="memory"):
     """The events that one run of the sweep adds, all of whose labels have a score by their layers."""
     plan = planner(folder, *ONE_TRAINING, *overrides)
-    place, backend = workspace(plan), Told()
+    place, backend = workspace(plan), Told(where)
     place.folder.mkdir(parents=True, exist_ok=True)
     store = place.store()
     (trial,) = plan.grid()
     compute(store, [trial], lambda trial, variant: scores[str(variant.values["inference.layers"])])
-    tracker = Tracker(backend, "sweep-1", place.folder / "tracking")
+    tracker = Tracker(backend, "sweep-1", spool_folder(place, "memory", backend))
     recorder = Recorder(tracker, plan.spec, plan.fingerprints, store, place.folder)
     recorder.trial(trial)
     recorder.trial_done(trial, RunRecords(store))
@@ -84,3 +87,39 @@ def test_an_analysis_that_is_added_to_a_sweep_is_recorded_once(tmp_path, monkeyp
         _, more = recorded(tmp_path, SCORES, axes, "analyses=[layer_gain]")
         assert started(more) == []
     assert told == [(f"trial/{trial.key}", "layer_gain")]
+
+
+def test_another_record_is_told_everything(tmp_path):
+    axes = "axes={inference.layers: [none, all]}"
+    for where in ("memory", "elsewhere"):
+        assert started(recorded(tmp_path, SCORES, axes, where=where)[1]) == ["trial", "variant", "variant"]
+    for where in ("memory", "elsewhere"):
+        assert recorded(tmp_path, SCORES, axes, where=where)[1] == []
+
+
+def test_a_record_has_one_spool_wherever_its_runs_folder_is(tmp_path):
+    def spool(runs, record, experiment="grid"):
+        place = Workspace(store_uri=None, runs=runs, name="grid")
+        backend = MlflowBackend(record.format(runs=runs), experiment)
+        made = spool_folder(place, "mlflow", backend)
+        remember_record(place, "mlflow", backend.where)
+        return made.relative_to(runs)
+
+    first, now = tmp_path / "runs", tmp_path / "moved"
+    own, server = "sqlite:///{runs}/mlflow.db", "http://lab:{runs}@mlflow:5000"  # a password is no part of it
+    spools = [spool(first, own), spool(first, server), spool(first, own, "other")]
+    assert str(spools[0]) == "grid/tracking/mlflow"
+    assert len(set(spools)) == 3
+    first.rename(now)
+    assert [spool(now, own), spool(now, server), spool(now, own, "other")] == spools
+
+
+@pytest.mark.parametrize("recorded_in", [None, "sqlite:///{runs}/mlflow.db", "http://mlflow:5000"])
+def test_the_spool_of_an_earlier_version_is_that_of_the_last_record(tmp_path, recorded_in):
+    place = Workspace(store_uri=None, runs=tmp_path, name="grid")
+    earlier = place.folder / "tracking" / "mlflow"
+    earlier.mkdir(parents=True)
+    if recorded_in is not None:
+        remember_record(place, "mlflow", recorded_in.format(runs=tmp_path))
+    found = spool_folder(place, "mlflow", MlflowBackend(f"sqlite:///{tmp_path}/mlflow.db", "grid"))
+    assert (found == earlier) is (recorded_in != "http://mlflow:5000")
