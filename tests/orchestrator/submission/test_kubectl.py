@@ -99,6 +99,29 @@ def test_a_job_is_followed_to_its_end(api, submit, end, expected, word):
     assert submit("--status", name)[1].startswith(f"{name}: {word}")
 
 
+def test_an_output_that_broke_off_goes_on_where_it_was(api, submit):
+    """A server ends what is followed for hours, in the middle of a line, and kubectl takes it for the end."""
+    submit("--detach")
+    ((name, job),) = api.rayjobs.items()
+    job["status"] = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "jobId": "swept-x"}
+    parts = ["first\nsec", "first\nsecond\n", "first\nsecond\nthird\n"]
+
+    def play() -> None:
+        for part in parts:
+            api.log = part
+            api.log_was_read.clear()
+            assert api.log_was_read.wait(120)
+        job["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+
+    player = threading.Thread(target=play)
+    player.start()
+    status, output, _ = submit("--follow", name)
+    player.join()
+    assert status == 0
+    assert "first\nsecond\nthird\n" in output
+    assert output.count("first") == 1
+
+
 def test_a_job_that_has_not_begun_is_taken_back(api, submit):
     submit("--detach")
     (name,) = api.rayjobs

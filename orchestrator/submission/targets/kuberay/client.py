@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,8 @@ class Kubectl:
     def __init__(self, namespace: str, context: str | None) -> None:
         place = [f"--context={context}"] if context else []
         self.command = ["kubectl", *place, f"--namespace={namespace}"]
+        self.said = ""
+        """By kubectl about the output that it followed last."""
 
     def run(self, *arguments: str, content: str | None = None, within_s: float = CALL_S) -> str:
         """Run kubectl and return what it prints.
@@ -94,8 +97,8 @@ class Kubectl:
         return RayJob(json.loads(self.run("get", KIND, name, "--output=json")))
 
     def follow(self, name: str) -> RayJob:
-        """Print a job's output until it ends; goes on after the connection or an attempt was lost."""
-        shown = told = ""
+        """Print a job's output until it ends; goes on where it was after the connection or an attempt was lost."""
+        told, shown = "", dict[str, int]()
         for found in answers(lambda: self.job(name)):
             if found.has_ended:
                 break
@@ -104,13 +107,35 @@ class Kubectl:
                 print(f"{name}: {told}", flush=True)
             # The submitter's pod prints what the sweep does. Each try of the job has a cluster, and a pod, of its own.
             attempt = str(found.status.get("jobId", ""))
-            if found.status.get("jobDeploymentStatus") == "Running" and attempt != shown and self._print_output(name):
-                shown = attempt
+            if found.status.get("jobDeploymentStatus") == "Running":
+                shown[attempt] = self._print_output(name, shown.get(attempt, 0))
         return found
 
-    def _print_output(self, name: str) -> bool:
-        """Print the job's output; True if the log was followed to its end."""
-        return subprocess.run([*self.command, "logs", "--follow", f"job/{name}"]).returncode == 0
+    def _print_output(self, name: str, shown: int) -> int:
+        """Print the output beyond ``shown`` characters until it, or the connection, ends; returns how much is shown.
+
+        kubectl does not tell the two apart.
+        """
+        seen = 0
+        command = [*self.command, "logs", "--follow", f"job/{name}"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                for line in process.stdout:
+                    seen += len(line)
+                    if seen > shown:
+                        print(line[shown - seen :], end="", flush=True)
+                        shown = seen
+                said = process.stderr.read()
+            finally:
+                process.kill()
+        if said != self.said:
+            self.said = said
+            print(said, end="", file=sys.stderr, flush=True)
+        return shown
 
     def stop(self, name: str, save_s: int) -> bool:
         """Stop the job on its head node, where the driver can be told; the cluster goes when the job has ended.
