@@ -209,13 +209,14 @@ class MlflowDelivery(Delivery):
             if event["parent"]:
                 tags["mlflow.parentRunId"] = self.runs.id(event["parent"])
             run_id = self.runs.create(event["run"], start_time=event["time"], tags=tags, run_name=name)
-            known = {}
+            known, told = {}, {}
         else:
             self.client.set_terminated(run_id, "RUNNING")
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-            known = self.client.get_run(run_id).data.params
+            data = self.client.get_run(run_id).data
+            known, told = data.params, data.tags
         new = {key: value for key, value in params.items() if key not in known}
-        changed = {f"now.{k}": v for k, v in params.items() if k in known and known[k] != v}
+        changed = {f"now.{k}": v for k, v in params.items() if k in known and told.get(f"now.{k}", known[k]) != v}
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in changed.items()])  # params stay
         left = [Param(key, value) for key, value in new.items()]
         for start in range(0, len(left), MOST_PARAMS):

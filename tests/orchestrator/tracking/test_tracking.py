@@ -140,6 +140,10 @@ def test_a_resumed_sweep_continues_its_runs(open_tracker, tmp_path, picture):
     assert trial.data.metrics["val/map"] == 0.4
     assert trial.data.params == {"a_b_": "1"}  # MLflow's params cannot change; the new value is a tag
     assert trial.data.tags["now.a_b_"] == "2"
+    third = open_tracker()
+    third.start_run("trial/a", name="alpha 0.2", parent="sweep", params={"a(b)": 1})
+    assert third.close(PATIENCE_S) == 0
+    assert runs(tmp_path)["trial/a"].data.tags["now.a_b_"] == "1"
 
 
 @pytest.mark.slow
