@@ -265,7 +265,7 @@ class Driver:
             life.add(job)
         self._adopt(self.auto.for_segmentation(self.spec, pending))
         if pending and not self.supervisor.is_over():
-            self.progress.phase(f"{len(pending)} segmentation jobs")
+            self.progress.phase(many(len(pending), "segmentation job"))
             self._run_stages([job.stage for job in pending], "segmentation", self.spec.resources.segmentation)
         for job in jobs:
             life.ended(job)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from orchestrator.spec.sqlite_uri import sqlite_file
+from orchestrator.tracking.mlflow_uri import ARTIFACTS, SERVERS
 
 
 def open_client(uri: str) -> Any:
@@ -24,4 +26,11 @@ def open_client(uri: str) -> Any:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if (file := sqlite_file(uri)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
+    if not uri.startswith(SERVERS):
+        from mlflow.tracking._tracking_service.utils import _get_store
+
+        # A new database gets a first experiment by SQL with the place of its files in it as it stands, the working
+        # folder's by default: signs that SQL gives a meaning would keep the database from ever being used.
+        place = Path.cwd() / "mlruns" if file is None else file.parent.absolute() / ARTIFACTS
+        _get_store(uri, place.as_uri())
     return mlflow.MlflowClient(uri)

@@ -28,7 +28,7 @@ from orchestrator.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 PATIENCE_S = 300
-NASTY = "a b%2F#?c'd"
+NASTY = "a b%2F#?c'd\" :e"
 
 
 def client(uri: str):
@@ -49,10 +49,11 @@ def record(uri: str, spool: Path, experiment: str = "exp", run: str = "sweep") -
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A database with one recorded run, in a folder with every sign that URIs give a meaning."""
+    """A database with one recorded run, in a folder with every sign that URIs or SQL give a meaning, and made there."""
     folder = tmp_path_factory.mktemp("made") / NASTY
     folder.mkdir()
-    assert record(default_uri(folder), folder / "spool").close(PATIENCE_S) == 0
+    with contextlib.chdir(folder):
+        assert record(default_uri(folder), folder / "spool").close(PATIENCE_S) == 0
     return folder / "mlflow.db"
 
 
