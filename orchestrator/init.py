@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aream.errors import ConfigError
 from orchestrator.console.command import DONE, command, run
+from orchestrator.spec.names import absolute
 from orchestrator.text import many
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,11 +64,11 @@ def main(options: argparse.Namespace) -> int:
     name, root = _named(options)
     text, said = (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"), list[str]()
     if root is not None and name == OWN:
-        text, said = _proposed(text, Path(root).absolute())
+        text, said = _proposed(text, absolute(root, "--data"))
     elif options.root is not None:
         if options.data == WITHOUT_ROOT:
             raise ConfigError(f"--root: given {options.root!r}; {WITHOUT_ROOT} is drawn and lies in no folder")
-        root = options.root if "://" in options.root else str(Path(options.root).absolute())
+        root = options.root if "://" in options.root else str(absolute(options.root, "--root"))
         text = text.replace(ROOT, f"root: {json.dumps(root, ensure_ascii=False)}")
     place = shlex.quote(str(options.folder / SCHEMA))
     question, gap, rest = text.partition("\n\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aream.errors import AreamError, ConfigError, Interrupted, StageHeld
 from orchestrator.console.permissions import DENIED, permission_advice
-from orchestrator.spec.names import home, is_sweep_name
+from orchestrator.spec.names import absolute, is_sweep_name
 from workers.artifacts.opening import open_store
 from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
@@ -155,7 +155,7 @@ def runs_folder(given: str) -> Path:
     Raises:
         ConfigError: no folder that is there.
     """
-    folder = home(given, "--runs").absolute()
+    folder = absolute(given, "--runs")
     if not folder.is_dir():
         raise ConfigError(f"--runs: {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
     return folder

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from aream import discover
 from aream.config import Component
 from aream.errors import ConfigError
-from orchestrator.spec.names import home
+from orchestrator.spec.names import absolute
 from workers.processes.masking import masked
 from workers.staging.cache import is_uri
 from workers.staging.locations import with_locations
@@ -181,7 +181,7 @@ def strict(make: Callable[[Report], T]) -> T:
 
 def located(value: Any, folder: Path) -> Any:
     """A copy of built configuration whose relative locations start from ``folder``; URIs stay as they are."""
-    return with_locations(value, lambda key, item: item if is_uri(item) else str(folder / home(item, key)))
+    return with_locations(value, lambda key, item: item if is_uri(item) else str(absolute(item, key, folder)))
 
 
 def _try_build(cls: type[T], value: object, key: str, report: Report) -> T | None:

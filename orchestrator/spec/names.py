@@ -18,13 +18,31 @@ def is_sweep_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
 
-def home(path: str, key: str) -> Path:
-    """A path with ``~`` and ``~USER`` replaced.
+def absolute(path: str, key: str, folder: Path | None = None) -> Path:
+    """A path from ``folder`` on, by default the working folder, with ``~`` and ``~USER`` replaced.
 
     Raises:
-        ConfigError: nobody knows that home.
+        ConfigError: nobody knows that home, or the path is no text.
     """
     try:
-        return Path(path).expanduser()
+        found = (Path.cwd() if folder is None else folder) / Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{key}: given {path!r}; there is no such user's home folder") from error
+    try:
+        check_text(found)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {found}: {error}") from error
+    return found
+
+
+def check_text(path: Path) -> None:
+    """
+    Raises:
+        ValueError: the path is bytes that no text stands for; the message says what to do.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "a name in it is not UTF-8, which no sweep file or record can hold: rename it, or give another"
+        ) from error

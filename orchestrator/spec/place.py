@@ -11,7 +11,7 @@ from pathlib import Path
 from aream.config import config
 from aream.errors import ConfigError
 from orchestrator.spec.build import Invalid, build
-from orchestrator.spec.names import LONGEST_NAME, RESERVED, home, is_sweep_name
+from orchestrator.spec.names import LONGEST_NAME, RESERVED, absolute, is_sweep_name
 from orchestrator.spec.yaml_source import Problem, SpecError, read_source
 from workers.artifacts.opening import is_folder
 from workers.artifacts.waits import USUAL, Waits
@@ -58,19 +58,19 @@ class Place:
         """Absolute.
 
         Raises:
-            ConfigError: at the home of nobody.
+            ConfigError: at the home of nobody, or no text.
         """
-        return Path.cwd() / home(self.runs, "runs")
+        return absolute(self.runs, "runs")
 
     @property
     def store_uri(self) -> str | None:
         """That of the store, where it is a folder absolute: Ray's workers run in folders of their own.
 
         Raises:
-            ConfigError: at the home of nobody.
+            ConfigError: at the home of nobody, or no text.
         """
         uri = self.store.uri
-        return uri if uri is None or not is_folder(uri) else str(Path.cwd() / home(uri, "store.uri"))
+        return uri if uri is None or not is_folder(uri) else str(absolute(uri, "store.uri"))
 
 
 def read_place(path: Path) -> Place:

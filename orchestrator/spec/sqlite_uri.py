@@ -8,6 +8,7 @@ import sqlalchemy.exc
 from sqlalchemy.engine import URL, make_url
 
 from aream.errors import ConfigError
+from orchestrator.spec.names import absolute
 
 
 def sqlite_uri(file: Path) -> str:
@@ -23,7 +24,7 @@ def absolute_database(uri: str, folder: Path, key: str) -> str:
         key: of the setting, for the message.
 
     Raises:
-        ConfigError: not a URI of a database, or one of a database in memory.
+        ConfigError: not a URI of a database, or one of a database in memory, or at a place that cannot be one.
     """
     try:
         url = make_url(uri)
@@ -39,11 +40,7 @@ def absolute_database(uri: str, folder: Path, key: str) -> str:
         )
     if url.database.startswith("file:"):
         return uri
-    try:
-        file = folder / Path(url.database).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"{key}: given {uri!r}; there is no such user's home folder") from error
-    return _rendered(url.set(database=str(file)))
+    return _rendered(url.set(database=str(absolute(url.database, key, folder))))
 
 
 def relative_database(uri: str, folder: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from aream.errors import ConfigError
+from orchestrator.spec.names import check_text
 from workers.processes.masking import hide, masked
 
 MAX_BYTES = 1 << 20
@@ -108,10 +109,10 @@ def read_source(path: Path, overrides: Sequence[str]) -> SweepSource:
         SpecError: not readable, not YAML, or YAML beyond plain bounded data.
     """
     try:
+        check_text(path)
         if path.exists() and not path.is_file():  # a pipe or a device may never end
             raise SpecError([Problem("", "cannot be read: it is not a regular file", str(path))])
-        size = path.stat().st_size
-        if size > MAX_BYTES:
+        if (size := path.stat().st_size) > MAX_BYTES:
             raise SpecError([Problem("", f"given {size} bytes; at most {MAX_BYTES} are allowed", str(path))])
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_a_template_loads_and_plans(here, capsys, data):
     assert sweep.main([*arguments, "--json", *weights]) == 0
     stages = json.loads(capsys.readouterr().out)
     assert stages["trials"]
+
+
+@pytest.mark.parametrize("arguments", [["--data", "."], ["--data", "voc2012", "--root", "."]])
+def test_a_folder_that_no_sweep_file_can_name_is_refused(here, capsys, monkeypatch, arguments):
+    folder = here / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    write_own(folder)
+    monkeypatch.chdir(folder)
+    assert init.main(["made", *arguments]) == 2
+    assert f"{arguments[-2]}: " in (said := capsys.readouterr().err)
+    assert "a name in it is not UTF-8" in said
+    assert not (folder / "made").exists()
 
 
 def test_the_folder_of_images_can_be_put_in_later(here, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -94,6 +95,34 @@ def test_a_store_in_the_folder_that_fresh_empties_is_refused(spec, uri, tmp_path
     (tmp_path / "home").mkdir()
     with pytest.raises(ConfigError, match=r"store\.uri: .*overlap"):
         prepare(spec(f"store: {{uri: {uri}}}\n"))
+
+
+@pytest.mark.parametrize(
+    ("key", "more"),
+    [
+        ("runs", ""),
+        ("store.uri", "runs: /tmp/runs\nstore: {uri: shelf}\n"),
+        ("root", "runs: /tmp/runs\naxes: {data: [{name: voc2012, root: voc}]}\n"),
+        ("search.storage", "runs: /tmp/runs\naxes: {method.alpha_low: {uniform: [0.2, 0.3]}}\n"
+         "search: {trials: 2, storage: 'sqlite:///s.db'}\n"),
+    ],
+)  # fmt: skip
+def test_a_working_folder_whose_name_is_no_text_is_refused(spec, key, more, tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError, match=rf"{key}: .*: a name in it is not UTF-8"):
+        spec(more)
+    with pytest.raises(ConfigError, match=r"--runs: .*: a name in it is not UTF-8"):
+        locate("tiny", "runs")
+
+
+def test_a_sweep_file_whose_path_is_no_text_is_refused(spec, tmp_path):
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    path = shutil.copy(spec().path, folder / "s.yaml")
+    with pytest.raises(ConfigError, match=r"s\.yaml: cannot be read: a name in it is not UTF-8"):
+        load_spec(path)
 
 
 @pytest.mark.parametrize("given", ["shelf", "./shelf", "~/../shelf"])
