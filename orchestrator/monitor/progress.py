@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.console.fitted_table import FittedTable
 from orchestrator.monitor.bars import bars, planned, progress_of
 from orchestrator.monitor.forecast import Forecast, task_seconds, typical_seconds
 from orchestrator.monitor.state import SweepState, is_over
@@ -27,6 +28,9 @@ SHOWN_TASKS, FEWER = 20, (20, 15, 11, 8, 5, 3, 1)
 """Tasks in a table, and in one that has to fit on a terminal."""
 DRAW_EVERY_S, DRAW_SHARE = 0.25, 0.02
 """Least seconds between two drawings of the terminal's table, and its largest share of the driver's time."""
+KIND, WHAT = "kind", "what"
+LEAST_WHAT = 20
+"""Characters of a task's title in a table that is made to fit."""
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yellow", "waiting": "dim"}
 """Styles of the statuses known here; others are shown without style."""
 
@@ -126,11 +130,8 @@ def task_view(state: SweepState, most: int = SHOWN_TASKS) -> RenderableType:
     return Group(bars(state), task_table(state, most)) if state.tasks else task_table(state, most)
 
 
-def task_table(state: SweepState, most: int = SHOWN_TASKS) -> Table:
+def task_table(state: SweepState, most: int = SHOWN_TASKS) -> FittedTable:
     """Running and failed tasks first, the latest to end before others that ended; of many, the rest is counted."""
-    table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
-    for column in ("", "what", "status", "epoch", "time", "left", *state.columns):
-        table.add_column(escape(column), overflow="fold")
     order = {"running": 0, "failed": 1, "waiting": 3, "done": 4, "stopped": 5}
     tasks = sorted(state.tasks.values(), key=lambda task: (order.get(task.status, 2), -(task.ended or 0.0)))
     shown = tasks[:most]
@@ -138,23 +139,46 @@ def task_table(state: SweepState, most: int = SHOWN_TASKS) -> Table:
         kind: typical_seconds(task for task in tasks if task.kind == kind)
         for kind in {task.kind for task in shown if task.status == "running"}
     }
-    for task, title in zip(shown, short_titles([task.title for task in shown]), strict=True):
-        numbers = [f"{task.metrics[name]:.4f}" if name in task.metrics else "" for name in state.columns]
-        status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
-        epochs = f"{task.epoch}/{task.epochs}" if task.epochs else ""
-        table.add_row(
-            escape(task.kind),
-            escape(title),
-            status,
-            epochs,
-            *_times(task, typical.get(task.kind), state.clock()),
-            *numbers,
-        )
+    rows = [
+        _row(state, task, title, typical.get(task.kind))
+        for task, title in zip(shown, short_titles([task.title for task in shown]), strict=True)
+    ]
     if len(tasks) > most:
-        table.add_row("", f"and {len(tasks) - most} more")
+        rows.append({WHAT: f"and {len(tasks) - most} more"})
     for kind, count in planned(state).items():
-        table.add_row(escape(kind), f"up to {count} more, chosen later", "[dim]planned[/]")
-    return table
+        rows.append({KIND: escape(kind), WHAT: f"up to {count} more, chosen later", "status": "[dim]planned[/]"})
+
+    def made(left_out: Collection[str]) -> Table:
+        table = Table(title=escape(f"{state.name}: {state.phase} ({headline(state)})"), title_justify="left")
+        kept = [
+            name for name in (KIND, WHAT, "status", "epoch", "time", "left", *state.columns) if name not in left_out
+        ]
+        for name in kept:
+            table.add_column("" if name == KIND else escape(name), overflow="fold" if name == WHAT else "ellipsis")
+        for row in rows:
+            table.add_row(*(row.get(name, "") for name in kept))
+        return table
+
+    filled = {name: sum(bool(row.get(name)) for row in rows) for name in ("time", "left", *state.columns)}
+    empty = [name for name, count in filled.items() if not count]
+    by_filled = sorted(state.columns[1:], key=lambda name: filled[name])
+    spare = dict.fromkeys([*empty, "time", "left", *state.columns[:1], *by_filled, "epoch", KIND])
+    return FittedTable(made, list(spare), LEAST_WHAT)
+
+
+def _row(state: SweepState, task: TaskState, title: str, typical: float | None) -> dict[str, str]:
+    """Column -> cell of a task."""
+    status = f"[{STYLES.get(task.status, 'magenta')}]{escape(task.status)}[/]{' (stored)' if task.cached else ''}"
+    time_taken, time_left = _times(task, typical, state.clock())
+    return {
+        KIND: escape(task.kind),
+        WHAT: escape(title),
+        "status": status,
+        "epoch": f"{task.epoch}/{task.epochs}" if task.epochs else "",
+        "time": time_taken,
+        "left": time_left,
+        **{name: f"{task.metrics[name]:.4f}" for name in state.columns if name in task.metrics},
+    }
 
 
 def headline(state: SweepState) -> str:

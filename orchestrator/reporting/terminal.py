@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.console.fitted_table import FittedTable
 from orchestrator.reporting.comparisons import paper_lines
 from orchestrator.reporting.ranking_table import FRONT, front_marks, main_columns, ranking_rows, tie_marks
 from orchestrator.reporting.sections import counted, front_caption, segmenter_result
 from orchestrator.search.stopped_trials import stopped_sentence
 from orchestrator.text import short_names
 
+LEAST_AXIS = 8
+"""Characters of an axis in a table that is made to fit."""
 
-def ranked_table(content: Mapping[str, Any], limit: int = 20) -> Table:
-    """The ranking for a terminal."""
-    table = Table(title=f"{content['name']}: ranked by {content['rank']['metric']}", title_justify="left")
-    metrics, marks = main_columns(content), {"tie": tie_marks(content), "front": front_marks(content)}
-    table.add_column("#", justify="right")
-    for name in short_names(content["axes"]).values():
-        table.add_column(escape(name), overflow="fold")
-    for name in metrics:
-        table.add_column(name, justify="right", no_wrap=True)
+
+def ranked_table(content: Mapping[str, Any], limit: int = 20) -> FittedTable:
+    """The ranking for a terminal, with rank and the metric that it is by however narrow that is."""
+    metrics, axes = main_columns(content), list(short_names(content["axes"]).values())
+    marks = {"tie": tie_marks(content), "front": front_marks(content)}
     shown = {name: cells for name, cells in marks.items() if cells is not None}
-    for name in shown:
-        table.add_column(name, no_wrap=True)
-    for position, cells in enumerate(ranking_rows(content, metrics)[:limit]):
-        table.add_row(*map(escape, cells), *(cells[position] for cells in shown.values()))
-    return table
+    rows = ranking_rows(content, metrics)[:limit]
+    columns = dict(zip(["#", *axes, *metrics], zip(*rows, strict=True), strict=True)) if rows else {}
+    columns |= {name: tuple(cells[:limit]) for name, cells in shown.items()}
+
+    def made(left_out: Collection[str]) -> Table:
+        table = Table(title=f"{content['name']}: ranked by {content['rank']['metric']}", title_justify="left")
+        kept = [name for name in ["#", *axes, *metrics, *shown] if name not in left_out]
+        for name in kept:
+            options: dict[str, Any] = {"overflow": "fold"} if name in axes else {"no_wrap": True}
+            table.add_column(escape(name), justify="right" if name in ("#", *metrics) else "left", **options)
+        for position in range(len(rows)):
+            table.add_row(*(escape(columns[name][position]) for name in kept))
+        return table
+
+    others = [name for name in metrics if name != content["rank"]["metric"]]
+    return FittedTable(made, [*others, *shown, *reversed(axes)], LEAST_AXIS, "; the report has it all")
 
 
 def print_results(content: Mapping[str, Any]) -> None:

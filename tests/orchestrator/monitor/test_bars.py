@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -40,8 +41,8 @@ def state(tmp_path, clock):
     return made
 
 
-def shown(view) -> str:
-    console = Console(width=120, highlight=False, force_terminal=False)
+def shown(view, width: int = 120) -> str:
+    console = Console(width=width, highlight=False, force_terminal=False)
     with console.capture() as text:
         console.print(view)
     return text.get()
@@ -63,6 +64,17 @@ def test_segmentation_rows_have_their_miou(state):
     state.row("seg", {"seg/miou": 0.4321})
     assert planned(state) == {"segmentation": 1}
     assert "0.4321" in shown(task_view(state))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_narrow_terminal_shows_fewer_columns_of_the_tasks(state, width):
+    for name in ("val/map", "seg/miou"):
+        state.row("t0", {name: 0.4321})
+    text = shown(task_view(state), width)
+    assert all(len(line) <= width for line in text.splitlines())
+    for number, status in enumerate(["done", "waiting", "waiting"]):
+        assert re.search(rf"│ trial {number} +│ {status} ", text), text
+    assert ("no room for" in text) == (width <= 80)
 
 
 @pytest.mark.parametrize("height", [24, 40])
