@@ -173,6 +173,8 @@ def _verify(store: ArtifactStore, options: argparse.Namespace) -> int:
     from aream.errors import ArtifactCorrupt
 
     keys = [_full_key(store, key) for key in options.keys] or sorted(store.keys())
+    if options.discard:
+        store.storage.check()
     damaged = 0
     for key in keys:
         try:
@@ -264,6 +266,8 @@ def _gc(store: ArtifactStore, options: argparse.Namespace) -> int:
 
     if not options.grace >= 0:
         raise ConfigError(f"--grace: need hours, 0 or more, got {options.grace:g}")
+    if not options.dry_run:
+        store.storage.check()
     if options.forget:
         known = {hold.sweep_id: hold for hold in all_holds(store.storage)}
         if options.forget not in known or known[options.forget].live:

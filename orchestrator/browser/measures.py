@@ -43,8 +43,7 @@ class Measures:
             for image_id in self.ids[len(self.rows) : len(self.rows) + AT_A_TIME]:
                 self.rows.append(self.measure(image_id))
             if self.done:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                write_json(self.file, {"ids": self.ids, "rows": self.rows})
+                self._keep()
         except (AreamError, OSError) as error:
             log.warning("%s", error)
             self.failure = str(error)
@@ -52,6 +51,14 @@ class Measures:
             at = next(iter(self.ids[len(self.rows) :]), self.file.name)
             self.failure = f"{at}: cannot be measured ({type(error).__name__}: {error})"
             log.warning("%s", self.failure, exc_info=True)
+
+    def _keep(self) -> None:
+        """For the next time; whoever may only read measures again."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.file, {"ids": self.ids, "rows": self.rows})
+        except OSError as error:
+            log.warning("%s: not kept (%s)", self.file, error.strerror)
 
     def _kept(self) -> list[Row]:
         try:

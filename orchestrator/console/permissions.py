@@ -21,6 +21,8 @@ def permission_advice(path: Path) -> str:
         found = path.stat()
     except OSError:
         return "its owner and rights cannot be read"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return f"{path} lies on a file system that may only be read: mount it for writing, or choose another folder"
     mode = stat.filemode(found.st_mode)
     return (
         f"{path} belongs to {user_name(found.st_uid)} ({mode}) and this is {user_name(os.geteuid())}: its owner may run"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from aream.errors import ArtifactCorrupt
+from aream.errors import ArtifactCorrupt, StoreUnavailable
 from workers.artifacts.index import FileEntry, parse
 from workers.artifacts.packing import PACK_BYTES, SMALL_BYTES, Pack, file_digest
 from workers.artifacts.storages.protocol import ObjectStorage
@@ -102,20 +103,39 @@ class Blobs:
         raise ArtifactCorrupt(f"{key}: the blob {blob} differs from its digest")
 
     def check(self, entries: list[FileEntry], key: str) -> None:
-        """Read files of one blob for their digests only; raises ``ArtifactCorrupt`` as ``content`` does."""
-        if len(entries) == 1 and entries[0].size > SMALL_BYTES:
-            self.fetched(entries[0].blob, key).unlink()
-        else:
+        """Read files of one blob for their digests only, in no folder; raises ``ArtifactCorrupt`` as ``content``
+        does."""
+        if len(entries) > 1 or entries[0].size <= SMALL_BYTES:
             self.content(entries, key)
+            return
+        blob = entries[0].blob
+        for _ in range(READS):
+            found = self._digest(blob)
+            if found == blob:
+                return
+            if found is None:
+                raise ArtifactCorrupt(f"{key}: its blob {blob} is missing in {self.storage.uri}")
+        self._drop_if_damaged(blob)
+        raise ArtifactCorrupt(f"{key}: the blob {blob} differs from its digest")
+
+    def _digest(self, blob: str) -> str | None:
+        """Of the bytes that are there under this name; None: nothing is."""
+        name, digest = blob_name(blob), hashlib.sha256()
+        info = self.storage.stat(name)
+        if info is None:
+            return None
+        try:
+            for start in range(0, info.size, PART_BYTES):
+                digest.update(self.storage.read(name, start, PART_BYTES))
+        except FileNotFoundError:
+            return None
+        return digest.hexdigest()
 
     def _drop_if_damaged(self, blob: str) -> None:
         """A blob whose bytes are not those of its name would be found there again by the next writer."""
-        name, digest = blob_name(blob), hashlib.sha256()
-        info = self.storage.stat(name)
-        for start in range(0, info.size if info else 0, PART_BYTES):
-            digest.update(self.storage.read(name, start, PART_BYTES))
-        if digest.hexdigest() != blob:
-            self.storage.delete(name)
+        if self._digest(blob) not in (blob, None):
+            with contextlib.suppress(StoreUnavailable):  # whoever may only read cannot mend it
+                self.storage.delete(blob_name(blob))
 
 
 def blob_name(digest: str) -> str:

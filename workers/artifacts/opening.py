@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +33,8 @@ def open_store(
 ) -> ArtifactStore:
     """The store at a folder or URI; None: the folder ``default``.
 
-    A store elsewhere keeps its views in a folder beside ``default``, of at most ``AREAM_VIEW_BYTES`` (100 GB).
+    A store elsewhere keeps its views in a folder beside ``default``, of at most ``AREAM_VIEW_BYTES`` (100 GB); one that
+    this user may only read, in a temporary folder.
 
     Args:
         endpoint: of a server that speaks S3; None: boto3's own setting.
@@ -59,9 +64,23 @@ def open_store(
     storage: Any = discover.load(storages, parts.scheme).open_storage(parts, endpoint, waits)
     root: Path | None = getattr(storage, "root", None)
     if root is not None:  # its views are parts of the store, which ``gc`` looks after
-        return ArtifactStore(storage, root, after=after)
+        scratch = _writable(root)
+        return ArtifactStore(storage, scratch, after=after, ready=None if scratch == root else root)
     own = hashlib.sha256(storage.uri.encode()).hexdigest()[:16]
-    return ArtifactStore(storage, default.parent / "cache" / own, _max_view_bytes(), after)
+    return ArtifactStore(storage, _writable(default.parent / "cache" / own), _max_view_bytes(), after)
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, or one of this process alone where somebody looks at what others may write."""
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
+    return folder if os.access(there, os.W_OK) else _own_folder()
+
+
+@functools.cache
+def _own_folder() -> Path:
+    made = Path(tempfile.mkdtemp(prefix="aream-views-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def is_folder(text: str) -> bool:

@@ -29,7 +29,12 @@ INDEXES, STAGING = "indexes", "staging"
 
 class ArtifactStore:
     def __init__(
-        self, storage: ObjectStorage, scratch: Path, max_view_bytes: int | None = None, after: float | None = None
+        self,
+        storage: ObjectStorage,
+        scratch: Path,
+        max_view_bytes: int | None = None,
+        after: float | None = None,
+        ready: Path | None = None,
     ) -> None:
         """An artifact store.
 
@@ -38,10 +43,11 @@ class ArtifactStore:
             max_view_bytes: what the views there may take; None: no bound.
             after: a record not written after this time of the storage's clock does not count: its artifact is
                 computed anew, and takes its place.
+            ready: a folder with views that others made, and may not be changed.
         """
         self.storage, self.scratch, self.after = storage, scratch, after
         self.blobs = Blobs(storage, scratch / STAGING)
-        self.views = Views(scratch, max_view_bytes)
+        self.views = Views(scratch, max_view_bytes, ready)
 
     def has(self, key: str) -> bool:
         """True if a complete artifact is there."""
