@@ -6,13 +6,14 @@ old content after the new one was relied on.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -37,12 +38,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; the old content stays.
     """
-    beside = temporary.new_path(path.parent)
+    with naming(path):
+        beside = temporary.new_path(path.parent)
+        try:
+            beside.write_bytes(content)
+            replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system that names no file name this one: of a full disk that is met in writing, none does."""
     try:
-        beside.write_bytes(content)
-        replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 

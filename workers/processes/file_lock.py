@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from aream.errors import ConfigError
+from workers.processes.atomic_write import naming
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,9 @@ class FileLock:
     def try_exclusive(self) -> bool:
         if not self._try(fcntl.LOCK_EX):
             return False
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, json.dumps(f"pid {os.getpid()} on {socket.gethostname()}").encode(), 0)
+        with naming(self.path):
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, json.dumps(f"pid {os.getpid()} on {socket.gethostname()}").encode(), 0)
         return True
 
     def removed(self) -> bool:

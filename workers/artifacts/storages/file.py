@@ -15,7 +15,7 @@ from aream.errors import ConfigError, StoreUnavailable
 from workers.artifacts.storages.protocol import ObjectInfo
 from workers.artifacts.waits import USUAL, Waits
 from workers.processes import temporary
-from workers.processes.atomic_write import sync, sync_folder
+from workers.processes.atomic_write import naming, sync, sync_folder
 
 T = TypeVar("T")
 TEMPORARY = "staging"
@@ -47,9 +47,10 @@ class FolderStorage:
 
     def check(self) -> None:
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._link(self._temporary_with(b""), self._path("probe/check"))
-            self._path("probe/check").unlink(missing_ok=True)
+            with naming(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+                self._link(self._temporary_with(b""), self._path("probe/check"))
+                self._path("probe/check").unlink(missing_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"store.uri: {self.root} is not a folder ({error.strerror})") from error
         except OSError as error:

@@ -1,0 +1,42 @@
+"""A disk without room: what says so names the place."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.console.command import INTERRUPTED, explained
+from workers.processes.atomic_write import write_json
+from workers.processes.file_lock import FileLock
+
+
+@pytest.fixture
+def full(tmp_path) -> Iterator[Path]:
+    """A folder on a disk with room for folders, and none for a byte."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a disk of its own")
+    try:
+        filled = subprocess.run(["dd", "if=/dev/zero", f"of={folder}/all", "bs=4k"], capture_output=True, text=True)
+        assert "No space" in filled.stderr
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def lock(place: Path) -> None:
+    with FileLock(place) as taken:
+        taken.try_exclusive()
+
+
+@pytest.mark.parametrize("write", [lambda place: write_json(place, {}), lock])
+def test_what_has_no_room_is_named(full, write):
+    place = full / "small" / "state.json"
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write(place)
+    words, status = explained(caught.value, "sweep")
+    assert (words.partition(": No space")[0], status) == (str(place), INTERRUPTED)
