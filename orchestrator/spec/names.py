@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 
 from aream.errors import ConfigError
@@ -38,11 +40,15 @@ def absolute(path: str, key: str, folder: Path | None = None) -> Path:
 def check_text(path: Path) -> None:
     """
     Raises:
-        ValueError: the path is bytes that no text stands for; the message says what to do.
+        ValueError: the path is bytes that no text stands for, or that Python takes for another text here; the message
+            says what to do.
     """
     try:
         str(path).encode()
+        os.fsencode(path)
     except UnicodeEncodeError as error:
         raise ValueError(
             "a name in it is not UTF-8, which no sweep file or record can hold: rename it, or give another"
+            if (coding := sys.getfilesystemencoding()) == "utf-8"
+            else f"Python takes names of files for {coding} here: set PYTHONUTF8=1, or a locale of UTF-8"
         ) from error

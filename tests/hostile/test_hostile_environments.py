@@ -64,6 +64,19 @@ def test_it_does_what_it_does_elsewhere(arguments, before, variables, finished):
     assert ended(begun(finished, *arguments, before=before, **variables)) == ""
 
 
+@pytest.mark.parametrize("place", ["sweep", "root"])
+def test_a_locale_without_the_letters_of_a_name_is_told(place, finished, tmp_path):
+    (folder := tmp_path / "é").mkdir()
+    text = (finished / "grid.yaml").read_text()
+    sweep = folder / "grid.yaml" if place == "sweep" else tmp_path / "grid.yaml"
+    root = "" if place == "sweep" else f"store: {{uri: {folder}}}\n"
+    sweep.write_text(text + root, encoding="utf-8")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    said = ended(begun(finished, "sweep", str(sweep), "--plan", **plain), 2)
+    assert "Python takes names of files for ascii here: set PYTHONUTF8=1" in said
+    assert len(said.splitlines()) == 1
+
+
 @pytest.fixture
 def full(tmp_path) -> Path:
     """A folder on a disk that is full."""
