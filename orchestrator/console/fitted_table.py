@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 WIDE = 10_000
+"""Characters of a line where nothing bounds it, as in a file."""
 
 
 @dataclass(frozen=True)

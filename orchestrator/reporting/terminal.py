@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.console.fitted_table import FittedTable
+from orchestrator.console.fitted_table import WIDE, FittedTable
 from orchestrator.reporting.comparisons import paper_lines
 from orchestrator.reporting.ranking_table import FRONT, front_marks, main_columns, ranking_rows, tie_marks
 from orchestrator.reporting.sections import counted, front_caption, segmenter_result
@@ -45,8 +45,7 @@ def ranked_table(content: Mapping[str, Any], limit: int = 20) -> FittedTable:
 
 
 def print_results(content: Mapping[str, Any]) -> None:
-    width = None if os.isatty(1) else 140
-    console = Console(width=width, highlight=False)
+    console = Console(width=None if os.isatty(1) else WIDE, highlight=False)
     console.print(ranked_table(content))
     if front_marks(content) is not None:
         console.print(f"{FRONT}: {front_caption(content['pareto'])}", markup=False)
