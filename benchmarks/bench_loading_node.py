@@ -1,8 +1,8 @@
 """Real images on a node that Ray runs: readers after the first decode nothing, and four of them share one copy; an
 object for many images is held against an object an image.
 
-What is held beside the set grows far less than the set: so it is read alone, and then with copies of
-its images under other names.
+What is held beside the set grows far less than the set: so it is read alone, and then with copies of its images under
+other names.
 """
 
 from __future__ import annotations

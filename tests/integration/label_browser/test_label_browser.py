@@ -2,85 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
-from browser import ARGUMENTS, CHROMIUM, screenshots
-from small_sweep import write_sweep
-
-from orchestrator import api
+from browser import screenshots
+from label_page import APART, IMAGES, measured, shown
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
-
-
-IMAGES = 300
-APART, BETWEEN = [0, 2], [0.0141, 0.7841, 0.01]
-"""Layers that are no range, and thresholds between the steps of their slider."""
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("labels")
-    path = write_sweep(
-        folder,
-        name="many",
-        data={"image_size": 48, "train_images": IMAGES, "val_images": 8},
-        backbone={"depth": 4},
-        train={"batch_size": 20, "image_size": 48},
-        inference={"image_size": 48},
-        labels={"thresholds": BETWEEN},
-        axes={"inference.layers": ["none", "all", APART]},
-    )
-    spec = api.load(path)
-    api.run_trial(spec, {})
-    api.run(spec)
-    return folder / "runs"
-
-
-@pytest.fixture(scope="module")
-def address(runs):
-    command = [sys.executable, "-m", "orchestrator.labels", "many", "--runs", str(runs), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-@pytest.fixture
-def page(address):
-    if CHROMIUM is None:
-        pytest.skip("needs chromium, chromium-browser or google-chrome on the PATH")
-    from playwright.sync_api import sync_playwright
-
-    asked, problems = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(120_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(address)
-        page.wait_for_selector(".tile img[src]")
-        page.get_by_text(f"{IMAGES} of {IMAGES} images").wait_for()
-        yield page
-        browser.close()
-    assert not problems
-    hosts = {urllib.parse.urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
-    assert hosts == {urllib.parse.urlsplit(address).netloc}
-
-
-def shown(page):
-    return int(page.inner_text("#count").split()[0])
-
-
-def measured(page):
-    page.wait_for_selector("#progress:empty", state="attached")
-    page.locator(".tile:visible .measures", has_text="IoU 0.").first.wait_for()
 
 
 def test_only_what_is_seen_is_in_the_page(page):
@@ -200,58 +129,6 @@ def test_as_stored_ends_what_is_being_made_anew(page):
     assert page.locator("#layer-first").get_attribute("src").startswith("/label/")
 
 
-def test_what_failed_is_asked_for_again_and_told_until_then(page):
-    away, running = {"measures"}, True
-
-    def answer(route):
-        kind = urllib.parse.urlsplit(route.request.url).path.split("/")[2]
-        if kind in away:
-            route.fulfill(status=503, json={"error": "the store is away"})
-        elif kind == "sweep":
-            route.fulfill(json={**route.fetch().json(), "running": running})
-        else:
-            route.continue_()
-
-    page.route(lambda url: urllib.parse.urlsplit(url).path.startswith(("/api/sweep", "/api/measures/")), answer)
-    page.reload()
-    page.locator("#problem", has_text="the store is away").wait_for()
-    away.clear()
-    measured(page)
-    page.wait_for_selector("#problem:empty", state="attached")
-    away.add("sweep")
-    page.locator("#problem", has_text="the store is away").wait_for()
-    page.focus("#grid")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#ious tbody tr")
-    assert page.text_content("#problem") == "the store is away"
-    away.clear()
-    running = False
-    page.wait_for_selector("#problem:empty", state="attached")
-    assert "running" not in page.text_content("#title")
-
-
-def test_what_cannot_be_shown_is_told_where_it_is_seen_and_nothing_else_is_shown_for_it(page):
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#layer-first[src^='/label/']")
-    page.wait_for_selector("#ious tbody tr")
-    page.route("**/api/image/**", lambda route: route.fulfill(status=503, json={"error": "the store is away"}))
-    page.keyboard.press("ArrowRight")
-    told = page.locator(".problem:visible", has_text="the store is away")
-    told.last.wait_for()
-    on_top = """place => {
-        const { x, y } = place.getBoundingClientRect()
-        return place === document.elementFromPoint(x + 3, y + 3)
-    }"""
-    assert told.last.evaluate(on_top)
-    assert page.locator("#layer-first").get_attribute("src") is None
-    assert page.locator("#ious tbody tr").count() == 0
-    assert page.inner_text("#shown-iou") == ""
-    page.unroute("**/api/image/**")
-    page.keyboard.press("ArrowLeft")
-    page.wait_for_selector("#layer-first[src^='/label/']")
-    assert page.text_content("#problem") == ""
-
-
 def test_an_empty_bound_bounds_nothing(page):
     measured(page)
     page.wait_for_selector("#progress:empty", state="attached")
@@ -259,23 +136,6 @@ def test_an_empty_bound_bounds_nothing(page):
     for name in ("#iou-from", "#iou-to", "#uncertain"):
         page.fill(name, "")
     assert shown(page) == every == IMAGES
-
-
-def test_labels_that_were_deleted_make_room_for_others(page):
-    """The page goes on with what is there: it does not ask for one set's images under the name of another."""
-    deleted = set()
-
-    def answer(route):
-        found = route.fetch().json()
-        left = [one for one in found["configurations"] if one["key"] not in deleted]
-        route.fulfill(json={**found, "configurations": left, "running": True})
-
-    page.route("**/api/sweep", answer)
-    page.reload()
-    page.wait_for_selector(".tile img[src]")
-    deleted.add(page.input_value("#first"))
-    page.wait_for_function("gone => document.getElementById('first').value !== gone", arg=next(iter(deleted)))
-    page.wait_for_selector(f".tile img[src*='{page.input_value('#first')}']")
 
 
 def test_two_label_sets_are_compared(page):
