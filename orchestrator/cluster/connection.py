@@ -119,7 +119,7 @@ def _refuse_silence(address: str) -> None:
     if not colon:  # "auto": Ray looks for a cluster of this machine
         return
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(f"--address: {address}: no Ray cluster there: {error}") from error
 

@@ -23,6 +23,8 @@ class FittedTable:
     """Narrower than this no column is folded while others can be left out."""
     elsewhere: str = ""
     """Where what is left out can be read."""
+    empty: Collection[str] = ()
+    """Names of columns in which nothing stands: nobody misses them."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         left_out: list[str] = []
@@ -32,8 +34,8 @@ class FittedTable:
                 break
             left_out.append(name)
             table = self.make(left_out)
-        if left_out:
-            table.caption = f"no room for {', '.join(left_out)}{self.elsewhere}"
+        if missed := [name for name in left_out if name not in self.empty]:
+            table.caption = f"no room for {', '.join(missed)}{self.elsewhere}"
             table.caption_justify = "left"
         yield table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 
 from aream.errors import ConfigError
@@ -25,7 +26,15 @@ def listening(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(BACKLOG)
+        except UnicodeError as error:  # of a name with an empty label
+            raise _not_here(host, error) from error
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise _not_here(host, error) from error
             raise ConfigError(f"--port {port}: cannot listen on {host} ({error})") from error
         opened.pop_all()
     return listener
+
+
+def _not_here(host: str, error: Exception) -> ConfigError:
+    return ConfigError(f"--host: given {host!r}; need a name or address of this machine ({error})")

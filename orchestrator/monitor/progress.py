@@ -163,7 +163,7 @@ def task_table(state: SweepState, most: int = SHOWN_TASKS) -> FittedTable:
     empty = [name for name, count in filled.items() if not count]
     by_filled = sorted(state.columns[1:], key=lambda name: filled[name])
     spare = dict.fromkeys([*empty, "time", "left", *state.columns[:1], *by_filled, "epoch", KIND])
-    return FittedTable(made, list(spare), LEAST_WHAT)
+    return FittedTable(made, list(spare), LEAST_WHAT, empty=empty)
 
 
 def _row(state: SweepState, task: TaskState, title: str, typical: float | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import threading
+import time
 import urllib.request
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 USUAL = "AREAM_WEBHOOK"
 TIMEOUT_S = 10.0
-TRIES = 3
+TRIES, PAUSE_S = 3, 1.0
 
 
 def webhook_url(settings: Notify) -> str:
@@ -87,7 +88,8 @@ class Webhook:
 
     def _send(self, body: bytes) -> None:
         url, headers = _addressed(self.url)
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
+            time.sleep(attempt * PAUSE_S)
             try:
                 request = urllib.request.Request(url, body, {**headers, "Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S):

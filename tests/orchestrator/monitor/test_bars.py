@@ -75,6 +75,7 @@ def test_a_narrow_terminal_shows_fewer_columns_of_the_tasks(state, width):
     for number, status in enumerate(["done", "waiting", "waiting"]):
         assert re.search(rf"│ trial {number} +│ {status} ", text), text
     assert ("no room for" in text) == (width <= 80)
+    assert "left" not in text.partition("no room for")[2], "nothing stands in it"
 
 
 @pytest.mark.parametrize("height", [24, 40])

@@ -13,7 +13,13 @@ from aream.errors import ConfigError
 from orchestrator.preflight.prepare import prepare
 from orchestrator.spec.reader import load_spec
 from orchestrator.spec.settings import Notify
+from orchestrator.tracking import webhook as webhook_module
 from orchestrator.tracking.webhook import Webhook
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(webhook_module, "PAUSE_S", 0.01)
 
 
 @pytest.fixture
