@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from orchestrator.console.command import INTERRUPTED, explained
+from workers.files.tensors import write_state, write_tensors
 from workers.processes.atomic_write import write_json
 from workers.processes.file_lock import FileLock
 
@@ -28,14 +30,27 @@ def full(tmp_path) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
+LARGE = {"weight": torch.zeros(100_000)}
+
+
 def lock(place: Path) -> None:
     with FileLock(place) as taken:
         taken.try_exclusive()
 
 
-@pytest.mark.parametrize("write", [lambda place: write_json(place, {}), lock])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda place: write_json(place, {}),
+        lock,
+        lambda place: write_tensors(place, LARGE),
+        lambda place: write_state(place, LARGE),
+    ],
+    ids=["JSON", "lock", "tensors", "state"],
+)
 def test_what_has_no_room_is_named(full, write):
     place = full / "small" / "state.json"
+    place.parent.mkdir()
     with pytest.raises(OSError, match="No space left on device") as caught:
         write(place)
     words, status = explained(caught.value, "sweep")

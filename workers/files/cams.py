@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float, Float16, Float32, Float64
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from aream.data.files import bounded_lines
@@ -28,6 +27,7 @@ from aream.errors import DataError
 from aream.images import MAX_SCALE
 from aream.infer import ImageCams, ScaleMaps
 from aream.metrics import IGNORE
+from workers.files.tensors import write_tensors
 
 IMAGES_A_SHARD = 512
 INDEX_FILE = "index.jsonl"
@@ -56,7 +56,7 @@ def write_cams(folder: Path, cams: Iterable[ImageCams]) -> int:
                     views.append(view | {"exponents": exponents})
                 entry = {"id": image.image_id, "shard": name, "size": image.size, "classes": image.classes}
                 index.write(json.dumps(entry | {"views": views}) + "\n")
-            save_file(tensors, folder / name)
+            write_tensors(folder / name, tensors)
             images += len(shard)
     return images
 

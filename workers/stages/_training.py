@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from aream.engine.loop import TrainingLoop
 from workers.components import weights_file
+from workers.files.tensors import write_tensors
 from workers.ranks.process_group import Checkpoint
 from workers.stage import Report, StageContext
 
@@ -43,5 +43,5 @@ def keep(training: TrainingLoop[Any], networks: Mapping[str, Mapping[str, torch.
     """The weights of each network in a file of its name, and the history."""
     for network, weights in networks.items():
         content = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        save_file(content, out / weights_file(network))
+        write_tensors(out / weights_file(network), content)
     (out / "history.json").write_text(json.dumps(training.history, indent=1), encoding="utf-8")

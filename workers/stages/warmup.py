@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aream.config import Component, added, config
 from aream.engine.device_images import DeviceImages
 from aream.engine.ranks import ALONE, Ranks
@@ -15,6 +13,7 @@ from aream.methods.protocol import Method
 from aream.train import Training, seed_everything
 from aream.train_config import TrainConfig
 from workers.components import build_backbone, build_dataset
+from workers.files.tensors import write_state
 from workers.metric import Metric, each_loss
 from workers.processes.hardware import Part
 from workers.processes.runtime import Runtime
@@ -59,7 +58,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: StageCon
     training = prepared(config, context.runtime, context.ranks)
     train(training, context, until=config.train.warmup)
     if context.writes:
-        torch.save(training.state(), out / STATE_FILE)
+        write_state(out / STATE_FILE, training.state())
     return {"val/map": training.history[-1]["val/map"]}
 
 
