@@ -8,6 +8,7 @@ import time
 
 import pytest
 from faulty_proxy import FaultyProxy
+from safetensors import SafetensorError
 from small_trials import TRIAL, Work, fingerprint
 
 from aream.config import Component
@@ -139,11 +140,11 @@ def test_a_full_disk_is_no_fault_of_the_stage(tmp_path, monkeypatch, number):
     work = Work(tmp_path)
 
     def full(*arguments, **named):
-        raise OSError(number, os.strerror(number), "/scratch")
+        raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
 
     with monkeypatch.context() as patched:
-        patched.setattr("workers.stages._training.save_file", full)
-        with pytest.raises(StoreUnavailable, match=f"/scratch: {os.strerror(number)}"):
+        patched.setattr("workers.files.tensors.save_file", full)
+        with pytest.raises(StoreUnavailable, match=rf"\.safetensors: {os.strerror(number)}"):
             work.runner.run(stage)
 
 
