@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 from aream.errors import ConfigError
@@ -27,6 +30,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
 START_TRIES = 3
+SESSION_BYTES = 16 << 20
+"""Of logs and addresses, without objects."""
 _started_here = False
 """True if this process started the cluster: it then gets no further nodes, whatever the sweep file says."""
 
@@ -79,7 +84,9 @@ def start(**options: Any) -> None:
 
     Raises:
         ConfigError: it does not come up.
+        OSError: the disk of its session is full.
     """
+    _refuse_full_disk()
     for attempt in range(1, START_TRIES + 1):
         try:
             # Without the word, Ray joins whatever cluster was last started on this machine.
@@ -91,6 +98,18 @@ def start(**options: Any) -> None:
             if attempt == START_TRIES:
                 raise ConfigError(f"Ray does not start on this machine, tried {attempt} times: {error}") from error
             log.warning("Ray did not start, it is tried again: %s", error)
+
+
+def _refuse_full_disk() -> None:
+    """Ray itself would wait for a file that it cannot write.
+
+    Raises:
+        OSError: naming the folder.
+    """
+    named = [os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ]
+    folder = Path(named[0] if named else "/tmp")
+    if folder.is_dir() and shutil.disk_usage(folder).free < SESSION_BYTES:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for Ray's session", str(folder))
 
 
 def autoscales(spec: SweepSpec) -> bool:

@@ -55,3 +55,14 @@ def test_what_has_no_room_is_named(full, write):
         write(place)
     words, status = explained(caught.value, "sweep")
     assert (words.partition(": No space")[0], status) == (str(place), INTERRUPTED)
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_without_room_for_its_session_ray_is_not_begun(full, monkeypatch, variable):
+    from orchestrator.cluster.connection import start
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, str(full))
+    with pytest.raises(OSError, match="No space left on device for Ray's session") as caught:
+        start(num_cpus=1)
+    assert explained(caught.value, "sweep")[0].startswith(f"{full}: ")
