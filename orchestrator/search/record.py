@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.pool import NullPool
 
 from aream.config import canonical
@@ -181,7 +181,7 @@ def prepare_record(planner: Planner, folder: Path, *, fresh: bool) -> None:
 
 
 def known_points(planner: Planner, folder: Path) -> list[Recorded]:
-    """The points that the next run would start from, read from a copy so that no study is created.
+    """The points that the next run would start from, read from a copy so that no study is created, nor any table.
 
     Raises:
         AreamError: the storage does not answer, or holds something else.
@@ -190,9 +190,10 @@ def known_points(planner: Planner, folder: Path) -> list[Recorded]:
     copy = InMemoryStorage()
     is_sqlite = url is not None and url.startswith("sqlite:")
     file = Path(make_url(url).database or "") if url and is_sqlite else folder / SEARCH_FILE
-    is_server = url is not None and not is_sqlite
     with tempfile.TemporaryDirectory() as scratch, _storage_errors(masked(url) if url else str(file)):
-        if is_server or file.exists():
+        if (url and not is_sqlite) or file.exists():
+            if url and not _holds_studies(url):
+                return []
             if url is None:  # a driver may be writing to it
                 shutil.copyfile(file, Path(scratch) / SEARCH_FILE)
             source = _open_storage(url, Path(scratch))
@@ -249,12 +250,24 @@ def _open_storage(url: str | None, folder: Path) -> BaseStorage:
         folder.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(file)
         return JournalStorage(JournalFileBackend(str(file), lock_obj=_HeldByTheDriver()))
-    # No connection is held between two trials: none to lose when the server restarts.
+    address, arguments = _engine_of(url)
+    return RDBStorage(address, engine_kwargs=arguments)
+
+
+def _engine_of(url: str) -> tuple[str, dict[str, Any]]:
+    """Address and arguments of SQLAlchemy's. No connection is held between two trials: none to lose when the server
+    restarts."""
     arguments: dict[str, Any] = {"poolclass": NullPool}
     if url.startswith("sqlite:"):
-        return RDBStorage(url, engine_kwargs=arguments)
+        return url, arguments
     scheme, rest = url.split("://", 1)
-    return RDBStorage(f"{scheme}+pg8000://{rest}", engine_kwargs={**arguments, "connect_args": {"timeout": CONNECT_S}})
+    return f"{scheme}+pg8000://{rest}", {**arguments, "connect_args": {"timeout": CONNECT_S}}
+
+
+def _holds_studies(url: str) -> bool:
+    """Whether Optuna has made its tables there, which opening it would do."""
+    address, arguments = _engine_of(url)
+    return inspect(create_engine(address, **arguments)).has_table("studies")
 
 
 def _cut_torn_line(file: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import json
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ports import free_port
 from searching import end
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.pool import NullPool
 
 from aream.errors import AreamError
 from orchestrator import sweep
@@ -225,6 +229,31 @@ def postgres():
 @pytest.mark.integration
 def test_postgresql_is_continued_from_another_folder(write, tmp_path, postgres):
     continued_elsewhere(write, tmp_path, postgres.format(password="s3cr%3At%2Fw%40rd"))
+
+
+@pytest.mark.integration
+def test_a_plan_makes_no_tables_in_a_database(write, tmp_path, postgres):
+    storage = postgres.format(password="s3cr%3At%2Fw%40rd")
+    scheme, _, rest = storage.partition("://")
+    engine = create_engine(f"{scheme}+pg8000://{rest}", poolclass=NullPool)
+    for table in inspect(engine).get_table_names():  # of the tests before
+        with engine.begin() as connection:
+            connection.execute(text(f'DROP TABLE "{table}" CASCADE'))
+    planner = Planner(load_spec(write(storage)), {})
+    assert known_points(planner, tmp_path / "run") == []
+    assert inspect(engine).get_table_names() == []
+    searcher(write(storage), tmp_path / "run").suggest("t0")
+    assert len(known_points(planner, tmp_path / "run")) == 1
+
+
+def test_a_plan_makes_no_tables_in_a_file_of_others(write, tmp_path):
+    database = tmp_path / "others.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    before = database.read_bytes()
+    planner = Planner(load_spec(write(f"sqlite:///{database}")), {})
+    assert known_points(planner, tmp_path / "run") == []
+    assert database.read_bytes() == before
 
 
 @pytest.mark.integration
