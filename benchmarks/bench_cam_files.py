@@ -21,7 +21,7 @@ MOST = 1e-4
 
 
 def measure() -> list[Result]:
-    kind, component = data()
+    kind, component = data(IMAGES)
     dataset = build_dataset(component)
     labels, classes, layers = LabelsConfig(), len(dataset.class_names) + 1, tuple(range(LAYERS))
     exact, stored = (ThresholdSearch(labels.grid(), classes) for _ in range(2))

@@ -2,12 +2,16 @@
 
 Both are the stage ``pseudo_label`` as a trial runs it: images decoded, CAMs refined, thresholds counted, PNGs and
 overlays written. The CAMs are made of VOC's masks under noise: what labels cost depends on the images alone.
+
+    python -m benchmarks.bench_labels --images 200      # of more than `make bench` has the time for
 """
 
 from __future__ import annotations
 
+import argparse
 import filecmp
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +37,6 @@ from workers.stages import pseudo_label
 KIND: Kind = "cpu"
 IMAGES, PATCH, LAYERS = 24, 16, 12
 REAL = Path(os.environ.get("AREAM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "voc12_animals"
-DRAWN = Component(name="shapes", config=shapes.Config(image_size=384, train_images=IMAGES, val_images=1))
 SUBSETS = (tuple(range(LAYERS)), tuple(range(6)), tuple(range(6, LAYERS)))
 RULES = ("auto", "otsu")
 MOST = 0.35
@@ -42,11 +45,12 @@ NO, TOLD = NoCheckpoint(), lambda row: None
 CONTEXT = StageContext(Runtime(), NO, TOLD, lambda: False)
 
 
-def data() -> tuple[str, Component]:
+def data(images: int) -> tuple[str, Component]:
     """VOC's animals where they are, else drawn scenes."""
     if REAL.is_dir():
         return "VOC images", Component(name="voc2012", config=voc2012.Config(root=str(REAL)))
-    return "drawn scenes", DRAWN
+    drawn = shapes.Config(image_size=384, train_images=images, val_images=1)
+    return "drawn scenes", Component(name="shapes", config=drawn)
 
 
 def noisy_cams(dataset: Dataset, number: int) -> Iterator[ImageCams]:
@@ -63,8 +67,8 @@ def noisy_cams(dataset: Dataset, number: int) -> Iterator[ImageCams]:
         yield ImageCams(image_id, (height, width), classes, (ScaleMaps(maps, covered, (height, width)),))
 
 
-def measure() -> list[Result]:
-    kind, component = data()
+def measure(images: int = IMAGES) -> list[Result]:
+    kind, component = data(images)
     configs = [
         pseudo_label.Config(
             data=component,
@@ -77,7 +81,7 @@ def measure() -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         cams = Path(folder, "cams")
         cams.mkdir()
-        write_cams(cams, noisy_cams(build_dataset(component), IMAGES))
+        write_cams(cams, noisy_cams(build_dataset(component), images))
         works = {
             side: [Work(config, {"cams": cams}, _empty(Path(folder, side, str(number))), NO, TOLD) for number, config in
                    enumerate(configs)]
@@ -99,12 +103,12 @@ def measure() -> list[Result]:
         )
     return [
         Result(
-            name="labels",
+            name="labels" if images == IMAGES else f"labels_{images}",
             unit="CPU s",
             ours=spent,
             baseline=base,
             required=round(1 / MOST, 4),
-            input=f"{IMAGES} {kind}, {len(configs)} variants with PAR: {len(SUBSETS)} layer subsets x "
+            input=f"{images} {kind}, {len(configs)} variants with PAR: {len(SUBSETS)} layer subsets x "
             f"{' and '.join(RULES)}; the baseline is each variant alone",
             same=different == 0,
             difference=f"{spent / base:.2f}x, at most {MOST:g}x; {different} files differ",
@@ -120,3 +124,21 @@ def _empty(folder: Path) -> Path:
 def _different(first: Path, second: Path) -> int:
     names = {str(path.relative_to(side)) for side in (first, second) for path in side.rglob("*") if path.is_file()}
     return len(names) - len(filecmp.cmpfiles(first, second, names, shallow=False)[0])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Pseudo-labels of several variants in one pass.")
+    parser.add_argument("--images", type=int, default=IMAGES)
+    torch.set_num_threads(1)
+    images = parser.parse_args().images
+    there = len(build_dataset(data(max(1, images))[1]).ids("train"))
+    if not 1 <= images <= there:
+        parser.error(f"--images: given {images}; need 1..{there}")
+    (result,) = measure(images)
+    result.save()
+    print(f"{result.input}: {result.difference} ({'ok' if result.passed else 'missed'})")
+    return int(not result.passed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
