@@ -37,26 +37,29 @@ class Measures:
         failure, self.failure = self.failure, None
         return failure
 
-    def go_on(self) -> None:
-        """Measure some more; what cannot be measured ends it for now."""
+    def go_on(self) -> str | None:
+        """Measure some more; returns why no more can be measured for now."""
         try:
             for image_id in self.ids[len(self.rows) : len(self.rows) + AT_A_TIME]:
-                self.rows.append(self.measure(image_id))
-            if self.done:
-                self._keep()
+                row = self.measure(image_id)
+                if len(self.rows) + 1 == len(self.ids):
+                    self._keep([*self.rows, row])  # before it is told that all are there
+                self.rows.append(row)
         except (AreamError, OSError) as error:
             log.warning("%s", error)
-            self.failure = str(error)
+            return str(error)
         except Exception as error:  # a file that is not as it should be; other lists are measured all the same
             at = next(iter(self.ids[len(self.rows) :]), self.file.name)
-            self.failure = f"{at}: cannot be measured ({type(error).__name__}: {error})"
-            log.warning("%s", self.failure, exc_info=True)
+            failure = f"{at}: cannot be measured ({type(error).__name__}: {error})"
+            log.warning("%s", failure, exc_info=True)
+            return failure
+        return None
 
-    def _keep(self) -> None:
+    def _keep(self, rows: list[Row]) -> None:
         """For the next time; whoever may only read measures again."""
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.file, {"ids": self.ids, "rows": self.rows})
+            write_json(self.file, {"ids": self.ids, "rows": rows})
         except OSError as error:
             log.warning("%s: not kept (%s)", self.file, error.strerror)
 
@@ -92,8 +95,8 @@ class Measurer:
                 while not self.wanted:
                     self.changed.wait()
                 measures = self.wanted[-1]
-            measures.go_on()
-            if measures.done:
-                with self.changed:
-                    if measures in self.wanted:
-                        self.wanted.remove(measures)
+            failure = measures.go_on()
+            with self.changed:  # whoever sees the failure may ask again at once, and only then is it tried again
+                measures.failure = failure
+                if measures.done and measures in self.wanted:
+                    self.wanted.remove(measures)
