@@ -18,7 +18,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ports import free_port
+from ports import dead_port, free_port
 from searching import end
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
@@ -123,7 +123,8 @@ def test_what_is_kept_of_a_sweep_holds_no_password(write):
 def test_a_storage_that_is_away_is_one_clear_line_before_ray(write, capsys, tmp_path, storage):
     pytest.importorskip("pg8000")
     started = "ray" in sys.modules
-    assert sweep.main([str(write(storage.format(port=free_port())))]) == entry.REFUSED
+    with dead_port() as port:
+        assert sweep.main([str(write(storage.format(port=port)))]) == entry.REFUSED
     said = capsys.readouterr().err
     assert said.startswith("search.storage: ")
     assert "cannot be used" in said

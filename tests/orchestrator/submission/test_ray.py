@@ -14,6 +14,7 @@ from pathlib import Path
 import labs
 import pytest
 import yaml
+from ports import dead_port
 
 from aream.errors import ConfigError
 from orchestrator.submission.targets import ray as target
@@ -98,10 +99,9 @@ def silent() -> Iterator[int]:
 
 
 @pytest.fixture
-def dead() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def dead() -> Iterator[int]:
+    with dead_port() as port:
+        yield port
 
 
 @pytest.mark.parametrize("kind", ["silent", "dead"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from answers import answering, untrusted
-from ports import free_port
+from ports import dead_port
 
 from aream.errors import ConfigError
 from orchestrator.preflight.prepare import tracking_backend
@@ -263,7 +263,7 @@ def test_an_experiment_deleted_meanwhile_loses_nothing(database, tmp_path):
     own = known.get_experiment_by_name("exp").experiment_id
     known.delete_experiment(own)
     tracker = record(uri, tmp_path / "spool", run="trial/a")
-    left = tracker.close(60)
+    left = tracker.close(PATIENCE_S)
     assert left == 3
     assert "mlflow experiments restore" in tracker.permanent
     assert tracker.refused == 0
@@ -306,7 +306,8 @@ def test_a_certificate_that_is_not_trusted_is_named(tmp_path):
 def test_a_server_that_is_away_or_busy_is_only_told():
     with answering(503, OTHER) as busy:
         assert "rows wait on disk" in MlflowBackend(busy.url, "exp").check()
-    assert "rows wait on disk" in MlflowBackend(f"http://127.0.0.1:{free_port()}", "exp").check()
+    with dead_port() as port:
+        assert "rows wait on disk" in MlflowBackend(f"http://127.0.0.1:{port}", "exp").check()
 
 
 def test_a_user_without_a_name_can_record(monkeypatch):
