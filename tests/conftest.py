@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +67,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if time.monotonic() - STARTED > ALLOWED_S:
         pytest.skip(f"no time left: AREAM_TEST_MINUTES allows {ALLOWED_S / 60:g}")
+    # What a test draws is no matter of which tests this process ran before.
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    yield
+    if (passing := _passing(item)) and (nextitem is None or _passing(nextitem) != passing):
+        gc.collect()  # what libraries left is warned of while warnings pass, not in whatever test comes next
+
+
+def _passing(item: pytest.Item) -> list[tuple[str, ...]]:
+    """Filters of a test's own marks."""
+    return [mark.args for mark in item.iter_markers("filterwarnings")]
 
 
 @pytest.fixture
