@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "ip", "nsenter", "unshare")
-START_S = 60
+START_S = 180
 NODES = ("n1", "n2")
 CONTROLLER = "ctl"
 HOSTS = (CONTROLLER, *NODES)
@@ -100,9 +100,10 @@ class SlurmLab:
             daemon.terminate()
         for daemon in self.daemons:
             try:
-                daemon.wait(timeout=10)
+                daemon.wait(timeout=240)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+                daemon.wait()
         for host in HOSTS:
             subprocess.run(["ip", "netns", "del", self.namespace(host)], capture_output=True)
         subprocess.run(["ip", "link", "del", self.mark], capture_output=True)
@@ -110,7 +111,7 @@ class SlurmLab:
     def run(self, *command: str, stdin: str | None = None) -> str:
         """The output of a Slurm command."""
         done = subprocess.run(
-            command, env=self.environment, input=stdin, capture_output=True, text=True, timeout=60, check=False
+            command, env=self.environment, input=stdin, capture_output=True, text=True, timeout=START_S, check=False
         )
         if done.returncode:
             raise subprocess.SubprocessError(f"{' '.join(command)}: {done.stdout}{done.stderr}")

@@ -93,7 +93,7 @@ class Job:
         }
         (Path(environment["STAND_INS"]) / "steps").write_text("")
         script = self.folder.parents[3] / "job.sh"
-        return subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=240)
 
     def was_told(self, attempt: int) -> bool:
         return (self.folder / str(attempt) / "told").exists()
@@ -140,6 +140,7 @@ def test_an_address_that_a_killed_attempt_left_is_not_taken_for_its_own(job):
 
 
 RAY_DIES = 'kill -KILL "$(<"$STAND_INS/head")"'
+ITS_STEP_ENDS = 'while kill -0 "$(head -n 1 "$STAND_INS/steps")" 2>/dev/null; do sleep 0.1; done'
 STEPS_ARE_TOLD = "scancel"
 """As in a pre-emption of which the batch shell hears nothing."""
 
@@ -149,7 +150,7 @@ STEPS_ARE_TOLD = "scancel"
     [
         (1, {"sweep": RAY_DIES}),
         (2, {"sweep": RAY_DIES}),
-        (1, {"sweep": f"{RAY_DIES}; sleep 0.5; exit 2"}),
+        (1, {"sweep": f"{RAY_DIES}; {ITS_STEP_ENDS}; exit 2"}),
         (2, {"joined": "exit 1"}),
     ],
 )
@@ -177,7 +178,8 @@ def test_a_job_that_is_moved_has_lost_nothing(job, nodes):
 def test_a_sweep_is_told_once_however_many_signals_come(job, signals):
     """A second one would cut short what it saves after the first."""
     kills = "; ".join(f'kill -{name} "$PPID"; sleep 0.3' for name in signals)
-    sweep = f"trap 'echo is told' TERM; {kills}; sleep 2; exit 130"
+    heard = "until [[ -n ${told:-} ]]; do sleep 0.1; done"
+    sweep = f"trap 'echo is told; told=yes' TERM; {kills}; {heard}; sleep 2; exit 130"
     done = job.run(sweep=sweep, state="RUNNING")
     assert done.returncode == 130, done.stdout + done.stderr
     assert done.stdout.count("is told") == 1, done.stdout
