@@ -29,6 +29,9 @@ class Answering(ThreadingHTTPServer):
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no news, and no part of what a command prints."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: Answering

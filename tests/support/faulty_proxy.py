@@ -20,6 +20,7 @@ FAULTS = ("500", "503", "SlowDown", "cut", "cut after", "truncated")
 
 class FaultyProxy(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # of many clients at once none waits for a second try
 
     def __init__(self, target: str, seed: int = 0, rate: float = 0.0, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)

@@ -28,7 +28,7 @@ class ApiServer:
         self.rayjobs: Objects = {}
         self.problems, self.log = problems, "what the sweep prints\n"
         self.job_was_read, self.log_was_read = threading.Event(), threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.server = _Server(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -81,6 +81,11 @@ class ApiServer:
     def delete(self, name: str) -> tuple[int, Any]:
         self.rayjobs.pop(name)
         return 200, {"apiVersion": "v1", "kind": "Status", "status": "Success"}
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A kubectl that went away is no news, and no part of what a command prints."""
 
 
 def _handler(api: ApiServer) -> type[BaseHTTPRequestHandler]:
