@@ -41,7 +41,7 @@ def address(runs):
         yield process.stdout.readline().strip()
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=240)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from browser import screenshots
 from label_page import APART, IMAGES, measured, shown
 
+PATIENCE_S = 120
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Warning")]
 
 
@@ -34,12 +36,9 @@ def test_filters_sort_and_exports(page, tmp_path):
     measured(page)
     page.click("button[type=reset]")
     page.select_option("#sort", "worst")
-    page.wait_for_timeout(200)
-    ious = [float(text.split()[1]) for text in _in_order(page)]
-    assert ious == sorted(ious)
+    until(page, lambda: (ious := _ious_in_order(page)) == sorted(ious))
     page.fill("#iou-from", "0.5")
-    page.wait_for_timeout(200)
-    assert all(float(text.split()[1]) >= 0.5 for text in _in_order(page))
+    until(page, lambda: min(_ious_in_order(page)) >= 0.5)
     page.click("#choose-all")
     count = shown(page)
     with page.expect_download() as download:
@@ -49,11 +48,20 @@ def test_filters_sort_and_exports(page, tmp_path):
     assert ids == sorted(ids)
 
 
-def _in_order(page):
-    """Texts of the measures, as they lie on the screen."""
-    return page.locator(".tile:visible").evaluate_all(
+def _ious_in_order(page):
+    """As they lie on the screen."""
+    texts = page.locator(".tile:visible").evaluate_all(
         """tiles => tiles.sort((a, b) => a.position - b.position).map(tile => tile.lastChild.textContent)"""
     )
+    return [float(text.split()[1]) for text in texts]
+
+
+def until(page, holds):
+    """The page draws a moment after it is told to; where that is too long it never holds."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
 
 
 def test_the_keyboard_is_enough(page):
@@ -120,7 +128,7 @@ def test_as_stored_ends_what_is_being_made_anew(page):
     held = []
     page.route("**/api/relabel/**", lambda route: held.append(route))
     page.fill("#threshold", "0.9")
-    page.wait_for_timeout(200)
+    until(page, lambda: held)
     page.click("#as-stored")
     for route in held:
         route.continue_()
