@@ -89,7 +89,7 @@ def full(tmp_path) -> Path:
     filled = subprocess.run(["dd", "if=/dev/zero", f"of={folder}/all", "bs=4k"], capture_output=True, text=True)
     assert "No space" in filled.stderr
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.mark.parametrize("variable", ["HOME", "TMPDIR"])

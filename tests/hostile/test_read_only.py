@@ -42,7 +42,7 @@ def mounted(folder: Path):
         assert not os.access(shown, os.W_OK)
         yield shown
     finally:
-        subprocess.run(["umount", shown], check=True)
+        subprocess.run(["umount", "-l", shown], check=True)
 
 
 def test_its_artifacts_are_read(shared):

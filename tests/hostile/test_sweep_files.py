@@ -240,7 +240,7 @@ def test_paths_that_are_no_file(tmp_path, kind):
 def test_the_command_shows_no_traceback(sweep):
     path = sweep('name: x\ndata: {root: "\\ud800"}\n')
     command = [sys.executable, "-m", "orchestrator.sweep", str(path), "--plan", "--set", "colour=\udcff"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert re.search(r"sweep\.yaml:2: data\.root: the character", done.stderr)
