@@ -107,13 +107,13 @@ def _measured(tmp_path, monkeypatch, seconds):
     monkeypatch.setattr(gpu, "LEAST_S", 0.0)
     run = gpu.Run(tmp_path / "gpu.json", {"device": "CPU", "cores": 2})
     options = argparse.Namespace(device="cpu", size="toy")
-    gpu._measure("labels", 60.0, time.monotonic() + seconds, tmp_path / "nowhere", options, run)
+    gpu._measure("labels", 240.0, time.monotonic() + seconds, tmp_path / "nowhere", options, run)
     return json.loads((tmp_path / "gpu.json").read_text())
 
 
 @pytest.mark.slow
 def test_a_part_that_fails_is_told(tmp_path, monkeypatch):
-    kept = _measured(tmp_path, monkeypatch, 200.0)
+    kept = _measured(tmp_path, monkeypatch, 300.0)
     assert "nowhere" in kept["broken"]["labels"]
     assert kept["rows"] == kept["left_out"] == []
 

@@ -35,7 +35,7 @@ def resolve(settings: Mapping[str, str], profiles: list[str], file: Path) -> dic
     command = [compose(), "--env-file", str(file), "-f", str(FOLDER / "compose.yaml")]
     command += [word for profile in profiles for word in ("--profile", profile)]
     clean = {name: value for name, value in os.environ.items() if name not in settings}
-    done = subprocess.run([*command, "config"], capture_output=True, text=True, timeout=60, env=clean, check=True)
+    done = subprocess.run([*command, "config"], capture_output=True, text=True, timeout=240, env=clean, check=True)
     model: dict[str, Any] = yaml.safe_load(done.stdout)
     return model
 

@@ -29,7 +29,7 @@ def running(user: str, password: str) -> Iterator[int]:
 
     def run(*command: str | Path) -> None:
         who = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid} if as_root else {}
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, **who)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, **who)
         assert done.returncode == 0, done.stderr
 
     (folder / "password").write_text(password)

@@ -29,7 +29,7 @@ REQUIRED = (*SECRETS, "IMAGE", "DATA")
 
 def schema(file: Path) -> subprocess.CompletedProcess[str]:
     command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_it_follows_the_specification():
@@ -53,7 +53,7 @@ def resolved(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     file.write_text("\n".join([*lines, *(f"{name}={value}" for name, value in settings.items())]) + "\n")
     command = [compose(), "--env-file", str(file), "-f", str(COMPOSE), "config"]
     environment = {name: value for name, value in os.environ.items() if name not in settings}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
 
 
 def lab() -> dict[str, str]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([tool("hadolint"), str(file)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([tool("hadolint"), str(file)], capture_output=True, text=True, timeout=240)
 
 
 def test_dockerfile_is_clean():
@@ -92,7 +92,7 @@ def test_dockerignore_as_buildah_reads_it(checkout, tmp_path):
         ["bud", "--isolation", "chroot", "--file", str(tmp_path / "Dockerfile"), "--tag", names["tag"], str(checkout)],
         ["push", "--disable-compression", names["tag"], names["layout"]],
     ):
-        done = subprocess.run([buildah, *place, *command], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([buildah, *place, *command], capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
     (layer,) = [file for file in (tmp_path / "image").iterdir() if is_tar(file)]
     listed = subprocess.run(["tar", "-tf", layer], capture_output=True, text=True, check=True).stdout.split()
@@ -113,7 +113,7 @@ def test_the_folder_docker_shadows_no_package():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert "site-packages" in done.stdout

@@ -171,7 +171,7 @@ def test_no_secret_is_in_a_log_a_record_or_what_inspect_shows(lab, swept):
         found = "grep -rlaF -f - /workspace/runs /tmp/ray 2>/dev/null; true"
         words = "\n".join(SECRETS.values())
         command = ["podman", "exec", "--interactive", container, "sh", "-c", found]
-        done = subprocess.run(command, input=words, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, input=words, capture_output=True, text=True, timeout=240, check=True)
         assert done.stdout == ""
     dump = ["sh", "-c", "pg_dump --username mlflow --dbname mlflow --inserts"]
     shown["MLflow's database"] = labs.podman("exec", "--user", "postgres", lab.container("postgres"), *dump).stdout

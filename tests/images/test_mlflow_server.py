@@ -39,7 +39,7 @@ def secrets(tmp_path) -> Path:
 
 def start(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SERVER), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.parametrize("name", ["postgres_password", "mlflow_admin_password", "mlflow_secret_key"])
@@ -167,7 +167,7 @@ def test_a_driver_logs_in_with_the_credentials_file(lab, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     environment |= {"HOME": str(tmp_path), "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{lab.port}"}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert lab.ask("/api/2.0/mlflow/experiments/get-by-name?experiment_name=logged", user=ADMIN) == 200

@@ -81,5 +81,5 @@ def ray_head(cpus: int, **variables: str) -> Iterator[Head]:
         yield head
     finally:
         process.send_signal(signal.SIGTERM)  # to the one that blocks: it ends what it started
-        process.wait(timeout=60)
+        process.wait(timeout=START_S)
         shutil.rmtree(folder, ignore_errors=True)

@@ -241,6 +241,6 @@ def control(sweep: Path, *arguments: str) -> None:
 def status(sweep: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator.status", str(sweep)],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=True,
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=True,
     )  # fmt: skip
     return done.stdout

@@ -192,7 +192,7 @@ def nothing_is_left(lab: cluster.Lab, store: ArtifactStore, folder: Path, seen: 
     """``seen``: every process that the sweep or its nodes ever had."""
     for prefix in ("leases/", "claims/", "checkpoints/", "probe/"):
         assert not list(store.storage.list(prefix)), prefix
-    until = time.monotonic() + 30
+    until = time.monotonic() + 180
     while any("run_" in title or "Implicit" in title for title in lab.titles()):
         assert time.monotonic() < until, "a worker outlived its driver"
         time.sleep(1)

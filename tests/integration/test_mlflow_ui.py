@@ -48,7 +48,7 @@ def server(finished):
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=240)
 
 
 @pytest.fixture(scope="module")

@@ -133,4 +133,4 @@ def test_the_ray_of_a_sweep_lets_nobody_in_and_listens_here_only(home, tmp_path)
         for _ in driver.stdout:
             pass
         driver.stdout.close()
-        assert driver.wait(timeout=120) == 130
+        assert driver.wait(timeout=240) == 130

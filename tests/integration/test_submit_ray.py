@@ -172,7 +172,7 @@ def test_a_job_that_is_left_alone_can_be_looked_at_stopped_and_sent_again(lab, t
     )  # fmt: skip
     sweeps.read_until(follower, "trial running epoch 3")
     follower.send_signal(signal.SIGINT)
-    assert f"{job} goes on" in follower.communicate(timeout=60)[0]
+    assert f"{job} goes on" in follower.communicate(timeout=240)[0]
     assert follower.returncode == 130
     assert submit(lab, "--status", job).startswith(f"{job}: running, ")
     assert submit(lab, "--stop", job).startswith(f"{job}: stopped, ")
@@ -192,7 +192,7 @@ def test_a_wrong_token_is_one_line(lab, tmp_path):
     for environment in ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}, {"RAY_AUTH_MODE": "disabled"}):
         done = subprocess.run(
             command(lab, "--status", "x"), cwd=sweeps.ROOT, env=lab.environment(**environment),
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=240,
         )  # fmt: skip
         assert done.returncode == 2
         assert done.stderr.startswith(f"ray.address: {lab.jobs} asks for a token, and did not take")

@@ -222,7 +222,7 @@ def test_stopped_it_saves_its_state_and_one_node_listens_on_loopback_only(slurm,
     sweep.write_text(sweep.read_text().replace(f"epochs: {EPOCHS}", "epochs: 400"))  # it runs until it is stopped
     with submitting(slurm, place, str(sweep), "--detach") as process:
         job = job_of(process, place)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=240) == 0
     job.wait_for(r"trial running epoch [3-9]/")
     assert job.named("orchestrator.sweep").environ()["PLANTED"] == SECRET
     status, output = submit(slurm, place, str(sweep))

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 DASHBOARD = json.loads((sweeps.ROOT / "docker" / "grafana" / "sweeps.json").read_text())
 NAME = re.compile(r"\bray_[a-z0-9_]+")
 SAMPLE = re.compile(r"^(\w+)[{ ]", re.MULTILINE)
-FLUSH_S = 30
+FLUSH_S = 180
 
 
 @dataclass

@@ -231,7 +231,7 @@ class TwoHosts:
     def _postgres(self, program: str, *arguments: str, check: bool = True) -> None:
         user = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid}
         command = [str(POSTGRES[-1] / program), *arguments]
-        subprocess.run(command, cwd=self.database, check=check, capture_output=True, timeout=120, **user)
+        subprocess.run(command, cwd=self.database, check=check, capture_output=True, timeout=240, **user)
 
     def _service(self, name: str, command: list[str], url: str, **environment: str) -> None:
         service = Service(name, command, url, self.folder / f"{name}.log", **environment)

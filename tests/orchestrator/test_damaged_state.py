@@ -206,7 +206,7 @@ def tracker(tmp_path):
     made.taken = []
     made.delivery.write = made.taken.extend
     yield made
-    if made.thread.is_alive():
+    if not made.closing.is_set():
         made.close(10)
 
 

@@ -49,7 +49,7 @@ def aream(folder: Path, *arguments: str) -> tuple[int | None, list[str], str, st
     """Exit status, heavy packages that were imported, and what it printed to both streams."""
     done = subprocess.run(
         [sys.executable, "-c", AREAM, *arguments],
-        cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=120,
+        cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     *said, last = done.stderr.splitlines()
     code, heavy = json.loads(last)
@@ -97,7 +97,7 @@ def test_help_has_an_example_and_the_exit_statuses_under_either_name(folder, nam
     _, _, out, _ = aream(folder, name, "--help")
     done = subprocess.run(
         [sys.executable, "-m", module, "--help"],
-        cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True, timeout=120,
+        cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True, timeout=240,
     )  # fmt: skip
     assert f"examples:\n  aream {name}" in out
     assert all(f"\n  {status} " in out for status in (0, 1, 2, 3, 130))
@@ -201,6 +201,6 @@ def test_bash_completes(folder, typed, offered):
     ask = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_aream aream {words[-1]} {words[-2]}"
     done = subprocess.run(
         ["bash", "-c", f"{script}\n{ask}\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""],
-        cwd=folder, capture_output=True, text=True, timeout=60,
+        cwd=folder, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert offered in done.stdout.split(), done.stderr

@@ -160,7 +160,7 @@ def test_watching_ends_with_the_sweep(place, capsys):
     state.save()
     lines = subprocess.run(
         [sys.executable, "-m", "orchestrator.status", "s", "--runs", place.runs, "--watch", "0.1", "--json"],
-        capture_output=True, text=True, timeout=120, check=True, cwd=Path(status.__file__).parent.parent,
+        capture_output=True, text=True, timeout=240, check=True, cwd=Path(status.__file__).parent.parent,
     ).stdout.splitlines()  # fmt: skip
     assert [json.loads(line)["phase"] for line in lines] == ["finished"]
 

@@ -12,6 +12,8 @@ import torch
 from aream.engine.batches import Batch
 from aream.engine.ranks import part_of
 
+PATIENCE_S = 240
+
 
 class ThreadRanks:
     """Ranks that are threads of this process."""
@@ -21,9 +23,9 @@ class ThreadRanks:
 
     def _all(self, value):
         self.board[self.rank] = value
-        self.barrier.wait(60)
+        self.barrier.wait(PATIENCE_S)
         values = [self.board[rank] for rank in range(self.size)]
-        self.barrier.wait(60)
+        self.barrier.wait(PATIENCE_S)
         return values
 
     def add(self, tensors):

@@ -49,11 +49,11 @@ class Served:
 
     def __exit__(self, *error):
         self.process.terminate()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=240)
 
     def ask(self, path, headers=None):
         """Status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.address.port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.address.port, timeout=240)
         with contextlib.closing(connection):
             connection.request("GET", path, headers=headers or {})
             answer = connection.getresponse()
@@ -277,7 +277,7 @@ def test_wrong_commands_are_refused_in_a_line(found):
             (["small", *runs, "--host", "no.such.host.example"], "cannot listen"),
         ):
             command = [sys.executable, "-m", "orchestrator.labels", *words]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
             assert done.returncode == 2, done
             assert said in done.stderr
             assert "Traceback" not in done.stderr

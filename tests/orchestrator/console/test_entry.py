@@ -135,7 +135,7 @@ def test_a_signal_ends_it_as_resumable(number, tmp_path):
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=240)
     assert process.returncode == 130
     assert said == "interrupted; run the same command again to go on\n"
 
@@ -148,7 +148,7 @@ def test_nohup_is_respected(tmp_path):
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
-        process.communicate("go on\n", timeout=120)
+        process.communicate("go on\n", timeout=240)
     assert process.returncode == 0
 
 

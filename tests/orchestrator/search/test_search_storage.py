@@ -211,7 +211,7 @@ def postgres():
 
     def run(*command):
         user = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid} if as_root else {}
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, **user)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, **user)
         assert done.returncode == 0, done.stderr
 
     (folder / "password").write_text(SECRET)

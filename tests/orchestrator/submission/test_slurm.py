@@ -52,7 +52,7 @@ def in_bash(script: str, then: str, folder: Path, **environment: str) -> subproc
     """Run what comes before the part that all jobs share, then some lines of bash."""
     text = f"{script.partition(SHARED)[0]}\n{then}"
     env = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "7", **environment}
-    return subprocess.run(["bash"], input=text.encode(), cwd=folder, env=env, capture_output=True, timeout=60)
+    return subprocess.run(["bash"], input=text.encode(), cwd=folder, env=env, capture_output=True, timeout=240)
 
 
 def options(script: str) -> list[str]:

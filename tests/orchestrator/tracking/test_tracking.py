@@ -33,7 +33,7 @@ def open_tracker(tmp_path):
 
     yield open_tracker
     for tracker in trackers:
-        if tracker.thread.is_alive():
+        if not tracker.closing.is_set():
             tracker.close(5)
 
 
@@ -189,7 +189,7 @@ def test_files_that_wait_are_sent_from_where_the_folder_is_now(tmp_path, monkeyp
         shutil.rmtree(first)
     for folder in [now, first] if copied else [now]:
         backend = Kept()
-        assert Tracker(backend, "sweep-1", folder).close(20) == 0
+        assert Tracker(backend, "sweep-1", folder).close(PATIENCE_S) == 0
         assert backend.files == {"trial/a": b"png", "trial/b": b"text"}
 
 

@@ -38,9 +38,9 @@ def on_processes(folder: Path, size: int, work) -> list:
     processes = [context.Process(target=_run, args=(work, rank, size, folder / "met", results)) for rank in range(size)]
     for process in processes:
         process.start()
-    found = dict(results.get(timeout=120) for _ in processes)
+    found = dict(results.get(timeout=240) for _ in processes)
     for process in processes:
-        process.join(60)
+        process.join(240)
     return [found[rank] for rank in range(size)]
 
 
@@ -162,9 +162,9 @@ def test_a_rank_that_is_gone_is_lost(tmp_path):
     processes = [context.Process(target=_run, args=(work, rank, 2, tmp_path / "met", results)) for rank in range(2)]
     for process in processes:
         process.start()
-    rank, said = results.get(timeout=120)
+    rank, said = results.get(timeout=240)
     for process in processes:
-        process.join(60)
+        process.join(240)
     assert rank == 0
     assert said.startswith(f"{RankLost.__name__}: another process of this training does not answer")
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
@@ -44,7 +43,7 @@ def ranks_of(process: psutil.Process) -> list[psutil.Process]:
     return [child for child in process.children(recursive=True) if "workers.rank_main" in child.cmdline()]
 
 
-def gone(processes: list[psutil.Process], seconds: float = 60) -> bool:
+def gone(processes: list[psutil.Process], seconds: float = 240) -> bool:
     return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
@@ -202,7 +201,5 @@ def test_a_first_rank_that_hears_of_nothing_is_ended(tmp_path):
         work.runner.report = hang
         work.runner.run(training_stage(TRIAL, fingerprint, 2))
     """
-    began = time.monotonic()
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=300, env=dict(os.environ))
     assert ended.returncode == -signal.SIGKILL
-    assert time.monotonic() - began < 300
