@@ -67,7 +67,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if time.monotonic() - STARTED > ALLOWED_S:
         pytest.skip(f"no time left: AREAM_TEST_MINUTES allows {ALLOWED_S / 60:g}")
-    # What a test draws is no matter of which tests this process ran before.
+    # What a test draws, and how torch computes it, is no matter of which tests this process ran before.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
