@@ -36,12 +36,11 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="package")
 def address(runs):
     command = [sys.executable, "-m", "orchestrator.labels", "many", "--runs", str(runs), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait(timeout=240)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 @pytest.fixture
