@@ -4,13 +4,11 @@ any of their system calls: what a sweep was told to be stored after it named it 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +18,7 @@ from artifact_stores import record
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from interrupted_calls import Killed, Moment, interrupted_at
 
 from aream.errors import AreamError
 from orchestrator.preflight.fresh_start import begin_anew, computed, go_on, replaced
@@ -33,64 +32,13 @@ from workers.artifacts.opening import open_store
 MEMORY = Path("/dev/shm")
 KEYS = [f"{stage}-{'0' * 15}{number}" for number in range(2) for stage in ("warmup", "train_cam", "infer_cam")]
 PARENT = {key: KEYS[place - 1] for place, key in enumerate(KEYS) if not key.startswith("warmup")}
-CALLS = ("scandir", "listdir", "stat", "replace", "rename", "link", "unlink", "utime", "mkdir", "rmdir", "open")
 DAYS_S = 2 * 86400
 OWN = "its own"
 """Content that no other artifact has; others share their blobs."""
 
 
-class Killed(BaseException):
-    """What follows in its process does not happen."""
-
-
 def ancestry(key: str) -> list[str]:
     return [*ancestry(PARENT[key]), key] if key in PARENT else [key]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Before the system call of that number among those of these names; 0: never."""
-
-    number: int
-    of: tuple[str, ...] = CALLS
-
-
-@contextlib.contextmanager
-def interrupted_at(moment: Moment, what: Callable[[], None]) -> Iterator[None]:
-    """At a moment ``what`` happens; after a kill no further call does anything. Other threads' calls count for nothing:
-    a lease beats when it will."""
-    own = threading.get_ident()
-    real, count, inside, dead = {name: getattr(os, name) for name in CALLS}, 0, False, False
-
-    def replaced_by(name: str) -> Callable:
-        def call(*args, **options):
-            nonlocal count, inside, dead
-            if threading.get_ident() != own:
-                return real[name](*args, **options)
-            if dead:
-                raise Killed
-            if not inside and name in moment.of:
-                count += 1
-                if count == moment.number:
-                    inside = True
-                    try:
-                        what()
-                    except Killed:
-                        dead = True
-                        raise
-                    finally:
-                        inside = False
-            return real[name](*args, **options)
-
-        return call
-
-    for name in CALLS:
-        setattr(os, name, replaced_by(name))
-    try:
-        yield
-    finally:
-        for name, function in real.items():
-            setattr(os, name, function)
 
 
 @dataclass
