@@ -272,9 +272,9 @@ def test_wrong_commands_are_refused_in_a_line(found):
         taken = str(served.address.port)
         for words, said in (
             (["other", *runs], "no sweep 'other'"),
-            (["small", *runs, "--port", taken], "cannot listen"),
+            (["small", *runs, "--port", taken], f"--port {taken}: cannot listen"),
             (["small", *runs, "--port", "70000"], "need a number in 0..65535"),
-            (["small", *runs, "--host", "no.such.host.example"], "cannot listen"),
+            (["small", *runs, "--host", "no.such.host.example"], "--host: given 'no.such.host.example'"),
         ):
             command = [sys.executable, "-m", "orchestrator.labels", *words]
             done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
