@@ -93,14 +93,16 @@ class Backbone(Protocol):
     """Width of its tokens."""
     prefix_tokens: int
     """Tokens before the patches, in every layer: of classes, of the image, registers."""
-    class_rows: slice | None
-    """Prefix tokens that stand for classes, or one for all of them, so that what they attend to says where classes
-    are."""
     patch_size: int
     """Pixels a patch side; image sides are multiples of it."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     """Standard deviation, and above it the mean, of the RGB input in [0, 1] that the weights expect."""
+
+    @property
+    def class_rows(self) -> slice | None:
+        """Prefix tokens that stand for classes, or one for all of them, so that what they attend to says where classes
+        are."""
 
     def __call__(self, images: Float[Tensor, "b 3 height width"]) -> BackboneOutput: ...
 

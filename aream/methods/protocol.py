@@ -104,9 +104,10 @@ Losses = Callable[[BackboneOutput], Terms]
 
 @runtime_checkable
 class Method(Protocol):
-    network: torch.nn.Module | None
-    """Network trained with the host, with ``train.head_lr_scale``, and stored beside it; None: the method has none.
-    Every part of a batch gives gradient to the same of its parameters."""
+    @property
+    def network(self) -> torch.nn.Module | None:
+        """Network trained with the host, with ``train.head_lr_scale``, and stored beside it; None: the method has none.
+        Every part of a batch gives gradient to the same of its parameters."""
 
     def losses_of_parts(
         self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
