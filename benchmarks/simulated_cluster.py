@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import heapq
 import itertools
 import json
@@ -24,7 +25,7 @@ from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.tune.result import RESULT_DUPLICATE
 
 from orchestrator.plan.planner import Planner, TrialPlan
-from orchestrator.run.channel import Heartbeat
+from orchestrator.run.channel import Heartbeat, WorkerChannel
 from workers.artifacts.record import ArtifactRecord, record_name
 from workers.artifacts.store import ArtifactStore
 from workers.stage import Stage
@@ -204,7 +205,7 @@ class Actors:
         while self.waiting and len(self.starting) + self.num_live_actors < self.cluster.slots:
             actor = self.waiting.popleft()
             self.starting.add(actor)
-            self.cluster.at(self.cluster.clock.now() + ACTOR_START_S, lambda actor=actor: self._started(actor))
+            self.cluster.at(self.cluster.clock.now() + ACTOR_START_S, functools.partial(self._started, actor))
 
     def _started(self, actor: TrackedActor) -> None:
         if actor not in self.starting:  # removed meanwhile
@@ -224,7 +225,8 @@ class Actors:
         **others: Any,
     ) -> object:
         clock = self.cluster.clock
-        seconds, result = 0.0, None
+        seconds = 0.0
+        result: dict[str, Any] | bool | None = None
         if method_name == "train":
             with clock.leaving_out():
                 seconds, result = self.workers[tracked_actor].train()
@@ -301,13 +303,11 @@ class _Handle:
     _actor_id = None
 
 
-class WorkerChannel:
-    """In the place of ``orchestrator.run.channel.WorkerChannel``: everybody is alive."""
-
-    actor = None
+class SimulatedChannel(WorkerChannel):
+    """Everybody is alive."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+        self.actor, self.cluster = None, cluster
 
     def look(self, halted: object) -> tuple[list[Any], dict[str, Heartbeat]]:
         return [], dict(self.cluster.busy)

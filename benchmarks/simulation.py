@@ -63,7 +63,7 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     keep_own_ray_private()
     import ray
 
-    from benchmarks.simulated_cluster import Clock, Cluster, Durations, WorkerChannel
+    from benchmarks.simulated_cluster import Clock, Cluster, Durations, SimulatedChannel
     from orchestrator.preflight.prepare import prepare
     from orchestrator.preflight.preview import summarise
     from orchestrator.run.driver import Driver
@@ -84,7 +84,7 @@ def simulate(gpus: int, stages: int, folder: Path) -> dict[str, Any]:
     tracker = Tracker(MlflowBackend("http://127.0.0.1:9", "simulated"), "simulated", workspace.folder / "tracking")
     clock = Clock()
     cluster = Cluster(gpus, planner, workspace.store(), Durations(**SECONDS), clock)
-    driver = Driver(planner, workspace, tracker, lambda: WorkerChannel(cluster))
+    driver = Driver(planner, workspace, tracker, lambda say: SimulatedChannel(cluster))
     phases = _on_simulated_time(driver, cluster)
     with (folder / "output").open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
         outcome = driver.run()
