@@ -11,19 +11,19 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from aream.config import Component
-from aream.datasets import shapes
 from aream.infer import ImageCams, ScaleMaps
 from aream.labels.pseudo_labels import LabelsConfig, LevelMap, ThresholdSearch
+from benchmarks import one_picture
 from benchmarks.measure import Kind, Result
+from benchmarks.one_picture import CLASSES, SIDE
+from workers import plugins
+from workers.checkpoint import NoCheckpoint
 from workers.files.cams import read_cams, write_cams
 from workers.processes.runtime import Runtime
 from workers.stage import StageContext
@@ -31,29 +31,10 @@ from workers.stages import pseudo_label
 
 KIND: Kind = "cpu"
 FEW, MORE, MANY = 500, 5_000, 50_000
-SIDE, GRID, CLASSES, LAYERS = 64, 4, 20, (0, 1, 2)
-DATA = Component(name="shapes", config=shapes.Config(image_size=SIDE, train_images=1, val_images=1))
-"""Named by the stage's Config; the images are those of ``OnePicture``."""
+GRID, LAYERS = 4, (0, 1, 2)
+DATA = Component(name="one_picture", config=one_picture.Config())
 MOST = 1.1
 """Times the memory of ``FEW``."""
-
-
-class OnePicture:
-    """As many ids as wanted."""
-
-    class_names = tuple(f"class {index}" for index in range(CLASSES))
-    scored_classes = range(CLASSES + 1)
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(0)
-        self.pixels = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8))
-        self.truth = rng.choice([0, 1, 2, 255], (SIDE, SIDE)).astype(np.uint8)
-
-    def image(self, image_id: str) -> Image.Image:
-        return self.pixels
-
-    def mask(self, image_id: str) -> np.ndarray:
-        return self.truth.copy()
 
 
 def random_cams(images: int) -> Iterator[ImageCams]:
@@ -95,19 +76,19 @@ def _megabytes(kind: str, images: int) -> float:
     return float(done.stdout)
 
 
-def _stage(folder: Path, dataset: OnePicture) -> None:
-    pseudo_label.build_dataset = lambda component, runtime: dataset
+def _stage(folder: Path) -> None:
+    plugins.activate([plugins.read_plugin("one_picture.py", Path(__file__).parent)])
     config = pseudo_label.Config(data=DATA, layers=LAYERS, labels=LabelsConfig())
-    context = StageContext(Runtime(), None, lambda row: None, lambda: False)
+    context = StageContext(Runtime(), NoCheckpoint(), lambda row: None, lambda: False)
     out = folder / "out"
     out.mkdir()
     pseudo_label.run(config, {"cams": folder}, out, context)
 
 
-def _kept(folder: Path, dataset: OnePicture) -> None:
+def _kept(folder: Path) -> None:
     """As the stage did before: every level map in memory until a threshold is chosen."""
-    search, packed = ThresholdSearch(LabelsConfig().grid(), CLASSES + 1), {}
-    mask, device = torch.from_numpy(dataset.truth), torch.device("cpu")
+    search, packed = ThresholdSearch(LabelsConfig().grid(), CLASSES + 1), dict[str, bytes]()
+    mask, device = torch.from_numpy(one_picture.OnePicture().truth), torch.device("cpu")
     for cams in read_cams(folder):
         packed[cams.image_id] = _packed(search.add(cams.image_id, cams.combined(LAYERS, device), [1, 2], mask))
 
@@ -118,8 +99,8 @@ def _packed(levels: LevelMap) -> bytes:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sides: dict[str, Any] = {"stage": _stage, "kept": _kept}
+    sides: dict[str, Callable[[Path], None]] = {"stage": _stage, "kept": _kept}
     with tempfile.TemporaryDirectory() as temporary:
         write_cams(Path(temporary), random_cams(int(sys.argv[2])))
-        sides[sys.argv[1]](Path(temporary), OnePicture())
+        sides[sys.argv[1]](Path(temporary))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
