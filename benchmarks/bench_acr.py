@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -22,7 +23,9 @@ from benchmarks.measure import CPU, Kind, Result, median_seconds, peak_bytes
 from benchmarks.step_cost import Case, drawn_batch, step_of, training_of
 
 KIND: Kind = "cpu"
-HOST = {"vit": "vit_small_patch16_384", "head_kernel": 1, "pooling": "class_token", "final_norm": False}
+HOST: Mapping[str, Any] = {
+    "vit": "vit_small_patch16_384", "head_kernel": 1, "pooling": "class_token", "final_norm": False,
+}  # fmt: skip
 SIDE, IMAGES, REPEATS = 384, 8, 2
 MOST = {"acr_step": 2.4, "acr_step_memory": 1.5, "acr_localising": 2.0}
 """Of ours in the baseline's."""

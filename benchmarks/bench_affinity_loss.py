@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from aream.cams.affinity import LayerQK, affinity_logits
@@ -37,19 +39,19 @@ def measure() -> list[Result]:
     ours_bytes, base_bytes = peak_bytes(ours) - results, peak_bytes(baseline) - results
     spent, base = cpu_seconds(ours, baseline, repeats=5)
     difference = max((a - b).abs().max().item() for a, b in zip(gradients["ours"], gradients["baseline"], strict=True))
-    common = {
-        "input": f"{LAYERS} layers, batch {BATCH}, {TOKENS} tokens, {HEADS} heads of {WIDTH}, forward and backward",
-        "same": difference < 1e-6,
-        "difference": f"gradients differ by {difference:.1e} at most",
-    }
+    result = functools.partial(
+        Result,
+        input=f"{LAYERS} layers, batch {BATCH}, {TOKENS} tokens, {HEADS} heads of {WIDTH}, forward and backward",
+        same=difference < 1e-6,
+        difference=f"gradients differ by {difference:.1e} at most",
+    )
     return [
-        Result(name="affinity_loss", unit="CPU s", ours=spent, baseline=base, required=2.5, **common),
-        Result(
+        result(name="affinity_loss", unit="CPU s", ours=spent, baseline=base, required=2.5),
+        result(
             name="affinity_loss_memory",
             unit="MiB beyond gradients",
             ours=ours_bytes / 2**20,
             baseline=base_bytes / 2**20,
             required=5,
-            **common,
         ),
     ]

@@ -73,7 +73,7 @@ def measure() -> list[Result]:
             spent.update(together=0.0, alone=0.0)
             ours, baseline = cpu_seconds(together, alone, repeats=1)
             pairs = zip(works["together"], works["alone"], strict=True)
-            same = all(filecmp.cmp(*(work.out / WEIGHTS_FILE for work in pair), shallow=False) for pair in pairs)
+            same = all(filecmp.cmp(a.out / WEIGHTS_FILE, b.out / WEIGHTS_FILE, shallow=False) for a, b in pairs)
     finally:
         loading._Work.batch = make_batch  # type: ignore[method-assign]
     about = (

@@ -37,7 +37,7 @@ def measure() -> list[Result]:
             for search, cams in ((exact, before), (stored, after)):
                 search.add(cams.image_id, cams.combined(layers, CPU), ids, mask)
     choices = [search.choose(labels, dataset.scored_classes) for search in (exact, stored)]
-    apart = float(np.abs(np.subtract(*(choice.curve for choice in choices))).max())
+    apart = float(np.abs(np.subtract(choices[0].curve, choices[1].curve)).max())
     place = f"{IMAGES} {kind}, the mean of {LAYERS} layers"
     return [
         Result(

@@ -19,6 +19,7 @@ from aream.images import to_tensor
 from aream.infer import CamInference
 from aream.labels.pseudo_labels import LabelsConfig
 from benchmarks.measure import CPU, Kind, Result, median_seconds
+from workers.checkpoint import NoCheckpoint
 from workers.components import WEIGHTS_FILE, build_backbone, build_dataset
 from workers.processes.runtime import Runtime
 from workers.stage import StageContext
@@ -38,7 +39,7 @@ def measure(device: torch.device = CPU) -> list[Result]:
     torch.manual_seed(0)
     host = build_backbone(HOST, len(dataset.class_names), SIDE)
     tensors = [to_tensor(dataset.image(image_id), host.mean, host.std)[None] for image_id in dataset.ids("train")]
-    context = StageContext(Runtime(gpu=device.type == "cuda"), None, lambda row: None, lambda: False)
+    context = StageContext(Runtime(gpu=device.type == "cuda"), NoCheckpoint(), lambda row: None, lambda: False)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         save_file(host.state_dict(), root / WEIGHTS_FILE)

@@ -24,7 +24,7 @@ from aream.config import Component
 from aream.data.dataset import Dataset
 from aream.datasets import shapes, voc2012
 from aream.infer import ImageCams, ScaleMaps
-from aream.labels.pseudo_labels import LabelsConfig
+from aream.labels.pseudo_labels import LabelsConfig, ThresholdRule
 from aream.refiners import par
 from benchmarks.measure import Kind, Result, cpu_seconds
 from workers.checkpoint import NoCheckpoint
@@ -38,7 +38,7 @@ KIND: Kind = "cpu"
 IMAGES, PATCH, LAYERS = 24, 16, 12
 REAL = Path(os.environ.get("AREAM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "voc12_animals"
 SUBSETS = (tuple(range(LAYERS)), tuple(range(6)), tuple(range(6, LAYERS)))
-RULES = ("auto", "otsu")
+RULES: tuple[ThresholdRule, ...] = ("auto", "otsu")
 MOST = 0.35
 """Of the CPU seconds of one variant after the other."""
 NO, TOLD = NoCheckpoint(), lambda row: None

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
+
 from aream.augmentations import deit
 from aream.config import Component
 from aream.data.dataset import Dataset
@@ -39,7 +41,13 @@ Work = Callable[[Dataset, int], float]
 
 
 def _as_they_are(dataset: Dataset, epoch: int) -> float:
-    return float(sum(dataset.image(image_id).getpixel((0, 0))[0] for image_id in dataset.ids("train")))
+    return float(sum(_first_red(dataset.image(image_id)) for image_id in dataset.ids("train")))
+
+
+def _first_red(image: Image.Image) -> int:
+    pixel = image.getpixel((0, 0))
+    assert isinstance(pixel, tuple)  # mode RGB
+    return pixel[0]
 
 
 def _squares(dataset: Dataset, epoch: int) -> float:

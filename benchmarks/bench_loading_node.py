@@ -108,7 +108,9 @@ class _Reader:
     def read(self, actor: Any, copies: int) -> Counts:
         photos = _Copies(copies)
         self.store = self.kind(lambda: actor)
-        self.images = self.store.of("photos")
+        images = self.store.of("photos")
+        assert images is not None
+        self.images = images
         once = DecodedOnce(photos, self.images)  # type: ignore[arg-type]
         for image_id in photos.ids():
             once.image(image_id)

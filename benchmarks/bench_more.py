@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from benchmarks.measure import CPU, Kind, Result, median_seconds, peak_bytes
 from benchmarks.step_cost import CLASSES, Case, drawn_batch, step_of, training_of
 
 KIND: Kind = "cpu"
-HOST = {
+HOST: Mapping[str, Any] = {
     "vit": "vit_small_patch16_224", "class_tokens": "per_class", "registers": 4, "head_kernel": 1, "head_bias": False,
     "rectified": False, "pooling": "channel_max",
 }  # fmt: skip

@@ -6,6 +6,7 @@ result.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -20,13 +21,14 @@ def measure() -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         ours = run_ours(sweep, Path(folder))
         plain = run_plain(sweep, Path(folder))
-    what = {
-        "input": f"shapes, {len(plain.miou)} trainings of the plain script (2 alphas x 2 lambdas x 4 layer subsets x "
+    result = functools.partial(
+        Result,
+        input=f"shapes, {len(plain.miou)} trainings of the plain script (2 alphas x 2 lambdas x 4 layer subsets x "
         "2 seeds), 10 epochs, 8 of them warm-up",
-        "same": same_ranking(ours, plain),
-        "difference": f"mIoU differs by {largest_difference(ours, plain):.1g} at most",
-    }
+        same=same_ranking(ours, plain),
+        difference=f"mIoU differs by {largest_difference(ours, plain):.1g} at most",
+    )
     return [
-        Result("sharing", "wall s", ours.wall_s, plain.wall_s, required=3, **what),
-        Result("sharing training", "training s", ours.training_s, plain.training_s, required=4, **what),
+        result("sharing", "wall s", ours.wall_s, plain.wall_s, required=3),
+        result("sharing training", "training s", ours.training_s, plain.training_s, required=4),
     ]

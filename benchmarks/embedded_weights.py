@@ -36,6 +36,8 @@ SCENES = shapes.Config(image_size=96, train_images=6000, val_images=1, seed=1000
 PHASES = ((6, 0.0), (5, 0.3))
 """Epochs, and the weight of the classification loss beside the reconstruction's."""
 BATCH, RATE, WARM_STEPS = 32, 1e-3, 300
+HALF = (0.5, 0.5, 0.5)
+"""Mean and standard deviation of pixels, as the host is normalised."""
 HIDDEN = 0.4
 """Share of the patches."""
 
@@ -77,7 +79,7 @@ def main() -> None:
     numbers = np.random.default_rng(0)
     dataset = shapes.build(SCENES)
     ids = dataset.ids("train")
-    images = torch.stack([to_tensor(dataset.image(i), *([0.5] * 3,) * 2) for i in ids])
+    images = torch.stack([to_tensor(dataset.image(i), HALF, HALF) for i in ids])
     labels = torch.stack([torch.from_numpy(dataset.labels(i)) for i in ids])
     host = vit.build(HOST, len(dataset.class_names), SCENES.image_size)
     task = Reconstruction(host)

@@ -87,7 +87,7 @@ def steps(place: Place, batch: int, compiled: bool) -> Iterator[Row]:
         operations = operations_an_image(training, images)
         if compiled:
             torch._dynamo.reset()
-            compile_blocks(training.backbone, place.size.compiler)
+            compile_blocks(training.networks["model"], place.size.compiler)
         step = functools.partial(take_step, training, images)
         began = time.perf_counter()
         step()
@@ -148,7 +148,7 @@ def loader(place: Place) -> Iterator[Row]:
     step = functools.partial(take_step, training, images)
     for kind in ("eager", "compiled"):
         if kind == "compiled":
-            compile_blocks(training.backbone, place.size.compiler)
+            compile_blocks(training.networks["model"], place.size.compiler)
         for _ in range(3):
             step()
         alone = measured_rate(step, batch, place)
@@ -256,16 +256,20 @@ def bank(place: Place) -> Iterator[Row]:
 
 def _last_epoch_rates(place: Place, batch: int, count: int) -> list[float]:
     """Training images a second in the last epoch, of each of ``count`` trainings in a bank."""
-    shared, ends = Bank(), [[] for _ in range(count)]  # type: list[list[float]]
-    images = 0
+    shared, images = Bank(), 0
+    ends: list[list[float]] = [[] for _ in range(count)]
     for times in ends:
         training = made_training(place, batch, ONLINE, "banked", epochs=EPOCHS)
         images = len(training.batches) * batch
-        shared.add(training, training.moves(report=lambda row, times=times: times.append(time.perf_counter())))
+        shared.add(training, training.moves(report=functools.partial(_ended, times)))
     for outcome in shared.run():
         if isinstance(outcome, Exception):
             raise outcome
     return [images / (times[-1] - times[-2]) for times in ends]
+
+
+def _ended(times: list[float], row: dict[str, float]) -> None:
+    times.append(time.perf_counter())
 
 
 def _name(size: Size) -> str:

@@ -22,7 +22,8 @@ from aream.engine.device_images import DeviceImages
 from aream.engine.loading import HERE, Loading
 from aream.layers import DEFAULT_SPLIT, first_deep_layer
 from aream.methods import aream, mean_affinity
-from aream.train import TrainConfig, Training, seed_everything
+from aream.train import Training, seed_everything
+from aream.train_config import TrainConfig
 from benchmarks.photos import CLASSES, write_photos
 from workers.images import SHARE
 from workers.processes.memory_limits import free_shared_memory, usable_memory

@@ -94,7 +94,13 @@ def _work(step: str, folder: Path) -> Callable[[], object]:
     (trial,) = prepared.planner.grid()
     stages = [variant.stages.labels for variant in trial.variants]
     if step == "cams":
-        return lambda: [_store(stage, store) for stage in stages[0].ancestry() if stage.key != stages[0].key]
+
+        def cams() -> None:
+            for stage in stages[0].ancestry():
+                if stage.key != stages[0].key:
+                    _store(stage, store)
+
+        return cams
     if step == "labels":
         return lambda: list(StageRunner(store, Runtime()).run_all(stages))
 

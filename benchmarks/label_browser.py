@@ -108,12 +108,14 @@ def _voc(root: Path, ids: list[str]) -> None:
         files = root / f"JPEGImages/{image_id}.jpg", root / f"SegmentationClass/{image_id}.png"
         if number < DRAWN:
             scenes.image(scene).save(files[0], quality=90)
-            write_labels(files[1], scenes.mask(scene))
+            mask = scenes.mask(scene)
+            assert mask is not None
+            write_labels(files[1], mask)
         else:
             for file in files:
                 os.link(file.with_stem(names[number % DRAWN]), file)
         labels[image_id] = np.pad(scenes.labels(scene), (0, 14))
-    np.save(root / "cls_labels.npy", labels)
+    np.save(root / "cls_labels.npy", np.array(labels))
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids), encoding="utf-8")
     (root / "ImageSets/Segmentation/val.txt").write_text(names[-1], encoding="utf-8")
 

@@ -84,8 +84,8 @@ def _print(hosts: Mapping[str, Mapping[str, Rows]]) -> None:
         for method in sorted(set(methods) - {_alone(methods)}):
             rows = methods[method]
             cells = [paired(differences(rows, base, metric)) for metric in SHOWN]
-            cost = [rows[seed][COST] / base[seed][COST] for seed in rows if seed in base]
-            print(f"| {host} | {method} |", " | ".join(cells), f"| {mean_and_spread(cost)} |")
+            times = [rows[seed][COST] / base[seed][COST] for seed in rows if seed in base]
+            print(f"| {host} | {method} |", " | ".join(cells), f"| {mean_and_spread(times)} |")
 
 
 def _draw(hosts: Mapping[str, Mapping[str, Rows]], picture: Path) -> None:

@@ -40,7 +40,7 @@ def write_photos(root: Path, lists: Mapping[str, int], val: int, *, pictures: in
             continue
         for path in paths:
             os.link(path.with_stem(ids[number % len(drawn)]), path)
-    np.save(root / "cls_labels.npy", labels)  # type: ignore[arg-type]
+    np.save(root / "cls_labels.npy", np.array(labels))
     for name, listed in ({name: ids[:count] for name, count in lists.items()} | {"val": ids[-val:]}).items():
         (root / f"ImageSets/Segmentation/{name}.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
 

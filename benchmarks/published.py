@@ -61,7 +61,8 @@ def psa_transition(affinities: Tensor, h: int, w: int, beta: float) -> Tensor:
 
 def psa_walk(affinities: Tensor, maps: Tensor, beta: float, logt: int) -> Tensor:
     """One image's maps (c, h, w) times the transition matrix squared ``logt`` times."""
-    transition = psa_transition(affinities, *maps.shape[1:], beta)
+    _, h, w = maps.shape
+    transition = psa_transition(affinities, h, w, beta)
     for _ in range(logt):
         transition = transition @ transition
     return (maps.flatten(1) @ transition).reshape(maps.shape)

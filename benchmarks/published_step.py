@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aream.backbones.mctformer_v2 import MCTformerV2
+from aream.backbones.protocol import Backbone, BackboneOutput
 from aream.cams.maps import normalise, refine
 from aream.engine.batches import Batch
 from aream.engine.ranks import ALONE, Ranks
@@ -23,19 +24,13 @@ from aream.methods.protocol import FIRST, Losses, Progress, Terms
 from benchmarks.published import affinity_loss_per_head, par_convolutions
 
 
-@dataclass(frozen=True)
-class Maps:
-    """What the published network returns."""
+@dataclass(frozen=True, kw_only=True)
+class Maps(BackboneOutput):
+    """What the published network returns; in the place of queries and keys, what they come to."""
 
-    logits: tuple[Tensor, ...]
-    cam: Tensor
     attention_logits: list[Tensor]
     """(b, heads, tokens, tokens) a layer, before the softmax."""
     attention: list[Tensor]
-
-    def host_losses(self, labels: Tensor) -> dict[str, Tensor]:
-        """This host has none beside the classification loss."""
-        return {}
 
 
 class PublishedHost(MCTformerV2):
@@ -45,12 +40,19 @@ class PublishedHost(MCTformerV2):
         h, w = images.shape[2] // self.patch_size, images.shape[3] // self.patch_size
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1) + self.positions(h, w)
-        logits, attention = [], []
+        logits: list[Tensor] = []
+        attention: list[Tensor] = []
         for block in self.blocks:
             tokens = _run(block, tokens, logits, attention)
         t = self.prefix_tokens
         scores = self.head(tokens[:, t:].transpose(1, 2).reshape(len(images), self.dim, h, w))
-        return Maps((tokens[:, :t].mean(dim=-1), scores.mean(dim=(2, 3))), F.relu(scores), logits, attention)
+        return Maps(
+            logits=(tokens[:, :t].mean(dim=-1), scores.mean(dim=(2, 3))),
+            cams=(F.relu(scores),) * 2,
+            layers=(),
+            attention_logits=logits,
+            attention=attention,
+        )
 
 
 def _run(block: Block, tokens: Tensor, kept_logits: list[Tensor], kept_attention: list[Tensor]) -> Tensor:
@@ -69,44 +71,51 @@ def published(host: MCTformerV2) -> PublishedHost:
     """A copy of ``host`` that computes as published."""
     copied = copy.deepcopy(host)
     copied.__class__ = PublishedHost
-    return copied  # type: ignore[return-value]
+    assert isinstance(copied, PublishedHost)
+    return copied
 
 
 class PublishedAReAM:
     """The method on that host: uniform weights, labels from two forwards in the mode that the network is in."""
 
-    network = None
+    network: torch.nn.Module | None = None
 
     def __init__(self, config: aream.Config) -> None:
-        """``config`` is resolved; its label settings other than layers, alphas and PAR are not read."""
-        self.config = config
+        """``config`` is resolved, its weight a number; its label settings other than layers, alphas and PAR are not
+        read."""
+        assert not isinstance(config.affinity_weight, aream.TotalWeight)
+        self.config, self.weight = config, config.affinity_weight
+        self.fusion = [int(layer) for layer in config.fusion_layers]
+        self.supervised = [int(layer) for layer in config.supervised_layers]
 
     def supervised_layers(self) -> Sequence[int]:
         return ()  # nothing of the published step but the step itself is timed
 
     def losses_of_parts(
-        self, host: PublishedHost, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
+        self, backbone: Backbone, parts: Sequence[Batch], ranks: Ranks = ALONE, progress: Progress = FIRST
     ) -> Sequence[Losses]:
+        assert isinstance(backbone, PublishedHost)
         (batch,) = parts
-        labels = self._labels(host, batch)
+        labels = self._labels(backbone, batch)
 
-        def losses(output: Maps) -> Terms:
-            supervised = [output.attention_logits[layer] for layer in self.config.supervised_layers]
+        def losses(output: BackboneOutput) -> Terms:
+            assert isinstance(output, Maps)
+            supervised = [output.attention_logits[layer] for layer in self.supervised]
             pairs = _pairs(labels, output.cam.shape[2:])
-            loss = affinity_loss_per_head(supervised, host.prefix_tokens, pairs)
-            return Terms({"affinity": self.config.affinity_weight * loss})
+            loss = affinity_loss_per_head(supervised, backbone.prefix_tokens, pairs)
+            return Terms({"affinity": self.weight * loss})
 
         return [losses]
 
     @torch.no_grad()
     def _labels(self, host: PublishedHost, batch: Batch) -> Tensor:
         size = batch.images.shape[2:]
-        total: Tensor | float = 0.0
+        total = batch.images.new_zeros(())
         for flipped in (False, True):
-            output = host(batch.images.flip(-1) if flipped else batch.images)
+            output: Maps = host(batch.images.flip(-1) if flipped else batch.images)
             t, maps = host.prefix_tokens, torch.stack([layer.mean(dim=1) for layer in output.attention])
             cam = output.cam * maps.mean(dim=0)[:, :t, t:].reshape(output.cam.shape)
-            cam = refine(cam, maps[list(self.config.fusion_layers)].mean(dim=0)[:, t:, t:])
+            cam = refine(cam, maps[self.fusion].mean(dim=0)[:, t:, t:])
             full = F.interpolate(cam, size=size, mode="bilinear", align_corners=False)
             total = total + (full.flip(-1) if flipped else full)
         cams = normalise(total) * batch.labels[:, :, None, None]

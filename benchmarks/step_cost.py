@@ -21,7 +21,8 @@ from aream.images import to_tensor
 from aream.layers import DEFAULT_SPLIT, first_deep_layer
 from aream.methods import aream, mean_affinity
 from aream.methods.protocol import Method
-from aream.train import TrainConfig, Training, seed_everything
+from aream.train import Training, seed_everything
+from aream.train_config import TrainConfig
 from benchmarks.measure import Result, median_seconds, peak_bytes
 from benchmarks.published_step import PublishedAReAM, published
 
