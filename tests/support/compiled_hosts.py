@@ -44,6 +44,23 @@ def backward_twice(host, images) -> None:
     loss.backward()
 
 
+def compiled_for(name: str, side: int, passes: list[tuple[bool, int]]) -> list[str]:
+    """What a host's passes, each in train mode or not and of so many images, are compiled to."""
+    torch._dynamo.reset()
+    found: list[str] = []
+
+    def backend(graph, inputs):
+        found.append(f"{graph.code}{[getattr(each, 'shape', each) for each in inputs]}")
+        return graph.forward
+
+    host = HOSTS[name]()
+    compile_blocks(host, backend=backend)
+    for trains, count in passes:
+        with torch.set_grad_enabled(trains):
+            host.train(trains)(torch.zeros(count, 3, side, side))
+    return sorted(found)
+
+
 def apart_by(one: torch.Tensor, other: torch.Tensor) -> float:
     """The largest difference, as a share of the largest number."""
     return float((one - other).abs().max() / other.abs().max().clamp(min=1e-6))
@@ -62,14 +79,18 @@ def compared(name: str) -> dict[str, object]:
         for a, b in zip(compiled, plain, strict=True)
     ]
     backward_twice(host, images)
+    graphs, blocks = counters["stats"]["unique_graphs"], len(transformer_blocks(host))
+    of_another = name in FAMILIES  # they are one host's
+    passes = [] if of_another else [(True, 2), *((False, count) for count in range(1, 5))]
     return {
         "host": name,
         "difference": max(apart),
         "breaks": sum(counters["graph_break"].values()),
-        "graphs": counters["stats"]["unique_graphs"],
-        "blocks": len(transformer_blocks(host)),
+        "graphs": graphs,
+        "blocks": blocks,
         "layers": host.depth,
         "names": [*host.state_dict()] == names,
+        "whatever_came_before": compiled_for(name, side, passes) == compiled_for(name, side, passes[::-1]),
     }
 
 

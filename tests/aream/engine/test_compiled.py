@@ -1,4 +1,5 @@
-"""Compiled blocks: no break in their graphs, the same numbers, the same names of weights, of every kind of host."""
+"""Compiled blocks: no break in their graphs, the same numbers, the same names of weights, of every kind of host, and
+the same code whatever the process has seen before."""
 
 from __future__ import annotations
 
@@ -29,3 +30,4 @@ def test_the_same_numbers_without_a_break():
         assert 1 <= each["graphs"] <= 3 * each["blocks"], each
         assert each["blocks"] == each["layers"], each
         assert each["names"], each
+        assert each["whatever_came_before"], each
