@@ -54,7 +54,7 @@ class OwnImages(SharedImages):
 
     def offer(self, image_id: str, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
         if image_id not in self.images and self.bytes + pixels.nbytes <= self.room:
-            self.images[image_id] = pixels
+            self.images[image_id] = pixels.copy()  # a loader's process hands over parts of what lies in /dev/shm
             self.bytes += pixels.nbytes
 
     def at_hand(self) -> Mapping[str, UInt8[np.ndarray, "h w 3"]]:

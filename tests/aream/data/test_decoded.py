@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +70,19 @@ def test_what_has_no_room_or_is_lost_is_decoded_again(plain, workers):
 
     found = epochs(DecodedOnce(plain, Forgetful(10**9)), "deit", workers)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def shared_files() -> int:
+    """Parts of /dev/shm that loaders handed over and this process holds."""
+    gc.collect()
+    return sum("/torch_" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_what_is_kept_takes_no_room_of_what_loaders_hand_over_in(plain):
+    before, images = shared_files(), OwnImages(10**9)
+    epochs(DecodedOnce(plain, images), "deit", workers=2)
+    assert len(images.images) == TRAIN
+    assert shared_files() == before
 
 
 def build(root: str, room: int, **settings):
