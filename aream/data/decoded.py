@@ -25,6 +25,8 @@ class SharedImages(ABC):
 
     read, decoded = 0, 0
     """Images that this process and its loaders had from here, and that they decoded."""
+    largest = 0
+    """Bytes of the largest that this process decoded, kept or not."""
 
     def __init__(self, room: int) -> None:
         """``room``: bytes that it holds at most."""
@@ -90,8 +92,10 @@ class DecodedOnce:
             self.images.read += 1
             return Image.fromarray(pixels)
         image = self.dataset.image(image_id)
+        pixels = np.array(image)
         self.images.decoded += 1
-        self.images.offer(image_id, np.array(image))
+        self.images.largest = max(self.images.largest, pixels.nbytes)
+        self.images.offer(image_id, pixels)
         return image
 
     def expected_bytes(self) -> int:

@@ -138,7 +138,8 @@ class Loader(Generic[Key, Made]):
         wanted = self.loading.workers
         size = _bytes(self.work.batch(first[:1])) * len(first)
         if self.images is not None:
-            size += max((pixels.nbytes for pixels in self.images.at_hand().values()), default=0) * len(first)
+            sizes = (pixels.nbytes for pixels in self.images.at_hand().values())
+            size += max([self.images.largest, *sizes]) * len(first)
         if self.loading.shared_room is None or not size:
             return wanted
         room = self.loading.shared_room()

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from small_voc import write_voc
@@ -83,6 +84,24 @@ def test_what_is_kept_takes_no_room_of_what_loaders_hand_over_in(plain):
     epochs(DecodedOnce(plain, images), "deit", workers=2)
     assert len(images.images) == TRAIN
     assert shared_files() == before
+
+
+@pytest.mark.parametrize("room", [10**9, 0], ids=["kept", "not kept"])
+def test_what_loaders_decode_counts_for_the_shared_memory(plain, room):
+    """Three batches of two processes, of squares alone or with the images that they were made of."""
+    squares, decoded = 4 * 4 * 40 * 40 * 3, 4 * BYTES
+    shared = int(5.5 * squares / 0.8)
+    assert shared < 5 * (squares + decoded) / 0.8
+    module = discover.load(augmentations, "deit")
+    made = TrainingBatches(
+        DecodedOnce(plain, OwnImages(room)), side=40, batch_size=4,
+        augmentation=Component(name="deit", config=module.Config()), mean=MEAN, std=STD, seed=3,
+        loading=Loading(2, shared_room=lambda: shared),
+    )  # fmt: skip
+    before, batches = {child.pid for child in psutil.Process().children()}, made.epoch(0)
+    next(batches)
+    assert len({child.pid for child in psutil.Process().children()} - before) == 1
+    batches.close()
 
 
 def build(root: str, room: int, **settings):
