@@ -56,9 +56,13 @@ def main(ready: int) -> int:
 
 
 def _end_with_parent() -> None:
-    """The parent holds the other end of standard input for as long as it lives."""
+    """The parent holds the other end of standard input for as long as it lives.
+
+    Read past Python's buffer: one that is being read is locked in processes forked meanwhile, which close it first.
+    """
     try:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1):
+            pass
     finally:
         os._exit(1)
 

@@ -181,6 +181,31 @@ def test_a_rank_that_does_not_start_is_told(tmp_path, monkeypatch):
         Work(tmp_path / "work").runner.run(training_stage(STRAIGHT, fingerprint, 2))
 
 
+def test_a_rank_forks_loaders_while_it_listens_for_its_end():
+    program = """
+        import multiprocessing, os, time
+        from workers.processes.background import begin
+        from workers.rank_main import _end_with_parent
+        begin("parent", _end_with_parent)
+        time.sleep(1)
+        loader = multiprocessing.get_context("fork").Process(target=print, args=("loaded",))
+        loader.start()
+        loader.join(60)
+        print(loader.exitcode, flush=True)
+        loader.kill()
+        time.sleep(600)
+    """
+    rank = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    with rank:
+        assert rank.stdout.readline() == "loaded\n"
+        assert rank.stdout.readline() == "0\n"
+        rank.stdin.close()
+        assert rank.wait() == 1
+
+
 @pytest.mark.slow
 def test_a_first_rank_that_hears_of_nothing_is_ended(tmp_path):
     """As in a GPU's queue: it waits where no broken connection wakes it."""
