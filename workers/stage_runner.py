@@ -263,7 +263,8 @@ class StageRunner:
             return
         with joined(stage.name, stage.config, work.inputs, runtime, stage.processes) as ranks:
             shared = SharedCheckpoint(ranks, work.checkpoint)
-            yield StageContext(runtime, shared, work.report, lambda: ranks.agree(stop()), ranks)
+            own = dataclasses.replace(runtime, loader_workers=runtime.loader_workers // stage.processes)
+            yield StageContext(own, shared, work.report, lambda: ranks.agree(stop()), ranks)
 
     def _runtime(self, stage: Stage) -> Runtime:
         """Return the runtime that the stage's key says, which another job's worker may lack: it asks for the stages

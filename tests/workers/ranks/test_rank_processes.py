@@ -115,6 +115,22 @@ def test_ranks_end_with_whatever_ends_the_first(tmp_path):
     assert not torch.distributed.is_initialized()
 
 
+def test_ranks_share_the_loaders(tmp_path):
+    """Of two, each has one for its train and one for its val images."""
+    seen = []
+
+    def look():
+        first = psutil.Process()
+        ranks = [child for child in first.children() if "workers.rank_main" in child.cmdline()]
+        for rank in (first, *ranks):
+            seen.append(sum(child.cmdline() == rank.cmdline() for child in rank.children()))
+
+    work = Disturbed(tmp_path, 1, look)
+    work.runner.runtime = dataclasses.replace(work.runner.runtime, loader_workers=2)
+    work.runner.run(training_stage(STRAIGHT, fingerprint, 2))
+    assert seen == [2, 2]
+
+
 def test_a_stop_reaches_all_ranks(tmp_path, undisturbed):
     stage, expected = undisturbed
     stopped = Work(tmp_path / "stopped")
