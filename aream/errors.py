@@ -3,6 +3,7 @@
 AreamError
 ├── ConfigError        a value the user wrote is impossible, alone or with its neighbours
 ├── DataError          an image, mask, list, label file or checkpoint cannot be used; names the file
+│   └── DataUnavailable    it cannot be read at the moment: a machine, disk or network is at fault
 ├── DamagedFile        a file that a sweep goes on from is damaged; says what it holds and how to go on
 ├── DivergedError      a loss or gradient became NaN or infinite; names the step and the images of its batch
 ├── OutOfMemory        memory does not hold a training step; names its sizes and what to change
@@ -34,6 +35,10 @@ class ConfigError(AreamError, ValueError):
 
 class DataError(AreamError):
     """An input file cannot be used; the message names it."""
+
+
+class DataUnavailable(DataError):
+    """An input file cannot be read because of a machine, disk or network; another try may go better."""
 
 
 class DamagedFile(AreamError):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aream.errors import AreamError, ConfigError, Interrupted, StageHeld
+from aream.system_errors import FULL
 from orchestrator.console.permissions import DENIED, permission_advice
 from orchestrator.spec.names import absolute, is_sweep_name
 from workers.artifacts.opening import open_store
-from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.artifacts.waits import USUAL, Waits
 from workers.processes.atomic_write import StateFile, write_json

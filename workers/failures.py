@@ -9,8 +9,8 @@ import torch
 from PIL import UnidentifiedImageError
 
 from aream.engine.steps import is_out_of_memory
-from aream.errors import AreamError, StageFailed, StoreUnavailable
-from workers.artifacts.storages.file import FULL
+from aream.errors import AreamError, DataUnavailable, StageFailed, StoreUnavailable
+from aream.system_errors import FULL
 from workers.ranks.process_group import RankLost
 
 LONGEST = 500
@@ -27,7 +27,7 @@ def may_pass(error: BaseException) -> bool:
     """
     if isinstance(error, OSError):
         return not isinstance(error, UnidentifiedImageError) and error.errno not in FULL
-    if isinstance(error, RankLost | EOFError | torch.AcceleratorError) or is_out_of_memory(error):
+    if isinstance(error, RankLost | DataUnavailable | EOFError | torch.AcceleratorError) or is_out_of_memory(error):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OF_THE_MACHINE)
 
@@ -35,11 +35,13 @@ def may_pass(error: BaseException) -> bool:
 def failure_of(key: str, error: AreamError | OSError) -> Exception:
     """What a stage is said to have failed with: ``StageFailed``, ``StoreUnavailable`` for a full disk, or the error
     itself where another try may go better."""
+    if may_pass(error):
+        return error
     if isinstance(error, AreamError):
         return StageFailed(key, str(error))
     if error.errno in FULL:
         return StoreUnavailable(f"{key}: {error.filename or 'disk'}: {error.strerror}")
-    return error if may_pass(error) else StageFailed(key, f"{error.filename or ''}: {error.strerror or error}")
+    return StageFailed(key, f"{error.filename or ''}: {error.strerror or error}")
 
 
 def note_stage(error: BaseException, key: str) -> None:

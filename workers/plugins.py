@@ -28,7 +28,7 @@ from typing import Any
 from aream import discover
 from aream.config import Component, is_config
 from aream.data.files import read_bounded
-from aream.errors import ConfigError, DataError
+from aream.errors import ConfigError, DataError, DataUnavailable
 
 VARIABLE = "AREAM_PLUGINS"
 """Holds the files for processes that are started from here."""
@@ -205,6 +205,8 @@ def _of_module(name: str) -> Path:
 def _source(path: Path) -> str:
     try:
         return read_bounded(path, 2**20).decode()
+    except DataUnavailable:
+        raise
     except (DataError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a plug-in ({error})") from error
 

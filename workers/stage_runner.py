@@ -84,7 +84,7 @@ class StageRunner:
         Raises:
             StageFailed: the stage raised; its checkpoint stays, so that the next try continues there.
             StoreUnavailable: a store was away, or a disk full, for longer than is waited; no fault of the stage's.
-            OSError: of a disk or a network; another try may go better.
+            OSError, DataUnavailable: of a disk or a network; another try may go better.
             StageHeld: another process computes it, or something it needs, right now.
             Interrupted: ``stop`` said so; the checkpoint stays.
         """

@@ -12,8 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from aream.data.files import reason
-from aream.errors import AreamError, ConfigError, DataError
+from aream.data.files import reason, unreadable
+from aream.errors import AreamError, ConfigError
 from aream.networks.timm_names import architecture, check_tag
 
 NEEDED = ("forward_intermediates", "num_prefix_tokens", "patch_embed", "blocks", "norm", "fc_norm")
@@ -63,10 +63,8 @@ def create_transformer(name: str, *, pretrained: bool, image_size: int | None, *
 def not_built(name: str, changes: Mapping[str, Any], error: Exception, *, pretrained: bool) -> AreamError:
     """What a sweep is told of an error that timm raised."""
     if pretrained:
-        return DataError(
-            f"weights of {name} cannot be fetched from timm's hub, or do not fit ({reason(error)}); "
-            "give a local file in backbone.weights"
-        )
+        words = f"cannot be fetched from timm's hub, or do not fit ({reason(error)}); give a local file"
+        return unreadable(f"weights of {name}", error, f"{words} in backbone.weights")
     given = ", ".join(f"{key}={value}" for key, value in changes.items())
     return ConfigError(f"vit: timm cannot build {name} with {given}: {reason(error)}")
 

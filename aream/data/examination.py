@@ -39,7 +39,7 @@ SAID_EVERY = 10_000
 class _Problem:
     check: Check
     kind: str
-    words: str
+    words: str | DataError
     hard: bool = True
 
 
@@ -159,7 +159,7 @@ def _check_labels(dataset: Dataset, split: str, ids: Sequence[str], found: Findi
         try:
             labels = dataset.labels(image_id)
         except DataError as error:
-            found.add("labels", "labels cannot be read", str(error), split)
+            found.add("labels", "labels cannot be read", error, split)
             continue
         if labels.shape != shape or not np.isin(labels, (0, 1)).all():
             words = f"{image_id}: need {shape[0]} zeros and ones, got shape {labels.shape}"
@@ -185,11 +185,11 @@ def _look(dataset: Dataset, split: str, image_id: str) -> _Seen:
     try:
         size, image = dataset.look_at_image(image_id)
     except DataError as error:
-        return _Seen([_Problem("images", "images do not decode", str(error))])
+        return _Seen([_Problem("images", "images do not decode", error)])
     try:
         looked = dataset.look_at_mask(image_id)
     except DataError as error:
-        return _Seen([_Problem("masks", "masks cannot be used", str(error))], image=image)
+        return _Seen([_Problem("masks", "masks cannot be used", error)], image=image)
     if looked is None:
         missing = [_Problem("masks", UNMASKED, image_id)] if split == "val" else []
         return _Seen(missing, image=image, content=image)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aream.errors import DataError
+from aream.errors import DataError, DataUnavailable
+from aream.system_errors import LASTING
 
 MAX_BYTES = 2**28
+SYSTEM_ERROR = re.compile(r"os error (\d+)")
+"""What libraries written in Rust say of an error of the system."""
 
 
 def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
@@ -17,6 +21,7 @@ def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
 
     Raises:
         DataError: missing, not readable, not a regular file, or of more than ``most`` bytes.
+        DataUnavailable: a machine, disk or network is at fault.
     """
     try:
         found = path.stat()
@@ -28,7 +33,7 @@ def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise unreadable(path, error) from error
 
 
 def bounded_lines(path: Path, most: int = 2**20) -> Iterator[bytes]:
@@ -36,6 +41,7 @@ def bounded_lines(path: Path, most: int = 2**20) -> Iterator[bytes]:
 
     Raises:
         DataError: missing, not readable, not a regular file, or with a line of more than ``most`` bytes.
+        DataUnavailable: a machine, disk or network is at fault.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -48,7 +54,7 @@ def bounded_lines(path: Path, most: int = 2**20) -> Iterator[bytes]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise unreadable(path, error) from error
 
 
 def refuse_link_out(path: Path, folders: Sequence[Path]) -> None:
@@ -62,11 +68,39 @@ def refuse_link_out(path: Path, folders: Sequence[Path]) -> None:
     try:
         target = path.resolve()
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: is a link that leads nowhere") from error
+        raise unreadable(path, error, "is a link that leads nowhere") from error
     if not any(target.is_relative_to(folder.resolve()) for folder in folders):
         raise DataError(
             f"{path}: is a link to {target}, outside of {folders[0]}; copy the file, or make its whole folder a link"
         )
+
+
+def unreadable(path: Path | str, error: Exception, words: str | None = None) -> DataError:
+    """What an error met in reading a file is raised as: of whatever is no fault of the file's, ``DataUnavailable``.
+
+    Args:
+        error: of the system, or of a library that read the file.
+        words: what is wrong with the file; None: what the error says.
+    """
+    met = _of_the_system(path, error)
+    if met is None or met.errno in LASTING:
+        return DataError(f"{path}: {words or f'cannot be read ({met.strerror if met else reason(error)})'}")
+    return DataUnavailable(f"{path}: cannot be read at the moment ({met.strerror})")
+
+
+def _of_the_system(path: Path | str, error: Exception) -> OSError | None:
+    """The system's own error that a library's tells of; None: it is about the content."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    if told := SYSTEM_ERROR.search(str(error)):
+        return OSError(int(told[1]), reason(error))
+    if isinstance(error, FileNotFoundError):  # which safetensors says of whatever kept it from opening a file
+        try:
+            open(path, "rb").close()
+        except OSError as own:
+            return own
+        return OSError(errno.EAGAIN, "it could not be opened, and now it can")
+    return None
 
 
 def reason(error: BaseException) -> str:

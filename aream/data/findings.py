@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aream.errors import DataError
+from aream.errors import DataError, DataUnavailable
 
 MOST_PROBLEMS = 20
 """Problems of a kind that are kept in words, and lines of an error; the rest is counted."""
@@ -63,11 +63,17 @@ class Findings:
     def hard(self) -> bool:
         return any(finding.hard for finding in self)
 
-    def add(self, check: Check, kind: str, words: str, split: str = "", *, hard: bool = True) -> None:
+    def add(self, check: Check, kind: str, words: str | DataError, split: str = "", *, hard: bool = True) -> None:
+        """
+        Raises:
+            DataUnavailable: these are strict, and ``words`` is one: it tells nothing about the data.
+        """
+        if self.strict and isinstance(words, DataUnavailable):
+            raise words
         finding = self._kinds.setdefault((check, split, kind), Finding(check, split, kind, hard))
         finding.count += 1
         if len(finding.examples) < MOST_PROBLEMS:
-            finding.examples.append(words)
+            finding.examples.append(str(words))
 
     def leave_out(self, check: Check, kind: str, image: str, words: str = "") -> None:
         """Tell of an image file that the dataset is without, though nothing is wrong with the rest.

@@ -28,7 +28,7 @@ CHECK: Check = "label maps"
 
 @dataclass(frozen=True)
 class _Seen:
-    problem: tuple[str, str] = ("", "")
+    problem: tuple[str, str | DataError] = ("", "")
     """Kind and words."""
     objects: bool = False
     """True if any pixel has a class."""
@@ -88,7 +88,7 @@ def _look(dataset: Dataset, read: ReadLabels, image_id: str) -> _Seen:
         size, _ = dataset.look_at_image(image_id)
         mask = dataset.mask(image_id)
     except DataError as error:
-        return _Seen(("labels cannot be used", str(error)))
+        return _Seen(("labels cannot be used", error))
     classes = len(dataset.class_names)
     if label.shape != size[::-1]:
         words = f"{image_id}: the label is {label.shape[1]} x {label.shape[0]}, the image {size[0]} x {size[1]}"

@@ -47,7 +47,7 @@ def read_split(
         path = _find(chosen, usual, folders)
         lines = read_bounded(path).decode("utf-8-sig").splitlines()
     except (DataError, UnicodeDecodeError) as error:
-        words = str(error) if isinstance(error, DataError) else f"{path}: is no list: need UTF-8 text ({error})"
+        words = error if isinstance(error, DataError) else f"{path}: is no list: need UTF-8 text ({error})"
         found.add("lists", "list cannot be read", words, split)
         return ImageList([])
     ids: dict[str, int] = {}

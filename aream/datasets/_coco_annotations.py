@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from aream.data.files import unreadable
 from aream.datasets._coco_classes import CLASS_NAMES
 from aream.datasets._folder.classes import parse_json, read_text
 from aream.datasets._folder.files import shown
@@ -30,7 +31,7 @@ def read_instances(path: Path) -> Mapping[str, tuple[int, ...]]:
     try:
         seen = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     return _read(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 

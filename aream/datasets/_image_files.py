@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-from aream.data.files import refuse_link_out
+from aream.data.files import refuse_link_out, unreadable
 from aream.data.findings import Check, Findings
 from aream.data.images import indices
 from aream.data.lists import ImageList, read_split
@@ -104,7 +104,7 @@ class ImageFiles(StoredImages):
         try:
             refuse_link_out(path, (self.root, path.parent))
         except DataError as error:
-            found.add(check, "files are links that lead out of the root, or nowhere", str(error), split)
+            found.add(check, "files are links that lead out of the root, or nowhere", error, split)
             return True
         return False
 
@@ -166,7 +166,7 @@ def listed_names(folder: Path) -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
+        raise unreadable(folder, error) from error
 
 
 def _ranges(numbers: Sequence[int]) -> str:

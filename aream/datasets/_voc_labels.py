@@ -41,7 +41,7 @@ def read_annotations(folder: Path, ids: Sequence[str], found: Findings, split: s
         try:
             labels[identifier] = _annotation(folder / f"{identifier}.xml")
         except DataError as error:
-            found.add("labels", "images have no usable annotation", str(error), split)
+            found.add("labels", "images have no usable annotation", error, split)
     return labels
 
 

@@ -26,7 +26,7 @@ from aream.datasets._coco_classes import CATEGORY_IDS, CLASS_NAMES, category_ids
 from aream.datasets._image_files import ImageFiles, contiguous_ids, listed_names
 from aream.datasets._image_files_config import ImageFilesConfig
 from aream.datasets._label_files import Labels, read_label_table
-from aream.errors import DataError
+from aream.errors import DataError, DataUnavailable
 
 LIST_FOLDERS = (".", "ImageSets", "ImageSets/Segmentation")
 ID = re.compile(r"COCO_(train|val)2014_([0-9]{12})")
@@ -231,6 +231,8 @@ def _beyond_contiguous(path: Path) -> bool:
     """Return True if a mask has a value that only COCO's own numbers reach; a damaged one tells nothing here."""
     try:
         mask = read_indices(path)
+    except DataUnavailable:
+        raise
     except DataError:
         return False
     return bool(((mask > len(CLASS_NAMES)) & (mask <= CATEGORY_IDS[-1])).any())

@@ -26,7 +26,7 @@ from aream.datasets._folder.proposal import as_config, candidates, with_names
 from aream.datasets._folder.splits import split_images
 from aream.datasets._folder.unlabelled import Unlabelled
 from aream.datasets._stored_images import StoredImages
-from aream.errors import ConfigError, DataError
+from aream.errors import ConfigError, DataError, DataUnavailable
 
 ORDER = "the classes are in the order of the labels: see that it is the order of the masks' ids or colours"
 
@@ -64,6 +64,8 @@ def propose(root: Path) -> Proposal:
             dataset = Folder(as_config(root, settings), found)
             for path in seen.outside:
                 found.add("images", "pictures lie outside of data.images and data.masks", shown(path), hard=False)
+        except DataUnavailable:
+            raise
         except (DataError, ConfigError, ValueError) as error:
             refusals.append(f"{settings['labels']}: {error}")
         else:

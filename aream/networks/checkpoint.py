@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aream.config import EMBEDDED, PRETRAINED
+from aream.data.files import unreadable
 from aream.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -74,10 +75,11 @@ def read_state_dict(path: str | Path, key: str | None = None) -> dict[str, Tenso
         *(RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError, AssertionError),
     ) as error:  # what torch and safetensors raise at damaged files
         # torch's own text advises to load without weights_only, which would run what the file says.
-        raise DataError(
-            f"{path}: cannot be read as weights ({type(error).__name__}); "
+        words = (
+            f"cannot be read as weights ({type(error).__name__}); "
             "need a safetensors file, or a state dict as torch.save writes it without other objects"
-        ) from error
+        )
+        raise unreadable(path, error, words) from error
     content = _chosen(path, _state_dicts(content), key)
     for name, value in content.items():
         # A file of a few bytes can hold a tensor that is a view without end of one number.
@@ -216,7 +218,7 @@ def weights_fingerprint(weights: str | None, model: str) -> str:
         found = path.stat()
         return _digest(str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     except OSError as error:
-        raise DataError(f"{weights}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
 
 
 @functools.lru_cache(maxsize=64)

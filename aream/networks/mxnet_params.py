@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aream.data.files import unreadable
 from aream.errors import DataError
 
 _LIST, _V1, _V2 = 0x112, 0xF993FAC8, 0xF993FAC9
@@ -49,7 +50,7 @@ def read_params(path: str | Path) -> dict[str, Tensor]:
         with open(path, "rb") as file:
             return _Reader(file, path).read()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
 
 
 class _Reader:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aream.config import PRETRAINED, added, config, location
-from aream.data.files import reason
-from aream.errors import ConfigError, DataError
+from aream.data.files import reason, unreadable
+from aream.errors import ConfigError
 from aream.networks.checkpoint import check_weights_key, fit_state_dict, read_state_dict, weights_fingerprint
 from aream.networks.timm_names import architecture, check_tag
 
@@ -129,9 +129,8 @@ def _encoder(config: Config, image_size: int) -> Any:
     except (OSError, RuntimeError) as error:
         if config.weights != PRETRAINED:
             raise ConfigError(f"encoder: {config.encoder} gives no features: {reason(error)}") from error
-        raise DataError(
-            f"weights of {config.encoder} cannot be fetched from timm's hub ({reason(error)}); give a local file"
-        ) from error
+        words = f"cannot be fetched from timm's hub ({reason(error)}); give a local file"
+        raise unreadable(f"weights of {config.encoder}", error, words) from error
     except (TypeError, NotImplementedError, AssertionError, IndexError, ValueError) as error:
         raise ConfigError(
             f"encoder, output_stride, level: {config.encoder} gives no level {config.level} features of stride "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import errno
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from aream.system_errors import FULL, LASTING
 from orchestrator.console.parser import Parser
 from orchestrator.console.permissions import DENIED, permission_advice
 from orchestrator.console.streams import lasting_streams
@@ -49,15 +49,6 @@ SERVERS = {
     "grpc": "the Ray cluster",
 }
 """Packages whose errors tell of something outside -> what that is, for people."""
-NEVER = frozenset(
-    {
-        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-        errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EXDEV, errno.ENXIO, errno.ENODEV, errno.EFBIG,
-        errno.ENOTEMPTY, errno.ENOSYS, errno.EOPNOTSUPP,
-    }
-)  # fmt: skip
-"""The system's errors that running the same command again cannot fix."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
 _faults: list[Path] = []
 """Folders for the traceback of an error of this program, the last one first."""
 
@@ -140,9 +131,9 @@ def end_on_signals() -> None:
 
 def explained(error: Exception, name: str) -> tuple[str, int]:
     """One error in words for people, and the exit status."""
-    from aream.errors import AreamError, Interrupted, StoreUnavailable
+    from aream.errors import AreamError, DataUnavailable, Interrupted, StoreUnavailable
 
-    if isinstance(error, StoreUnavailable | Interrupted):
+    if isinstance(error, StoreUnavailable | Interrupted | DataUnavailable):
         return f"{error}\nnothing that is stored is lost; {AGAIN}", INTERRUPTED
     if isinstance(error, AreamError):
         return str(error), REFUSED
@@ -167,7 +158,7 @@ def _of_the_system(error: OSError) -> tuple[str, int]:
         return f"{said if place is not None else f'disk: {error.strerror}'}; free some space and run again", INTERRUPTED
     if error.errno in DENIED and isinstance(place, str | bytes):
         return f"{said}: {permission_advice(Path(os.fsdecode(place)))}", REFUSED
-    if error.errno in NEVER:
+    if error.errno in LASTING:
         return said, REFUSED
     return f"{said}; nothing that is stored is lost; {AGAIN}", INTERRUPTED
 

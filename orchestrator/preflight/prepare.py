@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aream import discover
 from aream.config import Component, plain
 from aream.data.dataset import Dataset
-from aream.errors import DataError
+from aream.errors import DataError, DataUnavailable
 from aream.refiners.protocol import network_of
 from orchestrator.cluster.auto_gpus import expected
 from orchestrator.plan.planner import Planner
@@ -196,7 +196,7 @@ def _saying_how_to_check(component: Component) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if not list(locations(component)):
+        if isinstance(error, DataUnavailable) or not list(locations(component)):
             raise
         raise DataError(f"{error}\nall errors of the data are listed by: {check_command(component)}") from error
 

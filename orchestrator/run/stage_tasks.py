@@ -85,15 +85,15 @@ def run_stage_task(
         return {"paused": True}
     except StoreUnavailable as error:
         return {"away": str(error)}
-    except AreamError as error:
+    except Exception as error:
+        if may_pass(error) or isinstance(error, ray.exceptions.RayError):
+            raise
+        if not isinstance(error, AreamError):
+            return {"failure": told(error)}
         if len(keys) > 1:  # each goes on by itself, and what it meets there is told
             log.warning("%s; others of its pass are stored", error)
             return {}
         return {"failure": str(error)}
-    except Exception as error:
-        if may_pass(error) or isinstance(error, ray.exceptions.RayError):
-            raise
-        return {"failure": told(error)}
     return {}
 
 

@@ -79,12 +79,11 @@ def run_trial(
         tune.report({"paused": 1.0})
     except StoreUnavailable as error:
         tune.report({"away": str(error)})
-    except AreamError as error:
-        tune.report({"failure": str(error), FAILED_STAGE: stage_of(error)})
     except Exception as error:
         if may_pass(error) or isinstance(error, ray.exceptions.RayError):
             raise
-        tune.report({"failure": told(error), FAILED_STAGE: stage_of(error)})
+        words = str(error) if isinstance(error, AreamError) else told(error)
+        tune.report({"failure": words, FAILED_STAGE: stage_of(error)})
     finally:
         give_back()  # this process may wait for its next trial while others want the memory
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from aream.errors import ConfigError
-from workers.artifacts.storages.file import FULL
+from aream.system_errors import FULL
 
 
 def refuse_unwritable(folder: Path, key: str) -> None:

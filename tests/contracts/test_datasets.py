@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from failing_disk import failing_at
 from small_coco import write_coco, write_coco2017
 from small_folder import names_csv, write_folder
 from small_voc import write_voc
@@ -17,6 +21,7 @@ from aream import datasets, discover
 from aream.data.dataset import Dataset
 from aream.data.decoded import DecodedOnce, OwnImages
 from aream.data.examination import inspect
+from aream.errors import DataUnavailable
 from aream.metrics import IGNORE
 
 MAKERS = {
@@ -35,12 +40,17 @@ def settings_of_folder(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(params=discover.names(datasets))
-def dataset(request, tmp_path: Path) -> Dataset:
+def build(request, tmp_path: Path) -> Callable[[], Dataset]:
     module = discover.load(datasets, request.param)
     if hasattr(module, "contract_config"):
-        return module.build(module.contract_config(tmp_path))
+        return functools.partial(module.build, module.contract_config(tmp_path))
     assert request.param in MAKERS, f"say in MAKERS or contract_config(folder) how a small {request.param} is made"
-    return module.build(module.Config(**MAKERS[request.param](tmp_path)))
+    return functools.partial(module.build, module.Config(**MAKERS[request.param](tmp_path)))
+
+
+@pytest.fixture
+def dataset(build) -> Dataset:
+    return build()
 
 
 def test_images_labels_and_masks_agree(dataset):
@@ -91,3 +101,23 @@ def test_its_images_are_the_same_decoded_once(dataset):
 def test_settings_are_data():
     for name in discover.names(datasets):
         assert dataclasses.is_dataclass(discover.load(datasets, name).Config)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fails_is_no_fault_of_the_data(build, tmp_path):
+    """Whichever call it is that fails: another try reads what was there all along."""
+
+    def all_of_it() -> tuple[str, list[bytes]]:
+        read = build()
+        return inspect(read), [read.image(read.ids(split)[0]).tobytes() for split in ("train", "val")]
+
+    undisturbed = all_of_it()
+    for number in itertools.count(1):
+        with failing_at(number, tmp_path) as failed:
+            try:
+                seen = all_of_it()
+            except (DataUnavailable, OSError):
+                continue
+        assert seen == undisturbed, failed
+        if not failed:
+            break

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from aream.augmentations import deit
 from aream.config import config
+from aream.data.files import read_bounded
 
 
 @config
@@ -45,6 +46,8 @@ class Breaks:
             raise KeyError("no such thing")
         if kind == "disk":
             raise OSError(errno.EIO, "Input/output error", "/data/one.jpg")
+        if kind == "file":
+            read_bounded(Path("/proc/self/mem"))  # a regular file without a first byte
         if not before:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.well(image)
@@ -54,6 +57,7 @@ import aream.augmentations
 
 aream.augmentations.__path__.append({folder!r})
 """
+UNREAD = "/proc/self/mem: cannot be read at the moment (Input/output error)"
 TEXT = """
 name: broken
 runs: {folder}/runs
@@ -98,17 +102,18 @@ def breaking(kind, folder) -> str:
 
 @pytest.mark.integration
 def test_each_error_is_named_and_tried_again_only_where_that_may_help(run, tmp_path):
-    kinds = ", ".join(breaking(kind, tmp_path) for kind in ("code", "disk", "killed"))
+    kinds = ", ".join(breaking(kind, tmp_path) for kind in ("code", "disk", "file", "killed"))
     status, said, marks = run(f"{{train.augmentation: {{grid: [{kinds}]}}}}", warmup=0, epochs=1)
     assert status == 1, said
-    assert marks == {"code": 1, "disk": 3, "killed": 1}, said
+    assert marks == {"code": 1, "disk": 3, "file": 3, "killed": 1}, said
     ended = [line for line in said.splitlines() if line.startswith("failed: ")]
-    assert len(ended) == 2, said
-    code, disk = sorted(ended, key=lambda line: "Input/output" in line)
+    assert len(ended) == 3, said
+    code, disk, file = (next(line for line in ended if words in line) for words in ("KeyError", "Errno 5", UNREAD))
     assert re.search(r"KeyError: 'no such thing'.*\(log: \S+runs/broken/logs/train_cam-\w+\.log\)", code), said
     assert re.search(
         r"failed 3 times; the last time: OSError: \[Errno 5\] Input/output error: '/data/one.jpg'.*\(log: ", disk
     ), said
+    assert "failed 3 times; the last time: DataUnavailable: " in file, said
     again = [line for line in said.splitlines() if "is tried again" in line]
     assert [line.split("; try ")[1].split(" (")[0] for line in again if "Errno 5" in line] == [
         "2 of 3 follows", "3 of 3 follows",
@@ -121,15 +126,16 @@ def test_each_error_is_named_and_tried_again_only_where_that_may_help(run, tmp_p
 
 
 @pytest.mark.integration
-def test_an_error_in_a_stage_that_trials_share_is_named_too(run, tmp_path):
-    augmentation = breaking("code", tmp_path)
+@pytest.mark.parametrize(("kind", "tries", "words"), [("code", 1, "KeyError: 'no such thing'"), ("file", 3, UNREAD)])
+def test_an_error_in_a_stage_that_trials_share_is_named_too(run, tmp_path, kind, tries, words):
+    augmentation = breaking(kind, tmp_path)
     axes = f"{{train.augmentation: [{augmentation}], method.alpha_low: [0.2, 0.3]}}"
     status, said, marks = run(axes, warmup=1, epochs=2)
     assert status == 1, said
     (shared,) = [line for line in said.splitlines() if line.startswith("failed: warmup-")]
-    assert "KeyError: 'no such thing'" in shared
+    assert words in shared
     assert "(log: " in shared
-    assert marks["code"] == 1
+    assert marks[kind] == tries
     trials = [line for line in said.splitlines() if line.startswith("failed: train_cam-")]
     assert len(trials) == 2, said
     assert all("its input warmup-" in line for line in trials)

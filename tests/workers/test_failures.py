@@ -9,7 +9,7 @@ import torch
 from PIL import UnidentifiedImageError
 from small_trials import TRIAL, Work, fingerprint
 
-from aream.errors import DataError
+from aream.errors import DataError, DataUnavailable
 from workers.failures import may_pass, stage_of, told
 from workers.pipelines import training_stage
 from workers.ranks.process_group import RankLost
@@ -26,6 +26,8 @@ from workers.stages import warmup
         (ModuleNotFoundError("No module named 'x'"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ZeroDivisionError("division by zero"), False),
+        (DataError("a.jpg: no such file"), False),
+        (DataUnavailable("a.jpg: cannot be read at the moment (Stale file handle)"), True),
         (UnidentifiedImageError("cannot identify image file"), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),
         (OSError(errno.EIO, "Input/output error"), True),
@@ -58,7 +60,9 @@ def test_one_line_names_type_message_and_place():
     assert len(told(ValueError("x" * 10_000))) < 600
 
 
-@pytest.mark.parametrize("error", [KeyError("lr"), OSError(errno.EIO, "Input/output error", "/data/a.jpg")])
+@pytest.mark.parametrize(
+    "error", [KeyError("lr"), OSError(errno.EIO, "Input/output error", "/data/a.jpg"), DataUnavailable("a.jpg: stale")]
+)
 def test_a_stage_lets_what_is_not_ours_through_as_it_is(tmp_path, monkeypatch, error):
     caught = caught_of_warmup(tmp_path, monkeypatch, error)
     assert caught is error

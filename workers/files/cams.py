@@ -20,7 +20,7 @@ from jaxtyping import Float, Float16, Float32, Float64
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from aream.data.files import bounded_lines
+from aream.data.files import bounded_lines, unreadable
 from aream.data.images import MAX_PIXELS
 from aream.data.lists import SAFE_ID
 from aream.errors import DataError
@@ -109,6 +109,7 @@ class _Shards:
         """
         Raises:
             DataError: the shard does not hold what the index says.
+            DataUnavailable: it cannot be read at the moment.
         """
         path = self.folder / entry.shard
         try:
@@ -116,7 +117,7 @@ class _Shards:
                 self.opened, self.name = safe_open(path, framework="pt"), entry.shard
             maps = [self.opened.get_tensor(f"{entry.id}/{position}") for position in range(len(entry.views))]
         except (OSError, SafetensorError) as error:
-            raise DataError(f"{path}: holds no CAMs of {entry.id} ({error})") from error
+            raise unreadable(path, error, f"holds no CAMs of {entry.id} ({error})") from error
         for tensor in maps:
             shape = tuple(tensor.shape)
             if tensor.dtype != torch.float16 or len(shape) != 4 or shape[1] != len(entry.classes) or 0 in shape[2:]:

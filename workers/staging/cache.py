@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from aream.data.files import unreadable
 from aream.errors import ConfigError, DataError, StoreUnavailable
+from aream.system_errors import FULL
 from workers.artifacts.opening import open_store
-from workers.artifacts.storages.file import FULL
 from workers.artifacts.store import ArtifactStore
 from workers.processes.atomic_write import place_folder, write_json
 from workers.processes.file_lock import LOOK_S, FileLock
@@ -280,7 +281,7 @@ def _in_our_words(work: Callable[[], Any], uri: str) -> Any:
     except OSError as error:
         if error.errno in FULL:
             raise StoreUnavailable(f"{uri}: {error.strerror} while it was staged; free some space") from error
-        raise DataError(f"{uri}: cannot be staged ({error})") from error
+        raise unreadable(uri, error, f"cannot be staged ({error})") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

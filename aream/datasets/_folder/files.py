@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from aream.data.files import unreadable
 from aream.data.lists import SAFE_ID
 from aream.errors import DataError
 
@@ -32,7 +33,7 @@ def _walk(path: Path, name: PurePosixPath, above: frozenset[tuple[int, int]]) ->
         here = path.stat()
         entries = sorted(path.iterdir())
     except OSError as error:
-        raise DataError(f"{shown(str(path))}: cannot be read as a folder ({error.strerror or error})") from error
+        raise unreadable(shown(str(path)), error, f"cannot be read as a folder ({error.strerror or error})") from error
     if (here.st_dev, here.st_ino) in above:
         return
     for entry in entries:

@@ -20,7 +20,7 @@ from aream.datasets._folder.masks import MaskReader, classes_shown
 from aream.datasets._folder.pairs import Pairs
 from aream.datasets._folder.tables import Row, Table, read_csv, read_json
 from aream.datasets._label_files import read_label_table
-from aream.errors import DataError
+from aream.errors import DataError, DataUnavailable
 from aream.metrics import IGNORE
 
 CSV_ENDINGS, DICT_ENDINGS = (".csv", ".tsv"), (".npy", ".npz")
@@ -124,6 +124,8 @@ def _of_annotations(root: Path, folder: str, found: Findings) -> Table:
             try:
                 names = tuple(dict.fromkeys(object_names(root / path)))
                 rows.append(Row(shown(path), path.removeprefix(f"{folder}/")[: -len(".xml")], names))
+            except DataUnavailable:
+                raise
             except DataError as error:
                 found.add("labels", "images have no usable annotation", shown(str(error)))
     return Table(rows)
@@ -157,7 +159,7 @@ def _of_masks(
     vectors = {}
     for one, seen in zip(pairs.masks, in_threads(look, pairs.masks), strict=True):
         if isinstance(seen, DataError):
-            found.add("masks", "masks cannot be used", str(seen))
+            found.add("masks", "masks cannot be used", seen)
         else:
             vectors[one] = seen
     return vectors

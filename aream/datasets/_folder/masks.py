@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from aream.data.files import read_bounded
+from aream.data.files import read_bounded, unreadable
 from aream.data.images import LOSSLESS_FORMATS, colours, indices, is_coloured, shades
 from aream.data.palette import voc_palette
 from aream.datasets._folder.classes import Classes, listed
@@ -115,7 +115,7 @@ def classes_shown(reader: MaskReader, path: Path) -> bytes:
     try:
         seen = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     return _decoded(reader, path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 

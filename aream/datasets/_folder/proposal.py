@@ -15,7 +15,7 @@ from aream.data.images import LOSSLESS_FORMATS, colours, indices, is_coloured
 from aream.data.palette import voc_palette
 from aream.datasets._folder.config import FOLDERS, FROM_MASKS, Config, Masks, Split
 from aream.datasets._folder.files import IMAGE_ENDINGS, files_under, is_hidden, without_ending
-from aream.errors import DataError
+from aream.errors import DataError, DataUnavailable
 from aream.metrics import IGNORE
 
 LOOKED_AT = 16
@@ -148,6 +148,8 @@ def _seen(root: Path, paths: Sequence[str]) -> Seen | None:
                 painted |= {(int(red), int(green), int(blue)) for red, green, blue in different[: MOST_VALUES + 1]}
             else:
                 values |= {int(value) for value in np.unique(indices(root / path, content, LOSSLESS_FORMATS))}
+        except DataUnavailable:
+            raise
         except DataError:
             return None
         if len(values) > MOST_VALUES or len(painted) > MOST_VALUES:

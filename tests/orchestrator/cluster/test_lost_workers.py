@@ -8,6 +8,7 @@ import pytest
 import ray
 from ray.exceptions import NodeDiedError, RayTaskError, TaskUnschedulableError, WorkerCrashedError
 
+from aream.errors import DataUnavailable
 from orchestrator.cluster.lost_workers import why, worth_another_try
 
 
@@ -24,6 +25,7 @@ def task_error(cause: Exception) -> RayTaskError:
          "running low on memory"),
         (ray.exceptions.LocalRayletDiedError(), True, "its worker was lost (LocalRayletDiedError"),
         (task_error(OSError(errno.EIO, "Input/output error", "/data/a.jpg")), True, "/data/a.jpg"),
+        (task_error(DataUnavailable("/data/a.jpg: stale")), True, "DataUnavailable: /data/a.jpg: stale"),
         (task_error(ValueError("bits must be in 1..8")), False, "ValueError: bits must be in 1..8"),
         (TaskUnschedulableError("no such node"), False, "TaskUnschedulableError"),
         ("Failure # 1\nTraceback\n\nValueError: from a text\n", None, "ValueError: from a text"),

@@ -14,7 +14,7 @@ import botocore.exceptions
 import pytest
 import sqlalchemy.exc
 
-from aream.errors import ConfigError, StoreUnavailable
+from aream.errors import ConfigError, DataUnavailable, StoreUnavailable
 from orchestrator import cli
 from orchestrator.console.command import command, tracebacks_go_to
 from orchestrator.monitor.state import SweepState
@@ -72,6 +72,7 @@ def test_an_error_of_the_system_is_one_line_and_no_failed_trial(name, tmp_path):
     [
         (ConfigError("name: bad"), 2, "name: bad"),
         (StoreUnavailable("s3://b: no answer"), 130, "run the same command again"),
+        (DataUnavailable("/x: cannot be read at the moment (Stale file handle)"), 130, "run the same command again"),
         (PermissionError(errno.EACCES, "Permission denied", "/x/lock"), 2, "belongs to"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), 130, "free some space"),
         (OSError(errno.ESTALE, "Stale file handle", "/nfs/x"), 130, "/nfs/x: Stale file handle"),
