@@ -267,6 +267,7 @@ def _gc(store: ArtifactStore, options: argparse.Namespace) -> int:
     if not options.grace >= 0:
         raise ConfigError(f"--grace: need hours, 0 or more, got {options.grace:g}")
     if not options.dry_run:
+        store.remove_orphans()  # of killed processes; on a full disk it may be the room that the rest takes
         store.storage.check()
     if options.forget:
         known = {hold.sweep_id: hold for hold in all_holds(store.storage)}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aream.errors import ArtifactCorrupt, ArtifactNotFound
+from workers.artifacts import collectors
 from workers.artifacts.blobs import BLOBS
-from workers.artifacts.holds import COLLECTION, HOLDS, all_holds
+from workers.artifacts.collectors import COLLECTORS, Collector
+from workers.artifacts.holds import HOLDS, all_holds
 from workers.artifacts.leases import LEASES, Leases
 from workers.artifacts.record import KEY_PATTERN, RECORDS, read_record, record_name, with_ancestors
 from workers.artifacts.storages.protocol import PROBES, ObjectInfo, ObjectStorage
@@ -51,15 +52,14 @@ def collect(
         look = _Look(store, grace_s, now)
         yield from [Garbage(info.name, info.size, why) for info, why in look.garbage()]
         return
-    leases = Leases(store.storage)
-    with leases.seize(f"{COLLECTION}{uuid.uuid4().hex}"):
+    with Collector(store.storage):
         look = _Look(store, grace_s, now)
         list(look.garbage())  # what cannot be read is met before anything is removed
         for info, why in look.garbage():
             if look.still_unneeded(info) and store.storage.delete_unchanged(info):
                 look.removed(info)
                 yield Garbage(info.name, info.size, why)
-        store.remove_orphans(lambda: _living_processes(leases))
+        store.remove_orphans(lambda: _living_processes(store.storage))
         store.trim(look.needed, look.oldest)
         store.storage.discard_unfinished(max(grace_s, LIVE_GRACE_S))
 
@@ -74,9 +74,8 @@ class _Look:
             for prefix in (RECORDS, BLOBS, CHECKPOINTS, "claims/", PROBES, LEASES)
         }
         self.views = store.views.by_key()
-        self.leases = Leases(self.storage)
-        self.living = {name for name in _lease_names(self.listed[LEASES]) if self.leases.alive(name) is not None}
-        others = any(not name.startswith(COLLECTION) for name in self.living)
+        self.living = _living(self.storage, self.listed[LEASES])
+        others = any(not f"{LEASES}{name}".startswith(COLLECTORS) for name in self.living)
         self.oldest = asked - (max(grace_s, LIVE_GRACE_S) if others else grace_s)
         self.blobs: dict[ObjectInfo, set[str]] = {}
         """Record -> names of the blobs of its artifact."""
@@ -149,13 +148,16 @@ def tidy(store: ArtifactStore) -> None:
         holder = leases.holder(name)
         if holder is not None and holder.known_dead():
             leases.clear(name)
+    for info in store.storage.list(COLLECTORS):
+        if orphaned(info.name.removeprefix(COLLECTORS)):
+            store.storage.delete(info.name)
     for info in store.storage.list(CHECKPOINTS):
         if key_of(info.name) is not None and is_done(store.storage, info):
             store.storage.delete_unchanged(info)
     for info in store.storage.list(PROBES):
         if orphaned(info.name.removeprefix(PROBES)):
             store.storage.delete(info.name)
-    store.remove_orphans(lambda: _living_processes(leases))
+    store.remove_orphans(lambda: _living_processes(store.storage))
 
 
 def is_done(storage: ObjectStorage, checkpoint: ObjectInfo) -> bool:
@@ -166,13 +168,21 @@ def is_done(storage: ObjectStorage, checkpoint: ObjectInfo) -> bool:
 
 def living_leases(storage: ObjectStorage) -> set[str]:
     """Names of the leases whose holders may still run."""
-    leases = Leases(storage)
-    return {name for name in _lease_names(storage.list(LEASES)) if leases.alive(name) is not None}
+    return set(_living(storage, list(storage.list(LEASES))))
 
 
-def _living_processes(leases: Leases) -> set[str]:
-    holders = [leases.alive(name) for name in _lease_names(leases.storage.list(LEASES))]
-    return {holder.process for holder in holders if holder is not None}
+def _living_processes(storage: ObjectStorage) -> set[str]:
+    return set(_living(storage, list(storage.list(LEASES))).values())
+
+
+def _living(storage: ObjectStorage, infos: Sequence[ObjectInfo]) -> dict[str, str]:
+    """Names of the leases and collectors among the objects below ``leases/`` -> processes that may still run."""
+    leases, found = Leases(storage), dict(collectors.living(infos))
+    for name in _lease_names(infos) - found.keys():
+        holder = leases.alive(name)
+        if holder is not None:
+            found[name] = holder.process
+    return found
 
 
 def _lease_names(infos: Iterable[ObjectInfo]) -> set[str]:

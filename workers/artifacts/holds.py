@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aream.errors import AreamError, ArtifactCorrupt
-from workers.artifacts.leases import LEASES, Lease, Leases
+from workers.artifacts.collectors import COLLECTORS
+from workers.artifacts.leases import Lease, Leases
 from workers.artifacts.record import record_name, with_ancestors
 from workers.artifacts.storages.protocol import ObjectStorage
 
@@ -19,8 +20,6 @@ log = logging.getLogger(__name__)
 
 HOLDS, SUFFIX = "sweeps/", ".json"
 SAVE_S = 5.0
-COLLECTION = "collection-"
-"""Names of the leases that collectors hold while they remove things."""
 
 
 class Hold:
@@ -104,7 +103,7 @@ def keep_from_collectors(storage: ObjectStorage, keys: Iterable[str]) -> None:
     A collector says that it works, then lists, then reads what is named, and removes only what did not change after
     it was listed. Whoever names something looks afterwards whether a collector works: so one of them sees the other.
     """
-    if not any(True for _ in storage.list(LEASES + COLLECTION)):
+    if not any(True for _ in storage.list(COLLECTORS)):
         return
     for key in with_ancestors(storage, keys, strict=False):
         for name in (record_name(key), f"checkpoints/{key}.pt"):

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from aream.errors import ConfigError
+from aream.system_errors import FULL
 from workers.processes.atomic_write import naming
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,13 @@ class FileLock:
     def try_exclusive(self) -> bool:
         if not self._try(fcntl.LOCK_EX):
             return False
-        with naming(self.path):
-            os.ftruncate(self.descriptor, 0)
-            os.pwrite(self.descriptor, json.dumps(f"pid {os.getpid()} on {socket.gethostname()}").encode(), 0)
+        try:
+            with naming(self.path):
+                os.ftruncate(self.descriptor, 0)
+                os.pwrite(self.descriptor, json.dumps(f"pid {os.getpid()} on {socket.gethostname()}").encode(), 0)
+        except OSError as error:
+            if error.errno not in FULL:  # it is held all the same, and may be what room is made under
+                raise
         return True
 
     def removed(self) -> bool:

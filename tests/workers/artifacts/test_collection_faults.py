@@ -14,7 +14,8 @@ from test_collection import LATER, hold, removed
 
 from aream.errors import ArtifactCorrupt, StoreUnavailable
 from workers.artifacts.blobs import blob_name
-from workers.artifacts.collection import COLLECTION, collect
+from workers.artifacts.collection import collect
+from workers.artifacts.collectors import COLLECTORS
 from workers.artifacts.holds import Hold, release
 from workers.artifacts.leases import Leases
 from workers.artifacts.opening import open_store
@@ -34,8 +35,8 @@ def kept(store):
 
 
 def objects(store) -> dict[str, bytes]:
-    """What the storage holds, less what readers of a folder keep beside it and the collectors' own leases."""
-    aside = ("views/", "indexes/", "staging/", "conditional-put", f"leases/{COLLECTION}")
+    """What the storage holds, less what readers of a folder keep beside it and the collectors' own objects."""
+    aside = ("views/", "indexes/", "staging/", "conditional-put", COLLECTORS)
     names = [info.name for info in store.storage.list("") if not info.name.startswith(aside)]
     return {name: store.storage.read(name) for name in names}
 
@@ -70,7 +71,7 @@ def test_one_error_ends_it_and_nothing_is_removed(tmp_path, monkeypatch, module,
     before, real, met = objects(store), getattr(module, call), []
 
     def once(path=".", *arguments, **named):
-        inside = str(path).startswith(f"{root / folder}") and COLLECTION not in str(path)
+        inside = str(path).startswith(f"{root / folder}") and COLLECTORS not in str(path)
         if inside and not met:
             met.append(path)
             raise OSError(number, os.strerror(number), str(path))

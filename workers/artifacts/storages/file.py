@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import TypeVar
 from urllib.parse import SplitResult, unquote
 
 from aream.errors import ConfigError, StoreUnavailable
+from aream.system_errors import FULL
 from workers.artifacts.storages.protocol import ObjectInfo
 from workers.artifacts.waits import USUAL, Waits
 from workers.processes import temporary
@@ -19,8 +19,6 @@ from workers.processes.atomic_write import naming, sync, sync_folder
 
 T = TypeVar("T")
 TEMPORARY = "staging"
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers of a full disk, or of a user who has used up his quota."""
 PLACINGS = 100
 """Most attempts at making a folder that another process removed because it was empty."""
 
@@ -49,8 +47,8 @@ class FolderStorage:
         try:
             with naming(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
-                self._link(self._temporary_with(b""), self._path("probe/check"))
-                self._path("probe/check").unlink(missing_ok=True)
+                self._link(self._temporary_with(b""), linked := self._temporary())
+                linked.unlink(missing_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"store.uri: {self.root} is not a folder ({error.strerror})") from error
         except OSError as error:
