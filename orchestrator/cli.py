@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NoReturn
 
-from orchestrator.console.command import REFUSED, Command, texts
+from orchestrator.console.command import REFUSED, Command, run, texts
 from orchestrator.console.parser import Parser
 from orchestrator.console.streams import lasting_streams
 
@@ -43,7 +43,7 @@ def aream() -> NoReturn:
     """The command ``aream``, to its end."""
     name, *arguments = sys.argv[1:] or [""]
     if name in COMMANDS:
-        sys.exit(_named(name)(arguments, f"aream {name}"))
+        run(_named(name), arguments, f"aream {name}")
     with lasting_streams():
         _parser().parse_args(sys.argv[1:])  # help, a script, or what is wrong
     sys.exit(REFUSED)

@@ -7,17 +7,16 @@ import atexit
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import textwrap
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from aream.system_errors import FULL, LASTING
+from orchestrator.console import signals
 from orchestrator.console.parser import Parser
 from orchestrator.console.permissions import DENIED, permission_advice
 from orchestrator.console.streams import lasting_streams
@@ -65,7 +64,7 @@ class Command:
     def __call__(self, arguments: Sequence[str], prog: str | None = None) -> int:
         """``prog``: what a person called it by; None: its module."""
         _keep_matplotlib_calm()
-        with lasting_streams(), _interrupted_by_signals():
+        with lasting_streams(), signals.interrupted_by_signals():
             try:
                 return self.act(self.parser(prog).parse_args(arguments))
             except KeyboardInterrupt:
@@ -109,24 +108,21 @@ def command(
     return lambda act: Command(act, add_arguments, examples, {**STATUSES, **(statuses or {})})
 
 
-def run(main: Command) -> NoReturn:
-    """A command as this process, to its end."""
-    sys.exit(main(sys.argv[1:]))
+def run(main: Command, arguments: Sequence[str] | None = None, prog: str | None = None) -> NoReturn:
+    """A command as this process, to its end; ``arguments``: None: the process's own."""
+    signals.end_on_signals()
+    status = INTERRUPTED
+    try:
+        status = main(sys.argv[1:] if arguments is None else arguments, prog)
+        signals.NOW.status = status
+    except KeyboardInterrupt:  # a second one, while the first was told
+        signals.NOW.status = status
+    sys.exit(status)
 
 
 def tracebacks_go_to(folder: Path) -> None:
     """Set the folder for the traceback of an error of this program."""
     _faults.append(folder)
-
-
-def end_on_signals() -> None:
-    """SIGTERM and a closed terminal like Ctrl-C: the state is saved, and the exit status says that it can go on.
-
-    What the caller had ignored (``nohup``) stays ignored. Ray sets handlers of its own: to be called after it started.
-    """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
 
 
 def explained(error: Exception, name: str) -> tuple[str, int]:
@@ -192,10 +188,6 @@ def _keep_traceback(error: Exception, name: str) -> Path | None:
     return None
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _keep_matplotlib_calm() -> None:
     """It warns in three lines where no home can be written, and works as well in a folder for now."""
     if "MPLCONFIGDIR" in os.environ or _why_not(os.path.expanduser("~")) is None:
@@ -215,17 +207,3 @@ def _why_not(folder: str | None) -> int | None:
     except OSError as error:
         return error.errno
     return None
-
-
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    end_on_signals()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

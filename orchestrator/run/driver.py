@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -38,7 +37,6 @@ from orchestrator.spec.spec import SweepSpec
 from orchestrator.text import many
 from orchestrator.tracking.prometheus import Metrics
 from orchestrator.tracking.recorder import Recorder
-from orchestrator.tracking.run_names import SWEEP
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.webhook import Webhook
 from orchestrator.workspace import Workspace
@@ -140,25 +138,6 @@ class Driver:
                 self.hold.add(stage.key for trial in trials for stage in trial.stages())
         self.hold.complete()
         fresh_start.computed(self.workspace)
-
-    def abandon(self, phase: str, status: str) -> None:
-        """Leave a state that tells how it ended, and what the tracker has not sent in its spool."""
-        self.state.phase = phase
-        self.recorder.drop()
-        for task in self.state.tasks.values():
-            if task.status == "running":
-                task.status = "waiting"
-        for step in (
-            self.state.save,
-            self.supervisor.save,
-            lambda: self.webhook.tell("stopped", phase, self.state.counts()),
-            lambda: self.tracker.end_run(SWEEP, status),
-            lambda: self.tracker.close(TRACKING_CLOSE_S / 3),
-            lambda: self.metrics.sample(last=True),
-            self.webhook.close,
-        ):
-            with contextlib.suppress(OSError):  # on a full disk, the others are done nevertheless
-                step()
 
     def _tidy(self) -> None:
         try:

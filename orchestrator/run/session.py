@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from aream.errors import StoreUnavailable
 from orchestrator.cluster.access import keep_own_ray_private, send_token_to_cluster
 from orchestrator.cluster.cores import usable_cores
-from orchestrator.console.command import end_on_signals
+from orchestrator.console import signals
 from orchestrator.preflight.fresh_start import begin_anew, go_on
 from orchestrator.preflight.prepare import Prepared
 from orchestrator.preflight.sweep_folder import locked, sweep_id
+from orchestrator.run.abandon import abandon
 from orchestrator.run.driver import Driver
 from orchestrator.run.outcome import SweepOutcome
 from orchestrator.tracking.record_place import remember_record, spool_folder
@@ -57,10 +58,12 @@ def run_sweep(
             with workspace.logged("sweep", aloud=True):
                 return driver.run(), tracker
         except (KeyboardInterrupt, StoreUnavailable):
-            driver.abandon("interrupted", "KILLED")
+            signals.NOW.held = True
+            abandon(driver, "interrupted", "KILLED")
             raise
         except Exception:
-            driver.abandon("failed", "FAILED")
+            signals.NOW.held = True
+            abandon(driver, "failed", "FAILED")
             raise
         finally:
             session.stop()
@@ -86,7 +89,7 @@ class _RaySession:
             from orchestrator.run.channel import WorkerChannel
 
             connect(self.address, self.prepared.spec)
-            end_on_signals()  # Ray has just set handlers of its own
+            signals.end_on_signals()  # Ray has just set handlers of its own
             refuse_unfit_machine(self.prepared, say) if self.address is None else refuse_unfit(self.prepared, say)
             self.channel = WorkerChannel()
         return self.channel

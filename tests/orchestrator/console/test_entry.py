@@ -141,6 +141,20 @@ def test_a_signal_ends_it_as_resumable(number, tmp_path):
     assert said == "interrupted; run the same command again to go on\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_when_all_is_over_changes_no_status(number, tmp_path):
+    """It ends what Python still does."""
+    lasts = "    import atexit\n    atexit.register(lambda: (print('over', flush=True), time.sleep(600)))\n    return 1"
+    with subprocess.Popen(
+        [sys.executable, command_file(tmp_path, lasts)], env=ENVIRONMENT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "over\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=240)
+    assert (process.returncode, said) == (1, "")
+
+
 def test_nohup_is_respected(tmp_path):
     waits = command_file(tmp_path, "    print('ready', flush=True)\n    sys.stdin.readline()\n    return 0")
     with subprocess.Popen(
